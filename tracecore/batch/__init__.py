@@ -1,0 +1,1 @@
+"""Many jobs in many processes; knows no episode."""

@@ -1,0 +1,32 @@
+r"""Canonical JSON: one byte string for one value, and its sha256.
+
+Keys sorted, no spaces, UTF-8, no NaN or Infinity. A lone surrogate, which UTF-8 cannot hold, is written as its ``\uXXXX``
+escape, so that whatever text an agent sends survives into its artifact.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def encode(value: Any) -> bytes:
+    """The canonical JSON of ``value``.
+
+    Raises:
+        ValueError: It holds NaN or Infinity, or contains itself.
+        TypeError: It holds something that JSON has no form for.
+        RecursionError: It is nested deeper than the interpreter follows.
+    """
+    return _ENCODER.encode(value).encode("utf-8", "backslashreplace")
+
+
+def sha256(data: bytes) -> str:
+    """``sha256:<hex>`` of ``data``."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """``sha256:<hex>`` of the canonical JSON of ``value``; raises as :func:`encode` does."""
+    return sha256(encode(value))

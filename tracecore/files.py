@@ -1,0 +1,81 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from tracecore.errors import OutputError
+
+PRIVATE = 0o600
+SHARED = 0o644
+
+
+def write_atomic(path: str, data: bytes, *, fsync: bool = False) -> None:
+    """Put ``data`` under ``path`` in one step, replacing what stood there; ``fsync`` makes it survive a power cut.
+
+    Raises:
+        OutputError: Nothing was changed.
+    """
+    _write(path, data, fsync=fsync, finish=os.replace)
+
+
+def create_atomic(path: str, data: bytes, *, fsync: bool = False) -> bool:
+    """Put ``data`` under ``path`` in one step if nothing stands there; False if something does.
+
+    Raises:
+        OutputError: Nothing was changed.
+    """
+    try:
+        _write(path, data, fsync=fsync, finish=_link_into_place)
+    except OutputError as error:
+        if isinstance(error.cause, FileExistsError):
+            return False
+        raise
+    return True
+
+
+def _link_into_place(temporary: str, path: str) -> None:
+    # link, not rename: rename would replace an artifact that somebody else has finished in the meantime.
+    os.link(temporary, path)
+    os.unlink(temporary)
+
+
+def _write(path: str, data: bytes, *, fsync: bool, finish: Callable[[str, str], None]) -> None:
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name[:80]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    try:
+        fd = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), SHARED
+        )
+        try:
+            try:
+                write_all(fd, data)
+                if fsync:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+            finish(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if fsync:
+            sync_folder(folder)
+    except OSError as error:
+        raise OutputError(path, error) from error
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of ``data``: a nearly full disk takes a part first and refuses only the next write."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_folder(folder: str) -> None:
+    """Make the names in ``folder`` survive a power cut."""
+    fd = os.open(folder or ".", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

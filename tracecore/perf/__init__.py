@@ -1,0 +1,1 @@
+"""A slice: plan, run, reduce, write, judge."""

@@ -1,0 +1,187 @@
+"""The data that travels between floors and processes: frozen, small, and without behaviour.
+
+Units are in the names: ``_s`` seconds, ``_ms`` milliseconds, ``_bytes`` bytes. Every record pickles
+and compares by value.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+JsonObject = dict[str, Any]
+
+SPEC_VERSION: Final = "tracecore-spec-v1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """How much an episode may spend."""
+
+    steps: int  # observations answered
+    tool_calls: int  # actions executed
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSource:
+    """An agent as it was referenced and found, before any of its code has run."""
+
+    ref: str  # as the scenario or the command line wrote it
+    path: str  # absolute path of the Python file
+    sha256: str  # "sha256:<hex>" of the file's bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSource:
+    """A task as it was referenced and found, before any of its code has run."""
+
+    ref: str  # "<id>@<version>", whatever was written
+    folder: str  # absolute path of the folder that holds task.toml
+    sha256: str  # "sha256:<hex>" over every file of the folder, names included
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one agent process may use; ``None`` means no limit."""
+
+    memory_bytes: int | None = 2 << 30  # address space
+    file_bytes: int | None = 0  # the largest file it may write
+    open_files: int | None = 256  # descriptors
+    message_bytes: int = 1 << 20  # one message from the agent
+    message_depth: int = 32  # nesting of one message
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all jobs of a slice share."""
+
+    runs_dir: str  # absolute folder of the run artifacts
+    timeout_s: float = 180.0  # wall clock of one episode
+    strict_spec: bool = False  # check every artifact against the schema before it counts
+    redaction: str = "off"  # of prompts and completions: off, partial or full
+    git_sha: str | None = None  # of the runtime, for runtime_identity
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One episode to be run."""
+
+    index: int  # 0-based place in the slice
+    run_id: str  # 32 hex digits; also the artifact's file name
+    agent: AgentSource
+    task: TaskSource
+    seed: int
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The job's function returned a value."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The job's function raised; the exception itself never crosses the process boundary."""
+
+    kind: str  # the exception's type
+    message: str
+    traceback: str  # as text, for a maintainer
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The job's process left by itself without an answer."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """The job's process was killed by a signal that was not ours."""
+
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The job's process was killed by its worker when its time was over."""
+
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """The worker died while it held the job, and a second one did too."""
+
+    attempts: int
+    reason: str  # how the last worker ended, in words
+
+
+Ending = Returned | Raised | Exited | Killed | TimedOut | WorkerLost
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one job cost, as its worker saw it. Offsets are monotonic seconds since the batch began."""
+
+    wall_clock_s: float  # from taking the job to having swept everything it started
+    start_offset_s: float = 0.0
+    end_offset_s: float = 0.0
+    queue_wait_s: float = 0.0  # from handing out to taking
+    cpu_user_s: float = 0.0  # of every process of the job that was waited for
+    cpu_sys_s: float = 0.0
+    peak_rss_bytes: int = 0  # the largest single process
+    worker: int = 0  # 0-based number of the worker
+    attempt: int = 1  # 1, or 2 when a worker was lost
+    leaked_processes: int = 0  # processes that were still there when the job had ended, and were killed
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job, how it ended, and what it cost."""
+
+    job: Job
+    ending: Ending
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one episode ended, on whatever path."""
+
+    termination_reason: str
+    failure_type: str | None  # null on success
+    failure_reason: str | None  # in words; null on success
+    steps_used: int
+    tool_calls_used: int
+    artifact: JsonObject  # the run artifact, complete but not yet written
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeResult:
+    """The small row that an episode leaves: travels to the harness, into the journal, into every perf file."""
+
+    index: int  # 0-based place in the slice
+    run_id: str
+    agent: str  # as referenced
+    task_ref: str
+    seed: int
+    success: bool  # counts as a success: solved, and (under strict spec) a valid artifact
+    termination_reason: str
+    failure_type: str | None
+    error: str | None  # null on success, else the failure in words
+    steps_used: int
+    steps_budget: int
+    tool_calls_used: int
+    tool_calls_budget: int
+    artifact_hash: str
+    trace_hash: str
+    artifact_name: str | None  # file name inside the runs folder; null when not kept
+    artifact_bytes: int
+    llm_trace_entries: int
+    prompt_bytes: int
+    completion_bytes: int
+    tokens_used: int
+    episode_s: float  # inside the isolation: the artifact's wall_clock_elapsed_s
+    usage: Usage  # the whole cost, as the harness pays it

@@ -1,0 +1,1 @@
+"""One episode: an agent against a closed task, under budgets, leaving one artifact."""
