@@ -1,7 +1,7 @@
 r"""Canonical JSON: one byte string for one value, and its sha256.
 
-Keys sorted, no spaces, UTF-8, no NaN or Infinity. A lone surrogate, which UTF-8 cannot hold, is written as its ``\uXXXX``
-escape, so that whatever text an agent sends survives into its artifact.
+Keys sorted, no spaces, UTF-8, no NaN or Infinity. A lone surrogate, which UTF-8 cannot hold, is written as its
+``\uXXXX`` escape, so that whatever text an agent sends survives into its artifact.
 """
 
 import hashlib
