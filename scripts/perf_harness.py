@@ -1,0 +1,393 @@
+#!/usr/bin/env python3
+"""Runs a slice of episodes in parallel and writes what it measured: the whole command line of the harness.
+
+stdout carries one JSON object and nothing else; progress, the summary for people and every complaint go to stderr.
+Worker processes import this file again, so that importing it does nothing and costs little.
+"""
+
+import argparse
+import contextlib
+import difflib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+DESCRIPTION = """\
+Runs episodes of a scenario in parallel, keeps one artifact of each, and writes what was measured.
+
+Episode i (from 0) takes scenario row i modulo the number of rows, with the row's seed plus i. All relative paths start
+at the working directory.
+"""
+
+EPILOG = """\
+stdout is one JSON object: {ok, stamp, artifacts, summary}, or {ok, exit_code, error} when there is nothing to report.
+
+exit codes:
+  0    every episode succeeded
+  1    some episode failed
+  2    a wrong option, scenario, agent or task: nothing has run
+  3    a threshold or regression gate was breached
+  4    the results could not be written, or the harness itself failed
+  5    the slice is incomplete: fewer results than episodes asked for
+  130  interrupted; what had finished is written
+Where several hold, the first of 4, 130, 5, 1, 3 is given.
+"""
+
+SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+class UsageError(Exception):
+    """One line that names the option, what was found, and what was expected."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line asks; the process's exit code."""
+    open_closed_streams()
+    prefer_own_package()
+    exit_code, line = answer(sys.argv[1:] if argv is None else argv)
+    write(sys.stdout, line)
+    # Whatever stderr still holds is tried now: a failure at interpreter exit would replace the exit code by 120.
+    write(sys.stderr, "")
+    return exit_code
+
+
+def open_closed_streams() -> None:
+    """Point stdin, stdout and stderr at nothing where they are closed.
+
+    Otherwise the next file to be opened takes their number, and is written into by whoever means stdout.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (it lives as long as we do)
+
+
+def prefer_own_package() -> None:
+    """Make ``import tracecore`` find the package of the clone that this file lies in, if it does, installed or not."""
+    root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    if os.path.isfile(os.path.join(root, "tracecore", "__init__.py")) and sys.path[:1] != [root]:
+        sys.path.insert(0, root)
+
+
+def answer(argv: Sequence[str]) -> tuple[int, str]:
+    """The exit code and what stdout is to say. Every error becomes its exit code here, and nowhere else."""
+    from tracecore.errors import EngineError, InputError, OutputError  # noqa: PLC0415  (not on the path before main)
+
+    try:
+        exit_code, document = measure(parse(argv))
+        return exit_code, as_line(document)
+    except SystemExit as leaving:  # --help and --version have printed what they had to say
+        return int(leaving.code or 0), ""
+    except UsageError as error:
+        return complain(2, f"{error}; try --help")
+    except InputError as error:
+        return complain(2, str(error))
+    except (OutputError, EngineError) as error:
+        return complain(4, str(error))
+    except KeyboardInterrupt:
+        return complain(130, "interrupted")
+    except Exception as error:  # noqa: BLE001  (whatever it is, the caller gets one JSON object and a known exit code)
+        write(sys.stderr, traceback.format_exc())
+        return complain(4, f"unexpected {type(error).__name__}: {error}")
+
+
+def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """Run the slice; the exit code and the document for stdout."""
+    # Not before the options are known to be good: --help and complaints need none of it.
+    from tracecore.perf.harness import SliceOptions, run_slice  # noqa: PLC0415
+
+    end = run_slice(
+        SliceOptions(
+            episodes=arguments.episodes,
+            workers=arguments.workers,
+            timeout_s=arguments.timeout,
+            strict_spec=arguments.strict_spec,
+            compress=arguments.compress,
+            output_dir=arguments.output_dir,
+            runs_dir=arguments.runs_dir,
+            scenario=arguments.scenario,
+            tasks_dirs=tuple(arguments.tasks_dir),
+            start_method=arguments.start_method,
+            progress=arguments.progress,
+            memory_limit_bytes=arguments.memory_limit,
+            keep_runs=arguments.keep_runs,
+            fsync=arguments.fsync,
+            resume=arguments.resume,
+        )
+    )
+    return end.exit_code, end.document
+
+
+def complain(exit_code: int, message: str) -> tuple[int, str]:
+    """Say on stderr what is wrong; the exit code, and the same words for stdout."""
+    write(sys.stderr, f"perf_harness: {message}\n")
+    return exit_code, as_line({"ok": False, "exit_code": exit_code, "error": message})
+
+
+def as_line(document: dict[str, Any]) -> str:
+    """``document`` as one line of ASCII: any terminal, pipe and locale carries it."""
+    return json.dumps(document, allow_nan=False) + "\n"
+
+
+def write(stream: Any, text: str) -> None:
+    """Write and flush; a stream that nobody reads is pointed at nothing, since the results are in their files."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options, each checked by itself.
+
+    Raises:
+        UsageError: One of them is wrong, or unknown.
+        SystemExit: ``--help`` or ``--version`` was asked for, and has been printed.
+    """
+    parser = build_parser()
+    try:
+        arguments, unknown = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{error.argument_name}: {reword(error.message)}") from error
+    if unknown:
+        raise UsageError(describe_unknown(unknown[0], parser))
+    return arguments
+
+
+def reword(message: str) -> str:
+    """A complaint of argparse's own, in the form that all others have."""
+    if message == "expected one argument":
+        return "found no value, expected one"
+    return message.replace("ignored explicit argument", "expected no value, found")
+
+
+def describe_unknown(argument: str, parser: argparse.ArgumentParser) -> str:
+    """What is wrong with an argument that no option takes."""
+    name = argument.partition("=")[0]
+    # The usage line is where argparse lists its options in public.
+    known = [word.strip("[]") for word in parser.format_usage().split() if word.startswith("[--")]
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {nearest[0]}?)" if nearest else ""
+    return f"{quote(name)}: found an argument that no option takes, expected one of the options{hint}"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every option, its default, its range and its words."""
+    from tracecore import __version__  # noqa: PLC0415  (not on the path before main)
+
+    parser = argparse.ArgumentParser(
+        prog="perf_harness.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tracecore {__version__}")
+    add_run_options(parser.add_argument_group("what is run"))
+    add_process_options(parser.add_argument_group("how it is run"))
+    add_output_options(parser.add_argument_group("what is written"))
+    return parser
+
+
+def add_run_options(group: Any) -> None:
+    group.add_argument(
+        "--episodes",
+        metavar="N",
+        type=whole_number(1, 10_000_000),
+        default=24,
+        help="how many episodes, 1 to 10000000 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--scenario",
+        metavar="FILE",
+        type=some_text,
+        help="rows of {agent, task_ref, seed}: a JSON list, or TOML [[scenario]] tables; tried as given, then inside "
+        "the package (default: the four bundled agents and tasks)",
+    )
+    group.add_argument(
+        "--tasks-dir",
+        metavar="DIR",
+        type=folder,
+        action="append",
+        default=[],
+        help="a folder of more tasks, DIR/<task_id>/task.toml; they win over bundled ones; may be repeated "
+        "(default: none)",
+    )
+    group.add_argument(
+        "--resume",
+        metavar="STAMP",
+        type=stamp,
+        help="finish the slice of this stamp, with the same options: only what is missing is run "
+        "(default: a new slice)",
+    )
+
+
+def add_process_options(group: Any) -> None:
+    group.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole_number(1, 256),
+        default=4,
+        help="how many episodes at a time, 1 to 256 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds(86_400),
+        default="180",
+        help="wall clock of one episode, more than 0 and at most 86400 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--memory-limit",
+        metavar="SIZE",
+        type=memory_size(64 << 20, 1 << 40),
+        default="2GiB",
+        help="address space of one agent process: bytes, or with KiB, MiB or GiB; 64MiB to 1024GiB "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--start-method",
+        metavar="HOW",
+        type=one_of("auto", "fork", "spawn"),
+        default="auto",
+        help="how the processes of an episode start: auto (fork where there is one), fork or spawn "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--progress",
+        metavar="WHEN",
+        type=one_of("auto", "always", "never"),
+        default="auto",
+        help="progress on stderr: auto (when it is a terminal), always or never (default: %(default)s)",
+    )
+
+
+def add_output_options(group: Any) -> None:
+    group.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        type=some_text,
+        default="deliverables/perf",
+        help="folder of the perf files (default: %(default)s)",
+    )
+    group.add_argument(
+        "--runs-dir",
+        metavar="DIR",
+        type=some_text,
+        default=".agent_bench/runs",
+        help="folder of the run artifacts (default: %(default)s)",
+    )
+    group.add_argument(
+        "--strict-spec",
+        action="store_true",
+        help="check every run artifact against its schema before its episode counts as a success (default: off)",
+    )
+    group.add_argument("--compress", action="store_true", help="put the perf files into a zip as well (default: off)")
+    group.add_argument(
+        "--keep-runs",
+        metavar="WHICH",
+        type=one_of("all", "failed", "none"),
+        default="all",
+        help="which run artifacts stay on disk: all, failed or none (default: %(default)s)",
+    )
+    group.add_argument(
+        "--fsync",
+        metavar="POLICY",
+        type=one_of("none", "batch", "full"),
+        default="none",
+        help="what a power cut may cost: none (the run), batch (the last episodes) or full (nothing, slowly) "
+        "(default: %(default)s)",
+    )
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Reads an integer from ``low`` to ``high``, written in plain digits."""
+
+    def read(text: str) -> int:
+        # Not int() alone: it takes "1_000" and other scripts' digits, and refuses 5000 digits with words of its own.
+        digits = text.removeprefix("+")
+        if digits.isascii() and digits.isdigit() and len(digits) <= 20 and low <= int(digits) <= high:
+            return int(digits)
+        raise wrong(text, f"a whole number from {low} to {high}")
+
+    return read
+
+
+def seconds(high: int) -> Callable[[str], float]:
+    """Reads a finite number of seconds, more than 0 and at most ``high``."""
+
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            value = float(text)
+            if text.isascii() and "_" not in text and 0 < value <= high:
+                return value
+        raise wrong(text, f"a number of seconds, more than 0 and at most {high}")
+
+    return read
+
+
+def memory_size(low: int, high: int) -> Callable[[str], int]:
+    """Reads bytes, plain or with a unit, from ``low`` to ``high`` bytes."""
+
+    def read(text: str) -> int:
+        digits = text.rstrip("KMGiB")
+        unit = text[len(digits) :]
+        if unit in SIZES and digits.isascii() and digits.isdigit() and len(digits) <= 20:
+            value = int(digits) * SIZES[unit]
+            if low <= value <= high:
+                return value
+        raise wrong(text, f"bytes, or a size such as 512MiB or 2GiB, from {low >> 20}MiB to {high >> 30}GiB")
+
+    return read
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Reads one of ``words``."""
+
+    def read(text: str) -> str:
+        if text in words:
+            return text
+        raise wrong(text, f"{', '.join(words[:-1])} or {words[-1]}")
+
+    return read
+
+
+def some_text(text: str) -> str:
+    if not text:
+        raise wrong(text, "a path")
+    return text
+
+
+def folder(text: str) -> str:
+    if not os.path.isdir(text):
+        raise wrong(text, "a folder that exists")
+    return text
+
+
+def stamp(text: str) -> str:
+    # It becomes part of file names: no separators, no dots to climb with.
+    if not (0 < len(text) <= 80 and text.isascii() and text.replace("-", "").replace("_", "").isalnum()):
+        raise wrong(text, "the stamp of a slice, such as 20260131T120000Z")
+    return text
+
+
+def wrong(found: str, expected: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"found {quote(found)}, expected {expected}")
+
+
+def quote(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

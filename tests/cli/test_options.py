@@ -1,0 +1,325 @@
+"""The command line, by itself: a copy of the script stands in a clone whose harness only tells what it was asked."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+FAKE_HARNESS = """\
+import collections, os, sys
+from tracecore.errors import EngineError, OutputError, ScenarioError
+
+SliceEnd = collections.namedtuple("SliceEnd", "exit_code document")
+SliceOptions = dict
+
+def run_slice(options):
+    print("on stderr: the harness was reached", file=sys.stderr)
+    match options["scenario"]:
+        case "bad row": raise ScenarioError("s.toml", "scenario[3].seed", "x", "an integer")
+        case "disk full": raise OutputError("summary.json", OSError(28, "No space left on device"))
+        case "no worker": raise EngineError("no worker could be kept alive")
+        case "bug": raise KeyError("who would have thought")
+        case "ctrl-c": raise KeyboardInterrupt
+        case "nan": return SliceEnd(0, {"ok": float("nan")})
+        case "some failed": return SliceEnd(1, {"ok": False})
+        case "big": return SliceEnd(5, {"text": "x" * 1_000_000})
+    return SliceEnd(0, {"ok": True, "options": options, "path": "\\udcff\\u00e9"})
+"""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A clone with the real script and errors, and the harness above."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("scripts/perf_harness.py", "tracecore/__init__.py", "tracecore/errors.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "tracecore" / "perf").mkdir()
+    (folder / "tracecore" / "perf" / "__init__.py").touch()
+    (folder / "tracecore" / "perf" / "harness.py").write_text(FAKE_HARNESS)
+    return folder
+
+
+def run(clone: pathlib.Path, *options: str, **more: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(clone / "scripts" / "perf_harness.py"), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
+
+
+def read_options(clone: pathlib.Path, *options: str) -> dict[str, object]:
+    done = run(clone, *options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["options"]
+
+
+def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None:
+    assert read_options(clone) == {
+        "episodes": 24,
+        "workers": 4,
+        "timeout_s": 180.0,
+        "strict_spec": False,
+        "compress": False,
+        "output_dir": "deliverables/perf",
+        "runs_dir": ".agent_bench/runs",
+        "scenario": None,
+        "tasks_dirs": [],
+        "start_method": "auto",
+        "progress": "auto",
+        "memory_limit_bytes": 2 << 30,
+        "keep_runs": "all",
+        "fsync": "none",
+        "resume": None,
+    }
+
+
+def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    arguments = (
+        "--episodes=3 --workers 2 --timeout 0.5 --strict-spec --compress --output-dir out --runs-dir runs "
+        "--scenario s.toml --start-method spawn --progress never --memory-limit 512MiB --keep-runs failed --fsync full "
+        "--resume 20260131T120000Z"
+    )
+    assert read_options(clone, *arguments.split(), "--tasks-dir", str(first), "--tasks-dir", str(second)) == {
+        "episodes": 3,
+        "workers": 2,
+        "timeout_s": 0.5,
+        "strict_spec": True,
+        "compress": True,
+        "output_dir": "out",
+        "runs_dir": "runs",
+        "scenario": "s.toml",
+        "tasks_dirs": [str(first), str(second)],
+        "start_method": "spawn",
+        "progress": "never",
+        "memory_limit_bytes": 512 << 20,
+        "keep_runs": "failed",
+        "fsync": "full",
+        "resume": "20260131T120000Z",
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("--episodes", "1", 1),
+        ("--episodes", "10000000", 10_000_000),
+        ("--workers", "256", 256),
+        ("--timeout", "86400", 86400.0),
+        ("--timeout", "1e-3", 0.001),
+        ("--memory-limit", "64MiB", 64 << 20),
+        ("--memory-limit", "1024GiB", 1 << 40),
+        ("--memory-limit", "131072KiB", 128 << 20),
+        ("--memory-limit", "1000000000", 1_000_000_000),
+    ],
+)
+def test_a_range_includes_its_ends(clone: pathlib.Path, option: str, text: str, value: float) -> None:
+    names = {"--timeout": "timeout_s", "--memory-limit": "memory_limit_bytes"}
+    assert read_options(clone, option, text)[names.get(option, option.strip("-"))] == value
+
+
+WHOLE = "expected a whole number from 1 to 10000000"
+TIMEOUT = "expected a number of seconds, more than 0 and at most 86400"
+SIZE = "expected bytes, or a size such as 512MiB or 2GiB, from 64MiB to 1024GiB"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        *(
+            (["--episodes", text], f"--episodes: found '{text}', {WHOLE}")
+            for text in ("0", "-1", "abc", "1e3", "1_000", "2.0", " 5", "10000001", "٣", "")
+        ),
+        (["--episodes", "9" * 5000], f"--episodes: found '{'9' * 57}...', {WHOLE}"),
+        *(
+            (["--workers", text], f"--workers: found '{text}', expected a whole number from 1 to 256")
+            for text in ("0", "-3", "257", "four")
+        ),
+        *(
+            (["--timeout", text], f"--timeout: found '{text}', {TIMEOUT}")
+            for text in ("0", "-1", "nan", "inf", "1e999", "86400.5", "1_0", "soon")
+        ),
+        *(
+            (["--memory-limit", text], f"--memory-limit: found '{text}', {SIZE}")
+            for text in ("0", "63MiB", "2GB", "MiB", "1.5GiB", "1025GiB", "-1", "2 GiB", "2GiBGiB", "")
+        ),
+        (["--start-method", "thread"], "--start-method: found 'thread', expected auto, fork or spawn"),
+        (["--progress", "yes"], "--progress: found 'yes', expected auto, always or never"),
+        (["--keep-runs", "some"], "--keep-runs: found 'some', expected all, failed or none"),
+        (["--fsync", "often"], "--fsync: found 'often', expected none, batch or full"),
+        (["--output-dir", ""], "--output-dir: found '', expected a path"),
+        (["--runs-dir", ""], "--runs-dir: found '', expected a path"),
+        (["--scenario", ""], "--scenario: found '', expected a path"),
+        (["--tasks-dir", "no/such/folder"], "--tasks-dir: found 'no/such/folder', expected a folder that exists"),
+        (["--resume", "../x"], "--resume: found '../x', expected the stamp of a slice, such as 20260131T120000Z"),
+        (["--resume", ""], "--resume: found '', expected the stamp of a slice, such as 20260131T120000Z"),
+        (["--workers"], "--workers: found no value, expected one"),
+        (["--strict-spec=yes"], "--strict-spec: expected no value, found 'yes'"),
+        (["--epsiodes", "3"], "'--epsiodes': found an argument that no option takes"),
+        (["--epsiodes=3"], "expected one of the options (did you mean --episodes?)"),
+        (["--epi", "3"], "'--epi': found an argument that no option takes"),
+        (["compare"], "'compare': found an argument that no option takes, expected one of the options"),
+        (["a\nb\x1b[31m"], r"'a\nb\x1b[31m': found an argument"),
+    ],
+    ids=lambda value: " ".join(value).encode("unicode_escape").decode()[:40] if isinstance(value, list) else "",
+)
+def test_a_wrong_option_is_one_clear_line_and_exit_2(clone: pathlib.Path, arguments: list[str], complaint: str) -> None:
+    done = run(clone, *arguments)
+    assert done.returncode == 2
+    answer = json.loads(done.stdout)
+    assert (answer["ok"], answer["exit_code"]) == (False, 2)
+    assert complaint in answer["error"]
+    assert answer["error"].endswith("; try --help")
+    if done.stderr.isascii():  # else stderr's own escapes stand between the two
+        assert done.stderr == f"perf_harness: {answer['error']}\n"
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("scenario", "exit_code", "message"),
+    [
+        ("bad row", 2, "s.toml: scenario[3].seed: found 'x', expected an integer"),
+        ("disk full", 4, "summary.json: cannot be written: No space left on device"),
+        ("no worker", 4, "no worker could be kept alive"),
+        ("bug", 4, "unexpected KeyError: 'who would have thought'"),
+        ("nan", 4, "unexpected ValueError: Out of range float values are not JSON compliant"),
+        ("ctrl-c", 130, "interrupted"),
+    ],
+)
+def test_every_error_has_its_exit_code_and_leaves_one_json_object(
+    clone: pathlib.Path, scenario: str, exit_code: int, message: str
+) -> None:
+    done = run(clone, "--scenario", scenario)
+    assert done.returncode == exit_code
+    answer = json.loads(done.stdout)
+    assert (answer["ok"], answer["exit_code"]) == (False, exit_code)
+    assert answer["error"].startswith(message)
+    assert f"perf_harness: {message}" in done.stderr
+    assert ("Traceback" in done.stderr) == message.startswith("unexpected")
+
+
+def test_the_exit_code_is_the_one_that_the_slice_ended_with(clone: pathlib.Path) -> None:
+    done = run(clone, "--scenario", "some failed")
+    assert (done.returncode, done.stdout) == (1, '{"ok": false}\n')
+
+
+def test_stdout_is_one_ascii_line_in_any_locale(clone: pathlib.Path) -> None:
+    done = run(clone, env={**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout)["path"] == "\udcff\u00e9"
+
+
+@pytest.mark.parametrize("scenario", ["some failed", "big"])
+def test_a_reader_that_has_left_changes_neither_exit_code_nor_stderr(clone: pathlib.Path, scenario: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(clone / "scripts" / "perf_harness.py"), "--scenario", scenario]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == {"some failed": 1, "big": 5}[scenario]
+    assert done.stderr == "on stderr: the harness was reached\n"
+
+
+def test_a_stderr_that_nobody_reads_changes_neither_exit_code_nor_stdout(clone: pathlib.Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(clone / "scripts" / "perf_harness.py"), "--episodes", "0"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["exit_code"] == 2
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_standard_streams_change_nothing(clone: pathlib.Path, closed: str) -> None:
+    script = f'exec "$0" "$1" --scenario "some failed" {closed}'
+    command = ["sh", "-c", script, sys.executable, str(clone / "scripts" / "perf_harness.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout in ("", '{"ok": false}\n')
+    assert done.stderr in ("", "on stderr: the harness was reached\n")
+
+
+def test_help_and_version_survive_a_reader_that_has_left(clone: pathlib.Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(clone / "scripts" / "perf_harness.py")]
+    for option in ("--help", "--version"):
+        done = subprocess.run([*command, option], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+    os.close(writer)
+
+
+def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathlib.Path) -> None:
+    done = run(clone, "--help", env={**os.environ, "COLUMNS": "200"})
+    assert (done.returncode, done.stderr) == (0, "")
+    sections, _, exit_codes = done.stdout.partition("exit codes:")
+    lines = sections.splitlines()
+    for option, default in {
+        "--episodes": "24",
+        "--workers": "4",
+        "--timeout": "180",
+        "--strict-spec": "off",
+        "--compress": "off",
+        "--output-dir": "deliverables/perf",
+        "--runs-dir": ".agent_bench/runs",
+        "--scenario": "the four bundled agents and tasks",
+        "--tasks-dir": "none",
+        "--start-method": "auto",
+        "--progress": "auto",
+        "--memory-limit": "2GiB",
+        "--keep-runs": "all",
+        "--fsync": "none",
+        "--resume": "a new slice",
+    }.items():
+        assert [line for line in lines if line.strip().startswith(option) and f"(default: {default})" in line], option
+    explained = [line.split()[0] for line in exit_codes.splitlines() if line.startswith("  ")]
+    assert explained == ["0", "1", "2", "3", "4", "5", "130"]
+
+
+def test_help_loads_nothing_of_the_package_but_its_names(clone: pathlib.Path) -> None:
+    command = [sys.executable, "-X", "importtime", str(clone / "scripts" / "perf_harness.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {name for name in loaded if name.startswith("tracecore")} == {"tracecore", "tracecore.errors"}
+    assert loaded.isdisjoint({"multiprocessing", "subprocess", "psutil", "asyncio", "inspect", "logging"})
+
+
+def test_version_names_the_package(clone: pathlib.Path) -> None:
+    from tracecore import __version__
+
+    done = run(clone, "--version")
+    assert (done.returncode, done.stdout) == (0, f"tracecore {__version__}\n")
+
+
+def test_the_clone_beside_the_script_wins_from_any_folder_and_through_a_link(
+    clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    other = tmp_path / "elsewhere" / "tracecore"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise ImportError('the wrong package')")
+    (tmp_path / "link.py").symlink_to(clone / "scripts" / "perf_harness.py")
+    environment = {**os.environ, "PYTHONPATH": str(other.parent)}
+    for script in (clone / "scripts" / "perf_harness.py", tmp_path / "link.py"):
+        command = [sys.executable, "-S", str(script)]  # -S: nothing that is installed
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=other.parent, env=environment)
+        assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_script_does_nothing(clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    code = (
+        "import runpy, sys; before = list(sys.path), set(sys.modules);"
+        f"runpy.run_path({str(clone / 'scripts' / 'perf_harness.py')!r}, run_name='__mp_main__');"
+        "assert sys.path == before[0];"
+        "assert not [name for name in sys.modules if name.startswith('tracecore.')]"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
