@@ -93,7 +93,7 @@ def answer(argv: Sequence[str]) -> tuple[int, str]:
         return complain(4, str(error))
     except KeyboardInterrupt:
         return complain(130, "interrupted")
-    except Exception as error:  # noqa: BLE001  (whatever it is, the caller gets one JSON object and a known exit code)
+    except Exception as error:  # whatever it is, the caller gets one JSON object and a known exit code
         write(sys.stderr, traceback.format_exc())
         return complain(4, f"unexpected {type(error).__name__}: {error}")
 
@@ -220,15 +220,13 @@ def add_run_options(group: Any) -> None:
         type=folder,
         action="append",
         default=[],
-        help="a folder of more tasks, DIR/<task_id>/task.toml; they win over bundled ones; may be repeated "
-        "(default: none)",
+        help="a folder of more tasks, DIR/<task_id>/task.toml; they win over bundled ones; may be repeated (default: none)",
     )
     group.add_argument(
         "--resume",
         metavar="STAMP",
         type=stamp,
-        help="finish the slice of this stamp, with the same options: only what is missing is run "
-        "(default: a new slice)",
+        help="finish the slice of this stamp, with the same options: only what is missing is run (default: a new slice)",
     )
 
 
@@ -252,16 +250,14 @@ def add_process_options(group: Any) -> None:
         metavar="SIZE",
         type=memory_size(64 << 20, 1 << 40),
         default="2GiB",
-        help="address space of one agent process: bytes, or with KiB, MiB or GiB; 64MiB to 1024GiB "
-        "(default: %(default)s)",
+        help="address space of one agent process: bytes, or with KiB, MiB or GiB; 64MiB to 1024GiB (default: %(default)s)",
     )
     group.add_argument(
         "--start-method",
         metavar="HOW",
         type=one_of("auto", "fork", "spawn"),
         default="auto",
-        help="how the processes of an episode start: auto (fork where there is one), fork or spawn "
-        "(default: %(default)s)",
+        help="how the processes of an episode start: auto (fork where there is one), fork or spawn (default: %(default)s)",
     )
     group.add_argument(
         "--progress",

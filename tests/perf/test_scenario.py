@@ -59,9 +59,7 @@ def complaint_about(path: pathlib.Path) -> str:
         ),
     ],
 )
-def test_every_form_gives_the_same_rows_and_the_seed_defaults_to_0(
-    tmp_path: pathlib.Path, name: str, text: str
-) -> None:
+def test_every_form_gives_the_same_rows_and_the_seed_defaults_to_0(tmp_path: pathlib.Path, name: str, text: str) -> None:
     (tmp_path / name).write_bytes(text.encode())
     assert read_scenario(str(tmp_path / name)) == (ScenarioRow("a.py", "one@1", 7), ScenarioRow("b.py", "two", 0))
 
@@ -120,9 +118,7 @@ def test_rows_survive_being_written_as_json(tmp_path_factory: pytest.TempPathFac
         ),
     ],
 )
-def test_a_wrong_row_is_named_with_what_was_found_and_expected(
-    tmp_path: pathlib.Path, row: str, complaint: str
-) -> None:
+def test_a_wrong_row_is_named_with_what_was_found_and_expected(tmp_path: pathlib.Path, row: str, complaint: str) -> None:
     path = tmp_path / "s.json"
     path.write_text(f"[{JSON_ROW}, {row}]")
     assert complaint_about(path).startswith(complaint)
@@ -212,9 +208,7 @@ def test_a_relative_path_starts_at_the_working_directory_and_then_in_the_package
     assert read_scenario("agents/scripted_llm_scenario.toml") == (ScenarioRow("own.py", "t", 0),)
 
 
-def test_a_relative_path_does_not_climb_out_of_the_package(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_path_does_not_climb_out_of_the_package(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ScenarioError, match="No such file"):
         read_scenario("agents/../agents/scripted_llm_scenario.toml")
@@ -288,9 +282,7 @@ def test_a_seed_that_would_leave_64_bits_is_refused_before_anything_runs() -> No
     assert planned(5, rows).job(3).seed == 2**63 - 1  # episode 4 is another row's
     with pytest.raises(ScenarioError) as caught:
         planned(6, rows)
-    assert str(caught.value).startswith(
-        f"s.toml: scenario[1].seed: found {2**63 - 4}, expected at most {2**63 - 6}: episode 5"
-    )
+    assert str(caught.value).startswith(f"s.toml: scenario[1].seed: found {2**63 - 4}, expected at most {2**63 - 6}: episode 5")
 
 
 def test_a_row_that_no_episode_reaches_may_have_any_seed() -> None:
