@@ -1,0 +1,408 @@
+import copy
+import fnmatch
+import importlib.resources
+import json
+import pathlib
+import re
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from tracecore.runtime import spec
+
+SCHEMA = json.loads(importlib.resources.files("tracecore").joinpath("schema/run-artifact.schema.json").read_text("utf-8"))
+JUDGE = Draft202012Validator(SCHEMA)
+PROBLEM = re.compile(r"\$(\.[a-z_]+|\[[0-9]+\]|\[.+\])*: found .+, expected .+")
+Place = tuple[str | int, ...]
+
+
+# --- artifacts ---
+
+
+def trace_entry(step: int, **fields: Any) -> dict[str, Any]:
+    entry = {
+        "step": step,
+        "action_ts": f"2026-01-31T12:00:0{step}.250000Z",
+        "observation": {"step": step, "last_action": None, "visible_state": {"files_seen": ["/app/a.txt"]}},
+        "action": {"type": "read_file", "args": {"path": "/app/a.txt"}},
+        "result": {"ok": True, "content": "text"},
+        "io_audit": [{"type": "fs", "op": "read_file", "path": "/app/a.txt"}],
+        "budget_after_step": {"steps": 10 - step, "tool_calls": 10 - step},
+        "budget_delta": {"steps": 1, "tool_calls": 1},
+        "llm_trace": None,
+        "telemetry": {"action_metrics": {"latency_ms": 0.125, "error": None}},
+    }
+    return entry | fields
+
+
+def solved() -> dict[str, Any]:
+    return {
+        "spec_version": "tracecore-spec-v1.0",
+        "runtime_identity": {"name": "tracecore", "version": "0.1.0", "git_sha": None},
+        "run_id": "0123456789abcdef0123456789abcdef",
+        "trace_id": "01234567-89ab-cdef-0123-456789abcdef",
+        "agent": "agents/toy_agent.py",
+        "agent_ref": "agents/toy_agent.py",
+        "agent_hash": "sha256:" + "0a" * 32,
+        "task_id": "filesystem_hidden_config",
+        "version": 1,
+        "task_ref": "filesystem_hidden_config@1",
+        "task_hash": "sha256:" + "1b" * 32,
+        "seed": 42,
+        "budgets": {"steps": 10, "tool_calls": 10},
+        "success": True,
+        "termination_reason": "success",
+        "failure_type": None,
+        "failure_reason": None,
+        "steps_used": 2,
+        "tool_calls_used": 2,
+        "metrics": {"steps_used": 2, "tool_calls_used": 2},
+        "started_at": "2026-01-31T12:00:00.000000Z",
+        "completed_at": "2026-01-31T12:00:03.000000Z",
+        "wall_clock_elapsed_s": 3.0,
+        "harness_version": "0.1.0",
+        "artifact_hash": "sha256:" + "2c" * 32,
+        "trace_hash": "sha256:" + "3d" * 32,
+        "sandbox": {"filesystem_roots": ["/app"], "network_hosts": ["*.example.org"]},
+        "determinism": {"seed": 42, "tooling": {"models": [], "mocks": []}},
+        "validator": {"ok": True, "message": "found it"},
+        "action_trace": [trace_entry(1), trace_entry(2, io_audit=[], result="done")],
+        "evidence_links": {"bundle_dir": None, "bundle_manifest": None},
+    }
+
+
+def failed(termination_reason: str, failure_type: str, **fields: Any) -> dict[str, Any]:
+    ending = {"success": False, "termination_reason": termination_reason, "failure_type": failure_type}
+    return solved() | ending | {"failure_reason": "it went wrong"} | fields
+
+
+def real_artifacts() -> list[dict[str, Any]]:
+    """Valid artifacts of every kind, as a reader of the files has them: nothing in them is shared."""
+    model_call = {
+        "request": {"provider": "acme", "model": "m-1", "prompt": "?", "shim_used": False, "metadata": {}},
+        "response": {"completion": "!", "success": True, "error": None, "tokens_used": 7},
+    }
+    talkative = trace_entry(
+        1,
+        llm_trace=[model_call, model_call],
+        io_audit=[{"type": "net", "host": "api.example.org"}, {"type": "fs", "op": "list_dir", "path": "/app"}],
+    )
+    varied = [
+        solved(),
+        failed("timeout", "timeout", action_trace=[], validator={}, budgets={"steps": 0, "tool_calls": 0}),
+        failed(
+            "invalid_action",
+            "invalid_action",
+            action_trace=[trace_entry(1, action={"repr": "7"}, result=None, llm_trace=[])],
+            runtime_identity={"name": "tracecore", "version": "0.1.0", "git_sha": "ab" * 20},
+            budgets={"steps": 10, "tool_calls": 10, "wall_clock_seconds": 180},
+        ),
+        failed(
+            "account_locked",  # a validator's own words
+            "sandbox_violation",
+            action_trace=[talkative],
+            determinism={
+                "seed": -1,
+                "tooling": {"models": [{"provider": "acme", "model": "m-1", "version": None}], "mocks": ["api"]},
+            },
+            started_at="2026-01-31T12:00:00+00:00",
+            an_added_field={"is": "welcome"},
+        ),
+    ]
+    return [json.loads(json.dumps(artifact)) for artifact in varied]
+
+
+ARTIFACTS = real_artifacts()
+
+
+# --- places and mutations ---
+
+
+def places(value: object, here: Place = ()) -> list[Place]:
+    """The place of every value inside, outermost first."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [here, *(place for key, item in items for place in places(item, (*here, key)))]
+
+
+def at(value: Any, place: Place) -> Any:
+    for key in place:
+        value = value[key]
+    return value
+
+
+def replaced(artifact: object, place: Place, value: object) -> Any:
+    if not place:
+        return value
+    changed = copy.deepcopy(artifact)
+    at(changed, place[:-1])[place[-1]] = value
+    return changed
+
+
+def without(artifact: object, place: Place) -> Any:
+    changed = copy.deepcopy(artifact)
+    del at(changed, place[:-1])[place[-1]]
+    return changed
+
+
+def assert_agreement(artifact: object) -> None:
+    found = spec.problems(artifact)
+    assert (found == []) is JUDGE.is_valid(artifact), found
+    for line in found:
+        assert PROBLEM.fullmatch(line), line
+        assert line.isprintable()
+        assert len(line) < 400
+
+
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=8)  # surrogates and newlines too
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([0, 1, -1, 2**63, -(2**63), 10**4000, 0.0, -0.0, 1.0, 1.5, -1.0, 1e308])
+    | st.floats(allow_nan=False)
+    | ANY_TEXT
+    | st.sampled_from([*spec.FAILURE_TYPE_OF, *sorted(spec.FAILURE_TYPES), "fs", "net", "", "\n"])
+)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3), max_leaves=6
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> Any:
+    artifact: Any = copy.deepcopy(draw(st.sampled_from(ARTIFACTS)))
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.sampled_from(places(artifact)))
+        value = at(artifact, place)
+        kinds = ["replace"]
+        kinds += ["delete"] if place else []
+        kinds += ["add"] if isinstance(value, dict | list) else []
+        kinds += ["bend"] if isinstance(value, str | int | float) else []
+        match draw(st.sampled_from(kinds)):
+            case "replace":
+                artifact = replaced(artifact, place, draw(JSON))
+            case "delete":
+                artifact = without(artifact, place)
+            case "add":
+                grown = [*value, draw(JSON)] if isinstance(value, list) else value | {draw(ANY_TEXT): draw(JSON)}
+                artifact = replaced(artifact, place, grown)
+            case "bend":
+                artifact = replaced(artifact, place, draw(st.sampled_from(bent(value))))
+    return artifact
+
+
+def bent(value: str | float) -> list[Any]:
+    """Neighbours of a value: nearly right, or right in another form."""
+    if isinstance(value, str):
+        return [
+            *(value + "\n", "\n" + value, value + " ", value + "\u0660", value + "\ud800", value[1:], value[:-1]),
+            *(value.upper(), value.swapcase(), value.replace("Z", "+00:00"), value.replace("0", "\u0660"), value * 2),
+        ]
+    return [bool(value), not value, float(value), value + 0.5, -value, -value - 1, str(value), [value]]
+
+
+# --- the schema ---
+
+
+def test_the_schema_is_itself_valid():
+    Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_the_schema_is_package_data():
+    pyproject = tomllib.loads((pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    shipped = pyproject["tool"]["setuptools"]["package-data"]["tracecore"]
+    assert any(fnmatch.fnmatch("schema/run-artifact.schema.json", pattern) for pattern in shipped)
+
+
+def test_the_schema_says_for_every_pattern_that_no_newline_may_follow():
+    text = json.dumps(SCHEMA)
+    places_of_patterns = [place for place in places(SCHEMA) if place[-1:] == ("pattern",) and place[-2] != "not"]
+    assert len(places_of_patterns) == text.count('"pattern": "^') > 0
+    assert all(at(SCHEMA, place[:-1])["$ref"] == "#/$defs/one_line" for place in places_of_patterns)
+
+
+# --- agreement ---
+
+
+@pytest.mark.parametrize("artifact", ARTIFACTS, ids=lambda artifact: artifact["termination_reason"])
+def test_a_real_artifact_is_valid_to_both(artifact: dict[str, Any]):
+    assert spec.problems(artifact) == []
+    assert list(JUDGE.iter_errors(artifact)) == []
+
+
+@settings(max_examples=600, deadline=None)
+@given(mutated())
+def test_both_agree_on_a_mutated_artifact(artifact: Any):
+    assert_agreement(artifact)
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON)
+@example(float("nan"))
+@example(float("inf"))
+def test_both_agree_on_any_json(junk: Any):
+    assert_agreement(junk)
+
+
+@pytest.mark.parametrize("artifact", ARTIFACTS, ids=lambda artifact: artifact["termination_reason"])
+def test_both_agree_wherever_one_value_is_bent(artifact: dict[str, Any]):
+    for place in places(artifact):
+        value = at(artifact, place)
+        for neighbour in bent(value) if isinstance(value, str | int | float) else ():
+            assert_agreement(replaced(artifact, place, neighbour))
+
+
+@pytest.mark.parametrize("artifact", ARTIFACTS[2:], ids=lambda artifact: artifact["termination_reason"])
+def test_both_agree_wherever_one_value_is_of_another_type(artifact: dict[str, Any]):
+    for place in places(artifact):
+        for stranger in (None, True, False, 0, -1, 1.0, 0.5, "", "x", [], [None], {}, {"x": 1}):
+            assert_agreement(replaced(artifact, place, stranger))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf"), 1e300, -0.0])
+def test_both_agree_on_strange_numbers(number: float):
+    for name in ("seed", "steps_used", "wall_clock_elapsed_s"):
+        assert_agreement(solved() | {name: number})
+
+
+REASONS = [*spec.FAILURE_TYPE_OF, "a reason of the validator's own", ""]
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_both_agree_on_every_way_to_tell_an_ending(reason: str):
+    for success in (True, False, 1, None):
+        for failure_type in (*spec.FAILURE_TYPES, None, "no such type", ["timeout"]):
+            for failure_reason in ("words", "", None):
+                ending = {"success": success, "termination_reason": reason}
+                ending |= {"failure_type": failure_type, "failure_reason": failure_reason}
+                assert_agreement(solved() | ending)
+
+
+# --- the ending ---
+
+
+@pytest.mark.parametrize(("reason", "failure_type"), [pair for pair in spec.FAILURE_TYPE_OF.items() if pair[1]])
+def test_a_known_reason_goes_with_its_failure_type_alone(reason: str, failure_type: str):
+    valid = [kind for kind in spec.FAILURE_TYPES if spec.problems(failed(reason, kind)) == []]
+    assert valid == [failure_type]
+
+
+def test_a_reason_of_the_validators_own_goes_with_any_failure_type():
+    assert [kind for kind in spec.FAILURE_TYPES if spec.problems(failed("account_locked", kind))] == []
+
+
+@pytest.mark.parametrize(
+    ("ending", "complaint"),
+    [
+        ({"success": False}, "$.termination_reason: found 'success', expected another reason as success is false"),
+        ({"failure_type": "timeout"}, "$.failure_type: found 'timeout', expected null as success is true"),
+        ({"failure_reason": "no"}, "$.failure_reason: found 'no', expected null as success is true"),
+        (
+            {"termination_reason": "timeout"},
+            "$.termination_reason: found 'timeout', expected 'success' as success is true",
+        ),
+    ],
+)
+def test_an_ending_that_contradicts_itself_is_told(ending: dict[str, Any], complaint: str):
+    assert complaint in spec.problems(solved() | ending)
+
+
+# --- what a problem says ---
+
+
+REQUIRED = [
+    (index, place)
+    for index, artifact in enumerate(ARTIFACTS)
+    for place in places(artifact)
+    if place and isinstance(place[-1], str) and not JUDGE.is_valid(without(artifact, place))
+]
+
+
+def test_every_field_that_the_schema_requires_is_among_the_absences_tried():
+    tried = {place[-1] for _, place in REQUIRED}
+    required = {name for place in places(SCHEMA) if place[-1:] == ("required",) for name in at(SCHEMA, place)}
+    assert tried == required
+
+
+@pytest.mark.parametrize(("index", "place"), REQUIRED, ids=lambda part: str(part).replace(" ", ""))
+def test_an_absent_field_is_named(index: int, place: Place):
+    named = "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
+    assert spec.problems(without(ARTIFACTS[index], place))[0].startswith(f"{named}: found nothing, expected ")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "complaint"),
+    [
+        (("seed",), True, "$.seed: found true, expected an integer"),
+        (("budgets", "steps"), -1, "$.budgets.steps: found -1, expected an integer of at least 0"),
+        (("budgets", "wall_clock_seconds"), "1", "$.budgets.wall_clock_seconds: found '1', expected an integer of"),
+        (("runtime_identity", "a\nb"), 1, r"$.runtime_identity['a\nb']: found 1, expected no such member"),
+        (("action_trace", 1, "step"), 0, "$.action_trace[1].step: found 0, expected an integer of at least 1"),
+        (("action_trace", 0, "io_audit", 0, "type"), "tty", "$.action_trace[0].io_audit[0].type: found 'tty', exp"),
+        (("run_id",), "x\ny", r"$.run_id: found 'x\ny', expected 32 to 36 hex digits or dashes"),
+        (("validator",), [], "$.validator: found an array, expected an object"),
+    ],
+)
+def test_a_problem_names_place_finding_and_expectation(place: Place, value: object, complaint: str):
+    (found,) = spec.problems(replaced(solved(), place, value))
+    assert found.startswith(complaint)
+
+
+def test_the_first_problems_are_given_and_no_more_than_asked_for():
+    assert len(spec.problems({})) == 5
+    assert len(spec.problems({}, most=100)) == len(SCHEMA["required"])
+    assert spec.problems({}, most=2) == spec.problems({})[:2]
+    assert spec.problems({}, most=0) != []
+
+
+def test_the_checker_changes_nothing():
+    artifact = failed("timeout", "logic_failure", seed="x")
+    before = copy.deepcopy(artifact)
+    assert spec.problems(artifact) == spec.problems(artifact) != []
+    assert artifact == before
+
+
+# --- junk ---
+
+
+def nested(depth: int) -> Any:
+    value: Any = []
+    for _ in range(depth):
+        value = {"x": [value]}
+    return value
+
+
+DEEP = nested(20_000)  # far beyond what Python's own recursion follows
+
+
+@pytest.mark.parametrize("junk", [None, True, 7, 1.5, "text", [], [solved()], b"bytes", object(), DEEP, [DEEP]])
+def test_junk_is_a_problem_and_no_exception(junk: object):
+    assert spec.problems(junk) != []
+
+
+def test_deep_nesting_where_any_json_may_stand_is_fine():
+    entry = trace_entry(1, result=DEEP, observation={"x": DEEP}, action={"x": DEEP})
+    assert spec.problems(solved() | {"action_trace": [entry], "validator": {"x": DEEP}}) == []
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEMA["required"] if name != "validator"])
+def test_deep_nesting_where_it_may_not_stand_is_told(name: str):
+    for deep in (DEEP, [DEEP]):
+        assert spec.problems(solved() | {name: deep})[0].startswith(f"$.{name}")
+
+
+def test_integers_too_long_for_python_to_print_are_no_exception():
+    for huge in (10**5000, -(10**5000)):
+        assert spec.problems(solved() | {"seed": huge}) == []
+        assert spec.problems(solved() | {"version": huge, "run_id": huge, "wall_clock_elapsed_s": huge}) != []
+
+
+def test_a_huge_value_makes_a_short_problem():
+    for huge in ("x" * 1_000_000, 10**100_000, -(10**100_000), ["x"] * 100_000):
+        (found,) = spec.problems(solved() | {"run_id": huge})
+        assert len(found) < 200
