@@ -57,6 +57,7 @@ class Settings:
     timeout_s: float = 180.0  # wall clock of one episode
     strict_spec: bool = False  # check every artifact against the schema before it counts
     redaction: str = "off"  # of prompts and completions: off, partial or full
+    keep_runs: str = "all"  # which artifacts stay on disk: all, failed or none
     git_sha: str | None = None  # of the runtime, for runtime_identity
     limits: Limits = field(default_factory=Limits)
 

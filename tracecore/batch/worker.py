@@ -1,0 +1,257 @@
+"""A worker: one job after the other, each in a process of its own, and nothing left behind between two.
+
+It runs none of the jobs' code. It waits on three things at once, never longer than the job's limit: the child's answer, the
+child's death, and the end of its own line to the harness, at which it kills what it started and leaves.
+"""
+
+import gc
+import os
+import pickle
+import select
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from tracecore import frames, processes
+from tracecore.batch.child import RETURNED, run_child
+from tracecore.batch.endings import ending_of_status
+from tracecore.clock import monotonic_s
+from tracecore.records import Ending, Raised, Returned, TimedOut
+
+LEAVE_PATIENCE_S: Final = 1.0  # between a child's answer and its death; it only has to call _exit
+READY: Final = b"ready"
+
+
+class Companion(Protocol):
+    """What a worker keeps beside it for its jobs, such as a zygote: told of the begin and the end of each.
+
+    A companion that can do its work no longer raises; that ends the worker, and the harness starts another.
+    """
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Processes that stay between jobs, and are not to be swept."""
+
+    def begin(self, job: Any) -> Any:
+        """Before the job's process starts; gives the link it is handed (``read_fd``, ``write_fd`` and ``fds``)."""
+
+    def end(self) -> Any:
+        """After the job's process has ended; gives ``cpu_user_s``, ``cpu_sys_s`` and ``peak_rss_bytes`` spent."""
+
+    def close(self) -> None:
+        """The worker leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What a worker is born with."""
+
+    number: int  # 0-based
+    jobs_fd: int  # assignments come down
+    results_fd: int  # reports go up
+    method: str  # how it starts the processes of its jobs
+    cpu: int | None  # the core that it and they share
+    epoch_s: float  # monotonic second that offsets count from
+    function: Callable[[Any, Any], object]
+    prepare: Callable[[str], Companion] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A job as it is handed to a worker."""
+
+    ticket: int  # names the assignment in the report
+    job: Any
+    limit_s: float  # when the worker kills its process
+    handed_s: float  # monotonic
+    attempt: int
+
+
+# A report on an assignment: ticket; the ending, or the pickled value of one that returned; and, in the order of Usage's
+# fields, what it cost. Tuples, since records cost several times as much to pickle.
+Report = tuple[int, Ending | bytes, tuple[Any, ...]]
+
+
+class HarnessGone(Exception):
+    """The line to the harness has ended."""
+
+
+def become_worker(jobs: Any, results: Any, setup: WorkerSetup) -> None:
+    """In a process that multiprocessing has just spawned: turn into a lean worker; never returns.
+
+    Args:
+        jobs: Connection that assignments come from.
+        results: Connection that reports go to.
+        setup: The rest; its descriptors are filled in here.
+    """
+    os.setsid()  # Ctrl-C goes to a terminal's whole foreground group: the harness decides what it means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    if setup.cpu is not None:
+        os.sched_setaffinity(0, {setup.cpu})
+    processes.become_subreaper()
+    fds = jobs.fileno(), results.fileno()
+    arguments = (setup.number, *fds, setup.method, setup.cpu, setup.epoch_s, setup.function, setup.prepare)
+    processes.become(run_worker, (WorkerSetup(*arguments),), fds)
+
+
+def run_worker(setup: WorkerSetup) -> None:
+    """Serve until the line to the harness ends."""
+    os.set_inheritable(setup.jobs_fd, False)
+    os.set_inheritable(setup.results_fd, False)
+    worker = _Worker(setup)
+    try:
+        worker.serve()
+    except (HarnessGone, frames.ChannelClosed, BrokenPipeError):
+        pass
+    finally:
+        worker.close()
+
+
+class _Worker:
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._setup = setup
+        self._companion = setup.prepare(setup.method) if setup.prepare else None
+        self._leash = processes.Leash() if setup.method == processes.FORK else None
+        self._waiting = select.poll()
+        self._waiting.register(setup.jobs_fd, 0)  # no event asked for: only the end of the line wakes, never a job
+        self._report(READY)
+
+    def serve(self) -> None:
+        gc.collect()
+        gc.freeze()  # a collection in a child would write into, and so copy, every page that holds an object
+        while True:
+            self._run(pickle.loads(frames.read_message(self._setup.jobs_fd)))  # noqa: S301 - from our own harness
+
+    def close(self) -> None:
+        if self._companion:
+            self._companion.close()
+        processes.sweep()
+
+    def _report(self, message: bytes) -> None:
+        view = memoryview(frames.pack(message))
+        while view:
+            view = view[os.write(self._setup.results_fd, view) :]
+
+    def _run(self, assignment: Assignment) -> None:
+        """One job, from taking it to having swept everything it started."""
+        taken_s = monotonic_s()
+        link = self._companion.begin(assignment.job) if self._companion else None
+        pid, answer_fd = self._start_child(assignment, link)
+        try:
+            answer, timed_out = self._await_answer(pid, answer_fd, assignment, taken_s)
+        finally:
+            os.close(answer_fd)
+            # Before it is reaped: until then its id cannot have become somebody else's.
+            processes.kill_group(pid)
+            _pid, status, spent = os.wait4(pid, 0)
+        beside = self._companion.end() if self._companion else None
+        leaked = processes.sweep(self._companion.pids if self._companion else frozenset())
+        ended_s = monotonic_s()
+        usage = (
+            ended_s - taken_s,
+            taken_s - self._setup.epoch_s,
+            ended_s - self._setup.epoch_s,
+            taken_s - assignment.handed_s,
+            spent.ru_utime + (beside.cpu_user_s if beside else 0.0),
+            spent.ru_stime + (beside.cpu_sys_s if beside else 0.0),
+            max(spent.ru_maxrss * 1024, beside.peak_rss_bytes if beside else 0),
+            self._setup.number,
+            assignment.attempt,
+            leaked,
+        )
+        ending = _classify(answer, status, assignment.limit_s if timed_out else None)
+        self._report(pickle.dumps((assignment.ticket, ending, usage)))
+
+    def _start_child(self, assignment: Assignment, link: Any) -> tuple[int, int]:
+        answer_r, answer_w = os.pipe()
+        keep = [answer_w, *(link.fds if link else ())]
+        if self._leash:
+            keep.append(self._leash.read_fd)
+        arguments = (self._setup.function, assignment.job, link, answer_w)
+        try:
+            pid = processes.start(run_child, arguments, method=self._setup.method, keep_fds=keep)
+        finally:
+            os.close(answer_w)
+            if link:  # our copies would keep the agent from seeing that its episode is gone, and the other way round
+                os.close(link.read_fd)
+                os.close(link.write_fd)
+        if self._leash:
+            self._leash.tie(pid)
+        return pid, answer_r
+
+    def _await_answer(self, pid: int, fd: int, assignment: Assignment, taken_s: float) -> tuple[bytes, bool]:
+        """What the child said before it died or its time was over (perhaps not all of it), and whether it was that."""
+        deadline_s = taken_s + assignment.limit_s
+        died_fd = _open_pidfd(pid)
+        data = b""
+        self._waiting.register(fd, select.POLLIN)
+        if died_fd is not None:
+            self._waiting.register(died_fd, select.POLLIN)
+        try:
+            while True:
+                ready = dict(self._waiting.poll(max(0.0, deadline_s - monotonic_s()) * 1000))
+                if self._setup.jobs_fd in ready:
+                    raise HarnessGone
+                if fd in ready:
+                    part = os.read(fd, frames.READ_BYTES)
+                    data += part
+                    if not part or _is_whole(data):
+                        # An end without a whole answer: somebody below may hold the pipe, but the child is dying.
+                        self._await_death(died_fd)
+                        return data, False
+                elif died_fd is not None and died_fd in ready:
+                    return data, False
+                elif not ready:
+                    return data, True
+        finally:
+            self._waiting.unregister(fd)
+            if died_fd is not None:
+                self._waiting.unregister(died_fd)
+                os.close(died_fd)
+
+    def _await_death(self, died_fd: int | None) -> None:
+        if died_fd is None:
+            return
+        died = select.poll()
+        died.register(died_fd, select.POLLIN)
+        died.poll(LEAVE_PATIENCE_S * 1000)
+
+
+def _open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None  # a platform without it: the end of the answer pipe tells
+
+
+def _is_whole(data: bytes) -> bool:
+    header = frames.HEADER_BYTES
+    return len(data) >= header and len(data) >= header + int.from_bytes(data[:header], "big")
+
+
+def _classify(answer: bytes, status: int, limit_s: float | None) -> Ending | bytes:
+    """The ending of a child; of one that returned, the pickled value, which the harness alone reads."""
+    if _is_whole(answer):
+        message = answer[frames.HEADER_BYTES :]
+        if message[:1] == RETURNED:
+            return message[1:]
+        return Raised(*pickle.loads(message[1:]))  # noqa: S301 - from our own child
+    if limit_s is not None:
+        return TimedOut(limit_s)
+    return ending_of_status(status)
+
+
+def read_report(message: bytes) -> Report:
+    """A worker's message other than READY, as the harness reads it."""
+    report: Report = pickle.loads(message)  # noqa: S301 - from our own worker
+    return report
+
+
+def ending_in(report: Report) -> Ending:
+    """The ending that a report tells."""
+    ending = report[1]
+    return Returned(pickle.loads(ending)) if isinstance(ending, bytes) else ending  # noqa: S301 - from our own worker

@@ -1,0 +1,380 @@
+"""A slice from beginning to end: plan, run, reduce, write, judge.
+
+The only place where an episode's runtime meets the process pool: here ``run_job`` becomes the pool's function, and each
+ending becomes a row.
+"""
+
+import functools
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from tracecore import __version__, clock, processes, provenance
+from tracecore.batch.pool import BatchOptions, run_batch
+from tracecore.errors import EngineError, InputError, OptionError, OutputError
+from tracecore.perf.console import Console, Progress, human_summary
+from tracecore.perf.interrupt import EXIT_INTERRUPTED, Interruption, watch_for_interruption
+from tracecore.perf.journal import Journal, create_journal, journal_path, resume_journal
+from tracecore.perf.metrics import Metrics
+from tracecore.perf.outputs import check_writable, reserve_stamp, write_documents, write_series
+from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
+from tracecore.perf.series import feed, series_chunks
+from tracecore.perf.summary import Summary
+from tracecore.perf.system import SystemSampler, host_facts
+from tracecore.records import EpisodeResult, Job, JsonObject, Limits, Settings
+from tracecore.runtime.catalog import find_agent, find_task
+from tracecore.runtime.job import Preparation, run_job, settle
+from tracecore.runtime.trace import REDACTIONS
+
+EXIT_GOOD: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_UNWRITTEN: Final = 4
+EXIT_INCOMPLETE: Final = 5
+REDACTION_VARIABLE: Final = "TRACECORE_LLM_TRACE_REDACTION"
+# Behind the time limit of an episode, for its own process to write down that the agent was too slow; then its worker kills it.
+GRACE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SliceOptions:
+    """What the command line says; see ``--help`` of ``scripts/perf_harness.py``."""
+
+    episodes: int = 24
+    workers: int = 4
+    timeout_s: float = 180.0
+    strict_spec: bool = False
+    compress: bool = False
+    output_dir: str = "deliverables/perf"
+    runs_dir: str = ".agent_bench/runs"
+    scenario: str | None = None
+    tasks_dirs: tuple[str, ...] = ()
+    start_method: str = "auto"
+    progress: str = "auto"
+    memory_limit_bytes: int = 2 << 30
+    keep_runs: str = "all"
+    fsync: str = "none"
+    resume: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SliceEnd:
+    """How a slice ended."""
+
+    exit_code: int
+    document: JsonObject  # for stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What there is to know of the running of a slice, beside its rows."""
+
+    elapsed_s: float
+    system_samples: JsonObject
+    interrupted: bool
+    trouble: str | None  # why it could not go on
+
+
+def run_slice(options: SliceOptions) -> SliceEnd:
+    """Run a slice and write its files.
+
+    Raises:
+        InputError: Something that was given is wrong; nothing has run.
+        OutputError: The results could not be written; the journal holds what had finished.
+    """
+    with watch_for_interruption() as interruption:
+        console = Console()
+        stamp, the_plan, journal = prepare(options)
+        with journal:
+            already_done = journal.rows
+            run = run_episodes(options, the_plan, journal, console, interruption)
+            documents = reduce_rows(options, the_plan, journal, run, stamp, journal.rows - already_done)
+            paths = write_files(options, stamp, documents)
+            exit_code = judge(options, documents["summary"], run)
+            if exit_code in {EXIT_GOOD, EXIT_FAILED}:
+                journal.remove()
+    resume = None if exit_code in {EXIT_GOOD, EXIT_FAILED} else resume_command(options, stamp)
+    if run.trouble:
+        console.say(f"perf_harness: {run.trouble}")
+    console.say(human_summary(documents["summary"], paths, stamp=stamp, next_command=resume))
+    document = {"ok": exit_code == EXIT_GOOD, "stamp": stamp, "artifacts": paths, "summary": documents["summary"]["summary"]}
+    return SliceEnd(exit_code, document)
+
+
+# --- plan ------------------------------------------------------------------------------------------------------------
+
+
+def prepare(options: SliceOptions) -> tuple[str, Plan, Journal]:
+    """Ask every question before the first episode; gives the stamp, the plan and the open journal.
+
+    Raises:
+        InputError: Something that was given is wrong.
+    """
+    settings = read_settings(options)
+    rows = DEFAULT_SCENARIO if options.scenario is None else read_scenario(options.scenario)
+    make_plan = functools.partial(
+        plan,
+        rows,
+        options.episodes,
+        settings,
+        find_agent,
+        functools.partial(find_task, tasks_dirs=tuple(map(os.path.abspath, options.tasks_dirs))),
+        scenario=options.scenario or "the default scenario",
+    )
+    the_plan = make_plan(slice_id=os.urandom(8).hex())
+    check_writable(options.output_dir)
+    check_writable(options.runs_dir)
+    if options.resume is None:
+        stamp = reserve_stamp(options.output_dir)
+        header = {"slice_id": the_plan.slice_id, **what_decides(the_plan)}
+        path = journal_path(options.output_dir, stamp)
+        return stamp, the_plan, create_journal(path, header, options.episodes, fsync=_fsync(options))
+    journal = reopen_journal(options, the_plan)
+    return options.resume, make_plan(slice_id=journal.header["slice_id"]), journal
+
+
+def read_settings(options: SliceOptions) -> Settings:
+    """What all episodes share.
+
+    Raises:
+        OptionError: The redaction variable holds none of its words, or fork is asked for where there is none.
+    """
+    redaction = os.environ.get(REDACTION_VARIABLE, "off") or "off"
+    if redaction not in REDACTIONS:
+        raise OptionError(REDACTION_VARIABLE, "", redaction, " or ".join(REDACTIONS))
+    if options.start_method == processes.FORK and processes.default_method() != processes.FORK:
+        raise OptionError("--start-method", "", options.start_method, "spawn or auto on this platform")
+    return Settings(
+        runs_dir=os.path.abspath(options.runs_dir),
+        timeout_s=options.timeout_s,
+        strict_spec=options.strict_spec,
+        redaction=redaction,
+        git_sha=provenance.git_state()["git_sha"],
+        keep_runs=options.keep_runs,
+        limits=Limits(memory_bytes=options.memory_limit_bytes),
+    )
+
+
+def what_decides(the_plan: Plan) -> JsonObject:
+    """Everything that an episode's outcome depends on: two parts of one slice must agree in it."""
+    settings = the_plan.settings
+    return {
+        "tracecore": __version__,
+        "git_sha": settings.git_sha,
+        "episodes": the_plan.episodes,
+        "scenario": the_plan.scenario_document(),
+        "timeout_s": settings.timeout_s,
+        "strict_spec": settings.strict_spec,
+        "redaction": settings.redaction,
+        "keep_runs": settings.keep_runs,
+        "limits": asdict(settings.limits),
+    }
+
+
+def reopen_journal(options: SliceOptions, the_plan: Plan) -> Journal:
+    """The journal of the slice to resume.
+
+    Raises:
+        InputError: There is none, or it was begun with something else than is given now; the field is named.
+    """
+    path = journal_path(options.output_dir, options.resume or "")
+    journal, _recovery = resume_journal(path, fsync=_fsync(options))
+    now = what_decides(the_plan)
+    for name, value in now.items():
+        if journal.header.get(name) != value:
+            journal.close(sync=False)
+            raise InputError(path, *_first_difference(name, journal.header.get(name), value))
+    return journal
+
+
+def _first_difference(name: str, then: Any, now: Any) -> tuple[str, Any, str]:
+    """Where two values differ: field, what stands now, and what the slice was begun with."""
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for place, (a, b) in enumerate(zip(then, now, strict=True)):
+            if a != b:
+                return _first_difference(f"{name}[{place}]", a, b)
+    if isinstance(then, dict) and isinstance(now, dict) and then.keys() == now.keys():
+        for key in now:
+            if then[key] != now[key]:
+                return _first_difference(f"{name}.{key}", then[key], now[key])
+    return name, now, f"{then!r}, as when the slice was begun"
+
+
+def _fsync(options: SliceOptions) -> Any:
+    return options.fsync
+
+
+# --- run -------------------------------------------------------------------------------------------------------------
+
+
+def run_episodes(options: SliceOptions, the_plan: Plan, journal: Journal, console: Console, interruption: Interruption) -> Run:
+    """Run what the journal lacks; every finished episode is in it before the next is looked at."""
+    sampler = SystemSampler()
+    sampler.start()
+    progress = Progress(the_plan.episodes, console, mode=_progress_mode(options), already_done=journal.rows)
+    begun_s = clock.monotonic_s()
+    trouble = None
+    missing = (index for index in range(the_plan.episodes) if not journal.has(index))
+    try:
+        for row in finished_episodes(options, the_plan.jobs(missing), interruption):
+            journal.add(row)
+            progress.add(success=row.success)
+    except (EngineError, OutputError) as error:
+        trouble = str(error)
+    finally:
+        progress.close()
+    elapsed_s = clock.monotonic_s() - begun_s
+    return Run(elapsed_s, sampler.sample(), interruption.is_set, trouble)
+
+
+def finished_episodes(options: SliceOptions, jobs: Iterator[Job], interruption: Interruption) -> Iterator[EpisodeResult]:
+    """The rows of ``jobs`` as they end, until they all have or somebody interrupts."""
+    batch_options = BatchOptions(
+        workers=options.workers,
+        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
+        prepare=Preparation(Limits(memory_bytes=options.memory_limit_bytes)),
+        method=_method(options),
+        stop_fd=interruption.wake_fd,
+    )
+    for ended in run_batch(run_job, jobs, batch_options):
+        yield settle(ended)
+
+
+def run_one(job: Job, start_method: str = "auto") -> EpisodeResult:
+    """Run a single episode just as a slice does, for ``python -m tracecore``.
+
+    Raises:
+        EngineError: No worker could be started.
+        OutputError: The artifact could not be written.
+    """
+    batch_options = BatchOptions(
+        workers=1,
+        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
+        prepare=Preparation(job.settings.limits),
+        method=processes.default_method() if start_method == "auto" else start_method,
+    )
+    (ended,) = run_batch(run_job, [job], batch_options)
+    return settle(ended)
+
+
+def _method(options: SliceOptions) -> str:
+    return processes.default_method() if options.start_method == "auto" else options.start_method
+
+
+def _progress_mode(options: SliceOptions) -> Any:
+    return options.progress
+
+
+# --- reduce and write ------------------------------------------------------------------------------------------------
+
+
+def reduce_rows(
+    options: SliceOptions, the_plan: Plan, journal: Journal, run: Run, stamp: str, episodes_run: int
+) -> dict[str, Any]:
+    """One pass over the rows: the series goes to its file as it is read, the other documents come back.
+
+    Raises:
+        OutputError: The series could not be written.
+    """
+    summary, metrics = Summary(), Metrics()
+    rows = feed(journal.rows_in_order(), summary, metrics)
+    write_series(options.output_dir, stamp, series_chunks(rows))
+    summary_document = summary.document(
+        episodes_requested=options.episodes,
+        workers=options.workers,
+        runs_root=options.runs_dir,
+        system_samples=run.system_samples,
+        elapsed_s=run.elapsed_s,
+        episodes_run=episodes_run,
+        interrupted=run.interrupted,
+    )
+    return {
+        "summary": summary_document,
+        "metrics": metrics.document(),
+        "manifest": manifest_document(options, the_plan, run, stamp),
+    }
+
+
+def manifest_document(options: SliceOptions, the_plan: Plan, run: Run, stamp: str) -> JsonObject:
+    """What was asked for, and of what: all that is needed to do it again."""
+    return {
+        "generated_at": clock.utc_text(),
+        "stamp": stamp,
+        "episodes": options.episodes,
+        "workers": options.workers,
+        "timeout": options.timeout_s,
+        "strict_spec": options.strict_spec,
+        "compress": options.compress,
+        "start_method": _method(options),
+        "keep_runs": options.keep_runs,
+        "fsync": options.fsync,
+        "redaction": the_plan.settings.redaction,
+        "limits": asdict(the_plan.settings.limits),
+        "interrupted": run.interrupted,
+        "trouble": run.trouble,
+        "scenario": the_plan.scenario_document(),
+        "runtime_identity": {"name": "tracecore", "version": __version__, **provenance.git_state()},
+        "host": host_facts(),
+        "system_samples": run.system_samples,
+    }
+
+
+def write_files(options: SliceOptions, stamp: str, documents: dict[str, Any]) -> dict[str, str]:
+    """Write the documents; gives the paths of all perf files.
+
+    Raises:
+        OutputError: One of them could not be written.
+    """
+    return write_documents(
+        options.output_dir,
+        stamp,
+        manifest=documents["manifest"],
+        summary=documents["summary"],
+        metrics=documents["metrics"],
+        compress=options.compress,
+    )
+
+
+# --- judge -----------------------------------------------------------------------------------------------------------
+
+
+def judge(options: SliceOptions, summary: JsonObject, run: Run) -> int:
+    """The exit code; where several hold, the gravest."""
+    if run.trouble:
+        return EXIT_UNWRITTEN
+    if run.interrupted:
+        return EXIT_INTERRUPTED
+    if summary["episodes"] < options.episodes:
+        return EXIT_INCOMPLETE
+    return EXIT_FAILED if summary["failure_count"] else EXIT_GOOD
+
+
+def resume_command(options: SliceOptions, stamp: str) -> str:
+    """The command that finishes this slice."""
+    defaults = SliceOptions()
+    words = ["python", "scripts/perf_harness.py", "--resume", stamp]
+    for name, flag in _FLAGS.items():
+        value = getattr(options, name)
+        if value == getattr(defaults, name):
+            continue
+        words += [flag] if value is True else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    for folder in options.tasks_dirs:
+        words += ["--tasks-dir", folder]
+    return shlex.join(words)
+
+
+_FLAGS: Final = {
+    "episodes": "--episodes",
+    "workers": "--workers",
+    "timeout_s": "--timeout",
+    "strict_spec": "--strict-spec",
+    "compress": "--compress",
+    "output_dir": "--output-dir",
+    "runs_dir": "--runs-dir",
+    "scenario": "--scenario",
+    "start_method": "--start-method",
+    "memory_limit_bytes": "--memory-limit",
+    "keep_runs": "--keep-runs",
+    "fsync": "--fsync",
+}

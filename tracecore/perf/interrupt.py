@@ -1,0 +1,53 @@
+"""Ctrl-C and SIGTERM during a slice: the first asks it to end well, the second ends it at once."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+EXIT_INTERRUPTED: Final = 130
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(slots=True)
+class Interruption:
+    """Whether somebody has asked the slice to end, and a descriptor that turns readable when they do."""
+
+    wake_fd: int
+    signal: int | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the slice is to end."""
+        return self.signal is not None
+
+
+@contextlib.contextmanager
+def watch_for_interruption() -> Iterator[Interruption]:
+    """Take both signals over until the end of the ``with`` block; what stood before is put back.
+
+    A handler only notes the signal: an exception out of it could tear apart whatever was being written. At the second
+    signal the process leaves at once; what had finished is in the journal, and everything below it ends with it.
+    """
+    wake_fd, write_fd = os.pipe()
+    interruption = Interruption(wake_fd)
+
+    def note(number: int, _frame: Any) -> None:
+        if interruption.is_set:
+            os._exit(EXIT_INTERRUPTED)
+        interruption.signal = number
+        os.write(write_fd, b"!")
+
+    before: dict[signal.Signals, Any] = {}
+    try:
+        for number in SIGNALS:
+            with contextlib.suppress(ValueError):  # not in the main thread: whoever runs us there handles signals
+                before[number] = signal.signal(number, note)
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(wake_fd)
+        os.close(write_fd)

@@ -1,0 +1,213 @@
+"""The episode's side of the agent: ask, wait no longer than the deadline, and believe nothing."""
+
+import json
+import math
+from typing import Any, Final
+
+from tracecore import canon, processes
+from tracecore.frames import Channel, ChannelClosed, ChannelTimeout, MessageTooLarge
+from tracecore.records import Job, JsonObject, Limits
+from tracecore.runtime.agent import compile_agent, execute_agent
+from tracecore.runtime.agent_host import AgentHost
+from tracecore.runtime.agent_process import AgentEnd, AgentLink, ask_how_it_ended
+from tracecore.runtime.episode import End, InvalidAction
+
+INTEGER_MOST: Final = 1 << 63  # an integer beyond is not the same in every reader of the artifact
+INVALID_REASONS: Final = frozenset({"action_must_be_dict", "action_not_json", "action_too_large"})
+
+
+class NotJson(ValueError):
+    """A message is no JSON, or JSON that this project does not take; says why."""
+
+
+class ProcessAgent:
+    """An agent in a process of its own, behind a link that the worker made."""
+
+    def __init__(self, job: Job, link: AgentLink) -> None:
+        self._job, self._link = job, link
+        self._limits = job.settings.limits
+        self._channel = Channel(link.read_fd, link.write_fd, self._limits.message_bytes)
+        self._seq = 0
+
+    def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
+        """Hand it the task; raises :class:`End` when it fails."""
+        did = self._ask("reset", canon.encode(task_spec), deadline_s)
+        if did != {}:
+            raise self._broken("answered a reset with something else")
+
+    def step(self, observation: JsonObject, deadline_s: float) -> tuple[JsonObject, Any]:
+        """Hand it an observation, take its action; raises :class:`End` or :class:`InvalidAction`."""
+        did = self._ask("step", canon.encode(observation), deadline_s)
+        action = did.get("action") if isinstance(did, dict) else None
+        if not isinstance(action, dict):
+            raise self._broken("answered a step without an action")
+        return action, did.get("llm_trace")
+
+    def close(self) -> None:
+        """Close the channel: an agent that waits for a question leaves."""
+        self._channel.close()
+
+    def _ask(self, call: str, value: bytes, deadline_s: float) -> Any:
+        """One question and its answer; the answer's ``did`` part."""
+        self._seq += 1
+        question = b'{"call":"%s","seq":%d,"value":%s}' % (call.encode(), self._seq, value)
+        try:
+            if self._channel.spoke_unasked():
+                raise self._broken("sent a message that nothing had asked for")
+            self._channel.send(question, deadline_s)
+            answer = self._channel.receive(deadline_s)
+        except ChannelTimeout as error:
+            raise End("timeout", f"{self._during(call)} had not finished within {self._limit()}") from error
+        except ChannelClosed as error:
+            raise self._crashed(call) from error
+        except MessageTooLarge as error:
+            raise self._broken(f"sent {error}") from error
+        return self._read_answer(call, answer)
+
+    def _read_answer(self, call: str, data: bytes) -> Any:
+        try:
+            answer = parse_message(data, self._limits)
+        except NotJson as error:
+            if call == "reset":
+                raise self._broken(f"answered a reset with what is no JSON: {error}") from error
+            raise InvalidAction("action_not_json", str(error), repr(data[:100])) from error
+        if not isinstance(answer, dict) or answer.get("seq") != self._seq or answer.get("nonce") != self._link.nonce:
+            raise self._broken("sent an answer that belongs to no question")
+        if "did" in answer:
+            return answer["did"]
+        if isinstance(answer.get("raised"), dict):
+            raise _raised(answer["raised"], self._seq - 1)
+        if call == "step" and isinstance(answer.get("invalid"), dict):
+            raise _invalid(answer["invalid"])
+        raise self._broken("sent an answer of an unknown kind")
+
+    def _crashed(self, call: str) -> End:
+        end = ask_how_it_ended(self._link)
+        if end.killed_by_us:
+            return self._broken(f"closed its pipe during {self._during(call)}")
+        return End("agent_crashed", f"the agent process {describe_end(end)} during {self._during(call)}")
+
+    def _broken(self, what: str) -> End:
+        return End("agent_crashed", f"the agent process broke the protocol: it {what}")
+
+    def _during(self, call: str) -> str:
+        return f"step {self._seq - 1}" if call == "step" else "reset"
+
+    def _limit(self) -> str:
+        return f"the time limit of {self._job.settings.timeout_s:g} s"
+
+
+class InProcessAgent:
+    """The same agent without a process: for the runtime's own cost, and where isolation is somebody else's business."""
+
+    def __init__(self, job: Job) -> None:
+        source = job.agent
+        self._limits = job.settings.limits
+        self._host = AgentHost(
+            lambda: execute_agent(compile_agent(source.path, source.sha256), source.path), self._limits.message_bytes
+        )
+        self._steps = 0
+
+    def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
+        """As for a process; the deadline is not enforced."""
+        del deadline_s
+        self._take(self._host.reset(task_spec))
+
+    def step(self, observation: JsonObject, deadline_s: float) -> tuple[JsonObject, Any]:
+        """As for a process; the deadline is not enforced."""
+        del deadline_s
+        self._steps += 1
+        did = self._take(self._host.step(json.loads(canon.encode(observation))))
+        return did["action"], did["llm_trace"]
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _take(self, outcome: JsonObject) -> Any:
+        if "raised" in outcome:
+            raise _raised(outcome["raised"], self._steps)
+        if "invalid" in outcome:
+            raise _invalid(outcome["invalid"])
+        try:
+            return parse_message(canon.encode(outcome["did"]), self._limits)
+        except NotJson as error:
+            raise InvalidAction("action_not_json", str(error), "") from error
+
+
+def parse_message(data: bytes, limits: Limits) -> Any:
+    """JSON from a process that is not trusted.
+
+    Raises:
+        NotJson: Not strict UTF-8 JSON; NaN, Infinity or a number beyond double or 64 bits; a key twice; too deep.
+    """
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_pairs,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_bounded,
+        )
+    except NotJson:
+        raise
+    except RecursionError as error:
+        raise NotJson("it is nested too deeply") from error
+    except ValueError as error:
+        raise NotJson(str(error)[:200]) from error
+    _check_depth(value, limits.message_depth)
+    return value
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> JsonObject:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise NotJson("a key stands twice in one object")
+    return value
+
+
+def _refuse_constant(text: str) -> Any:
+    raise NotJson(f"{text} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise NotJson(f"the number {text[:40]} is out of range")
+    return value
+
+
+def _bounded(text: str) -> int:
+    if len(text) > 20 or not -INTEGER_MOST <= (value := int(text)) < INTEGER_MOST:
+        raise NotJson(f"the integer {text[:40]} is out of range")
+    return value
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if not isinstance(value, dict | list):
+        return
+    if left == 0:
+        raise NotJson("it is nested too deeply")
+    for child in value.values() if isinstance(value, dict) else value:
+        _check_depth(child, left - 1)
+
+
+def _raised(raised: JsonObject, step: int) -> End:
+    where = _word(raised.get("where"))
+    kind, message = _word(raised.get("type")), _word(raised.get("message"))
+    place = f"{where} (step {step})" if where in {"observe", "act"} else where
+    return End("agent_exception", f"{place} raised {kind}: {message}" if message else f"{place} raised {kind}")
+
+
+def _invalid(invalid: JsonObject) -> InvalidAction:
+    reason = invalid.get("reason")
+    known = reason if reason in INVALID_REASONS else "action_not_json"
+    return InvalidAction(str(known), _word(invalid.get("why")), _word(invalid.get("repr")))
+
+
+def _word(value: Any) -> str:
+    return value[:600] if isinstance(value, str) else ""
+
+
+def describe_end(end: AgentEnd) -> str:
+    """How an agent process ended, in words."""
+    return processes.describe_status(end.status)

@@ -1,0 +1,139 @@
+"""Inside the agent's own process: load the agent, and answer what the episode asks.
+
+Whatever the agent does here stays here. Nothing that this side says is trusted: the episode checks each answer again.
+
+An answer is one of::
+
+    {"seq": n, "nonce": …, "did": {}}                                          reset is done
+    {"seq": n, "nonce": …, "did": {"action": {…}, "llm_trace": […]}}           a step's action
+    {"seq": n, "nonce": …, "raised": {"where": "act", "type": …, "message": …}}
+    {"seq": n, "nonce": …, "invalid": {"reason": …, "why": …, "repr": …}}      act gave what JSON has no form for
+"""
+
+import json
+import os
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, Final
+
+from tracecore import canon, frames
+from tracecore.errors import AgentError
+from tracecore.runtime.agent import execute_agent
+
+WORDS_MOST: Final = 500  # characters of an exception's message
+REPR_MOST: Final = 200  # characters of an action that is none
+
+
+class AgentHost:
+    """An agent, and the only ways in which the episode reaches it."""
+
+    def __init__(self, load: Callable[[], Any], message_bytes: int) -> None:
+        self._load, self._message_bytes = load, message_bytes
+        self._agent: Any = None
+        self._known_llm: list[Any] = []
+
+    def reset(self, task_spec: Any) -> dict[str, Any]:
+        """Load the agent and hand it the task; gives the answer's outcome part."""
+        where = "load"
+        try:
+            self._agent = self._load()
+            where = "reset"
+            self._agent.reset(task_spec)
+        except BaseException as error:  # an agent may raise anything, also what would end this process
+            return {"raised": describe_error(where, error)}
+        return {"did": {}}
+
+    def step(self, observation: Any) -> dict[str, Any]:
+        """Hand the agent an observation and take its action; gives the answer's outcome part."""
+        where = "observe"
+        try:
+            self._agent.observe(observation)
+            where = "act"
+            action = self._agent.act()
+            llm_trace = self._new_llm_entries()
+        except BaseException as error:  # as above
+            return {"raised": describe_error(where, error)}
+        return self._offer(action, llm_trace)
+
+    def _offer(self, action: Any, llm_trace: list[Any] | None) -> dict[str, Any]:
+        if not isinstance(action, dict):
+            return _invalid("action_must_be_dict", f"act returned {type(action).__name__}, not a dict", action)
+        try:
+            size = len(canon.encode([action, llm_trace]))
+        except (ValueError, TypeError, RecursionError) as error:
+            return _invalid("action_not_json", f"act returned what JSON has no form for: {_words(error)}", action)
+        except BaseException as error:  # an agent's own dict or str class may raise anything while it is read
+            return {"raised": describe_error("act", error)}
+        if size > self._message_bytes - 256:
+            why = f"act returned {size} bytes, over the limit of {self._message_bytes}"
+            return _invalid("action_too_large", why, action)
+        return {"did": {"action": action, "llm_trace": llm_trace}}
+
+    def _new_llm_entries(self) -> list[Any] | None:
+        trace = getattr(self._agent, "llm_trace", None)
+        if not isinstance(trace, list):
+            return None
+        # The agent may append to one list, or begin a new one: what it had already shown is told by identity.
+        shown = 0
+        for entry, known in zip(trace, self._known_llm, strict=False):
+            if entry is not known:
+                break
+            shown += 1
+        self._known_llm = list(trace)
+        return trace[shown:]
+
+
+def serve(code: CodeType | None, problem: str | None, path: str, nonce: str, fds: tuple[int, int], limit: int) -> None:
+    """Answer requests from ``fds`` (read, write) until the episode closes its side; then leave.
+
+    Args:
+        code: The compiled agent; ``None`` when there is a ``problem``.
+        problem: Why it could not be compiled.
+        path: Where it comes from.
+        nonce: Goes into every answer.
+        fds: The pipes from and to the episode.
+        limit: Bytes of one answer.
+    """
+
+    def load() -> Any:
+        if code is None:
+            raise AgentError(path, "", "a file that cannot be loaded", str(problem))
+        return execute_agent(code, path)
+
+    host = AgentHost(load, limit)
+    calls = {"reset": host.reset, "step": host.step}
+    read_fd, write_fd = fds
+    try:
+        while True:
+            request = json.loads(frames.read_message(read_fd))
+            outcome = calls[request["call"]](request["value"])
+            answer = {"seq": request["seq"], "nonce": nonce, **outcome}
+            _write_all(write_fd, frames.pack(canon.encode(answer)))
+    except (frames.ChannelClosed, BrokenPipeError):
+        pass  # the episode is over
+
+
+def describe_error(where: str, error: BaseException) -> dict[str, str]:
+    """An exception as plain text, whatever its ``__str__`` does."""
+    return {"where": where, "type": type(error).__name__[:80], "message": _words(error)}
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)[:WORDS_MOST]
+    except BaseException:  # an exception class of the agent's may raise here too
+        return "(its message cannot be read)"
+
+
+def _invalid(reason: str, why: str, action: Any) -> dict[str, Any]:
+    try:
+        text = repr(action)[:REPR_MOST]
+    except BaseException:  # as in _words
+        text = f"(a {type(action).__name__} whose repr cannot be read)"
+    return {"invalid": {"reason": reason, "why": why, "repr": text}}
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

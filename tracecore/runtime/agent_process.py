@@ -1,0 +1,276 @@
+"""The agent's own process and its zygote.
+
+::
+
+    worker ──starts, once, before any task is read──▶ zygote ──starts, per episode──▶ agent process
+      │  begin: path and two pipe ends ─────────────────▶│                              ▲
+      │  end: kill it if it lives, how did it end? ─────▶│  reaps, kills, tells         │ questions and answers,
+      └─forks──▶ episode process: how did it end? ──────▶│                              │ JSON over two pipes
+                       └────────────────────────────────────────────────────────────────┘
+
+The zygote compiles agents and executes none. It was started before its worker had read a task, and holds no task code,
+hidden state or result: what an agent must not see was never in its memory. It has one agent at a time. When its worker and
+the episode are gone its socket ends, and it kills its agent and leaves.
+"""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import sys
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, Final
+
+from tracecore import processes
+from tracecore.clock import monotonic_s
+from tracecore.errors import TracecoreError
+from tracecore.records import AgentSource, Job, Limits, TaskSource
+from tracecore.runtime.agent import compile_agent
+from tracecore.runtime.agent_host import serve
+from tracecore.runtime.task import compile_task
+
+ANSWER_PATIENCE_S: Final = 5.0  # the zygote only kills and reaps: one that is silent for so long is gone
+EXIT_PATIENCE_S: Final = 0.25  # between an agent closing its pipe and its death, when it is dying
+MESSAGE_BYTES: Final = 1 << 16
+
+
+class ZygoteLost(TracecoreError):
+    """The zygote is gone or silent; its worker must be replaced, since a new zygote may not be started from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLink:
+    """What the episode process needs to talk to its agent, and to ask the zygote about it."""
+
+    serial: int
+    nonce: str
+    read_fd: int
+    write_fd: int
+    control_fd: int
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptors that the episode process must have."""
+        return self.read_fd, self.write_fd, self.control_fd
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEnd:
+    """How an agent process ended and what it had used."""
+
+    status: int  # wait status
+    killed_by_us: bool  # it was alive when asked, and was killed then
+    cpu_user_s: float
+    cpu_sys_s: float
+    peak_rss_bytes: int
+
+
+class AgentZygote:
+    """A worker's companion: gives each of its jobs an agent process, and ends it. See ``batch.worker.Companion``."""
+
+    def __init__(self, method: str, limits: Limits) -> None:
+        self._control, theirs = _socket_pair()
+        self._serial = 0
+        self.pid = processes.start(run_zygote, (theirs.fileno(), method, limits), method=method, keep_fds=[theirs.fileno()])
+        theirs.close()
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The process that stays between jobs."""
+        return frozenset((self.pid,))
+
+    def begin(self, job: Job) -> AgentLink:
+        """Have an agent process started for ``job``; the caller owns the descriptors of the link.
+
+        Raises:
+            ZygoteLost: There is no zygote to do it.
+        """
+        _compile_ahead(job.task)
+        self._serial += 1
+        nonce = os.urandom(8).hex()
+        question_r, question_w = os.pipe()
+        answer_r, answer_w = os.pipe()
+        request = {
+            "do": "begin",
+            "serial": self._serial,
+            "path": job.agent.path,
+            "sha256": job.agent.sha256,
+            "nonce": nonce,
+        }
+        try:
+            socket.send_fds(self._control, [json.dumps(request).encode()], [question_r, answer_w])
+        except OSError as error:
+            raise ZygoteLost(f"the agent zygote is gone: {error}") from error
+        finally:
+            os.close(question_r)
+            os.close(answer_w)
+        return AgentLink(self._serial, nonce, answer_r, question_w, self._control.fileno())
+
+    def end(self) -> AgentEnd:
+        """Kill the agent process of the last ``begin`` if it still lives, and tell how it ended.
+
+        Raises:
+            ZygoteLost: Nobody answers.
+        """
+        return _ask(self._control, "end", self._serial)
+
+    def close(self) -> None:
+        """End the zygote, and whatever agent it has."""
+        self._control.close()
+        processes.kill_group(self.pid)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _compile_ahead(task: TaskSource) -> None:
+    # In the worker, which executes nothing of it: every episode process forked from here has the code already. What is wrong
+    # with it is for the episode to find.
+    with contextlib.suppress(TracecoreError):
+        compile_task(task)
+
+
+def ask_how_it_ended(link: AgentLink) -> AgentEnd:
+    """From the episode process, when its agent went silent: kill it if it lives, and tell how it ended.
+
+    Raises:
+        ZygoteLost: Nobody answers.
+    """
+    control = socket.socket(fileno=os.dup(link.control_fd))
+    try:
+        return _ask(control, "explain", link.serial)
+    finally:
+        control.close()
+
+
+def _ask(control: socket.socket, what: str, serial: int) -> AgentEnd:
+    deadline_s = monotonic_s() + ANSWER_PATIENCE_S
+    try:
+        control.send(json.dumps({"do": what, "serial": serial}).encode())
+        readable = select.poll()
+        readable.register(control.fileno(), select.POLLIN)
+        while readable.poll(max(0.0, deadline_s - monotonic_s()) * 1000):
+            answer = json.loads(control.recv(MESSAGE_BYTES) or b"null")
+            if answer is None:
+                break
+            # An episode that was killed may have left an answer unread: it is told apart by what it answers.
+            if answer["to"] == what and answer["serial"] == serial:
+                return AgentEnd(*answer["end"])
+    except OSError as error:
+        raise ZygoteLost(f"the agent zygote is gone: {error}") from error
+    raise ZygoteLost("the agent zygote does not answer")
+
+
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    # SEQPACKET keeps messages whole: an episode that is killed while it asks cannot leave half a message behind.
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+# --- inside the zygote -----------------------------------------------------------------------------------------------
+
+
+def run_zygote(control_fd: int, method: str, limits: Limits) -> None:
+    """Serve one worker until its side of the socket is closed."""
+    control = socket.socket(fileno=control_fd)
+    sys.dont_write_bytecode = True
+    confine(limits)
+    agent = _Agent(method, limits)
+    while True:
+        message, fds, _flags, _address = socket.recv_fds(control, MESSAGE_BYTES, 2)
+        if not message:
+            agent.end(at_once=True)
+            return
+        request = json.loads(message)
+        if request["do"] == "begin":
+            agent.begin(request, fds)
+        else:
+            end = agent.end(at_once=request["do"] == "end")
+            reply = {"to": request["do"], "serial": request["serial"], "end": end}
+            with contextlib.suppress(BrokenPipeError):
+                control.send(json.dumps(reply).encode())
+
+
+def confine(limits: Limits) -> None:
+    """Bound what this process and every one it starts may use; each bound is best effort, and inherited for free."""
+    import resource  # noqa: PLC0415 - not there on every platform, and used once
+
+    wanted = [
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_CORE, 0),
+    ]
+    for which, value in wanted:
+        if value is not None:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(which, (value, value))
+
+
+class _Agent:
+    """The one agent process that the zygote has at a time."""
+
+    def __init__(self, method: str, limits: Limits) -> None:
+        self._method, self._limits = method, limits
+        self._pid = 0
+        self._end: tuple[int, bool, float, float, int] = (0, False, 0.0, 0.0, 0)
+
+    def begin(self, request: dict[str, Any], fds: list[int]) -> None:
+        self.end(at_once=True)
+        code, problem = _compile(AgentSource(request["path"], request["path"], request["sha256"]))
+        limit = self._limits.message_bytes
+        arguments: tuple[Any, ...]
+        if self._method == processes.FORK:
+            arguments = (code, problem, request["path"], request["nonce"], (fds[0], fds[1]), limit)
+            self._pid = processes.start(serve, arguments, method=self._method, keep_fds=fds)
+        else:
+            arguments = (request["path"], request["sha256"], request["nonce"], (fds[0], fds[1]), self._limits)
+            self._pid = processes.start(serve_spawned, arguments, method=self._method, keep_fds=fds)
+        for fd in fds:
+            os.close(fd)
+
+    def end(self, *, at_once: bool) -> tuple[int, bool, float, float, int]:
+        """Reap it, killing it first if it lives (or, unless ``at_once``, does not leave within a moment)."""
+        if not self._pid:
+            return self._end
+        killed_by_us = not _has_exited(self._pid)
+        if killed_by_us and not at_once:
+            # Its pipes close a moment before it can be reaped: waiting for that tells its own end from our kill.
+            _wait_for_exit(self._pid, EXIT_PATIENCE_S)
+            killed_by_us = not _has_exited(self._pid)
+        # Before it is reaped: until then its id cannot have become somebody else's.
+        processes.kill_group(self._pid)
+        _pid, status, usage = os.wait4(self._pid, 0)
+        self._pid = 0
+        self._end = (status, killed_by_us, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
+        return self._end
+
+
+def serve_spawned(path: str, sha256: str, nonce: str, fds: tuple[int, int], limits: Limits) -> None:
+    """The start of an agent process that was not forked from its zygote, and so has inherited nothing."""
+    sys.dont_write_bytecode = True
+    confine(limits)
+    code, problem = _compile(AgentSource(path, path, sha256))
+    serve(code, problem, path, nonce, fds, limits.message_bytes)
+
+
+def _compile(source: AgentSource) -> tuple[CodeType | None, str | None]:
+    try:
+        return compile_agent(source.path, source.sha256), None
+    except (TracecoreError, OSError, ValueError, RecursionError, MemoryError) as error:
+        return None, str(error)
+
+
+def _has_exited(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _wait_for_exit(pid: int, patience_s: float) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return
+    exited = select.poll()
+    exited.register(fd, select.POLLIN)
+    exited.poll(patience_s * 1000)
+    os.close(fd)

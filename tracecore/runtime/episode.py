@@ -1,0 +1,377 @@
+"""One episode: observe, act, execute, validate, under budgets, until one Outcome.
+
+Every way an episode can end is an :class:`End`: the loop raises it, the outside catches it, and the artifact is built in one
+place. Task code runs in this process; the agent is behind the :class:`Agent` interface, usually in another.
+"""
+
+import json
+import signal
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from tracecore import canon
+from tracecore.clock import monotonic_s, utc_text
+from tracecore.records import Job, JsonObject, Outcome
+from tracecore.runtime.artifact import VALIDATOR_KEYS, EpisodeFacts, build_artifact
+from tracecore.runtime.env import Environment
+from tracecore.runtime.sandbox import Sandbox, SandboxViolation
+from tracecore.runtime.task import Task, compile_task
+from tracecore.runtime.trace import StepRecord, stable_words, take_llm_entries, trace_entry
+
+FAILURE_TYPES: Final = {
+    "success": None,
+    "steps_exhausted": "budget_exhausted",
+    "tool_calls_exhausted": "budget_exhausted",
+    "invalid_action": "invalid_action",
+    "action_exception": "invalid_action",
+    "sandbox_violation": "sandbox_violation",
+    "timeout": "timeout",
+}  # every other termination reason is a logic_failure
+KNOWN_FAILURE_TYPES: Final = frozenset(
+    {"budget_exhausted", "invalid_action", "sandbox_violation", "logic_failure", "timeout", "non_termination"}
+)
+
+
+class End(Exception):
+    """The episode is over.
+
+    Attributes:
+        reason: The termination reason.
+        words: What happened; ``None`` on success.
+        failure_type: Where it is not the one that belongs to the reason.
+    """
+
+    def __init__(self, reason: str, words: str | None, failure_type: str | None = None) -> None:
+        self.reason, self.words = reason, words
+        self.failure_type = failure_type or FAILURE_TYPES.get(reason, "logic_failure")
+        super().__init__(reason)
+
+
+class InvalidAction(Exception):
+    """What the agent gave in answer to an observation is no action.
+
+    Attributes:
+        reason: One of the invalid action reasons.
+        words: What is wrong with it.
+        text: The repr of what it gave.
+    """
+
+    def __init__(self, reason: str, words: str, text: str) -> None:
+        self.reason, self.words, self.text = reason, words, text
+        super().__init__(reason)
+
+
+class Agent(Protocol):
+    """An agent as the episode sees it, wherever it runs. Both calls raise :class:`End` when the agent fails."""
+
+    def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
+        """Hand it the task."""
+
+    def step(self, observation: JsonObject, deadline_s: float) -> tuple[JsonObject, Any]:
+        """Hand it an observation; gives its action and what it appended to its ``llm_trace``, both plain JSON.
+
+        Raises:
+            InvalidAction: It gave no action.
+        """
+
+    def close(self) -> None:
+        """The episode needs it no more."""
+
+
+def run_episode(job: Job, start_agent: Callable[[Job], Agent]) -> Outcome:
+    """Run one episode to its end.
+
+    Args:
+        job: What to run.
+        start_agent: Gives the agent; called once the task has been loaded.
+
+    Returns:
+        The outcome, whatever happened: success, a failure of the agent or the task, a budget spent, the time limit.
+    """
+    facts = EpisodeFacts(started_at=utc_text())
+    start_s = monotonic_s()
+    episode = _Episode(job, facts, start_s + job.settings.timeout_s)
+    try:
+        episode.run(start_agent)
+    except End as end:
+        facts.termination_reason, facts.failure_type = end.reason, end.failure_type
+        facts.failure_reason = None if end.words is None else stable_words(end.words)
+    facts.wall_clock_elapsed_s = monotonic_s() - start_s
+    facts.completed_at = utc_text()
+    return outcome_of(job, facts)
+
+
+def outcome_of(job: Job, facts: EpisodeFacts) -> Outcome:
+    """The outcome and artifact of what was gathered: the one exit of every path, also of an episode that died mute."""
+    return Outcome(
+        termination_reason=facts.termination_reason,
+        failure_type=facts.failure_type,
+        failure_reason=facts.failure_reason,
+        steps_used=facts.steps_used,
+        tool_calls_used=facts.tool_calls_used,
+        artifact=build_artifact(job, facts),
+    )
+
+
+class _Episode:
+    """The state of the loop of one episode."""
+
+    def __init__(self, job: Job, facts: EpisodeFacts, deadline_s: float) -> None:
+        self._job, self._facts, self._deadline_s = job, facts, deadline_s
+        self._task_time = _TaskTime(deadline_s)
+        self._last_action: Any = None
+        self._last_result: Any = None
+
+    def run(self, start_agent: Callable[[Job], Agent]) -> None:
+        """Never returns: every path raises :class:`End`."""
+        self._task_time.arm()
+        try:
+            self._load_task()
+            agent = start_agent(self._job)
+            try:
+                self._set_up()
+                agent.reset(self._task_spec(), self._deadline_s)
+                while True:
+                    self._step(agent)
+            finally:
+                agent.close()
+        finally:
+            self._task_time.disarm()
+
+    # --- before the first step ---
+
+    def _load_task(self) -> None:
+        self._task: Task = self._task_code("task_exception", "loading the task", self._read_task)
+        manifest, facts = self._task.manifest, self._facts
+        facts.budgets = manifest.budgets
+        facts.filesystem_roots = manifest.filesystem_roots
+        facts.network_hosts = manifest.network_hosts
+        self._steps_left, self._tool_calls_left = manifest.budgets.steps, manifest.budgets.tool_calls
+
+    def _read_task(self) -> Task:
+        return compile_task(self._job.task).execute()
+
+    def _set_up(self) -> None:
+        task = self._task
+        self._env = Environment(Sandbox(task.manifest.filesystem_roots, task.manifest.network_hosts))
+        if task.setup is not None:
+            self._task_code("task_exception", "setup", task.setup, self._job.seed, self._env)
+        if task.set_env is not None:
+            self._task_code("task_exception", "set_env", task.set_env, self._env)
+        self._env.take_audit()  # what setup did belongs to no step
+
+    def _task_spec(self) -> JsonObject:
+        manifest = self._task.manifest
+        return {
+            "id": manifest.id,
+            "description": manifest.description,
+            "budgets": {"steps": manifest.budgets.steps, "tool_calls": manifest.budgets.tool_calls},
+            "actions": self._task.surface.parameters,
+            "sandbox": {
+                "filesystem_roots": list(manifest.filesystem_roots),
+                "network_hosts": list(manifest.network_hosts),
+            },
+        }
+
+    # --- one step ---
+
+    def _step(self, agent: Agent) -> None:
+        if monotonic_s() >= self._deadline_s:
+            raise End("timeout", f"the time limit of {self._job.settings.timeout_s:g} s was over before the next step")
+        if self._steps_left <= 0:
+            raise End("steps_exhausted", f"all {self._task.manifest.budgets.steps} steps were used")
+        observation = self._observe()
+        begun_s = monotonic_s()
+        try:
+            action, llm_offered = agent.step(observation, self._deadline_s)
+        except InvalidAction as invalid:
+            self._spend_step()
+            self._record(observation, {"repr": invalid.text}, None, None, begun_s, invalid.reason, 0)
+            raise End("invalid_action", f"{invalid.reason}: {invalid.words}") from invalid
+        self._spend_step()
+        end, result, spent = self._execute(action)
+        error = None if end is None else end.words
+        self._record(observation, action, result, llm_offered, begun_s, error, spent)
+        if end is not None:
+            raise end
+        self._last_action, self._last_result = action, result
+        self._validate()
+
+    def _observe(self) -> JsonObject:
+        manifest = self._task.manifest
+        return {
+            "step": self._facts.steps_used + 1,
+            "task": {"id": manifest.id, "description": manifest.description},
+            "last_action": self._last_action,
+            "last_action_result": self._last_result,
+            "visible_state": self._env.visible_state(),
+            "budget_remaining": {"steps": self._steps_left, "tool_calls": self._tool_calls_left},
+        }
+
+    def _spend_step(self) -> None:
+        self._steps_left -= 1
+        self._facts.steps_used += 1
+
+    def _execute(self, action: JsonObject) -> tuple[End | None, Any, int]:
+        """Run the action; gives how the episode ends by it (``None``: it goes on), its result, tool calls spent."""
+        invalid = self._task.surface.why_invalid(action)
+        if invalid is not None:
+            return End("invalid_action", f"{invalid[0]}: {invalid[1]}"), None, 0
+        if self._tool_calls_left <= 0:
+            return End("tool_calls_exhausted", f"all {self._facts.tool_calls_used} tool calls were used"), None, 0
+        self._tool_calls_left -= 1
+        self._facts.tool_calls_used += 1
+        name = action["type"]
+        try:
+            result = self._task_code("action_exception", f"action {name}", self._call, action)
+        except End as end:
+            return end, None, 1
+        if name == "list_dir" and isinstance(result, dict) and result.get("ok") is not False:
+            self._mark_seen(result.get("files"))
+        return None, result, 1
+
+    def _call(self, action: JsonObject) -> Any:
+        # Both ways through JSON: task code must neither change what stands in the trace, nor put into it what JSON lacks.
+        result = self._task.surface.call(json.loads(canon.encode(action)))
+        return json.loads(canon.encode(result))
+
+    def _mark_seen(self, files: Any) -> None:
+        if isinstance(files, list):
+            self._env.mark_seen([path for path in files if isinstance(path, str)])
+
+    def _record(
+        self,
+        observation: JsonObject,
+        action: JsonObject,
+        result: Any,
+        llm_offered: Any,
+        begun_s: float,
+        error: str | None,
+        spent: int,
+    ) -> None:
+        facts = self._facts
+        facts.action_trace.append(
+            trace_entry(
+                StepRecord(
+                    step=facts.steps_used,
+                    action_ts=utc_text(),
+                    observation=observation,
+                    action=action,
+                    result=result,
+                    io_audit=self._env.take_audit(),
+                    llm_trace=take_llm_entries(llm_offered, self._job.settings.redaction, facts.llm),
+                    steps_left=self._steps_left,
+                    tool_calls_left=self._tool_calls_left,
+                    tool_calls_spent=spent,
+                    latency_ms=(monotonic_s() - begun_s) * 1000,
+                    error=None if error is None else stable_words(error),
+                )
+            )
+        )
+
+    def _validate(self) -> None:
+        verdict = self._task_code("validator_exception", "validate", self._task.validate, self._env)
+        self._env.take_audit()  # the validator's own looks are not the agent's
+        if not isinstance(verdict, dict) or not isinstance(verdict.get("ok"), bool):
+            raise End("validator_exception", f"validate gave {verdict!r:.200}, not a dict with a bool ok")
+        self._facts.validator = _known_keys(verdict)
+        if verdict["ok"]:
+            raise End("success", None)
+        if verdict.get("terminal") is True:
+            raise _terminal_end(self._facts.validator)
+
+    def _task_code(self, reason: str, what: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call into the task; what it raises ends the episode for ``reason``."""
+        try:
+            with self._task_time:
+                return function(*args)
+        except _TimeIsOver as over:
+            limit = f"the time limit of {self._job.settings.timeout_s:g} s"
+            raise End("timeout", f"{what} had not finished within {limit}") from over
+        except SandboxViolation as violation:
+            if reason == "action_exception":
+                raise End("sandbox_violation", str(violation)) from violation
+            raise End(reason, f"{what} raised {describe(violation)}") from violation
+        except End:
+            raise
+        except BaseException as error:  # a task may raise anything; the one exit of the episode must still be reached
+            raise End(reason, f"{what} raised {describe(error)}") from error
+
+
+def describe(error: BaseException) -> str:
+    """An exception as ``Type: message``, whatever its ``__str__`` does."""
+    try:
+        words = str(error)[:500]
+    except BaseException:  # it is somebody else's class
+        words = "(its message cannot be read)"
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def _known_keys(verdict: JsonObject) -> JsonObject:
+    known: JsonObject = {}
+    for key in VALIDATOR_KEYS:
+        value = verdict.get(key)
+        if key in {"ok", "terminal"}:
+            if isinstance(value, bool):
+                known[key] = value
+        elif value is not None:
+            known[key] = stable_words(value if isinstance(value, str) else repr(value))
+    return known
+
+
+def _terminal_end(verdict: JsonObject) -> End:
+    reason = verdict.get("termination_reason") or "logic_failure"
+    if reason == "success":
+        reason = "logic_failure"
+    failure_type = verdict.get("failure_type")
+    if reason in FAILURE_TYPES or failure_type not in KNOWN_FAILURE_TYPES:
+        failure_type = None  # the one that belongs to the reason
+    words = verdict.get("failure_reason") or verdict.get("error") or verdict.get("message")
+    return End(reason, words or "the validator ended the episode", failure_type)
+
+
+class _TimeIsOver(BaseException):
+    """The time limit passed while task code ran. Not an Exception: task code that catches those must not swallow it."""
+
+
+class _TaskTime:
+    """Interrupts task code at the deadline, so that an episode whose task loops still keeps its trace.
+
+    ``arm`` sets the timer; within ``with`` task code is running and may be interrupted. Task code that cannot be
+    interrupted (native code, or code that catches everything) is the business of whoever owns the process.
+    """
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._in_task = False
+        self._before: Any = None
+
+    def arm(self) -> None:
+        left_s = self._deadline_s - monotonic_s()
+        if left_s <= 0:
+            return
+        try:
+            self._before = signal.signal(signal.SIGALRM, self._ring)
+        except (ValueError, AttributeError):
+            return  # not the main thread, or a platform without the signal
+        # Again every 50 ms: an alarm that rings between two pieces of task code must not be the last one.
+        signal.setitimer(signal.ITIMER_REAL, left_s, 0.05)
+
+    def disarm(self) -> None:
+        self._in_task = False
+        if self._before is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._before)
+
+    def __enter__(self) -> None:
+        if monotonic_s() >= self._deadline_s:
+            raise _TimeIsOver
+        self._in_task = True
+
+    def __exit__(self, *_exception: object) -> None:
+        self._in_task = False
+
+    def _ring(self, _number: int, _frame: object) -> None:
+        if self._in_task:
+            self._in_task = False  # once: what handles the interruption must not be interrupted itself
+            raise _TimeIsOver

@@ -1,0 +1,91 @@
+"""What a process pool is given: ``run_job`` for the process of each episode, ``settle`` for one that gave no answer."""
+
+from dataclasses import dataclass, replace
+
+from tracecore.clock import utc_text
+from tracecore.errors import TracecoreError
+from tracecore.processes import describe_exit, describe_signal
+from tracecore.records import (
+    Ended,
+    EpisodeResult,
+    Exited,
+    Job,
+    Killed,
+    Limits,
+    Raised,
+    Returned,
+    TimedOut,
+    WorkerLost,
+)
+from tracecore.runtime.agent_client import InProcessAgent, ProcessAgent
+from tracecore.runtime.agent_process import AgentLink, AgentZygote
+from tracecore.runtime.artifact import EpisodeFacts, publish
+from tracecore.runtime.episode import outcome_of, run_episode
+from tracecore.runtime.task import read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What a worker starts once: the agent zygote. Picklable; see ``batch.worker.Companion``."""
+
+    limits: Limits
+
+    def __call__(self, method: str) -> AgentZygote:
+        return AgentZygote(method, self.limits)
+
+
+def run_job(job: Job, link: AgentLink) -> EpisodeResult:
+    """Run one episode with its agent behind ``link``, write its artifact, give its row.
+
+    Raises:
+        OutputError: The artifact could not be written.
+    """
+    outcome = run_episode(job, lambda job: ProcessAgent(job, link))
+    return publish(job, outcome.artifact)
+
+
+def run_job_in_process(job: Job) -> EpisodeResult:
+    """The same with the agent in this very process: no isolation, and no limit on the agent's time."""
+    return publish(job, run_episode(job, InProcessAgent).artifact)
+
+
+def settle(ended: Ended) -> EpisodeResult:
+    """The row of a job that has ended, with its usage; one that died mute gets its artifact here.
+
+    Raises:
+        OutputError: That artifact could not be written.
+    """
+    match ended.ending:
+        case Returned(value=EpisodeResult() as row):
+            pass
+        case _:
+            row = publish(ended.job, outcome_of(ended.job, mute_facts(ended)).artifact)
+    return replace(row, usage=ended.usage)
+
+
+def mute_facts(ended: Ended) -> EpisodeFacts:
+    """What is known of an episode whose process gave no answer."""
+    facts = EpisodeFacts(started_at=utc_text(), completed_at=utc_text())
+    facts.wall_clock_elapsed_s = ended.usage.wall_clock_s
+    facts.termination_reason, facts.failure_type = "episode_crashed", "logic_failure"
+    match ended.ending:
+        case TimedOut(limit_s=limit_s):
+            facts.termination_reason = facts.failure_type = "timeout"
+            facts.failure_reason = f"the episode process was still running at the time limit of {limit_s:g} s"
+        case Exited(code=code):
+            facts.failure_reason = f"the episode process {describe_exit(code)} without an answer"
+        case Killed(signal=number):
+            facts.failure_reason = f"the episode process was {describe_signal(number)}"
+        case Raised(kind=kind, message=message):
+            facts.failure_reason = f"the runtime raised {kind}: {message}"
+        case WorkerLost(attempts=attempts, reason=reason):
+            facts.failure_reason = f"{attempts} workers died while they held the episode; the last one {reason}"
+        case Returned():
+            facts.failure_reason = "the episode process gave no result row"
+    try:
+        manifest = read_manifest(ended.job.task.folder)
+    except TracecoreError:
+        return facts  # it could be read when the slice was planned; without it the budgets are unknown
+    facts.budgets = manifest.budgets
+    facts.filesystem_roots, facts.network_hosts = manifest.filesystem_roots, manifest.network_hosts
+    return facts
