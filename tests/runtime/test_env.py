@@ -1,0 +1,144 @@
+from typing import Any
+
+import pytest
+
+from tracecore.runtime.env import Environment
+from tracecore.runtime.sandbox import Sandbox, SandboxViolation
+
+
+@pytest.fixture
+def env() -> Environment:
+    return Environment(Sandbox(["/app"], ["api.example.org"]))
+
+
+def fs(op: str, path: str) -> dict[str, Any]:
+    return {"type": "fs", "op": op, "path": path}
+
+
+def test_what_was_written_can_be_read_under_any_spelling_of_its_path(env: Environment) -> None:
+    env.write_file("app/a//b.txt", "one")
+    env.write_file("/app/a/b.txt", "two")
+    assert env.read_file("/app/./a/b.txt") == "two"
+
+
+def test_a_missing_file_is_named(env: Environment) -> None:
+    with pytest.raises(FileNotFoundError, match="'/app/none'") as caught:
+        env.read_file("app/none")
+    assert caught.value.filename == "/app/none"
+
+
+def test_a_listing_holds_full_paths_of_files_and_folders_sorted(env: Environment) -> None:
+    for path in ("/app/z", "/app/a/deep/er/x", "/app/a/y", "/app/B"):
+        env.write_file(path, "")
+    assert env.list_dir("/app/") == ["/app/B", "/app/a", "/app/z"]
+    assert env.list_dir("/app/a") == ["/app/a/deep", "/app/a/y"]
+
+
+def test_a_folder_is_there_once_a_file_lies_below_it(env: Environment) -> None:
+    assert env.list_dir("/app") == []
+    assert not env.exists("/app/a")
+    env.write_file("/app/a/b", "")
+    assert env.exists("/app")
+    assert env.exists("/app/a")
+    assert env.exists("/app/a/b")
+    assert not env.exists("/app/a/c")
+    assert env.list_dir("/app/a/b") == []
+
+
+def test_nothing_is_file_and_folder_at_once(env: Environment) -> None:
+    env.write_file("/app/a/b", "")
+    with pytest.raises(IsADirectoryError, match="/app/a"):
+        env.write_file("/app/a", "")
+    with pytest.raises(IsADirectoryError, match="/app/a"):
+        env.read_file("/app/a")
+    with pytest.raises(NotADirectoryError, match="'/app/a/b'"):
+        env.write_file("/app/a/b/c/d", "")
+    assert env.list_dir("/app/a") == ["/app/a/b"]
+    with pytest.raises(IsADirectoryError):
+        Environment(Sandbox(["/"], [])).write_file("/", "")
+
+
+def test_only_text_can_be_written(env: Environment) -> None:
+    with pytest.raises(TypeError, match="content of /app/a is a string, not bytes"):
+        env.write_file("/app/a", b"x")  # type: ignore[arg-type]
+    assert not env.exists("/app/a")
+
+
+def test_every_call_is_on_record_in_order_and_taken_once(env: Environment) -> None:
+    env.write_file("app/a", "x")
+    env.read_file("/app/a/")
+    env.list_dir("/app")
+    env.exists("/app/b")
+    env.require_network("https://API.example.org/v1")
+    assert env.take_audit() == [
+        fs("write_file", "/app/a"),
+        fs("read_file", "/app/a"),
+        fs("list_dir", "/app"),
+        fs("exists", "/app/b"),
+        {"type": "net", "host": "api.example.org"},
+    ]
+    assert env.take_audit() == []
+
+
+def test_a_refused_call_is_on_record_as_it_was_tried(env: Environment) -> None:
+    for op in ("read_file", "list_dir", "exists"):
+        with pytest.raises(SandboxViolation, match=f"^{op} /app/../etc: "):
+            getattr(env, op)("/app/../etc")
+    with pytest.raises(SandboxViolation, match=r"^write_file /etc/x: "):
+        env.write_file("/etc/x", "")
+    with pytest.raises(SandboxViolation, match=r"^connect evil\.net: "):
+        env.require_network("evil.net")
+    tried = [fs(op, "/app/../etc") for op in ("read_file", "list_dir", "exists")]
+    assert env.take_audit() == [*tried, fs("write_file", "/etc/x"), {"type": "net", "host": "evil.net"}]
+
+
+def test_a_failed_read_is_on_record_too(env: Environment) -> None:
+    with pytest.raises(FileNotFoundError):
+        env.read_file("/app/none")
+    assert env.take_audit() == [fs("read_file", "/app/none")]
+
+
+def test_the_record_of_a_huge_attempt_is_bounded(env: Environment) -> None:
+    with pytest.raises(SandboxViolation):
+        env.read_file("/app/" + "x" * 1_000_000)
+    with pytest.raises(SandboxViolation):
+        env.require_network("x" * 1_000_000)
+    path, host = env.take_audit()
+    assert len(path["path"]) == 4096
+    assert len(host["host"]) == 2048
+
+
+def test_a_path_or_host_that_is_no_string_is_an_error_without_record(env: Environment) -> None:
+    with pytest.raises(TypeError, match="a path is a string, not int"):
+        env.read_file(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a host is a string, not NoneType"):
+        env.require_network(None)  # type: ignore[arg-type]
+    assert env.take_audit() == []
+
+
+def test_marked_paths_are_visible_sorted_and_once(env: Environment) -> None:
+    env.mark_seen(["/app/b", "/app/a"])
+    env.mark_seen(path for path in ["/app/b"])
+    assert env.visible_state() == {"files_seen": ["/app/a", "/app/b"]}
+
+
+def test_what_is_shown_is_a_copy(env: Environment) -> None:
+    env.visible_state()["files_seen"].append("/app/x")
+    assert env.visible_state() == {"files_seen": []}
+
+
+@pytest.mark.parametrize("paths", ["/app", ["/app", 3], [None]])
+def test_only_a_list_of_paths_can_be_marked(env: Environment, paths: Any) -> None:
+    with pytest.raises(TypeError, match="a list of paths"):
+        env.mark_seen(paths)
+    assert env.visible_state() == {"files_seen": []}
+
+
+def test_hidden_state_and_agent_output_are_kept_apart(env: Environment) -> None:
+    env.set_hidden_state("k", {"secret": 1})
+    env.set_agent_output("k", "answer")
+    assert env.get_hidden_state("k") == {"secret": 1}
+    assert env.get_agent_output("k") == "answer"
+    assert env.get_hidden_state("none") is None
+    assert env.get_agent_output("none", 7) == 7
+    assert env.take_audit() == []

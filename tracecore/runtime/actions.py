@@ -1,0 +1,148 @@
+"""The action surface of a task: what an agent may do, and why an action is invalid."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from tracecore.errors import TaskError, one_line
+
+Action = Callable[..., Any]
+
+_SET_ENV = "set_env"  # the one public function of an action module that is no action
+_SHOWN = 120  # characters of names that a message repeats
+_HAS_ANY_KEYWORDS = 0x08  # CO_VARKEYWORDS
+_IS_NO_PLAIN_CALL = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR: calling it runs nothing
+
+
+class ActionSurface:
+    """The actions of one task.
+
+    Args:
+        functions: Name of the action to its function.
+
+    Attributes:
+        parameters: Name of the action to the names of its parameters, in order.
+
+    Raises:
+        TaskError: A function cannot be called with arguments by name.
+    """
+
+    __slots__ = ("_functions", "_signatures", "parameters")
+
+    def __init__(self, functions: Mapping[str, Action]) -> None:
+        self._functions = dict(functions)
+        self._signatures = {name: _read_signature(name, function) for name, function in functions.items()}
+        self.parameters = {name: list(signature.names) for name, signature in self._signatures.items()}
+
+    def why_invalid(self, action: object) -> tuple[str, str] | None:
+        """Why ``action`` cannot be executed: the reason, and one bounded line of words; None if it can.
+
+        Reasons, in the order of the checks: ``action_must_be_dict``, ``invalid_action_type``, ``unknown_action``,
+        ``args_must_be_dict``, ``missing_arg``, ``unexpected_arg``. The words are the same for the same action always.
+        """
+        if not isinstance(action, dict):
+            return "action_must_be_dict", f"the action is {_kind(action)}, expected an object"
+        name = action.get("type")
+        if not isinstance(name, str):
+            found = _kind(name) if "type" in action else "missing"
+            return "invalid_action_type", f"the action's type is {found}, expected a string"
+        signature = self._signatures.get(name)
+        if signature is None:
+            return "unknown_action", f"there is no action {_shown([name])}, expected one of {_shown(self._functions)}"
+        args = action.get("args")
+        if args is not None and not isinstance(args, dict):
+            return "args_must_be_dict", f"the args of {name} are {_kind(args)}, expected an object"
+        return signature.why_invalid(name, args or {})
+
+    def call(self, action: Mapping[str, Any]) -> Any:
+        """Execute an action that is valid; what its function returns or raises is passed on."""
+        return self._functions[action["type"]](**(action.get("args") or {}))
+
+
+def public_functions(module: ModuleType) -> dict[str, Action]:
+    """The actions that ``module`` offers: its public functions, in order, without ``set_env`` and what it imports."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, FunctionType)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+        and name != _SET_ENV
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    names: tuple[str, ...]
+    required: tuple[str, ...]  # those without a default
+    takes_any: bool  # has **kwargs
+
+    def why_invalid(self, action: str, args: Mapping[Any, Any]) -> tuple[str, str] | None:
+        missing = [name for name in self.required if name not in args]
+        if missing:
+            return "missing_arg", f"{action} lacks {_shown(missing)}, expected {self.words()}"
+        unexpected = [name for name in args if not self.accepts(name)]
+        if unexpected:
+            return "unexpected_arg", f"{action} takes no {_shown(unexpected)}, expected {self.words()}"
+        return None
+
+    def accepts(self, name: object) -> bool:
+        return name in self.names or (self.takes_any and isinstance(name, str))
+
+    def words(self) -> str:
+        return f"args {_shown(self.names)}" if self.names else "no args"
+
+
+# Read from the code object: the inspect module is far heavier than the four facts that are needed.
+def _read_signature(name: str, function: Action) -> _Signature:
+    function = _innermost(function)
+    code = function.__code__
+    if code.co_posonlyargcount:
+        raise _refusal(name, code, "positional-only parameters", "parameters that can be given by name")
+    if code.co_flags & _IS_NO_PLAIN_CALL:
+        raise _refusal(name, code, "an async function or a generator", "a plain function")
+    positional = code.co_varnames[: code.co_argcount]
+    by_name = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    defaults = function.__kwdefaults__ or {}
+    required = positional[: len(positional) - len(function.__defaults__ or ())]
+    return _Signature(
+        names=positional + by_name,
+        required=required + tuple(parameter for parameter in by_name if parameter not in defaults),
+        takes_any=bool(code.co_flags & _HAS_ANY_KEYWORDS),
+    )
+
+
+def _innermost(function: Action) -> FunctionType:
+    """The function that a decorator made with functools.wraps stands for: its parameters are the real ones."""
+    while isinstance(wrapped := getattr(function, "__wrapped__", None), FunctionType):
+        function = wrapped
+    assert isinstance(function, FunctionType)
+    return function
+
+
+def _refusal(name: str, code: CodeType, found: str, expected: str) -> TaskError:
+    return TaskError(code.co_filename, name, found, expected)
+
+
+def _kind(value: object) -> str:
+    """What ``value`` is, in JSON's words: a repr could be huge, or hold an address that differs from run to run."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+    return f"a Python {type(value).__name__}"[:_SHOWN]
+
+
+def _shown(names: Iterable[object]) -> str:
+    text = ", ".join(name[:_SHOWN] if isinstance(name, str) else _kind(name) for name in names)
+    return one_line(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…") or "''"

@@ -1,0 +1,47 @@
+"""Python files of tasks and agents: read and compiled, never executed here."""
+
+import os
+import stat
+import warnings
+from types import CodeType
+
+from tracecore.errors import InputError
+
+
+def read_source(path: str, error: type[InputError]) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        InputError: As ``error``, if there is no such file, it is a folder, pipe or device, or it cannot be read.
+    """
+    try:
+        # A pipe or device is refused before it is opened: reading one may never end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise error(path, "", "something that is no regular file", "a regular file")
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as problem:
+        raise error(path, "", words_of(problem), "a file that can be read") from None
+
+
+def compile_source(path: str, data: bytes, error: type[InputError]) -> CodeType:
+    """The code object of ``data``; ``path`` is what tracebacks show.
+
+    Raises:
+        InputError: As ``error``, naming the line, if it is not Python.
+    """
+    try:
+        # A worker's stderr is the harness's: a file's SyntaxWarnings do not belong there.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return compile(data, path, "exec", dont_inherit=True)
+    except SyntaxError as problem:
+        line = f"line {problem.lineno}" if problem.lineno else ""
+        raise error(path, line, problem.msg, "Python that compiles") from None
+    except (ValueError, RecursionError, MemoryError, OverflowError) as problem:
+        raise error(path, "", words_of(problem), "Python that compiles") from None
+
+
+def words_of(problem: Exception) -> str:
+    """An exception in one or a few words."""
+    return (problem.strerror if isinstance(problem, OSError) else str(problem)) or type(problem).__name__
