@@ -14,7 +14,8 @@ class ScriptedModel:
     """Answers a prompt by rules. It remembers nothing: all it knows, it reads in the prompt."""
 
     provider = "tracecore"
-    name = "scripted-1"
+    name = "scripted"
+    version = "1"
 
     def complete(self, prompt: str) -> str:
         """The next action, as JSON text, for a prompt whose lines that begin with ``{`` tell what was done so far."""
@@ -57,7 +58,7 @@ class ScriptedLLMAgent:
         """One entry of the LLM trace; tokens are counted as characters of both texts over four, rounded up."""
         who = {"provider": self.model.provider, "model": self.model.name, "shim_used": True}
         return {
-            "request": {**who, "prompt": prompt, "metadata": {"step": self.step}},
+            "request": {**who, "prompt": prompt, "metadata": {"version": self.model.version, "step": self.step}},
             "response": {
                 **who,
                 "completion": completion,

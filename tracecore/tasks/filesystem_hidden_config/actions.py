@@ -11,10 +11,8 @@ def set_env(env) -> None:
 
 def list_dir(path: str) -> dict:
     """The full paths of what lies in a folder, hidden files included."""
-    try:
-        return {"ok": True, "files": _env.list_dir(path)}
-    except OSError:
-        return {"ok": False, "error": f"no such folder: {path}"}
+    paths = _env.list_dir(path)
+    return {"ok": True, "files": paths} if paths else {"ok": False, "error": f"no such folder: {path}"}
 
 
 def read_file(path: str) -> dict:

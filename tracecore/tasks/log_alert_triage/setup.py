@@ -19,9 +19,7 @@ def setup(seed: int, env) -> None:
         cause = (first + 1 + digest[10] % (len(SERVICES) - 1)) % len(SERVICES)
         standing = "severity=critical status=open" if place == wanted else SETTLED[digest[11] % len(SETTLED)]
         logs["alerts"].append(f"09:{minute} incident={incident} {standing} service={SERVICES[first]}")
-        logs[SERVICES[first]].append(
-            f"09:{minute - 1} WARN incident={incident} trace={trace} upstream={SERVICES[cause]}"
-        )
+        logs[SERVICES[first]].append(f"09:{minute - 1} WARN incident={incident} trace={trace} upstream={SERVICES[cause]}")
         logs[SERVICES[cause]].append(f"09:{minute - 2} ERROR trace={trace} code={code}")
         if place == wanted:
             env.set_hidden_state("alert_code", code)

@@ -1,7 +1,6 @@
 """What the agent can do: call the service, let simulated time pass, answer."""
 
-from .shared import derive as _derive
-from .shared import pick as _pick
+from .shared import derive, pick
 
 HOST = "api.example.test"
 LONGEST_WAIT_S = 60
@@ -49,19 +48,17 @@ def set_output(key: str, value: str) -> dict:
 def _handshake(_payload: dict, now_s: int) -> dict:
     """Open a handshake: each has its own id and phrase, and the newest replaces the one before."""
     seed, count = _env.get_hidden_state("seed"), _env.get_hidden_state("handshakes") + 1
-    digest = _derive(seed, f"handshake {count}")
+    digest = derive(seed, f"handshake {count}")
     words = {
-        "animal": _pick(ANIMALS, seed, f"animal {count}"),
-        "colour": _pick(COLOURS, seed, f"colour {count}"),
+        "animal": pick(ANIMALS, seed, f"animal {count}"),
+        "colour": pick(COLOURS, seed, f"colour {count}"),
         "number": str(int(digest[:4], 16)),
     }
-    template, lifetime_s = _pick(TEMPLATES, seed, f"template {count}"), _env.get_hidden_state("lifetime_s")
+    template, lifetime_s = pick(TEMPLATES, seed, f"template {count}"), _env.get_hidden_state("lifetime_s")
     answer = {"handshake_id": f"hs_{digest[4:12]}", "phrase": template.format(**words)}
     _env.set_hidden_state("handshakes", count)
     _env.set_hidden_state("pending", {"answer": answer, "expires_at_s": now_s + lifetime_s})
-    return _accept(
-        {"handshake_id": answer["handshake_id"], "template": template, "words": words, "expires_in": lifetime_s}
-    )
+    return _accept({"handshake_id": answer["handshake_id"], "template": template, "words": words, "expires_in": lifetime_s})
 
 
 def _commit(payload: dict, now_s: int) -> dict:
@@ -73,7 +70,7 @@ def _commit(payload: dict, now_s: int) -> dict:
         return _refuse(410, "handshake_expired")
     if payload != pending["answer"]:
         return _refuse(403, "wrong_phrase")
-    session = f"ses_{_derive(_env.get_hidden_state('seed'), payload['handshake_id'])[:12]}"
+    session = f"ses_{derive(_env.get_hidden_state('seed'), payload['handshake_id'])[:12]}"
     _env.set_hidden_state("pending", None)
     _env.set_hidden_state("session", session)
     return _accept({"session": session})

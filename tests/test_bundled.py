@@ -1,0 +1,522 @@
+import json
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracecore.records import AgentSource, Job, JsonObject, Outcome, Settings
+from tracecore.runtime.agent_client import InProcessAgent
+from tracecore.runtime.catalog import PACKAGE_FOLDER, find_agent, find_task
+from tracecore.runtime.env import Environment
+from tracecore.runtime.episode import Agent, run_episode
+from tracecore.runtime.sandbox import Sandbox, SandboxViolation
+from tracecore.runtime.task import Task, compile_task
+
+SEEDS = range(300)
+SOME_SEEDS = SEEDS[:40]
+FILES, API, CHAIN, TRIAGE = (
+    "filesystem_hidden_config@1",
+    "rate_limited_api@1",
+    "rate_limited_chain@1",
+    "log_alert_triage@1",
+)
+PROMISED = {  # task -> suite, steps, tool calls, the output that is asked for
+    FILES: ("filesystem", 200, 40, "API_KEY"),
+    API: ("api", 120, 40, "ACCESS_TOKEN"),
+    CHAIN: ("api", 140, 60, "ACCESS_TOKEN"),
+    TRIAGE: ("operations", 160, 45, "ALERT_CODE"),
+}
+HIDDEN = {FILES: "api_key", API: "token", CHAIN: "token", TRIAGE: "alert_code"}
+SOLVERS = [
+    ("agents/toy_agent.py", FILES),
+    ("agents/scripted_llm_agent.py", FILES),
+    ("agents/rate_limit_agent.py", API),
+    ("agents/chain_agent.py", CHAIN),
+    ("agents/ops_triage_agent.py", TRIAGE),
+]
+
+
+found_task = cache(find_task)
+
+
+@pytest.fixture(autouse=True)
+def interpreter_as_before() -> Iterator[None]:
+    """Task and agent code run in this very process, which they are allowed to change."""
+    path, writes_no_bytecode = list(sys.path), sys.dont_write_bytecode
+    yield
+    sys.path[:], sys.dont_write_bytecode = path, writes_no_bytecode
+    sys.modules.pop("tracecore_agent", None)
+    for ref in PROMISED:
+        compile_task(found_task(ref)).modules.uninstall()
+
+
+class Replay:
+    """An agent that gives the listed actions, and the last one for ever."""
+
+    def __init__(self, actions: list[JsonObject]) -> None:
+        self.actions = actions
+
+    def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
+        pass
+
+    def step(self, observation: JsonObject, deadline_s: float) -> tuple[JsonObject, Any]:
+        del deadline_s
+        return self.actions[min(observation["step"], len(self.actions)) - 1], None
+
+    def close(self) -> None:
+        pass
+
+
+def play(task_ref: str, seed: int, agent: AgentSource, start: Callable[[Job], Agent] = InProcessAgent) -> Outcome:
+    job = Job(0, "0" * 32, agent, found_task(task_ref), seed, Settings(runs_dir=""))
+    return run_episode(job, start)
+
+
+def replay(task_ref: str, seed: int, actions: list[JsonObject]) -> Outcome:
+    return play(task_ref, seed, AgentSource("replay.py", "/replay.py", "sha256:"), lambda _job: Replay(actions))
+
+
+def call(name: str, **args: Any) -> JsonObject:
+    return {"type": name, "args": args}
+
+
+class World:
+    """A task at a seed, laid open."""
+
+    def __init__(self, task_ref: str, seed: int) -> None:
+        self.task: Task = compile_task(found_task(task_ref)).execute()
+        manifest = self.task.manifest
+        self.env = Environment(Sandbox(manifest.filesystem_roots, manifest.network_hosts))
+        assert self.task.setup is not None
+        assert self.task.set_env is not None
+        self.task.setup(seed, self.env)
+        self.task.set_env(self.env)
+        self.answer: str = self.env.get_hidden_state(HIDDEN[task_ref])
+        self.output = PROMISED[task_ref][3]
+
+    def do(self, name: str, **args: Any) -> JsonObject:
+        action = call(name, **args)
+        assert self.task.surface.why_invalid(action) is None
+        result = self.task.surface.call(action)
+        assert isinstance(result, dict)
+        return result
+
+    def api(self, endpoint: str, payload: Any = None) -> JsonObject:
+        return self.do("call_api", endpoint=endpoint, payload=payload)
+
+    def judge(self, answer: Any) -> JsonObject:
+        self.do("set_output", key=self.output, value=answer)
+        return self.task.validate(self.env)
+
+    def paths(self, folder: str = "/app") -> list[str]:
+        found = []
+        for path in self.env.list_dir(folder):
+            found += self.paths(path) or [path]
+        return found
+
+    def texts(self) -> dict[str, str]:
+        return {path: self.env.read_file(path) for path in self.paths()}
+
+
+# --- every task ---
+
+
+@pytest.mark.parametrize("task_ref", PROMISED)
+def test_a_task_is_what_its_description_promises(task_ref: str) -> None:
+    suite, steps, tool_calls, output = PROMISED[task_ref]
+    manifest = World(task_ref, 0).task.manifest
+    assert (manifest.suite, manifest.budgets.steps, manifest.budgets.tool_calls) == (suite, steps, tool_calls)
+    assert output in manifest.description
+    assert "\n" not in manifest.description
+
+
+@pytest.mark.parametrize(("agent_ref", "task_ref"), SOLVERS)
+def test_an_agent_solves_its_task_at_every_seed_within_half_of_the_tool_calls(agent_ref: str, task_ref: str) -> None:
+    agent, tool_calls = find_agent(agent_ref), PROMISED[task_ref][2]
+    for seed in SEEDS:
+        outcome = play(task_ref, seed, agent)
+        assert outcome.termination_reason == "success", (seed, outcome.failure_reason)
+        assert 5 <= outcome.steps_used <= 14, seed
+        assert outcome.tool_calls_used <= tool_calls / 2, seed
+
+
+@pytest.mark.parametrize(("agent_ref", "task_ref"), SOLVERS)
+def test_a_seed_gives_the_same_artifact_every_time(agent_ref: str, task_ref: str) -> None:
+    agent = find_agent(agent_ref)
+    assert len({play(task_ref, 42, agent).artifact["artifact_hash"] for _ in range(10)}) == 1
+    assert play(task_ref, 43, agent).artifact["trace_hash"] != play(task_ref, 42, agent).artifact["trace_hash"]
+
+
+@pytest.mark.parametrize("task_ref", PROMISED)
+def test_no_two_seeds_share_an_answer(task_ref: str) -> None:
+    assert len({World(task_ref, seed).answer for seed in SEEDS}) == len(SEEDS)
+
+
+@pytest.mark.parametrize("task_ref", PROMISED)
+@pytest.mark.parametrize("seed", [-1, 0, 10**18])
+def test_any_integer_is_a_seed(task_ref: str, seed: int) -> None:
+    assert World(task_ref, seed).answer != World(task_ref, 1).answer
+
+
+@pytest.mark.parametrize("task_ref", PROMISED)
+def test_the_validator_passes_the_answer_and_nothing_else(task_ref: str) -> None:
+    for seed in SOME_SEEDS:
+        answer = World(task_ref, seed).answer
+        for wrong in ("", answer[:-1], answer + " ", answer.swapcase(), None, True, [answer], {"value": answer}):
+            assert World(task_ref, seed).judge(wrong)["ok"] is False, wrong
+        assert World(task_ref, seed).judge(answer)["ok"] is True
+
+
+@pytest.mark.parametrize("task_ref", PROMISED)
+def test_the_answer_counts_under_its_own_name_only(task_ref: str) -> None:
+    world = World(task_ref, 5)
+    for key in (world.output.lower(), HIDDEN[task_ref], "ok"):
+        world.do("set_output", key=key, value=world.answer)
+        assert world.task.validate(world.env)["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("task_ref", "reason"),
+    [(FILES, "logic_failure"), (TRIAGE, "logic_failure"), (API, "tool_calls_exhausted"), (CHAIN, "tool_calls_exhausted")],
+)
+def test_an_agent_that_submits_the_wrong_thing_does_not_pass(task_ref: str, reason: str) -> None:
+    outcome = replay(task_ref, 5, [call("set_output", key=PROMISED[task_ref][3], value="guess")])
+    assert outcome.termination_reason == reason
+    assert outcome.artifact["validator"]["ok"] is False
+
+
+@pytest.mark.parametrize("task_ref", [FILES, TRIAGE])
+def test_a_second_guess_comes_too_late_where_few_answers_are_possible(task_ref: str) -> None:
+    output, answer = PROMISED[task_ref][3], World(task_ref, 5).answer
+    guesses = [call("set_output", key=output, value=value) for value in ("guess", answer)]
+    assert replay(task_ref, 5, guesses).termination_reason == "logic_failure"
+
+
+@pytest.mark.parametrize("task_ref", PROMISED)
+def test_neither_task_description_nor_verdicts_hold_the_answer(task_ref: str) -> None:
+    for seed in SOME_SEEDS:
+        world = World(task_ref, seed)
+        shown = [world.task.manifest.description, world.task.validate(world.env), world.judge("guess")]
+        assert world.answer not in json.dumps(shown)
+
+
+# --- worlds of files ---
+
+TEXTS = st.text() | st.sampled_from(["/app", "/app/README.md", "/app/logs", "API_KEY", "api_key", "alert_code", "=", ""])
+
+
+@pytest.mark.parametrize("task_ref", [FILES, TRIAGE])
+@given(st.data())
+def test_only_reading_the_right_file_shows_the_answer(task_ref: str, data: st.DataObject) -> None:
+    world = World(task_ref, 5)
+    name = data.draw(st.sampled_from(sorted(world.task.surface.parameters)))
+    args = {parameter: data.draw(TEXTS) for parameter in world.task.surface.parameters[name]}
+    holders = {path for path, text in world.texts().items() if world.answer in text}
+    assert len(holders) == 1
+    try:
+        result = world.do(name, **args)
+    except SandboxViolation as violation:
+        result = {"ok": False, "violation": str(violation)}
+    assert world.answer not in json.dumps(result)
+
+
+@pytest.mark.parametrize("task_ref", [FILES, TRIAGE])
+def test_a_path_that_is_not_there_is_an_answer_and_one_outside_a_violation(task_ref: str) -> None:
+    world = World(task_ref, 5)
+    assert world.do("read_file", path="/app/nothing")["ok"] is False
+    assert world.do("read_file", path="/app")["ok"] is False
+    assert world.do("list_dir", path="/app/nothing")["ok"] is False
+    for name in ("read_file", "list_dir"):
+        for path in ("/etc/passwd", "/app/../etc/passwd", "/"):
+            outcome = replay(task_ref, 5, [call(name, path=path)])
+            assert outcome.termination_reason == "sandbox_violation"
+
+
+def test_a_step_that_reads_says_so_in_its_audit() -> None:
+    outcome = replay(FILES, 5, [call("list_dir", path="/app"), call("read_file", path="/app/README.md")])
+    listed, read = (entry["io_audit"] for entry in outcome.artifact["action_trace"][:2])
+    assert listed == [{"type": "fs", "op": "list_dir", "path": "/app"}]
+    assert read == [{"type": "fs", "op": "read_file", "path": "/app/README.md"}]
+
+
+def key_in(text: str) -> str:
+    return next(line.partition("=")[2] for line in text.splitlines() if line.startswith("API_KEY="))
+
+
+def test_the_hidden_files_are_named_and_placed_by_the_seed() -> None:
+    names, folders, ranks = set(), set(), set()
+    for seed in SEEDS:
+        world = World(FILES, seed)
+        hidden = [path for path in world.paths() if "/." in path]
+        right = next(path for path in hidden if key_in(world.env.read_file(path)) == world.answer)
+        folder, _, name = right.rpartition("/")
+        names.add(name)
+        folders.add(folder)
+        ranks.add(hidden.index(right))
+    assert len(names) == len(SEEDS)
+    assert folders == {"/app/config", "/app/deploy", "/app/service"}
+    assert ranks == {0, 1, 2}
+
+
+def test_the_readme_is_what_tells_the_file_in_use() -> None:
+    stages = set()
+    for seed in SOME_SEEDS:
+        texts = World(FILES, seed).texts()
+        mark = texts["/app/README.md"].partition("In use: ")[2].splitlines()[0]
+        marked = [text for path, text in texts.items() if "/." in path and mark in text.splitlines()]
+        assert [key_in(text) for text in marked] == [World(FILES, seed).answer]
+        stages.add(mark)
+    assert len(stages) == 3
+
+
+def test_the_keys_of_other_files_are_refused_and_look_no_different() -> None:
+    for seed in SOME_SEEDS:
+        texts = World(FILES, seed).texts()
+        answer = World(FILES, seed).answer
+        hidden = [key_in(text) for path, text in texts.items() if "/." in path]
+        decoys = [key_in(text) for text in texts.values() if "API_KEY=" in text and key_in(text) != answer]
+        assert len(hidden) == 3
+        assert {len(key) for key in hidden} == {len(answer)}
+        assert len(decoys) == 3
+        for decoy in decoys:
+            assert World(FILES, seed).judge(decoy)["terminal"] is True
+
+
+def test_extract_value_reads_what_it_is_given_and_nothing_else() -> None:
+    world = World(FILES, 5)
+    assert world.do("extract_value", content="A=1\n B = 2=3 \n", key="B") == {"ok": True, "value": "2=3"}
+    assert world.do("extract_value", content="A=1\nno equals sign", key="API_KEY")["ok"] is False
+    assert world.env.take_audit()[-1]["op"] == "write_file"  # the last of setup's
+
+
+def test_the_code_of_every_other_trail_is_refused() -> None:
+    for seed in SOME_SEEDS:
+        texts = World(TRIAGE, seed).texts()
+        codes = {word[5:] for text in texts.values() for word in text.split() if word.startswith("code=")}
+        answer = World(TRIAGE, seed).answer
+        assert len(codes) == 5
+        for decoy in codes - {answer}:
+            assert World(TRIAGE, seed).judge(decoy)["terminal"] is True
+
+
+def test_one_alert_alone_is_critical_and_open_wherever_it_stands() -> None:
+    places = set()
+    for seed in SOME_SEEDS:
+        alerts = World(TRIAGE, seed).env.read_file("/app/logs/alerts.log").splitlines()
+        open_ones = [line for line in alerts if "severity=critical status=open" in line]
+        assert len(open_ones) == 1
+        places.add(alerts.index(open_ones[0]))
+    assert places == set(range(5))
+
+
+def test_the_logs_are_in_the_order_of_time() -> None:
+    for seed in SOME_SEEDS:
+        for text in World(TRIAGE, seed).texts().values():
+            assert text.splitlines() == sorted(text.splitlines())
+
+
+# --- services with a limiter ---
+
+
+def right_payload(world: World) -> JsonObject:
+    payload: JsonObject = world.api("/docs")["body"]["/token"]["payload"]
+    return payload
+
+
+def open_session(world: World) -> str:
+    world.api("/handshake")
+    world.do("wait", seconds=world.env.get_hidden_state("interval_s"))
+    session: str = world.api("/handshake_commit", world.env.get_hidden_state("pending")["answer"])["body"]["session"]
+    return session
+
+
+@pytest.mark.parametrize("task_ref", [API, CHAIN])
+def test_a_request_shows_its_host_in_the_audit_and_waiting_none(task_ref: str) -> None:
+    outcome = replay(task_ref, 5, [call("call_api", endpoint="/token"), call("wait", seconds=1)])
+    asked, waited = (entry["io_audit"] for entry in outcome.artifact["action_trace"][:2])
+    assert asked == [{"type": "net", "host": "api.example.test"}]
+    assert waited == []
+
+
+@pytest.mark.parametrize("task_ref", [API, CHAIN])
+@pytest.mark.parametrize("seconds", [0, -1, 61, 1.5, True, "3", None, 1e308, [1]])
+def test_time_moves_by_whole_seconds_forward_only(task_ref: str, seconds: Any) -> None:
+    world = World(task_ref, 5)
+    assert world.do("wait", seconds=seconds)["ok"] is False
+    assert world.do("wait", seconds=60) == {"ok": True, "now": 60}
+
+
+def test_the_payload_depends_on_the_seed_and_another_one_is_refused() -> None:
+    payloads = [right_payload(World(API, seed)) for seed in SEEDS]
+    assert len({json.dumps(payload) for payload in payloads}) == len(SEEDS)
+    world = World(API, 0)
+    world.do("wait", seconds=60)
+    for wrong in (None, {}, payloads[1], {**payloads[0], "more": 1}, "x", [], {"client_id": True}):
+        assert world.api("/token", wrong)["status"] == 400
+    assert world.api("/token", payloads[0])["status"] == 503  # what was refused used up nothing
+    assert world.api("/", payloads[0])["status"] == 404
+
+
+def test_the_token_takes_a_wait_a_failure_and_another_wait() -> None:
+    for seed in SOME_SEEDS:
+        world = World(API, seed)
+        payload = right_payload(world)
+        for status in (503, 200):
+            limited = world.api("/token", payload)
+            assert limited["status"] == 429
+            world.do("wait", seconds=limited["retry_after"])
+            assert world.api("/token", payload)["status"] == status
+
+
+def test_retry_after_is_not_a_second_too_long() -> None:
+    for seed in SOME_SEEDS:
+        world = World(API, seed)
+        payload = right_payload(world)
+        for left in range(world.api("/token", payload)["retry_after"], 0, -1):
+            assert world.api("/token", payload)["retry_after"] == left
+            world.do("wait", seconds=1)
+        assert world.api("/token", payload)["status"] == 503
+
+
+WAITS = st.integers(1, 5)
+ENDPOINTS = st.sampled_from(["/token", "/handshake", "/handshake_commit", "/docs", "/", "/../token"])
+GUESSES = st.sampled_from([None, {}, [], "x", {"session": None}, {"handshake_id": None, "phrase": None}])
+
+
+@pytest.mark.parametrize("task_ref", [API, CHAIN])
+@given(st.integers(0, 50), st.lists(WAITS | st.tuples(ENDPOINTS, GUESSES), max_size=40))
+def test_no_order_of_calls_with_guessed_payloads_gives_token_or_session(task_ref: str, seed: int, moves: list[Any]) -> None:
+    world = World(task_ref, seed)
+    for move in moves:
+        result = world.do("wait", seconds=move) if isinstance(move, int) else world.api(*move)
+        assert world.answer not in json.dumps(result)
+        assert "session" not in result.get("body", {})
+
+
+@pytest.mark.parametrize("guess", [None, {}, {"session": None}, {"session": ""}, {"session": "ses_000000000000"}])
+def test_no_patience_makes_up_for_a_session(guess: Any) -> None:
+    world = World(CHAIN, 5)
+    for _ in range(5):
+        assert world.api("/token", guess)["status"] == 401
+        world.do("wait", seconds=60)
+
+
+@given(st.integers(0, 50), st.lists(WAITS | st.just("/token"), max_size=40))
+def test_no_order_of_calls_gives_the_token_before_both_intervals_are_over(seed: int, moves: list[Any]) -> None:
+    world = World(API, seed)
+    payload, interval_s, now_s = right_payload(world), world.env.get_hidden_state("interval_s"), 0
+    for move in moves:
+        if isinstance(move, int):
+            now_s = world.do("wait", seconds=move)["now"]
+        elif world.answer in json.dumps(world.api(move, payload)):
+            assert now_s >= 2 * interval_s
+
+
+def test_the_handshake_never_shows_the_filled_phrase() -> None:
+    for seed in SOME_SEEDS:
+        world = World(CHAIN, seed)
+        shown = world.api("/handshake")
+        answer = world.env.get_hidden_state("pending")["answer"]
+        assert answer["phrase"] not in json.dumps(shown)
+        assert shown["body"]["template"].format(**shown["body"]["words"]) == answer["phrase"]
+
+
+def test_a_wrong_phrase_or_another_handshakes_id_opens_no_session() -> None:
+    world = World(CHAIN, 5)
+    world.api("/handshake")
+    answer = world.env.get_hidden_state("pending")["answer"]
+    interval_s = world.env.get_hidden_state("interval_s")
+    world.do("wait", seconds=interval_s)
+    refusal = {"ok": False, "status": 403, "error": "wrong_phrase"}  # and not a word more
+    assert world.api("/handshake_commit", {**answer, "phrase": answer["phrase"] + "x"}) == refusal
+    world = World(CHAIN, 5)
+    world.api("/handshake")
+    world.do("wait", seconds=interval_s)
+    world.api("/handshake")
+    world.do("wait", seconds=interval_s)
+    assert world.api("/handshake_commit", answer) == refusal  # the newer handshake has replaced it
+
+
+def test_a_handshake_lasts_until_its_last_second_and_no_longer() -> None:
+    for seed in SOME_SEEDS:
+        for late, status in ((0, 200), (1, 410)):
+            world = World(CHAIN, seed)
+            expires_in = world.api("/handshake")["body"]["expires_in"]
+            world.do("wait", seconds=expires_in - 1 + late)
+            answer = world.env.get_hidden_state("pending")["answer"]
+            assert world.api("/handshake_commit", answer)["status"] == status
+
+
+def test_a_handshake_is_committed_once() -> None:
+    world = World(CHAIN, 5)
+    world.api("/handshake")
+    answer = world.env.get_hidden_state("pending")["answer"]
+    for status in (200, 409):
+        world.do("wait", seconds=world.env.get_hidden_state("interval_s"))
+        assert world.api("/handshake_commit", answer)["status"] == status
+
+
+def test_the_token_of_the_chain_takes_a_session_and_outlasts_one_failure() -> None:
+    for seed in SOME_SEEDS:
+        world = World(CHAIN, seed)
+        session = open_session(world)
+        assert world.api("/token", {"session": session})["status"] == 429
+        for status in (503, 200):
+            world.do("wait", seconds=world.env.get_hidden_state("interval_s"))
+            assert world.api("/token", {"session": session})["status"] == status
+
+
+def test_an_agent_that_was_too_slow_can_begin_again() -> None:
+    agent = find_agent("agents/chain_agent.py")
+
+    class Dawdler(InProcessAgent):
+        """Sleeps through its first handshake."""
+
+        def step(self, observation: JsonObject, deadline_s: float) -> tuple[JsonObject, Any]:
+            action, llm_trace = super().step(observation, deadline_s)
+            return (call("wait", seconds=60) if observation["step"] == 3 else action), llm_trace
+
+    outcome = play(CHAIN, 7, agent, Dawdler)
+    errors = [(entry["result"] or {}).get("error") for entry in outcome.artifact["action_trace"]]
+    assert "handshake_expired" in errors
+    assert outcome.termination_reason == "success"
+
+
+# --- the agent around a model ---
+
+
+def test_the_scripted_agent_keeps_one_complete_record_per_model_call() -> None:
+    trace = play(FILES, 42, find_agent("agents/scripted_llm_agent.py")).artifact["action_trace"]
+    for entry in trace:
+        (record,) = entry["llm_trace"]
+        request, response = record["request"], record["response"]
+        assert set(request) == {"provider", "model", "prompt", "shim_used", "metadata"}
+        assert set(response) == {
+            *("provider", "model", "completion", "success", "error"),
+            *("tokens_used", "calls_used", "shim_used", "timestamp"),
+        }
+        assert json.loads(response["completion"]) == entry["action"]
+        characters = len(request["prompt"]) + len(response["completion"])
+        assert characters <= 4 * response["tokens_used"] < characters + 4
+
+
+def test_the_model_reads_all_it_knows_in_the_prompt() -> None:
+    outcome = play(FILES, 42, find_agent("agents/scripted_llm_agent.py"))
+    for entry in outcome.artifact["action_trace"]:
+        prompt = entry["llm_trace"][0]["request"]["prompt"]
+        assert PROMISED[FILES][3] in prompt
+        assert json.dumps(entry["observation"]["last_action_result"]) in prompt or entry["step"] == 1
+
+
+def test_the_bundled_scenario_file_names_what_is_bundled() -> None:
+    with open(f"{PACKAGE_FOLDER}/agents/scripted_llm_scenario.toml", "rb") as file:
+        rows = tomllib.load(file)["scenario"]
+    assert len({row["seed"] for row in rows}) == len(rows) == 2
+    for row in rows:
+        assert set(row) == {"agent", "task_ref", "seed"}
+        assert play(row["task_ref"], row["seed"], find_agent(row["agent"])).termination_reason == "success"
