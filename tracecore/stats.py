@@ -1,7 +1,18 @@
-"""Quantiles and intervals: small, exact, and of the standard library alone."""
+"""Quantiles, spreads and intervals: exact where that is possible, and of the standard library's ``math`` alone.
+
+Values are numbers and never NaN. Where an order is asked for, the argument is called ``sorted_values``. Percents run
+from 0 to 100; confidences and probabilities from 0 to 1.
+"""
 
 import math
 from collections.abc import Sequence
+from typing import Final
+
+Interval = tuple[float, float]
+
+MAD_TO_SIGMA: Final = 1.4826  # for a normal sample, this times the MAD estimates the standard deviation
+COUNTED_POPULATION: Final = 1000  # up to here hypergeometric chances are counted in integers, beyond it in logarithms
+ROUNDING: Final = 1e-9  # what a sum of doubles may have gained; far below any difference that means something
 
 
 def nearest_rank(sorted_values: Sequence[float], percent: float) -> float:
@@ -17,10 +28,217 @@ def nearest_rank(sorted_values: Sequence[float], percent: float) -> float:
     Raises:
         ValueError: There are no values, or ``percent`` is out of range.
     """
-    if not sorted_values:
-        raise ValueError("no values to take a percentile of")
-    if not 0 <= percent <= 100:
-        raise ValueError(f"a percentile lies between 0 and 100, not at {percent}")
+    _check_percentile(sorted_values, percent)
     # 99.9% of 1000 is 999 values, though the double nearest to 99.9 lies a little above it.
     rank = math.ceil(round(percent * len(sorted_values) / 100, 9))
     return sorted_values[max(rank, 1) - 1]
+
+
+def quantile(sorted_values: Sequence[float], percent: float) -> float:
+    """The percentile with straight lines drawn between neighbouring values.
+
+    Hyndman and Fan, 1996, type 7, as numpy, R and spreadsheets do by default.
+
+    Args:
+        sorted_values: The values, ascending.
+        percent: From 0 (the smallest value) to 100 (the largest).
+
+    Raises:
+        ValueError: There are no values, or ``percent`` is out of range.
+    """
+    _check_percentile(sorted_values, percent)
+    place = percent * (len(sorted_values) - 1) / 100
+    below = math.floor(place)
+    above = min(below + 1, len(sorted_values) - 1)
+    low, high = sorted_values[below], sorted_values[above]
+    return low if low == high else low + (high - low) * (place - below)
+
+
+def _check_percentile(values: Sequence[float], percent: float) -> None:
+    if not values:
+        raise ValueError("no values to take a percentile of")
+    if not 0 <= percent <= 100:
+        raise ValueError(f"a percentile lies between 0 and 100, not at {percent}")
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value, or the mean of the two middle ones; the values may come in any order.
+
+    Raises:
+        ValueError: There are no values.
+    """
+    if not values:
+        raise ValueError("no values to take a median of")
+    ascending = sorted(values)
+    middle = len(ascending) // 2
+    if len(ascending) % 2:
+        return ascending[middle]
+    return (ascending[middle - 1] + ascending[middle]) / 2
+
+
+def mad(values: Sequence[float]) -> float:
+    """The median distance from the median, unscaled (Hampel, "The Influence Curve and Its Role", 1974).
+
+    Raises:
+        ValueError: There are no values.
+    """
+    centre = median(values)
+    return median([abs(value - centre) for value in values])
+
+
+def robust_cv(values: Sequence[float]) -> float | None:
+    """The spread relative to the middle, blind to a few wild values: 1.4826 MAD / median.
+
+    Rousseeuw and Croux, "Alternatives to the Median Absolute Deviation", 1993, have the constant.
+
+    Returns:
+        The coefficient, or None where the median is not positive: nothing can be relative to it.
+
+    Raises:
+        ValueError: There are no values.
+    """
+    centre = median(values)
+    return MAD_TO_SIGMA * mad(values) / centre if centre > 0 else None
+
+
+def quantile_interval(sorted_values: Sequence[float], percent: float, confidence: float) -> Interval | None:
+    """An interval between two of the values that holds the true percentile, whatever the distribution.
+
+    David and Nagaraja, "Order Statistics", 2003, section 7.1, with equal tails: the number of values below the true
+    percentile is binomial. Ties only make it more careful.
+
+    Args:
+        sorted_values: Independent values, ascending.
+        percent: The percentile, above 0 and below 100.
+        confidence: The least chance that the interval holds it.
+
+    Returns:
+        Its ends, or None where so few values give no bound: 24 of them say nothing of how high a p95 may be.
+
+    Raises:
+        ValueError: ``percent`` or ``confidence`` is out of range.
+    """
+    _check_confidence(confidence)
+    if not 0 < percent < 100:
+        raise ValueError(f"a percentile with an interval lies between 0 and 100, not at {percent}")
+    count = len(sorted_values)
+    low = _values_in_tail(count, percent / 100, (1 - confidence) / 2)
+    high = _values_in_tail(count, 1 - percent / 100, (1 - confidence) / 2)
+    if low == 0 or high == 0:
+        return None
+    return sorted_values[low - 1], sorted_values[count - high]
+
+
+def _values_in_tail(trials: int, chance: float, tail: float) -> int:
+    """The largest k for which fewer than k successes are at most ``tail`` likely; 0 where there is none."""
+    below = 0.0
+    for successes in range(trials + 1):
+        below += _binomial_chance(successes, trials, chance)
+        if below > tail * (1 + ROUNDING):
+            return successes
+    return trials
+
+
+def _binomial_chance(successes: int, trials: int, chance: float) -> float:
+    """In logarithms, because ``math.comb`` outgrows a double at about a thousand trials."""
+    ways = _log_comb(trials, successes)
+    return math.exp(ways + successes * math.log(chance) + (trials - successes) * math.log1p(-chance))
+
+
+def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
+    """An interval for a success rate that keeps its sense at 0% and 100% and for few trials.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927, without continuity
+    correction. Without trials nothing is known, and it is (0, 1).
+
+    Raises:
+        ValueError: ``successes`` is not within ``trials``, or ``confidence`` is out of range.
+    """
+    _check_confidence(confidence)
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials")
+    if trials == 0:
+        return 0.0, 1.0
+    z = normal_quantile((1 + confidence) / 2)
+    rate, weight = successes / trials, z * z / trials
+    centre = (rate + weight / 2) / (1 + weight)
+    reach = z * math.sqrt(rate * (1 - rate) / trials + weight / (4 * trials)) / (1 + weight)
+    # At the ends the two terms are equal on paper; rounding must not turn "never" into "almost never".
+    low = 0.0 if successes == 0 else max(0.0, centre - reach)
+    high = 1.0 if successes == trials else min(1.0, centre + reach)
+    return low, high
+
+
+def hypergeometric_tail(least: int, population: int, successes: int, draws: int) -> float:
+    """The chance of at least ``least`` successes in ``draws`` from a population without putting back.
+
+    Johnson, Kemp and Kotz, "Univariate Discrete Distributions", 2005, chapter 6. Asks whether the 7 failures among
+    the 50 episodes of one task are more than that task's share of all failures.
+
+    Args:
+        least: How many successes were found among those drawn.
+        population: How many there are in all.
+        successes: How many of the population are successes.
+        draws: How many of the population were drawn.
+
+    Raises:
+        ValueError: ``successes`` or ``draws`` is not within the population.
+    """
+    if not (0 <= successes <= population and 0 <= draws <= population):
+        raise ValueError(f"{successes} successes and {draws} draws from a population of {population}")
+    lowest, highest = max(0, draws + successes - population), min(draws, successes)
+    if least <= lowest:
+        return 1.0
+    if population <= COUNTED_POPULATION:
+        failures = population - successes
+        ways = sum(math.comb(successes, k) * math.comb(failures, draws - k) for k in range(least, highest + 1))
+        return ways / math.comb(population, draws)
+    all_ways = _log_comb(population, draws)
+    logs = (_log_comb(successes, k) + _log_comb(population - successes, draws - k) for k in range(least, highest + 1))
+    return min(1.0, math.fsum(math.exp(log - all_ways) for log in logs))
+
+
+def fisher_greater(a: int, b: int, c: int, d: int) -> float:
+    """The one-sided exact p that the first row of the table ``a b / c d`` has more than its share of the first column.
+
+    Fisher, "The Logic of Inductive Inference", 1935.
+
+    Raises:
+        ValueError: A count is negative.
+    """
+    if min(a, b, c, d) < 0:
+        raise ValueError(f"a negative count in the table {a} {b} / {c} {d}")
+    return hypergeometric_tail(a, a + b + c + d, a + c, a + b)
+
+
+def _log_comb(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def normal_tail(z: float) -> float:
+    """The chance that a standard normal value exceeds ``z``."""
+    return math.erfc(z / math.sqrt(2)) / 2
+
+
+def normal_quantile(probability: float) -> float:
+    """The ``z`` that a standard normal value stays below with this probability.
+
+    Found by halving, which is exact to the last digits and needs no table of coefficients.
+
+    Raises:
+        ValueError: ``probability`` is not between 0 and 1.
+    """
+    if not 0 < probability < 1:
+        raise ValueError(f"a probability lies between 0 and 1, not at {probability}")
+    low, high = -40.0, 40.0
+    while low < (middle := (low + high) / 2) < high:
+        if normal_tail(-middle) < probability:
+            low = middle
+        else:
+            high = middle
+    return middle
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence lies between 0 and 1, not at {confidence}")
