@@ -202,6 +202,8 @@ def bent(value: str | float) -> list[Any]:
             *(value + "\n", "\n" + value, value + " ", value + "\u0660", value + "\ud800", value[1:], value[:-1]),
             *(value.upper(), value.swapcase(), value.replace("Z", "+00:00"), value.replace("0", "\u0660"), value * 2),
         ]
+    if abs(value) > 1e300:
+        return [str(value), [value]]
     return [bool(value), not value, float(value), value + 0.5, -value, -value - 1, str(value), [value]]
 
 
