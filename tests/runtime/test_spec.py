@@ -19,6 +19,23 @@ JUDGE = Draft202012Validator(SCHEMA)
 PROBLEM = re.compile(r"\$(\.[a-z_]+|\[[0-9]+\]|\[.+\])*: found .+, expected .+")
 Place = tuple[str | int, ...]
 
+ENDINGS = {  # every termination reason of the runtime, and its failure type
+    "success": None,
+    "steps_exhausted": "budget_exhausted",
+    "tool_calls_exhausted": "budget_exhausted",
+    "invalid_action": "invalid_action",
+    "action_exception": "invalid_action",
+    "sandbox_violation": "sandbox_violation",
+    "timeout": "timeout",
+    "agent_exception": "logic_failure",
+    "agent_crashed": "logic_failure",
+    "task_exception": "logic_failure",
+    "validator_exception": "logic_failure",
+    "episode_crashed": "logic_failure",
+    "logic_failure": "logic_failure",
+}
+FAILURE_TYPES = (*sorted({kind for kind in ENDINGS.values() if kind}), "non_termination")
+
 
 # --- artifacts ---
 
@@ -165,7 +182,7 @@ SCALARS = (
     | st.sampled_from([0, 1, -1, 2**63, -(2**63), 10**4000, 0.0, -0.0, 1.0, 1.5, -1.0, 1e308])
     | st.floats(allow_nan=False)
     | ANY_TEXT
-    | st.sampled_from([*spec.FAILURE_TYPE_OF, *sorted(spec.FAILURE_TYPES), "fs", "net", "", "\n"])
+    | st.sampled_from([*ENDINGS, *FAILURE_TYPES, "fs", "net", "", "\n"])
 )
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3), max_leaves=6
@@ -272,13 +289,13 @@ def test_both_agree_on_strange_numbers(number: float):
         assert_agreement(solved() | {name: number})
 
 
-REASONS = [*spec.FAILURE_TYPE_OF, "a reason of the validator's own", ""]
+REASONS = [*ENDINGS, "a reason of the validator's own", ""]
 
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_both_agree_on_every_way_to_tell_an_ending(reason: str):
     for success in (True, False, 1, None):
-        for failure_type in (*spec.FAILURE_TYPES, None, "no such type", ["timeout"]):
+        for failure_type in (*FAILURE_TYPES, None, "no such type", ["timeout"]):
             for failure_reason in ("words", "", None):
                 ending = {"success": success, "termination_reason": reason}
                 ending |= {"failure_type": failure_type, "failure_reason": failure_reason}
@@ -288,14 +305,19 @@ def test_both_agree_on_every_way_to_tell_an_ending(reason: str):
 # --- the ending ---
 
 
-@pytest.mark.parametrize(("reason", "failure_type"), [pair for pair in spec.FAILURE_TYPE_OF.items() if pair[1]])
+@pytest.mark.parametrize(("reason", "failure_type"), [pair for pair in ENDINGS.items() if pair[1]])
 def test_a_known_reason_goes_with_its_failure_type_alone(reason: str, failure_type: str):
-    valid = [kind for kind in spec.FAILURE_TYPES if spec.problems(failed(reason, kind)) == []]
+    valid = [kind for kind in FAILURE_TYPES if spec.problems(failed(reason, kind)) == []]
     assert valid == [failure_type]
 
 
 def test_a_reason_of_the_validators_own_goes_with_any_failure_type():
-    assert [kind for kind in spec.FAILURE_TYPES if spec.problems(failed("account_locked", kind))] == []
+    assert [kind for kind in FAILURE_TYPES if spec.problems(failed("account_locked", kind))] == []
+
+
+def test_the_table_that_others_may_import_is_the_same():
+    assert spec.FAILURE_TYPE_OF == ENDINGS
+    assert set(FAILURE_TYPES) == spec.FAILURE_TYPES
 
 
 @pytest.mark.parametrize(
