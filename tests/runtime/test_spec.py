@@ -289,6 +289,37 @@ def test_both_agree_on_strange_numbers(number: float):
         assert_agreement(solved() | {name: number})
 
 
+@pytest.mark.parametrize("length", [0, 31, 32, 35, 36, 37, 64, 72])
+def test_an_id_has_32_to_36_characters_to_both(length: int):
+    artifact = solved() | {"run_id": "a" * length}
+    assert_agreement(artifact)
+    assert (spec.problems(artifact) == []) is (32 <= length <= 36)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_utc_time"),
+    [
+        ("2026-01-31T12:00:00Z", True),
+        ("2026-12-01T23:59:59.5+00:00", True),
+        ("2026-01-31T12:00:00.Z", False),
+        ("2026-01-31T12:00:00", False),
+        ("2026-01-31T12:00:00+01:00", False),
+        ("2026-01-31 12:00:00Z", False),
+        ("2026-13-31T12:00:00Z", False),
+        ("2026-01-32T12:00:00Z", False),
+        ("2026-00-10T12:00:00Z", False),
+        ("2026-01-00T12:00:00Z", False),
+        ("2026-01-31T24:00:00Z", False),
+        ("2026-01-31T12:60:00Z", False),
+        ("2026-01-31T12:00:60Z", False),
+    ],
+)
+def test_a_time_is_utc_in_iso_8601_to_both(text: str, is_utc_time: bool):
+    artifact = solved() | {"started_at": text}
+    assert_agreement(artifact)
+    assert (spec.problems(artifact) == []) is is_utc_time
+
+
 REASONS = [*ENDINGS, "a reason of the validator's own", ""]
 
 
