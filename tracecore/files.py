@@ -2,12 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tracecore.errors import OutputError
 
 PRIVATE = 0o600
 SHARED = 0o644
+BLOCK_BYTES = 1 << 16
 
 
 def write_atomic(path: str, data: bytes, *, fsync: bool = False) -> None:
@@ -16,7 +17,35 @@ def write_atomic(path: str, data: bytes, *, fsync: bool = False) -> None:
     Raises:
         OutputError: Nothing was changed.
     """
-    _write(path, data, fsync=fsync, finish=os.replace)
+    fill_atomic(path, lambda fd: write_all(fd, data), fsync=fsync)
+
+
+def write_atomic_stream(path: str, chunks: Iterable[bytes], *, fsync: bool = False) -> None:
+    """As :func:`write_atomic`, for a file that is larger than memory should hold: its bytes come chunk by chunk.
+
+    Raises:
+        OutputError: Nothing was changed.
+    """
+
+    def fill(fd: int) -> None:
+        waiting = bytearray()  # small chunks are gathered: a system call for each would cost more than making it
+        for chunk in chunks:
+            waiting += chunk
+            if len(waiting) >= BLOCK_BYTES:
+                write_all(fd, waiting)
+                waiting.clear()
+        write_all(fd, waiting)
+
+    fill_atomic(path, fill, fsync=fsync)
+
+
+def fill_atomic(path: str, fill: Callable[[int], None], *, fsync: bool = False) -> None:
+    """As :func:`write_atomic`, for a file that ``fill`` writes itself through a descriptor it may also read and seek.
+
+    Raises:
+        OutputError: Nothing was changed. Whatever else ``fill`` raises passes through, and nothing was changed either.
+    """
+    _write(path, fill, fsync=fsync, finish=os.replace)
 
 
 def create_atomic(path: str, data: bytes, *, fsync: bool = False) -> bool:
@@ -26,7 +55,7 @@ def create_atomic(path: str, data: bytes, *, fsync: bool = False) -> bool:
         OutputError: Nothing was changed.
     """
     try:
-        _write(path, data, fsync=fsync, finish=_link_into_place)
+        _write(path, lambda fd: write_all(fd, data), fsync=fsync, finish=_link_into_place)
     except OutputError as error:
         if isinstance(error.cause, FileExistsError):
             return False
@@ -40,16 +69,14 @@ def _link_into_place(temporary: str, path: str) -> None:
     os.unlink(temporary)
 
 
-def _write(path: str, data: bytes, *, fsync: bool, finish: Callable[[str, str], None]) -> None:
+def _write(path: str, fill: Callable[[int], None], *, fsync: bool, finish: Callable[[str, str], None]) -> None:
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name[:80]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
-        fd = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), SHARED
-        )
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), SHARED)
         try:
             try:
-                write_all(fd, data)
+                fill(fd)
                 if fsync:
                     os.fsync(fd)
             finally:
@@ -65,7 +92,7 @@ def _write(path: str, data: bytes, *, fsync: bool, finish: Callable[[str, str], 
         raise OutputError(path, error) from error
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | bytearray) -> None:
     """Write all of ``data``: a nearly full disk takes a part first and refuses only the next write."""
     view = memoryview(data)
     while view:

@@ -1,0 +1,223 @@
+"""What a person sees on stderr while a slice runs, and when it has ended. It never fails, and changes nothing else."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, TextIO
+
+from tracecore import clock
+from tracecore.errors import one_line
+from tracecore.records import JsonObject
+
+ProgressMode = Literal["auto", "always", "never"]
+
+REDRAW_S: Final = 0.1  # between two drawings of the line on a terminal
+PLAIN_S: Final = 30.0  # between two plain lines, at most
+PLAIN_STEPS: Final = 10  # plain lines for a whole slice, if it is fast
+REASONS_SHOWN: Final = 5
+REASON_WIDTH: Final = 100
+RED: Final = "\x1b[31m"
+RESET: Final = "\x1b[0m"
+
+
+class Console:
+    """A stream that takes text if it can: closed, broken and absent ones are silent."""
+
+    def __init__(self, stream: TextIO | None = None, environ: Mapping[str, str] | None = None) -> None:
+        environ = os.environ if environ is None else environ
+        self._stream: TextIO | None = sys.stderr if stream is None else stream
+        self.is_terminal = self._is_terminal()
+        self.has_colour = self.is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+    def say(self, line: str) -> None:
+        """Write a line, or several."""
+        self.write(line + "\n")
+
+    def write(self, text: str) -> None:
+        """Write ``text`` as it is, at once."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # ValueError: it is closed
+            self._stream = None
+
+    def width(self) -> int:
+        """Columns of the terminal; 80 where nobody knows."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or 80 if self._stream else 80
+        except (OSError, ValueError):
+            return 80
+
+    def _is_terminal(self) -> bool:
+        try:
+            return self._stream is not None and self._stream.isatty()
+        except (OSError, ValueError):
+            return False
+
+
+class Progress:
+    """How far the slice is: one line, redrawn, on a terminal; a plain line now and then where one is wanted anyway.
+
+    ``auto`` is silent where there is no terminal, so that logs hold no progress; ``always`` writes plain lines there;
+    ``never`` writes nothing anywhere.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        console: Console,
+        *,
+        mode: ProgressMode = "auto",
+        already_done: int = 0,
+        monotonic_s: Callable[[], float] = clock.monotonic_s,
+    ) -> None:
+        self._total, self._already_done = total, already_done
+        self._done, self._failed = already_done, 0
+        self._console, self._monotonic_s = console, monotonic_s
+        self._redraws = mode != "never" and console.is_terminal
+        self._plain = mode == "always" and not console.is_terminal
+        self._began_s = monotonic_s()
+        self._drawn_at_s: float | None = None
+        self._drawn_columns = 0
+        self._next_plain_s, self._next_plain_done = self._began_s + PLAIN_S, self._next_step()
+
+    def add(self, *, success: bool) -> None:
+        """Count one finished episode."""
+        self._done += 1
+        self._failed += not success
+        if self._redraws:
+            self._redraw()
+        elif self._plain:
+            self._write_plain()
+
+    def close(self) -> None:
+        """Clear the line. Closing twice is fine."""
+        if self._drawn_columns:
+            self._console.write("\r" + " " * self._drawn_columns + "\r")
+            self._drawn_columns = 0
+        self._redraws = self._plain = False
+
+    def _redraw(self) -> None:
+        now_s = self._monotonic_s()
+        if self._drawn_at_s is not None and now_s - self._drawn_at_s < REDRAW_S:
+            return
+        # One column is left free: a full line makes some terminals wrap, and the next drawing would start below.
+        line = self._line(now_s)[: self._console.width() - 1]
+        blank = " " * (self._drawn_columns - len(line))
+        self._drawn_at_s, self._drawn_columns = now_s, len(line)
+        self._console.write("\r" + self._coloured(line) + blank)
+
+    def _coloured(self, line: str) -> str:
+        count = f"{self._failed} failed"
+        if self._failed and self._console.has_colour:
+            return line.replace(count, RED + count + RESET, 1)
+        return line
+
+    def _write_plain(self) -> None:
+        now_s = self._monotonic_s()
+        if self._done >= self._next_plain_done or now_s >= self._next_plain_s:
+            self._console.say(self._line(now_s))
+            self._next_plain_s, self._next_plain_done = now_s + PLAIN_S, self._next_step()
+
+    def _next_step(self) -> int:
+        """The number of finished episodes at which the next tenth is full."""
+        tenths = self._done * PLAIN_STEPS // max(self._total, 1) + 1
+        return -(-tenths * self._total // PLAIN_STEPS)
+
+    def _line(self, now_s: float) -> str:
+        ran, elapsed_s = self._done - self._already_done, now_s - self._began_s
+        percent = self._done * 100 // max(self._total, 1)
+        parts = [f"{self._done}/{self._total} ({percent}%)", f"{self._failed} failed"]
+        if ran > 0 and elapsed_s > 0:
+            rate = ran / elapsed_s
+            parts += [f"{rate:.1f}/s", f"{duration_text((self._total - self._done) / rate)} left"]
+        return "  ".join(parts)
+
+
+def human_summary(document: JsonObject, artifacts: Mapping[str, str], *, stamp: str, next_command: str | None = None) -> str:
+    """The slice in a few lines for a person; no line ends the text.
+
+    Args:
+        document: The summary document.
+        artifacts: The paths of the perf files, by what they are.
+        stamp: Of the slice.
+        next_command: What the person may want to type now.
+    """
+    lines = [
+        _headline(document, stamp),
+        *_figures(document),
+        *_failures(document),
+        *_files(artifacts),
+        *([f"  next        {one_line(next_command)}"] if next_command else []),
+    ]
+    return "\n".join(lines)
+
+
+def _headline(document: JsonObject, stamp: str) -> str:
+    totals = document["summary"]
+    words = f"slice {stamp}: {totals['passed']} passed, {totals['failed']} failed"
+    finished, requested = document["episodes"], document["episodes_requested"]
+    if document["interrupted"]:
+        return f"{words}, interrupted after {finished} of {requested}"
+    return words if finished == requested else f"{words}, incomplete: {finished} of {requested}"
+
+
+def _figures(document: JsonObject) -> list[str]:
+    totals, kept = document["summary"], document["run_artifacts"]
+    lines = []
+    if totals["total"]:
+        wall = [(name, totals[f"{name}_wall_clock_s"]) for name in ("p50", "p95")]
+        wall.append(("max", document["max_wall_clock_s"]))
+        lines.append("  wall clock  " + "   ".join(f"{name} {seconds_text(value)}" for name, value in wall))
+    if totals["throughput_eps"] is not None:
+        lines.append(f"  rate        {totals['throughput_eps']:.1f} episodes/s on {_counted(totals['workers'], 'worker')}")
+    if kept["file_count"]:
+        files, size = _counted(kept["file_count"], "file"), bytes_text(kept["total_bytes"])
+        lines.append(f"  artifacts   {files}, {size} in {one_line(kept['root'])}")
+    return lines
+
+
+def _failures(document: JsonObject) -> list[str]:
+    reasons = sorted(document["failure_reasons"].items(), key=lambda item: -item[1])
+    shown = [f"  {count:>10}  {_cut(one_line(text))}" for text, count in reasons[:REASONS_SHOWN]]
+    hidden = len(reasons) - REASONS_SHOWN
+    more = [f"  {'':>10}  and {_counted(hidden, 'more reason')}, in the summary file"] if hidden > 0 else []
+    return ["  failures", *shown, *more] if reasons else []
+
+
+def _files(artifacts: Mapping[str, str]) -> list[str]:
+    return [f"  {one_line(kind):<10}  {one_line(path)}" for kind, path in artifacts.items()]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= REASON_WIDTH else text[: REASON_WIDTH - 1] + "…"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def duration_text(seconds: float) -> str:
+    """``42s``, ``3m05s`` or ``2h07m``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def seconds_text(seconds: float) -> str:
+    """A measured time with three digits that mean something: ``12.3 ms`` or ``1.23 s``."""
+    return f"{seconds * 1000:.3g} ms" if seconds < 0.9995 else f"{seconds:.4g} s"
+
+
+def bytes_text(count: float) -> str:
+    """``831 B``, ``10.2 kB``, ``1.5 MB``: powers of ten."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,142 @@
+"""What the machine was and did: psutil samples, or nulls; and facts of the host. Nothing here ever raises."""
+
+import contextlib
+import math
+import os
+import sys
+from typing import Any, Final
+
+from tracecore.records import JsonObject
+
+FIGURES: Final = (
+    "cpu_percent",  # of the whole machine, all processes, since the sampler was started
+    "process_rss_bytes",  # of this process alone
+    "system_memory_total_bytes",
+    "system_memory_available_bytes",
+)
+
+
+class SystemSampler:
+    """The ``system_samples`` of a slice: started before it, sampled after it."""
+
+    def __init__(self) -> None:
+        self._psutil: Any = None
+
+    def start(self) -> None:
+        """Begin measuring: psutil's first figure is always 0.0, and the second covers the time since the first."""
+        with contextlib.suppress(Exception):  # missing, too old, or unable to read this system
+            import psutil  # noqa: PLC0415  # optional: everything but these figures works without it
+
+            psutil.cpu_percent()
+            self._psutil = psutil
+
+    def sample(self) -> JsonObject:
+        """``available``, ``provider`` and the figures; all null if there is no psutil, or it cannot tell one of them."""
+        try:
+            figures = self._measure()
+        except Exception:  # whatever psutil does, a finished slice is worth more than its samples
+            return {"available": False, "provider": None, **dict.fromkeys(FIGURES)}
+        return {"available": True, "provider": "psutil", **figures}
+
+    def _measure(self) -> JsonObject:
+        memory = self._psutil.virtual_memory()
+        cpu_percent = float(self._psutil.cpu_percent())
+        if not math.isfinite(cpu_percent):
+            raise ValueError(cpu_percent)
+        return {
+            "cpu_percent": cpu_percent,
+            "process_rss_bytes": int(self._psutil.Process().memory_info().rss),
+            "system_memory_total_bytes": int(memory.total),
+            "system_memory_available_bytes": int(memory.available),
+        }
+
+
+def host_facts(root: str = "/") -> JsonObject:
+    """What a figure depends on besides the code; null where it is not known. No host or user name.
+
+    Args:
+        root: Where ``proc`` and ``sys`` lie.
+    """
+    return {
+        "cpu_model": _cpu_model(root),
+        "cpus_total": os.cpu_count(),
+        "cpus_usable": _usable_cpus(),
+        "cpu_quota": _cpu_quota(root),  # CPUs' worth of time that the cgroup grants; null: no quota known
+        "governor": _read(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "memory_total_bytes": _memory_total_bytes(root),
+        "load_averages": _load_averages(),  # over 1, 5 and 15 minutes
+        "os": sys.platform,
+        "kernel": os.uname().release if hasattr(os, "uname") else None,
+        "machine": os.uname().machine if hasattr(os, "uname") else None,
+        "python_version": ".".join(map(str, sys.version_info[:3])),
+        "python_implementation": sys.implementation.name,
+    }
+
+
+def _cpu_model(root: str) -> str | None:
+    for line in (_read(root, "proc/cpuinfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return None
+
+
+def _usable_cpus() -> int | None:
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return os.cpu_count()
+
+
+def _cpu_quota(root: str) -> float | None:
+    """The tightest quota on the way from the root cgroup to this process's own; both cgroup versions."""
+    quotas = []
+    for line in (_read(root, "proc/self/cgroup") or "").splitlines():
+        _, _, controllers_and_path = line.partition(":")
+        controllers, _, path = controllers_and_path.partition(":")
+        for folder in _with_parents(path):
+            if controllers == "":
+                words = (_read(root, f"sys/fs/cgroup{folder}/cpu.max") or "").split()
+            elif "cpu" in controllers.split(","):
+                base = f"sys/fs/cgroup/cpu{folder}"
+                words = [_read(root, f"{base}/cpu.cfs_{word}_us") or "" for word in ("quota", "period")]
+            else:
+                continue
+            quotas += _quota(words)
+    return min(quotas, default=None)
+
+
+def _with_parents(path: str) -> list[str]:
+    parts = [part for part in path.split("/") if part]
+    return ["".join(f"/{part}" for part in parts[:depth]) for depth in range(len(parts) + 1)]
+
+
+def _quota(words: list[str]) -> list[float]:
+    try:
+        quota, period = map(int, words)
+    except ValueError:  # "max", or no such file
+        return []
+    return [quota / period] if quota > 0 and period > 0 else []  # version 1 writes -1 for no quota
+
+
+def _memory_total_bytes(root: str) -> int | None:
+    for line in (_read(root, "proc/meminfo") or "").splitlines():
+        words = line.split()
+        if words[:1] == ["MemTotal:"] and words[2:] == ["kB"] and words[1].isdecimal():
+            return int(words[1]) * 1024
+    return None
+
+
+def _load_averages() -> list[float] | None:
+    try:
+        return list(os.getloadavg())
+    except (AttributeError, OSError):
+        return None
+
+
+def _read(root: str, path: str) -> str | None:
+    try:
+        with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20).strip() or None
+    except OSError:
+        return None
