@@ -7,7 +7,8 @@
     │   ├── ScenarioError
     │   ├── TaskError
     │   ├── AgentError
-    │   └── OptionError
+    │   ├── OptionError
+    │   └── ThresholdError
     ├── OutputError(path, cause)                   exit 4: results could not be written
     └── EngineError                                exit 4: no worker could be kept alive
 """
@@ -47,6 +48,10 @@ class AgentError(InputError):
 
 class OptionError(InputError):
     """A command-line option."""
+
+
+class ThresholdError(InputError):
+    """A threshold expression, or a file of them."""
 
 
 class OutputError(TracecoreError):
