@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracecore import canon
 from tracecore.records import AgentSource, Job, JsonObject, Outcome, Settings
 from tracecore.runtime.agent_client import InProcessAgent
 from tracecore.runtime.catalog import PACKAGE_FOLDER, find_agent, find_task
@@ -70,6 +71,10 @@ class Replay:
 
     def close(self) -> None:
         pass
+
+
+def artifact_of(outcome):
+    return canon.decode(outcome.artifact)
 
 
 def play(task_ref: str, seed: int, agent: AgentSource, start: Callable[[Job], Agent] = InProcessAgent) -> Outcome:
@@ -148,8 +153,8 @@ def test_an_agent_solves_its_task_at_every_seed_within_half_of_the_tool_calls(ag
 @pytest.mark.parametrize(("agent_ref", "task_ref"), SOLVERS)
 def test_a_seed_gives_the_same_artifact_every_time(agent_ref: str, task_ref: str) -> None:
     agent = find_agent(agent_ref)
-    assert len({play(task_ref, 42, agent).artifact["artifact_hash"] for _ in range(10)}) == 1
-    assert play(task_ref, 43, agent).artifact["trace_hash"] != play(task_ref, 42, agent).artifact["trace_hash"]
+    assert len({artifact_of(play(task_ref, 42, agent))["artifact_hash"] for _ in range(10)}) == 1
+    assert artifact_of(play(task_ref, 43, agent))["trace_hash"] != artifact_of(play(task_ref, 42, agent))["trace_hash"]
 
 
 @pytest.mark.parametrize("task_ref", PROMISED)
@@ -187,7 +192,7 @@ def test_the_answer_counts_under_its_own_name_only(task_ref: str) -> None:
 def test_an_agent_that_submits_the_wrong_thing_does_not_pass(task_ref: str, reason: str) -> None:
     outcome = replay(task_ref, 5, [call("set_output", key=PROMISED[task_ref][3], value="guess")])
     assert outcome.termination_reason == reason
-    assert outcome.artifact["validator"]["ok"] is False
+    assert artifact_of(outcome)["validator"]["ok"] is False
 
 
 @pytest.mark.parametrize("task_ref", [FILES, TRIAGE])
@@ -239,7 +244,7 @@ def test_a_path_that_is_not_there_is_an_answer_and_one_outside_a_violation(task_
 
 def test_a_step_that_reads_says_so_in_its_audit() -> None:
     outcome = replay(FILES, 5, [call("list_dir", path="/app"), call("read_file", path="/app/README.md")])
-    listed, read = (entry["io_audit"] for entry in outcome.artifact["action_trace"][:2])
+    listed, read = (entry["io_audit"] for entry in artifact_of(outcome)["action_trace"][:2])
     assert listed == [{"type": "fs", "op": "list_dir", "path": "/app"}]
     assert read == [{"type": "fs", "op": "read_file", "path": "/app/README.md"}]
 
@@ -338,7 +343,7 @@ def open_session(world: World) -> str:
 @pytest.mark.parametrize("task_ref", [API, CHAIN])
 def test_a_request_shows_its_host_in_the_audit_and_waiting_none(task_ref: str) -> None:
     outcome = replay(task_ref, 5, [call("call_api", endpoint="/token"), call("wait", seconds=1)])
-    asked, waited = (entry["io_audit"] for entry in outcome.artifact["action_trace"][:2])
+    asked, waited = (entry["io_audit"] for entry in artifact_of(outcome)["action_trace"][:2])
     assert asked == [{"type": "net", "host": "api.example.test"}]
     assert waited == []
 
@@ -482,7 +487,7 @@ def test_an_agent_that_was_too_slow_can_begin_again() -> None:
             return (call("wait", seconds=60) if observation["step"] == 3 else action), llm_trace
 
     outcome = play(CHAIN, 7, agent, Dawdler)
-    errors = [(entry["result"] or {}).get("error") for entry in outcome.artifact["action_trace"]]
+    errors = [(entry["result"] or {}).get("error") for entry in artifact_of(outcome)["action_trace"]]
     assert "handshake_expired" in errors
     assert outcome.termination_reason == "success"
 
@@ -491,7 +496,7 @@ def test_an_agent_that_was_too_slow_can_begin_again() -> None:
 
 
 def test_the_scripted_agent_keeps_one_complete_record_per_model_call() -> None:
-    trace = play(FILES, 42, find_agent("agents/scripted_llm_agent.py")).artifact["action_trace"]
+    trace = artifact_of(play(FILES, 42, find_agent("agents/scripted_llm_agent.py")))["action_trace"]
     for entry in trace:
         (record,) = entry["llm_trace"]
         request, response = record["request"], record["response"]
@@ -507,7 +512,7 @@ def test_the_scripted_agent_keeps_one_complete_record_per_model_call() -> None:
 
 def test_the_model_reads_all_it_knows_in_the_prompt() -> None:
     outcome = play(FILES, 42, find_agent("agents/scripted_llm_agent.py"))
-    for entry in outcome.artifact["action_trace"]:
+    for entry in artifact_of(outcome)["action_trace"]:
         prompt = entry["llm_trace"][0]["request"]["prompt"]
         assert PROMISED[FILES][3] in prompt
         assert json.dumps(entry["observation"]["last_action_result"]) in prompt or entry["step"] == 1

@@ -8,7 +8,8 @@ import hashlib
 import json
 from typing import Any
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
 
 
 def encode(value: Any) -> bytes:
@@ -19,7 +20,20 @@ def encode(value: Any) -> bytes:
         TypeError: It holds something that JSON has no form for.
         RecursionError: It is nested deeper than the interpreter follows.
     """
-    return _ENCODER.encode(value).encode("utf-8", "backslashreplace")
+    return _encode(value).encode("utf-8", "backslashreplace")
+
+
+def decode(data: bytes) -> Any:
+    """The value of JSON that this project has written; faster than ``json.loads``, which guesses at encodings first."""
+    return _decode(data.decode("utf-8"))
+
+
+def splice(name: bytes, value: bytes, rest: dict[str, Any]) -> bytes:
+    """The canonical JSON of ``{name: value, **rest}`` where ``value`` is canonical already.
+
+    ``name`` must sort before every key of ``rest``, which must have one: then it comes first, and nothing is parsed.
+    """
+    return b'{"%b":%b,%b' % (name, value, encode(rest)[1:])
 
 
 def sha256(data: bytes) -> str:

@@ -3,6 +3,7 @@
 Durations and deadlines come from ``monotonic_s`` alone; the wall clock only labels.
 """
 
+import functools
 import os
 import time
 
@@ -14,7 +15,12 @@ def utc_text(epoch_s: float | None = None) -> str:
     if epoch_s is None:
         epoch_s = time.time()
     whole, micro = divmod(round(epoch_s * 1_000_000), 1_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{micro:06d}Z"
+    return f"{_utc_second(whole)}.{micro:06d}Z"
+
+
+@functools.lru_cache(maxsize=2)
+def _utc_second(whole: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
 def utc_stamp(epoch_s: float | None = None) -> str:

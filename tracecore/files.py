@@ -66,12 +66,13 @@ def create_atomic(path: str, data: bytes, *, fsync: bool = False) -> bool:
 def _link_into_place(temporary: str, path: str) -> None:
     # link, not rename: rename would replace an artifact that somebody else has finished in the meantime.
     os.link(temporary, path)
-    os.unlink(temporary)
+    with contextlib.suppress(OSError):  # the file stands: a second name that stays is no reason to say that it does not
+        os.unlink(temporary)
 
 
 def _write(path: str, fill: Callable[[int], None], *, fsync: bool, finish: Callable[[str, str], None]) -> None:
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name[:80]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    temporary = os.path.join(folder, f".{name[:40]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), SHARED)
         try:

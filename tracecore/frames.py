@@ -60,6 +60,13 @@ def read_message(fd: int) -> bytes:
     return read_exactly(fd, int.from_bytes(read_exactly(fd, HEADER_BYTES), "big"))
 
 
+def write_message(fd: int, message: bytes) -> None:
+    """Write one whole message, waiting as long as it takes."""
+    view = memoryview(pack(message))
+    while view:
+        view = view[os.write(fd, view) :]
+
+
 class Channel:
     """One side of a pair of pipes to a process that is not trusted to answer, or to read."""
 

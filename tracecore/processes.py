@@ -8,6 +8,7 @@ customisation, no environment but a short allowlist, and a fixed hash seed: what
 import contextlib
 import os
 import pickle
+import select
 import signal
 import sys
 import time
@@ -52,9 +53,8 @@ def start(function: Callable[..., object], args: tuple[Any, ...], *, method: str
             os.set_inheritable(fd, True)
         path, argv, env = lean_command(call_r, kept)
         pid = os.posix_spawn(path, argv, env)
-        frames_out = frames.pack(pickle.dumps((function, args)))
         with contextlib.suppress(BrokenPipeError):  # it died at once, and its waiter will see that
-            _write_all(call_w, frames_out)
+            frames.write_message(call_w, pickle.dumps((function, args)))
     finally:
         for fd in kept:
             os.set_inheritable(fd, False)
@@ -69,7 +69,7 @@ def become(function: Callable[..., object], args: tuple[Any, ...], keep_fds: Ite
     call_r, call_w = os.pipe()
     for fd in (call_r, *kept):
         os.set_inheritable(fd, True)
-    _write_all(call_w, frames.pack(pickle.dumps((function, args))))
+    frames.write_message(call_w, pickle.dumps((function, args)))
     path, argv, env = lean_command(call_r, None)
     os.execve(path, argv, env)
 
@@ -83,9 +83,7 @@ def lean_command(call_fd: int, kept: list[int] | None) -> tuple[str, list[str], 
     """
     package_root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     paths = [package_root, *(path for path in sys.path if path and path != package_root)]
-    code = (
-        f"import sys; sys.path[:] = {paths!r}; from tracecore.processes import run_call; run_call({call_fd}, {kept!r})"
-    )
+    code = f"import sys; sys.path[:] = {paths!r}; from tracecore.processes import run_call; run_call({call_fd}, {kept!r})"
     executable = sys.executable or "/usr/bin/python3"
     # -S: no site, whose .pth files import whatever is installed; -s -P: no user site, no current folder on the path.
     return executable, [executable, "-S", "-s", "-P", "-B", "-c", code], lean_environment()
@@ -139,12 +137,6 @@ def _detach(kept: list[int]) -> None:
     os.closerange(low, 1 << 16)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
 # --- the leash -------------------------------------------------------------------------------------------------------
 
 
@@ -152,20 +144,34 @@ class Leash:
     """Kills the process it is tied to when the one that made it dies, however that happens.
 
     The maker holds the write end of a pipe; the kernel signals the owner of the read end when that closes. Unlike a
-    parent-death signal it needs no foreign function call in every child, and is not tied to a thread.
+    parent-death signal it needs no foreign function call in every child, survives an exec, and is not tied to a thread.
     """
 
     def __init__(self) -> None:
         import fcntl  # noqa: PLC0415 - not there on every platform
 
-        self._fcntl, self._setown = fcntl.fcntl, fcntl.F_SETOWN
         self.read_fd, self._write_fd = os.pipe()
         fcntl.fcntl(self.read_fd, fcntl.F_SETFL, os.O_ASYNC)
         fcntl.fcntl(self.read_fd, F_SETSIG, signal.SIGKILL)
 
-    def tie(self, pid: int) -> None:
-        """Tie it to a process that keeps ``read_fd`` open; the one before is released."""
-        self._fcntl(self.read_fd, self._setown, pid)
+
+def leash_exists() -> bool:
+    """Whether this platform can signal the owner of a pipe with a signal of our choice."""
+    return sys.platform == "linux"
+
+
+def tie_to_leash(read_fd: int) -> None:
+    """In a new process: tie it to its parent's leash, and leave at once if that parent is gone already.
+
+    Not done by the parent, which may die between starting it and doing so. Whoever was tied before is released.
+    """
+    import fcntl  # noqa: PLC0415 - not there on every platform
+
+    fcntl.fcntl(read_fd, fcntl.F_SETOWN, os.getpid())
+    hung_up = select.poll()
+    hung_up.register(read_fd, 0)
+    if hung_up.poll(0):
+        os._exit(1)
 
 
 # --- sweeping --------------------------------------------------------------------------------------------------------

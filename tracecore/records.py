@@ -156,7 +156,8 @@ class Outcome:
     failure_reason: str | None  # in words; null on success
     steps_used: int
     tool_calls_used: int
-    artifact: JsonObject  # the run artifact, complete but not yet written
+    head: JsonObject  # the run artifact without its action_trace
+    artifact: bytes  # the whole run artifact as it will lie on disk
 
 
 @dataclass(frozen=True, slots=True)

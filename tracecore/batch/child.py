@@ -1,29 +1,30 @@
 """Inside the process of one job: run the function, say one thing, leave."""
 
-import os
 import pickle
 import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from tracecore import frames
+from tracecore import frames, processes
 
 WORDS_MOST: Final = 2_000
 RETURNED: Final = b"r"
 RAISED: Final = b"x"
 
 
-def run_child(function: Callable[[Any, Any], object], job: Any, link: Any, answer_fd: int) -> None:
+def run_child(function: Callable[[Any, Any], object], job: Any, link: Any, answer_fd: int, leash_fd: int | None) -> None:
     """Run ``function(job, link)`` and write its answer, a single message, to ``answer_fd``.
 
     The message is ``r`` and the pickled value, or ``x`` and the pickled ``(kind, message, traceback)`` of what it raised:
     an exception itself may fail to pickle, or to be rebuilt.
     """
+    if leash_fd is not None:
+        processes.tie_to_leash(leash_fd)
     try:
         message = RETURNED + pickle.dumps(function(job, link))
     except BaseException as error:  # every path must give an answer
         message = RAISED + pickle.dumps((type(error).__name__, _words(error), traceback.format_exc(limit=-20)))
-    _write_all(answer_fd, frames.pack(message))
+    frames.write_message(answer_fd, message)
 
 
 def _words(error: BaseException) -> str:
@@ -31,9 +32,3 @@ def _words(error: BaseException) -> str:
         return str(error)[:WORDS_MOST]
     except BaseException:  # it may be an exception class of whatever code the function ran
         return "(its message cannot be read)"
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -4,11 +4,13 @@ It runs none of the jobs' code. It waits on three things at once, never longer t
 child's death, and the end of its own line to the harness, at which it kills what it started and leaves.
 """
 
+import contextlib
 import gc
 import os
 import pickle
 import select
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -20,13 +22,16 @@ from tracecore.clock import monotonic_s
 from tracecore.records import Ending, Raised, Returned, TimedOut
 
 LEAVE_PATIENCE_S: Final = 1.0  # between a child's answer and its death; it only has to call _exit
+REFUSAL_PAUSES_S: Final = (0.05, 0.2, 0.5)  # before asking again for a process or a descriptor that was refused
 READY: Final = b"ready"
+TROUBLE: Final = b"trouble:"  # and why: the machine refuses what the next job needs, which is no fault of the job's
 
 
 class Companion(Protocol):
     """What a worker keeps beside it for its jobs, such as a zygote: told of the begin and the end of each.
 
-    A companion that can do its work no longer raises; that ends the worker, and the harness starts another.
+    A companion that can do its work no longer raises; that ends the worker, and the harness starts another. An OSError
+    means that the machine refuses it what it needs, and ends the batch.
     """
 
     @property
@@ -102,20 +107,26 @@ def run_worker(setup: WorkerSetup) -> None:
     """Serve until the line to the harness ends."""
     os.set_inheritable(setup.jobs_fd, False)
     os.set_inheritable(setup.results_fd, False)
-    worker = _Worker(setup)
+    worker = None
     try:
+        worker = _Worker(setup)
         worker.serve()
     except (HarnessGone, frames.ChannelClosed, BrokenPipeError):
         pass
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            frames.write_message(setup.results_fd, TROUBLE + str(error).encode("utf-8", "backslashreplace"))
     finally:
-        worker.close()
+        if worker:
+            worker.close()
+        processes.sweep()
 
 
 class _Worker:
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
         self._companion = setup.prepare(setup.method) if setup.prepare else None
-        self._leash = processes.Leash() if setup.method == processes.FORK else None
+        self._leash = processes.Leash() if processes.leash_exists() else None
         self._waiting = select.poll()
         self._waiting.register(setup.jobs_fd, 0)  # no event asked for: only the end of the line wakes, never a job
         self._report(READY)
@@ -129,18 +140,14 @@ class _Worker:
     def close(self) -> None:
         if self._companion:
             self._companion.close()
-        processes.sweep()
 
     def _report(self, message: bytes) -> None:
-        view = memoryview(frames.pack(message))
-        while view:
-            view = view[os.write(self._setup.results_fd, view) :]
+        frames.write_message(self._setup.results_fd, message)
 
     def _run(self, assignment: Assignment) -> None:
         """One job, from taking it to having swept everything it started."""
         taken_s = monotonic_s()
-        link = self._companion.begin(assignment.job) if self._companion else None
-        pid, answer_fd = self._start_child(assignment, link)
+        pid, answer_fd = self._start(assignment)
         try:
             answer, timed_out = self._await_answer(pid, answer_fd, assignment, taken_s)
         finally:
@@ -166,22 +173,35 @@ class _Worker:
         ending = _classify(answer, status, assignment.limit_s if timed_out else None)
         self._report(pickle.dumps((assignment.ticket, ending, usage)))
 
-    def _start_child(self, assignment: Assignment, link: Any) -> tuple[int, int]:
-        answer_r, answer_w = os.pipe()
-        keep = [answer_w, *(link.fds if link else ())]
-        if self._leash:
-            keep.append(self._leash.read_fd)
-        arguments = (self._setup.function, assignment.job, link, answer_w)
+    def _start(self, assignment: Assignment) -> tuple[int, int]:
+        """Start the child; gives its process id and where its answer comes from. A refusal is tried again for a while."""
+        for pause_s in REFUSAL_PAUSES_S:
+            with contextlib.suppress(OSError):
+                return self._start_once(assignment)
+            time.sleep(pause_s)
+        return self._start_once(assignment)
+
+    def _start_once(self, assignment: Assignment) -> tuple[int, int]:
+        link = self._companion.begin(assignment.job) if self._companion else None
         try:
-            pid = processes.start(run_child, arguments, method=self._setup.method, keep_fds=keep)
+            return self._start_child(assignment, link)
         finally:
-            os.close(answer_w)
             if link:  # our copies would keep the agent from seeing that its episode is gone, and the other way round
                 os.close(link.read_fd)
                 os.close(link.write_fd)
-        if self._leash:
-            self._leash.tie(pid)
-        return pid, answer_r
+
+    def _start_child(self, assignment: Assignment, link: Any) -> tuple[int, int]:
+        answer_r, answer_w = os.pipe()
+        leash_fd = self._leash.read_fd if self._leash else None
+        keep = [answer_w, *(link.fds if link else ()), *([] if leash_fd is None else [leash_fd])]
+        arguments = (self._setup.function, assignment.job, link, answer_w, leash_fd)
+        try:
+            return processes.start(run_child, arguments, method=self._setup.method, keep_fds=keep), answer_r
+        except BaseException:
+            os.close(answer_r)
+            raise
+        finally:
+            os.close(answer_w)
 
     def _await_answer(self, pid: int, fd: int, assignment: Assignment, taken_s: float) -> tuple[bytes, bool]:
         """What the child said before it died or its time was over (perhaps not all of it), and whether it was that."""

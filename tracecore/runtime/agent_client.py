@@ -35,9 +35,9 @@ class ProcessAgent:
         if did != {}:
             raise self._broken("answered a reset with something else")
 
-    def step(self, observation: JsonObject, deadline_s: float) -> tuple[JsonObject, Any]:
+    def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
         """Hand it an observation, take its action; raises :class:`End` or :class:`InvalidAction`."""
-        did = self._ask("step", canon.encode(observation), deadline_s)
+        did = self._ask("step", observation, deadline_s)
         action = did.get("action") if isinstance(did, dict) else None
         if not isinstance(action, dict):
             raise self._broken("answered a step without an action")
@@ -113,25 +113,26 @@ class InProcessAgent:
         del deadline_s
         self._take(self._host.reset(task_spec))
 
-    def step(self, observation: JsonObject, deadline_s: float) -> tuple[JsonObject, Any]:
+    def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
         """As for a process; the deadline is not enforced."""
         del deadline_s
         self._steps += 1
-        did = self._take(self._host.step(json.loads(canon.encode(observation))))
+        did = self._take(self._host.step(canon.decode(observation)))
         return did["action"], did["llm_trace"]
 
     def close(self) -> None:
         """Nothing to close."""
 
-    def _take(self, outcome: JsonObject) -> Any:
+    def _take(self, data: bytes) -> Any:
+        try:
+            outcome = parse_message(data, self._limits)
+        except NotJson as error:
+            raise InvalidAction("action_not_json", str(error), repr(data[:100])) from error
         if "raised" in outcome:
             raise _raised(outcome["raised"], self._steps)
         if "invalid" in outcome:
             raise _invalid(outcome["invalid"])
-        try:
-            return parse_message(canon.encode(outcome["did"]), self._limits)
-        except NotJson as error:
-            raise InvalidAction("action_not_json", str(error), "") from error
+        return outcome["did"]
 
 
 def parse_message(data: bytes, limits: Limits) -> Any:
@@ -141,20 +142,16 @@ def parse_message(data: bytes, limits: Limits) -> Any:
         NotJson: Not strict UTF-8 JSON; NaN, Infinity or a number beyond double or 64 bits; a key twice; too deep.
     """
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_pairs,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_bounded,
-        )
+        value = _decode(data.decode("utf-8"))
     except NotJson:
         raise
     except RecursionError as error:
         raise NotJson("it is nested too deeply") from error
     except ValueError as error:
         raise NotJson(str(error)[:200]) from error
-    _check_depth(value, limits.message_depth)
+    # Only as many brackets as it has can be open at once: most messages need no second look.
+    if data.count(b"{") + data.count(b"[") > limits.message_depth:
+        _check_depth(value, limits.message_depth)
     return value
 
 
@@ -180,6 +177,11 @@ def _bounded(text: str) -> int:
     if len(text) > 20 or not -INTEGER_MOST <= (value := int(text)) < INTEGER_MOST:
         raise NotJson(f"the integer {text[:40]} is out of range")
     return value
+
+
+_decode = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded
+).decode
 
 
 def _check_depth(value: Any, left: int) -> None:

@@ -10,8 +10,6 @@ An answer is one of::
     {"seq": n, "nonce": …, "invalid": {"reason": …, "why": …, "repr": …}}      act gave what JSON has no form for
 """
 
-import json
-import os
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final
@@ -21,18 +19,19 @@ from tracecore.errors import AgentError
 from tracecore.runtime.agent import execute_agent
 
 WORDS_MOST: Final = 500  # characters of an exception's message
+ENVELOPE_BYTES: Final = 256  # what stands around an outcome in its message, at most
 REPR_MOST: Final = 200  # characters of an action that is none
 
 
 class AgentHost:
-    """An agent, and the only ways in which the episode reaches it."""
+    """An agent, and the only ways in which the episode reaches it. Outcomes are JSON objects, as bytes."""
 
     def __init__(self, load: Callable[[], Any], message_bytes: int) -> None:
-        self._load, self._message_bytes = load, message_bytes
+        self._load, self._most_bytes = load, message_bytes - ENVELOPE_BYTES
         self._agent: Any = None
         self._known_llm: list[Any] = []
 
-    def reset(self, task_spec: Any) -> dict[str, Any]:
+    def reset(self, task_spec: Any) -> bytes:
         """Load the agent and hand it the task; gives the answer's outcome part."""
         where = "load"
         try:
@@ -40,34 +39,31 @@ class AgentHost:
             where = "reset"
             self._agent.reset(task_spec)
         except BaseException as error:  # an agent may raise anything, also what would end this process
-            return {"raised": describe_error(where, error)}
-        return {"did": {}}
+            return canon.encode({"raised": describe_error(where, error)})
+        return b'{"did":{}}'
 
-    def step(self, observation: Any) -> dict[str, Any]:
+    def step(self, observation: Any) -> bytes:
         """Hand the agent an observation and take its action; gives the answer's outcome part."""
         where = "observe"
         try:
             self._agent.observe(observation)
             where = "act"
             action = self._agent.act()
-            llm_trace = self._new_llm_entries()
-        except BaseException as error:  # as above
-            return {"raised": describe_error(where, error)}
-        return self._offer(action, llm_trace)
+            return self._offer(action, self._new_llm_entries())
+        except BaseException as error:  # as above; also an agent's own dict or str class, which runs while it is read
+            return canon.encode({"raised": describe_error(where, error)})
 
-    def _offer(self, action: Any, llm_trace: list[Any] | None) -> dict[str, Any]:
+    def _offer(self, action: Any, llm_trace: list[Any] | None) -> bytes:
         if not isinstance(action, dict):
             return _invalid("action_must_be_dict", f"act returned {type(action).__name__}, not a dict", action)
         try:
-            size = len(canon.encode([action, llm_trace]))
+            outcome = canon.encode({"did": {"action": action, "llm_trace": llm_trace}})
         except (ValueError, TypeError, RecursionError) as error:
             return _invalid("action_not_json", f"act returned what JSON has no form for: {_words(error)}", action)
-        except BaseException as error:  # an agent's own dict or str class may raise anything while it is read
-            return {"raised": describe_error("act", error)}
-        if size > self._message_bytes - 256:
-            why = f"act returned {size} bytes, over the limit of {self._message_bytes}"
+        if len(outcome) > self._most_bytes:
+            why = f"act returned {len(outcome)} bytes, over the limit of {self._most_bytes}"
             return _invalid("action_too_large", why, action)
-        return {"did": {"action": action, "llm_trace": llm_trace}}
+        return outcome
 
     def _new_llm_entries(self) -> list[Any] | None:
         trace = getattr(self._agent, "llm_trace", None)
@@ -105,10 +101,10 @@ def serve(code: CodeType | None, problem: str | None, path: str, nonce: str, fds
     read_fd, write_fd = fds
     try:
         while True:
-            request = json.loads(frames.read_message(read_fd))
+            request = canon.decode(frames.read_message(read_fd))
             outcome = calls[request["call"]](request["value"])
-            answer = {"seq": request["seq"], "nonce": nonce, **outcome}
-            _write_all(write_fd, frames.pack(canon.encode(answer)))
+            envelope = b'{"nonce":"%b","seq":%d,' % (nonce.encode(), request["seq"])
+            frames.write_message(write_fd, envelope + outcome[1:])
     except (frames.ChannelClosed, BrokenPipeError):
         pass  # the episode is over
 
@@ -125,15 +121,9 @@ def _words(error: BaseException) -> str:
         return "(its message cannot be read)"
 
 
-def _invalid(reason: str, why: str, action: Any) -> dict[str, Any]:
+def _invalid(reason: str, why: str, action: Any) -> bytes:
     try:
         text = repr(action)[:REPR_MOST]
     except BaseException:  # as in _words
         text = f"(a {type(action).__name__} whose repr cannot be read)"
-    return {"invalid": {"reason": reason, "why": why, "repr": text}}
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    return canon.encode({"invalid": {"reason": reason, "why": why, "repr": text}})

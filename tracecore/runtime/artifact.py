@@ -1,27 +1,17 @@
 """The one place where a run artifact is built, hashed and written, and where a result row is read out of one."""
 
-import json
 import math
 import os
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from tracecore import __version__, canon
 from tracecore.errors import OutputError
 from tracecore.files import create_atomic
-from tracecore.records import SPEC_VERSION, Budgets, EpisodeResult, Job, JsonObject, Usage
+from tracecore.records import SPEC_VERSION, Budgets, EpisodeResult, Job, JsonObject, Outcome, Usage
 from tracecore.runtime import spec
-from tracecore.runtime.trace import LlmTotals
+from tracecore.runtime.trace import LlmTotals, TraceEntry, stable_entry
 
-VALIDATOR_KEYS: Final = (
-    "ok",
-    "terminal",
-    "message",
-    "error",
-    "failure_reason",
-    "failure_type",
-    "termination_reason",
-)
 # What may differ between two runs of the same inputs: ids, times, and the limit on time, which is the runner's, not the
 # episode's.
 VOLATILE_KEYS: Final = ("run_id", "trace_id", "started_at", "completed_at", "wall_clock_elapsed_s", "artifact_hash")
@@ -48,17 +38,39 @@ class EpisodeFacts:
     filesystem_roots: tuple[str, ...] = ()
     network_hosts: tuple[str, ...] = ()
     validator: JsonObject = field(default_factory=dict)
-    action_trace: list[JsonObject] = field(default_factory=list)
+    action_trace: list[TraceEntry] = field(default_factory=list)
     llm: LlmTotals = field(default_factory=LlmTotals)
     started_at: str = ""
     completed_at: str = ""
     wall_clock_elapsed_s: float = 0.0
 
 
-def build_artifact(job: Job, facts: EpisodeFacts) -> JsonObject:
-    """The run artifact, hashes included."""
+def build_outcome(job: Job, facts: EpisodeFacts) -> Outcome:
+    """The outcome of what was gathered, its artifact and both hashes: the one exit of every path."""
+    head = _head(job, facts)
+    # action_trace sorts before every other key, here and in what is hashed.
+    stable_trace = b"[%b]" % b",".join([entry.stable for entry in facts.action_trace])
+    outcome = {key: head[key] for key in OUTCOME_KEYS}
+    head["trace_hash"] = canon.sha256(canon.splice(b"action_trace", stable_trace, outcome))
+    head["artifact_hash"] = canon.sha256(canon.splice(b"action_trace", stable_trace, _stable_head(head)))
+    trace = b"[%b]" % b",".join([entry.whole for entry in facts.action_trace])
+    return Outcome(
+        termination_reason=facts.termination_reason,
+        failure_type=facts.failure_type,
+        failure_reason=facts.failure_reason,
+        steps_used=facts.steps_used,
+        tool_calls_used=facts.tool_calls_used,
+        head=head,
+        artifact=canon.splice(b"action_trace", trace, head) + b"\n",
+    )
+
+
+def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
+    """The artifact but for its trace and its hashes."""
     used = {"steps_used": facts.steps_used, "tool_calls_used": facts.tool_calls_used}
-    artifact: JsonObject = {
+    llm = facts.llm
+    task_id, _, version = job.task.ref.rpartition("@")
+    return {
         "spec_version": SPEC_VERSION,
         "runtime_identity": {"name": "tracecore", "version": __version__, "git_sha": job.settings.git_sha},
         "run_id": job.run_id,
@@ -66,8 +78,8 @@ def build_artifact(job: Job, facts: EpisodeFacts) -> JsonObject:
         "agent": job.agent.ref,
         "agent_ref": job.agent.ref,
         "agent_hash": job.agent.sha256,
-        "task_id": job.task.ref.rpartition("@")[0],
-        "version": int(job.task.ref.rpartition("@")[2]),
+        "task_id": task_id,
+        "version": int(version),
         "task_ref": job.task.ref,
         "task_hash": job.task.sha256,
         "seed": job.seed,
@@ -83,10 +95,10 @@ def build_artifact(job: Job, facts: EpisodeFacts) -> JsonObject:
         **used,
         "metrics": {
             **used,
-            "llm_trace_entries": facts.llm.entries,
-            "prompt_bytes": facts.llm.prompt_bytes,
-            "completion_bytes": facts.llm.completion_bytes,
-            "tokens_used": facts.llm.tokens_used,
+            "llm_trace_entries": llm.entries,
+            "prompt_bytes": llm.prompt_bytes,
+            "completion_bytes": llm.completion_bytes,
+            "tokens_used": llm.tokens_used,
         },
         "started_at": facts.started_at,
         "completed_at": facts.completed_at,
@@ -96,58 +108,52 @@ def build_artifact(job: Job, facts: EpisodeFacts) -> JsonObject:
             "filesystem_roots": list(facts.filesystem_roots),
             "network_hosts": list(facts.network_hosts),
         },
-        "determinism": {"seed": job.seed, "tooling": _tooling(facts.action_trace)},
+        "determinism": {
+            "seed": job.seed,
+            "tooling": {
+                "models": [{"provider": name, "model": model, "version": version} for name, model, version in llm.models],
+                "mocks": list(llm.mocks),
+            },
+        },
         "validator": facts.validator,
-        "action_trace": facts.action_trace,
         "evidence_links": {"bundle_dir": None, "bundle_manifest": None},
     }
-    artifact["trace_hash"] = trace_hash(artifact)
-    artifact["artifact_hash"] = artifact_hash(artifact)
-    return artifact
 
 
-def artifact_hash(artifact: JsonObject) -> str:
-    """The hash of everything in ``artifact`` but what may differ between two runs of the same inputs."""
-    stable = {key: value for key, value in artifact.items() if key not in VOLATILE_KEYS}
-    stable["budgets"] = {key: value for key, value in artifact["budgets"].items() if key != "wall_clock_seconds"}
-    stable["action_trace"] = [stable_entry(entry) for entry in artifact["action_trace"]]
-    return canon.digest(stable)
-
-
-def trace_hash(artifact: JsonObject) -> str:
-    """The hash of what the episode did: outcome, budgets used and the stable part of its trace."""
-    stable = {key: artifact[key] for key in OUTCOME_KEYS}
-    stable["action_trace"] = [stable_entry(entry) for entry in artifact["action_trace"]]
-    return canon.digest(stable)
-
-
-def stable_entry(entry: JsonObject) -> JsonObject:
-    """A trace entry without its timestamps and latencies."""
-    stable = {key: value for key, value in entry.items() if key != "action_ts"}
-    stable["telemetry"] = {"action_metrics": {"error": entry["telemetry"]["action_metrics"]["error"]}}
-    if entry["llm_trace"]:
-        stable["llm_trace"] = [
-            {**call, "response": {k: v for k, v in call["response"].items() if k != "timestamp"}}
-            for call in entry["llm_trace"]
-        ]
+def _stable_head(head: JsonObject) -> JsonObject:
+    stable = {key: value for key, value in head.items() if key not in VOLATILE_KEYS}
+    stable["budgets"] = {key: value for key, value in head["budgets"].items() if key != "wall_clock_seconds"}
     return stable
 
 
-def publish(job: Job, artifact: JsonObject) -> EpisodeResult:
-    """Write ``artifact`` unless one of this run stands already, and give the row of the one that stands.
+def artifact_hash(artifact: JsonObject) -> str:
+    """The hash of everything in a whole artifact but what may differ between two runs of the same inputs."""
+    return canon.digest({**_stable_head(artifact), "action_trace": _stable_trace(artifact)})
+
+
+def trace_hash(artifact: JsonObject) -> str:
+    """The hash of what the episode of a whole artifact did: outcome, budgets used and the stable part of its trace."""
+    return canon.digest({**{key: artifact[key] for key in OUTCOME_KEYS}, "action_trace": _stable_trace(artifact)})
+
+
+def _stable_trace(artifact: JsonObject) -> list[JsonObject]:
+    return [stable_entry(entry) for entry in artifact["action_trace"]]
+
+
+def publish(job: Job, outcome: Outcome) -> EpisodeResult:
+    """Write the artifact unless one of this run stands already, and give the row of the one that stands.
 
     Raises:
         OutputError: It could not be written.
     """
-    data = canon.encode(artifact) + b"\n"
-    row = result_row(job, artifact, len(data))
+    row = result_row(job, outcome.head, outcome.artifact)
     if not is_kept(job, row):
         return replace(row, artifact_name=None)
     path = artifact_path(job)
-    if not create_atomic(path, data):
+    if not create_atomic(path, outcome.artifact):
         # An earlier attempt finished its artifact and died before it could tell: that one counts.
-        data, artifact = _read_back(path)
-        row = result_row(job, artifact, len(data))
+        data = _read(path)
+        row = result_row(job, canon.decode(data), data)
     return row
 
 
@@ -161,12 +167,18 @@ def artifact_path(job: Job) -> str:
     return os.path.join(job.settings.runs_dir, f"{job.run_id}.json")
 
 
-def result_row(job: Job, artifact: JsonObject, artifact_bytes: int) -> EpisodeResult:
-    """The row of one artifact; under strict spec an invalid one makes it a failure."""
-    error = None if artifact["success"] else describe_failure(artifact)
-    if job.settings.strict_spec and (found := spec.problems(artifact)):
+def result_row(job: Job, head: JsonObject, artifact: bytes) -> EpisodeResult:
+    """The row of one artifact; under strict spec an invalid one makes it a failure.
+
+    Args:
+        job: What was run.
+        head: The artifact's fields but for its trace, or all of them.
+        artifact: The whole of it, as it lies on disk; that is what the strict check reads.
+    """
+    error = None if head["success"] else describe_failure(head)
+    if job.settings.strict_spec and (found := spec.problems(canon.decode(artifact))):
         error = "strict-spec: " + "; ".join(found)
-    used = artifact["metrics"]
+    used = head["metrics"]
     return EpisodeResult(
         index=job.index,
         run_id=job.run_id,
@@ -174,57 +186,35 @@ def result_row(job: Job, artifact: JsonObject, artifact_bytes: int) -> EpisodeRe
         task_ref=job.task.ref,
         seed=job.seed,
         success=error is None,
-        termination_reason=artifact["termination_reason"],
-        failure_type=artifact["failure_type"],
+        termination_reason=head["termination_reason"],
+        failure_type=head["failure_type"],
         error=error,
-        steps_used=artifact["steps_used"],
-        steps_budget=artifact["budgets"]["steps"],
-        tool_calls_used=artifact["tool_calls_used"],
-        tool_calls_budget=artifact["budgets"]["tool_calls"],
-        artifact_hash=artifact["artifact_hash"],
-        trace_hash=artifact["trace_hash"],
+        steps_used=head["steps_used"],
+        steps_budget=head["budgets"]["steps"],
+        tool_calls_used=head["tool_calls_used"],
+        tool_calls_budget=head["budgets"]["tool_calls"],
+        artifact_hash=head["artifact_hash"],
+        trace_hash=head["trace_hash"],
         artifact_name=f"{job.run_id}.json",
-        artifact_bytes=artifact_bytes,
+        artifact_bytes=len(artifact),
         llm_trace_entries=used["llm_trace_entries"],
         prompt_bytes=used["prompt_bytes"],
         completion_bytes=used["completion_bytes"],
         tokens_used=used["tokens_used"],
-        episode_s=artifact["wall_clock_elapsed_s"],
-        usage=Usage(wall_clock_s=artifact["wall_clock_elapsed_s"]),
+        episode_s=head["wall_clock_elapsed_s"],
+        usage=Usage(wall_clock_s=head["wall_clock_elapsed_s"]),
     )
 
 
-def describe_failure(artifact: JsonObject) -> str:
+def describe_failure(head: JsonObject) -> str:
     """``termination_reason: failure_reason``, or the one of them that there is."""
-    reason, words = artifact["termination_reason"], artifact["failure_reason"]
+    reason, words = head["termination_reason"], head["failure_reason"]
     return f"{reason}: {words}" if words and words != reason else str(reason)
 
 
-def _read_back(path: str) -> tuple[bytes, JsonObject]:
+def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            return file.read()
     except OSError as error:
         raise OutputError(path, error) from error
-    return data, json.loads(data)
-
-
-def _tooling(action_trace: list[JsonObject]) -> JsonObject:
-    models: dict[tuple[str, str, str], None] = {}
-    mocks: dict[str, None] = {}
-    for entry in action_trace:
-        for call in entry["llm_trace"] or ():
-            request = call["request"]
-            metadata = request.get("metadata")
-            version = metadata.get("version") if isinstance(metadata, dict) else None
-            models[_text(request.get("provider")), _text(request.get("model")), _text(version)] = None
-            if request.get("shim_used") is True:
-                mocks[_text(request.get("provider"))] = None
-    return {
-        "models": [{"provider": provider, "model": model, "version": version} for provider, model, version in models],
-        "mocks": list(mocks),
-    }
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "unknown"

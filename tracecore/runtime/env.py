@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tracecore.records import JsonObject
-from tracecore.runtime.sandbox import HOST_LIMIT, PATH_LIMIT, Sandbox
+from tracecore.runtime.sandbox import HOST_LIMIT, PATH_LIMIT, Sandbox, SandboxViolation
 
 
 class Environment:
@@ -17,10 +17,11 @@ class Environment:
     or host that is not a string.
     """
 
-    __slots__ = ("_agent_output", "_audit", "_children", "_files", "_hidden_state", "_seen", "sandbox")
+    __slots__ = ("_agent_output", "_audit", "_children", "_files", "_hidden_state", "_seen", "sandbox", "violation")
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
+        self.violation: SandboxViolation | None = None  # the first one, whoever may have caught it
         self._files: dict[str, str] = {}  # path -> content
         self._children: dict[str, set[str]] = {"/": set()}  # folder -> full paths of what lies directly in it
         self._seen: set[str] = set()
@@ -72,7 +73,11 @@ class Environment:
             raise TypeError(f"a host is a string, not {type(host).__name__}")
         entry = {"type": "net", "host": host[:HOST_LIMIT]}
         self._audit.append(entry)
-        entry["host"] = self.sandbox.check_host(host)
+        try:
+            entry["host"] = self.sandbox.check_host(host)
+        except SandboxViolation as violation:
+            self._note(violation)
+            raise
 
     def mark_seen(self, paths: Iterable[str]) -> None:
         """Show ``paths`` to the agent from now on, as ``visible_state()["files_seen"]``.
@@ -119,8 +124,16 @@ class Environment:
             raise TypeError(f"a path is a string, not {type(path).__name__}")
         entry = {"type": "fs", "op": op, "path": path[:PATH_LIMIT]}
         self._audit.append(entry)
-        entry["path"] = allowed = self.sandbox.check_path(path, op)
+        try:
+            entry["path"] = allowed = self.sandbox.check_path(path, op)
+        except SandboxViolation as violation:
+            self._note(violation)
+            raise
         return allowed
+
+    def _note(self, violation: SandboxViolation) -> None:
+        if self.violation is None:
+            self.violation = violation
 
     def _put_into_folders(self, path: str) -> None:
         if path in self._children:

@@ -4,7 +4,6 @@ Every way an episode can end is an :class:`End`: the loop raises it, the outside
 place. Task code runs in this process; the agent is behind the :class:`Agent` interface, usually in another.
 """
 
-import json
 import signal
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -12,24 +11,16 @@ from typing import Any, Final, Protocol
 from tracecore import canon
 from tracecore.clock import monotonic_s, utc_text
 from tracecore.records import Job, JsonObject, Outcome
-from tracecore.runtime.artifact import VALIDATOR_KEYS, EpisodeFacts, build_artifact
+from tracecore.runtime.artifact import EpisodeFacts, build_outcome
 from tracecore.runtime.env import Environment
 from tracecore.runtime.sandbox import Sandbox, SandboxViolation
+from tracecore.runtime.spec import FAILURE_TYPE_OF, FAILURE_TYPES
 from tracecore.runtime.task import Task, compile_task
 from tracecore.runtime.trace import StepRecord, stable_words, take_llm_entries, trace_entry
 
-FAILURE_TYPES: Final = {
-    "success": None,
-    "steps_exhausted": "budget_exhausted",
-    "tool_calls_exhausted": "budget_exhausted",
-    "invalid_action": "invalid_action",
-    "action_exception": "invalid_action",
-    "sandbox_violation": "sandbox_violation",
-    "timeout": "timeout",
-}  # every other termination reason is a logic_failure
-KNOWN_FAILURE_TYPES: Final = frozenset(
-    {"budget_exhausted", "invalid_action", "sandbox_violation", "logic_failure", "timeout", "non_termination"}
-)
+NULL: Final = b"null"
+FLAGS: Final = frozenset({"ok", "terminal"})
+VALIDATOR_KEYS: Final = FLAGS | {"message", "error", "failure_reason", "failure_type", "termination_reason"}
 
 
 class End(Exception):
@@ -43,7 +34,7 @@ class End(Exception):
 
     def __init__(self, reason: str, words: str | None, failure_type: str | None = None) -> None:
         self.reason, self.words = reason, words
-        self.failure_type = failure_type or FAILURE_TYPES.get(reason, "logic_failure")
+        self.failure_type = failure_type or FAILURE_TYPE_OF.get(reason, "logic_failure")
         super().__init__(reason)
 
 
@@ -67,8 +58,8 @@ class Agent(Protocol):
     def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
         """Hand it the task."""
 
-    def step(self, observation: JsonObject, deadline_s: float) -> tuple[JsonObject, Any]:
-        """Hand it an observation; gives its action and what it appended to its ``llm_trace``, both plain JSON.
+    def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
+        """Hand it an observation, in canonical JSON; gives its action and what it added to its ``llm_trace``, plain JSON.
 
         Raises:
             InvalidAction: It gave no action.
@@ -98,19 +89,7 @@ def run_episode(job: Job, start_agent: Callable[[Job], Agent]) -> Outcome:
         facts.failure_reason = None if end.words is None else stable_words(end.words)
     facts.wall_clock_elapsed_s = monotonic_s() - start_s
     facts.completed_at = utc_text()
-    return outcome_of(job, facts)
-
-
-def outcome_of(job: Job, facts: EpisodeFacts) -> Outcome:
-    """The outcome and artifact of what was gathered: the one exit of every path, also of an episode that died mute."""
-    return Outcome(
-        termination_reason=facts.termination_reason,
-        failure_type=facts.failure_type,
-        failure_reason=facts.failure_reason,
-        steps_used=facts.steps_used,
-        tool_calls_used=facts.tool_calls_used,
-        artifact=build_artifact(job, facts),
-    )
+    return build_outcome(job, facts)
 
 
 class _Episode:
@@ -119,8 +98,10 @@ class _Episode:
     def __init__(self, job: Job, facts: EpisodeFacts, deadline_s: float) -> None:
         self._job, self._facts, self._deadline_s = job, facts, deadline_s
         self._task_time = _TaskTime(deadline_s)
-        self._last_action: Any = None
-        self._last_result: Any = None
+        # What was last done and seen, in canonical JSON: each goes into the next observation as it is.
+        self._last_action = self._last_result = NULL
+        self._visible_state: JsonObject = {}
+        self._visible_state_json = b"{}"
 
     def run(self, start_agent: Callable[[Job], Agent]) -> None:
         """Never returns: every path raises :class:`End`."""
@@ -135,6 +116,7 @@ class _Episode:
                     self._step(agent)
             finally:
                 agent.close()
+                self._task.close()
         finally:
             self._task_time.disarm()
 
@@ -147,6 +129,7 @@ class _Episode:
         facts.filesystem_roots = manifest.filesystem_roots
         facts.network_hosts = manifest.network_hosts
         self._steps_left, self._tool_calls_left = manifest.budgets.steps, manifest.budgets.tool_calls
+        self._task_json = canon.encode({"id": manifest.id, "description": manifest.description})
 
     def _read_task(self) -> Task:
         return compile_task(self._job.task).execute()
@@ -186,54 +169,63 @@ class _Episode:
             action, llm_offered = agent.step(observation, self._deadline_s)
         except InvalidAction as invalid:
             self._spend_step()
-            self._record(observation, {"repr": invalid.text}, None, None, begun_s, invalid.reason, 0)
-            raise End("invalid_action", f"{invalid.reason}: {invalid.words}") from invalid
+            given = canon.encode({"repr": invalid.text})
+            end = End("invalid_action", f"{invalid.reason}: {invalid.words}")
+            self._record(observation, given, NULL, None, begun_s, end, 0)
+            raise end from invalid
         self._spend_step()
-        end, result, spent = self._execute(action)
-        error = None if end is None else end.words
-        self._record(observation, action, result, llm_offered, begun_s, error, spent)
-        if end is not None:
-            raise end
-        self._last_action, self._last_result = action, result
+        action_json = canon.encode(action)
+        end_or_none, result, spent = self._execute(action)
+        self._record(observation, action_json, result, llm_offered, begun_s, end_or_none, spent)
+        if end_or_none is not None:
+            raise end_or_none
+        self._last_action, self._last_result = action_json, result
         self._validate()
 
-    def _observe(self) -> JsonObject:
-        manifest = self._task.manifest
-        return {
-            "step": self._facts.steps_used + 1,
-            "task": {"id": manifest.id, "description": manifest.description},
-            "last_action": self._last_action,
-            "last_action_result": self._last_result,
-            "visible_state": self._env.visible_state(),
-            "budget_remaining": {"steps": self._steps_left, "tool_calls": self._tool_calls_left},
-        }
+    def _observe(self) -> bytes:
+        visible_state = self._env.visible_state()
+        if visible_state != self._visible_state:
+            self._visible_state, self._visible_state_json = visible_state, canon.encode(visible_state)
+        return (
+            b'{"budget_remaining":{"steps":%d,"tool_calls":%d},"last_action":%b,"last_action_result":%b,"step":%d,"task":%b,'
+            b'"visible_state":%b}'
+        ) % (
+            self._steps_left,
+            self._tool_calls_left,
+            self._last_action,
+            self._last_result,
+            self._facts.steps_used + 1,
+            self._task_json,
+            self._visible_state_json,
+        )
 
     def _spend_step(self) -> None:
         self._steps_left -= 1
         self._facts.steps_used += 1
 
-    def _execute(self, action: JsonObject) -> tuple[End | None, Any, int]:
-        """Run the action; gives how the episode ends by it (``None``: it goes on), its result, tool calls spent."""
+    def _execute(self, action: JsonObject) -> tuple[End | None, bytes, int]:
+        """Run the action; gives how the episode ends by it (``None``: it goes on), its result as JSON, tool calls spent."""
         invalid = self._task.surface.why_invalid(action)
         if invalid is not None:
-            return End("invalid_action", f"{invalid[0]}: {invalid[1]}"), None, 0
+            return End("invalid_action", f"{invalid[0]}: {invalid[1]}"), NULL, 0
         if self._tool_calls_left <= 0:
-            return End("tool_calls_exhausted", f"all {self._facts.tool_calls_used} tool calls were used"), None, 0
+            return End("tool_calls_exhausted", f"all {self._facts.tool_calls_used} tool calls were used"), NULL, 0
         self._tool_calls_left -= 1
         self._facts.tool_calls_used += 1
-        name = action["type"]
+        self._env.violation = None  # of this action alone, not of what setup or the validator may have tried
         try:
-            result = self._task_code("action_exception", f"action {name}", self._call, action)
+            result, result_json = self._task_code("action_exception", f"action {action['type']}", self._call, action)
         except End as end:
-            return end, None, 1
-        if name == "list_dir" and isinstance(result, dict) and result.get("ok") is not False:
+            return end, NULL, 1
+        if self._env.violation is not None:  # task code caught it, but the attempt was made all the same
+            return End("sandbox_violation", str(self._env.violation)), result_json, 1
+        if action["type"] == "list_dir" and isinstance(result, dict) and result.get("ok") is not False:
             self._mark_seen(result.get("files"))
-        return None, result, 1
+        return None, result_json, 1
 
-    def _call(self, action: JsonObject) -> Any:
-        # Both ways through JSON: task code must neither change what stands in the trace, nor put into it what JSON lacks.
-        result = self._task.surface.call(json.loads(canon.encode(action)))
-        return json.loads(canon.encode(result))
+    def _call(self, action: JsonObject) -> tuple[Any, bytes]:
+        result = self._task.surface.call(action)
+        return result, canon.encode(result)  # now: what task code changes in it later must not show
 
     def _mark_seen(self, files: Any) -> None:
         if isinstance(files, list):
@@ -241,33 +233,30 @@ class _Episode:
 
     def _record(
         self,
-        observation: JsonObject,
-        action: JsonObject,
-        result: Any,
+        observation: bytes,
+        action: bytes,
+        result: bytes,
         llm_offered: Any,
         begun_s: float,
-        error: str | None,
+        end: End | None,
         spent: int,
     ) -> None:
         facts = self._facts
-        facts.action_trace.append(
-            trace_entry(
-                StepRecord(
-                    step=facts.steps_used,
-                    action_ts=utc_text(),
-                    observation=observation,
-                    action=action,
-                    result=result,
-                    io_audit=self._env.take_audit(),
-                    llm_trace=take_llm_entries(llm_offered, self._job.settings.redaction, facts.llm),
-                    steps_left=self._steps_left,
-                    tool_calls_left=self._tool_calls_left,
-                    tool_calls_spent=spent,
-                    latency_ms=(monotonic_s() - begun_s) * 1000,
-                    error=None if error is None else stable_words(error),
-                )
-            )
+        record = StepRecord(
+            step=facts.steps_used,
+            action_ts=utc_text(),
+            observation=observation,
+            action=action,
+            result=result,
+            io_audit=self._env.take_audit(),
+            llm_trace=take_llm_entries(llm_offered, self._job.settings.redaction, facts.llm),
+            steps_left=self._steps_left,
+            tool_calls_left=self._tool_calls_left,
+            tool_calls_spent=spent,
+            latency_ms=(monotonic_s() - begun_s) * 1000,
+            error=None if end is None or end.words is None else stable_words(end.words),
         )
+        facts.action_trace.append(trace_entry(record))
 
     def _validate(self) -> None:
         verdict = self._task_code("validator_exception", "validate", self._task.validate, self._env)
@@ -304,17 +293,18 @@ def describe(error: BaseException) -> str:
         words = str(error)[:500]
     except BaseException:  # it is somebody else's class
         words = "(its message cannot be read)"
+    if isinstance(error, ImportError) and error.path:  # where a file lies differs from machine to machine
+        words = words.replace(f" ({error.path})", "")
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _known_keys(verdict: JsonObject) -> JsonObject:
     known: JsonObject = {}
-    for key in VALIDATOR_KEYS:
-        value = verdict.get(key)
-        if key in {"ok", "terminal"}:
+    for key, value in verdict.items():
+        if key in FLAGS:
             if isinstance(value, bool):
                 known[key] = value
-        elif value is not None:
+        elif key in VALIDATOR_KEYS and value is not None:
             known[key] = stable_words(value if isinstance(value, str) else repr(value))
     return known
 
@@ -324,7 +314,7 @@ def _terminal_end(verdict: JsonObject) -> End:
     if reason == "success":
         reason = "logic_failure"
     failure_type = verdict.get("failure_type")
-    if reason in FAILURE_TYPES or failure_type not in KNOWN_FAILURE_TYPES:
+    if reason in FAILURE_TYPE_OF or failure_type not in FAILURE_TYPES:
         failure_type = None  # the one that belongs to the reason
     words = verdict.get("failure_reason") or verdict.get("error") or verdict.get("message")
     return End(reason, words or "the validator ended the episode", failure_type)

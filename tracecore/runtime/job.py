@@ -19,8 +19,8 @@ from tracecore.records import (
 )
 from tracecore.runtime.agent_client import InProcessAgent, ProcessAgent
 from tracecore.runtime.agent_process import AgentLink, AgentZygote
-from tracecore.runtime.artifact import EpisodeFacts, publish
-from tracecore.runtime.episode import outcome_of, run_episode
+from tracecore.runtime.artifact import EpisodeFacts, build_outcome, publish
+from tracecore.runtime.episode import run_episode
 from tracecore.runtime.task import read_manifest
 
 
@@ -40,13 +40,12 @@ def run_job(job: Job, link: AgentLink) -> EpisodeResult:
     Raises:
         OutputError: The artifact could not be written.
     """
-    outcome = run_episode(job, lambda job: ProcessAgent(job, link))
-    return publish(job, outcome.artifact)
+    return publish(job, run_episode(job, lambda job: ProcessAgent(job, link)))
 
 
 def run_job_in_process(job: Job) -> EpisodeResult:
     """The same with the agent in this very process: no isolation, and no limit on the agent's time."""
-    return publish(job, run_episode(job, InProcessAgent).artifact)
+    return publish(job, run_episode(job, InProcessAgent))
 
 
 def settle(ended: Ended) -> EpisodeResult:
@@ -59,7 +58,7 @@ def settle(ended: Ended) -> EpisodeResult:
         case Returned(value=EpisodeResult() as row):
             pass
         case _:
-            row = publish(ended.job, outcome_of(ended.job, mute_facts(ended)).artifact)
+            row = publish(ended.job, build_outcome(ended.job, mute_facts(ended)))
     return replace(row, usage=ended.usage)
 
 

@@ -1,9 +1,10 @@
 """One step's entry in the action trace, and what model calls left in it."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tracecore import canon
 from tracecore.records import JsonObject
 
 REDACTIONS: Final = ("off", "partial", "full")
@@ -13,13 +14,13 @@ WORDS_MOST: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """What happened in one step, before it is written down."""
+    """What happened in one step, before it is written down. What is bytes is canonical JSON already."""
 
     step: int  # 1-based
     action_ts: str  # UTC ISO 8601, when the action was taken
-    observation: JsonObject
-    action: JsonObject
-    result: Any  # what the action gave, as JSON; null when it was not executed
+    observation: bytes
+    action: bytes
+    result: bytes  # what the action gave; null when it was not executed
     io_audit: list[JsonObject]
     llm_trace: list[JsonObject] | None
     steps_left: int
@@ -29,20 +30,54 @@ class StepRecord:
     error: str | None
 
 
-def trace_entry(record: StepRecord) -> JsonObject:
-    """The entry of ``action_trace``."""
-    return {
-        "step": record.step,
-        "action_ts": record.action_ts,
-        "observation": record.observation,
-        "action": record.action,
-        "result": record.result,
-        "io_audit": record.io_audit,
-        "llm_trace": record.llm_trace,
-        "budget_after_step": {"steps": record.steps_left, "tool_calls": record.tool_calls_left},
-        "budget_delta": {"steps": 1, "tool_calls": record.tool_calls_spent},
-        "telemetry": {"action_metrics": {"latency_ms": record.latency_ms, "error": record.error}},
-    }
+@dataclass(frozen=True, slots=True)
+class TraceEntry:
+    """An entry of ``action_trace`` in canonical JSON."""
+
+    whole: bytes  # as it lies in the artifact
+    stable: bytes  # without what may differ between two runs of the same inputs: its timestamps and latency
+
+
+def trace_entry(record: StepRecord) -> TraceEntry:
+    """The entry of one step.
+
+    Put together from parts that are encoded once: an observation goes to the agent, into the entry and into two hashes.
+    """
+    llm_trace = b"null" if record.llm_trace is None else canon.encode(record.llm_trace)
+    stable_llm = canon.encode(without_timestamps(record.llm_trace)) if record.llm_trace else llm_trace
+    budgets = b'"budget_after_step":{"steps":%d,"tool_calls":%d},"budget_delta":{"steps":1,"tool_calls":%d}' % (
+        record.steps_left,
+        record.tool_calls_left,
+        record.tool_calls_spent,
+    )
+    audit = canon.encode(record.io_audit) if record.io_audit else b"[]"
+    seen = b'"observation":%b,"result":%b,"step":%d' % (record.observation, record.result, record.step)
+    error = b"null" if record.error is None else canon.encode(record.error)
+    latency = repr(record.latency_ms).encode()
+    return TraceEntry(
+        whole=b'{"action":%b,"action_ts":"%b",%b,"io_audit":%b,"llm_trace":%b,%b,'
+        b'"telemetry":{"action_metrics":{"error":%b,"latency_ms":%b}}}'
+        % (record.action, record.action_ts.encode(), budgets, audit, llm_trace, seen, error, latency),
+        stable=b'{"action":%b,%b,"io_audit":%b,"llm_trace":%b,%b,"telemetry":{"action_metrics":{"error":%b}}}'
+        % (record.action, budgets, audit, stable_llm, seen, error),
+    )
+
+
+def stable_entry(entry: JsonObject) -> JsonObject:
+    """The stable part of an entry that was read back from an artifact; what :class:`TraceEntry` holds encoded."""
+    stable = {key: value for key, value in entry.items() if key != "action_ts"}
+    stable["telemetry"] = {"action_metrics": {"error": entry["telemetry"]["action_metrics"]["error"]}}
+    if entry["llm_trace"]:
+        stable["llm_trace"] = without_timestamps(entry["llm_trace"])
+    return stable
+
+
+def without_timestamps(llm_trace: list[JsonObject]) -> list[JsonObject]:
+    """Model calls without the time at which they were answered."""
+    return [
+        {**call, "response": {key: value for key, value in call["response"].items() if key != "timestamp"}}
+        for call in llm_trace
+    ]
 
 
 @dataclass(slots=True)
@@ -53,6 +88,8 @@ class LlmTotals:
     prompt_bytes: int = 0
     completion_bytes: int = 0
     tokens_used: int = 0
+    models: dict[tuple[str, str, str], None] = field(default_factory=dict)  # (provider, model, version), as met
+    mocks: dict[str, None] = field(default_factory=dict)  # providers of calls that a stand-in answered
 
 
 def take_llm_entries(offered: Any, redaction: str, totals: LlmTotals) -> list[JsonObject] | None:
@@ -77,6 +114,11 @@ def _take_entry(entry: Any, redaction: str, totals: LlmTotals) -> JsonObject:
     tokens = response.get("tokens_used")
     if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0:
         totals.tokens_used += tokens
+    metadata = request.get("metadata")
+    version = metadata.get("version") if isinstance(metadata, dict) else None
+    totals.models[_text(request.get("provider")), _text(request.get("model")), _text(version)] = None
+    if request.get("shim_used") is True:
+        totals.mocks[_text(request.get("provider"))] = None
     return {
         "request": {**request, "prompt": redact(request.get("prompt"), redaction)},
         "response": {**response, "completion": redact(response.get("completion"), redaction)},
@@ -86,6 +128,10 @@ def _take_entry(entry: Any, redaction: str, totals: LlmTotals) -> JsonObject:
 def _part(entry: Any, name: str) -> JsonObject:
     part = entry.get(name) if isinstance(entry, dict) else None
     return dict(part) if isinstance(part, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "unknown"
 
 
 def _text_bytes(text: Any) -> int:
