@@ -17,19 +17,23 @@
 """
 
 import contextlib
+import math
 import multiprocessing
 import os
 import pickle
 import selectors
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from tracecore import frames, processes
 from tracecore.batch.worker import (
     READY,
+    TROUBLE,
     Assignment,
     Companion,
     WorkerSetup,
@@ -47,7 +51,10 @@ AHEAD_MOST: Final = 4  # assignments that a worker of short jobs holds, so that 
 SHORT_JOB_S: Final = 0.05  # jobs longer than this are handed out one at a time
 GROWTH_INTERVAL_S: Final = 0.1  # between two looks at whether more workers would help
 BUSY_SHARE: Final = 0.8  # of the cores: above it, another worker only gets in the others' way
-CLOSE_PATIENCE_S: Final = 3.0  # for a worker that has been told to leave
+CLOSE_PATIENCE_S: Final = 1.5  # for a worker that has been told to leave: it only kills, reaps and exits
+STUCK_PATIENCE_S: Final = (
+    10.0  # behind a job's limit: a worker that has not reported by then is stopped or stuck, and is killed
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,9 @@ class BatchOptions:
     method: str = field(default_factory=processes.default_method)  # how processes are started below the workers
     pin: bool = True  # each worker, and all below it, to one core
     stop_fd: int | None = None  # turns readable when the batch is to end now, finished or not
+    # Whether this process is here for the batch alone. Then it adopts what a killed worker leaves behind, and kills it: every
+    # child that it did not have before the batch, and that is no worker.
+    adopt_orphans: bool = False
 
 
 def run_batch(function: Callable[[Any, Any], object], jobs: Iterable[Any], options: BatchOptions) -> Iterator[Ended]:
@@ -74,7 +84,7 @@ def run_batch(function: Callable[[Any, Any], object], jobs: Iterable[Any], optio
         One Ended per job, in the order in which they end.
 
     Raises:
-        EngineError: Workers die before they can take a job.
+        EngineError: Workers die before they can take a job, or the machine refuses the processes or descriptors they need.
     """
     pool = _Pool(function, iter(jobs), options)
     try:
@@ -91,6 +101,11 @@ class _Worker:
     held: deque[Assignment] = field(default_factory=deque)  # the first is running
     data: bytes = b""
     ready: bool = False
+    stuck_s: float = math.inf  # monotonic second at which it is taken to be stuck with the job that it runs
+
+    def expect_first(self) -> None:
+        """Another assignment has become its first one."""
+        self.stuck_s = monotonic_s() + self.held[0].limit_s + STUCK_PATIENCE_S if self.held else math.inf
 
 
 class _Pool:
@@ -111,19 +126,23 @@ class _Pool:
         self._ahead = 1
         self._grown_s = self._epoch_s
         self._cpu_s = 0.0  # spent by the jobs that ended since then
+        self._had_before = self._adopt() if options.adopt_orphans else None
 
     def run(self) -> Iterator[Ended]:
         while True:
             self._grow()
             self._hand_out()
-            if not self._more_jobs and not any(worker.held for worker in self._workers):
+            if not self._has_more and not any(worker.held for worker in self._workers):
                 return
-            for key, _events in self._selector.select(self._patience_s()):
-                worker: _Worker | None = key.data
-                if worker is None:
-                    return
+            events = self._selector.select(self._patience_s())
+            if any(key.data is None for key, _ in events):
+                yield from self._hear_the_last()
+                return
+            for key, _ in events:
+                worker: _Worker = key.data
                 if worker in self._workers:  # it may have been buried through its other descriptor
                     yield from self._hear(worker)
+            self._kill_stuck()
 
     def close(self) -> None:
         """End all workers, and with them everything below."""
@@ -139,6 +158,21 @@ class _Pool:
             worker.process.close()
         self._workers.clear()
         self._selector.close()
+        self._sweep_orphans()
+
+    # --- orphans ---
+
+    def _adopt(self) -> frozenset[int]:
+        resource_tracker.ensure_running()  # multiprocessing's own helper, which outlives the batch
+        processes.become_subreaper()
+        return frozenset(processes.children_of(os.getpid()))
+
+    def _sweep_orphans(self) -> None:
+        if self._had_before is None:
+            return
+        tracker = getattr(resource_tracker, "_resource_tracker", None)  # it may have been killed, and started anew
+        workers = {worker.process.pid for worker in self._workers}
+        processes.sweep(self._had_before | {pid for pid in (*workers, getattr(tracker, "_pid", None)) if pid is not None})
 
     # --- workers ---
 
@@ -146,9 +180,9 @@ class _Pool:
         """Start workers: as many as there are cores at once, and further ones while the cores are not busy."""
         wanted, cores = self._options.workers, max(1, len(self._cores))
         now_s = monotonic_s()
-        while self._more_jobs and len(self._workers) < min(wanted, cores):
+        while self._has_more and len(self._workers) < min(wanted, cores):
             self._start_worker()
-        if not self._more_jobs or len(self._workers) >= wanted or now_s - self._grown_s < GROWTH_INTERVAL_S:
+        if not self._has_more or len(self._workers) >= wanted or now_s - self._grown_s < GROWTH_INTERVAL_S:
             return
         busy = self._cpu_s / ((now_s - self._grown_s) * cores)
         self._grown_s, self._cpu_s = now_s, 0.0
@@ -157,34 +191,49 @@ class _Pool:
                 self._start_worker()
 
     def _patience_s(self) -> float | None:
-        return GROWTH_INTERVAL_S if len(self._workers) < self._options.workers and self._more_jobs else None
+        if len(self._workers) < self._options.workers and self._has_more:
+            return GROWTH_INTERVAL_S
+        first_s = min(worker.stuck_s for worker in self._workers)
+        return None if first_s == math.inf else max(0.0, first_s - monotonic_s())
+
+    def _kill_stuck(self) -> None:
+        for worker in self._workers:
+            if worker.stuck_s < monotonic_s():
+                worker.process.kill()  # its sentinel tells when it is dead
 
     def _start_worker(self) -> None:
-        jobs_r, jobs_w = self._context.Pipe(duplex=False)
-        results_r, results_w = self._context.Pipe(duplex=False)
-        cpu = self._cores[self._numbers % len(self._cores)] if self._options.pin and self._cores else None
-        setup = WorkerSetup(
-            number=self._numbers,
-            jobs_fd=-1,
-            results_fd=-1,
-            method=self._options.method,
-            cpu=cpu,
-            epoch_s=self._epoch_s,
-            function=self._function,
-            prepare=self._options.prepare,
-        )
+        try:
+            self._start_worker_once()
+        except OSError as error:
+            raise EngineError(f"no worker could be started: {error}") from error
+
+    def _start_worker_once(self) -> None:
+        # Closed by whatever way is taken: what the worker needs of them it has inherited.
+        with contextlib.ExitStack() as ends:
+            jobs_r, jobs_w = (ends.enter_context(end) for end in self._context.Pipe(duplex=False))
+            results_r, results_w = (ends.enter_context(end) for end in self._context.Pipe(duplex=False))
+            process = self._context.Process(target=become_worker, args=(jobs_r, results_w, self._setup()))
+            with _interrupts_held():
+                process.start()
+            worker = _Worker(process, os.dup(jobs_w.fileno()), os.dup(results_r.fileno()))
         self._numbers += 1
-        process = self._context.Process(target=become_worker, args=(jobs_r, results_w, setup))
-        process.start()
-        jobs_r.close()
-        results_w.close()
-        worker = _Worker(process, os.dup(jobs_w.fileno()), os.dup(results_r.fileno()))
-        jobs_w.close()
-        results_r.close()
         os.set_blocking(worker.results_fd, False)
         self._workers.append(worker)
         self._selector.register(worker.results_fd, selectors.EVENT_READ, worker)
         self._selector.register(process.sentinel, selectors.EVENT_READ, worker)
+
+    def _setup(self) -> WorkerSetup:
+        options, number = self._options, self._numbers
+        return WorkerSetup(
+            number=number,
+            jobs_fd=-1,
+            results_fd=-1,
+            method=options.method,
+            cpu=self._cores[number % len(self._cores)] if options.pin and self._cores else None,
+            epoch_s=self._epoch_s,
+            function=self._function,
+            prepare=options.prepare,
+        )
 
     def _bury(self, worker: _Worker) -> Iterator[Ended]:
         """Take a dead worker out, and see to the jobs that it held."""
@@ -205,6 +254,7 @@ class _Pool:
         elif not worker.ready:
             self._birth_failures += 1
         self._again.extendleft(reversed(worker.held))
+        self._sweep_orphans()
         if self._birth_failures >= BIRTH_FAILURES_MOST:
             raise EngineError(f"{self._birth_failures} workers in a row died before they were ready; the last {reason}")
         yield from lost
@@ -218,6 +268,11 @@ class _Pool:
         yield Ended(running.job, WorkerLost(running.attempt, reason), usage)
 
     # --- jobs ---
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether there is something left to hand out."""
+        return self._more_jobs or bool(self._again)
 
     def _hand_out(self) -> None:
         for held in range(self._ahead):
@@ -243,26 +298,35 @@ class _Pool:
 
     def _hand_to(self, worker: _Worker, assignment: Assignment) -> None:
         worker.held.append(assignment)
-        view = memoryview(frames.pack(pickle.dumps(assignment)))
+        if len(worker.held) == 1:
+            worker.expect_first()
         with contextlib.suppress(BrokenPipeError):  # it has just died, and will be buried with what it holds
-            while view:
-                view = view[os.write(worker.jobs_fd, view) :]
+            frames.write_message(worker.jobs_fd, pickle.dumps(assignment))
 
     # --- reports ---
 
+    def _hear_the_last(self) -> Iterator[Ended]:
+        """What the workers have said by now, when the batch is to end."""
+        for worker in self._workers:
+            self._read_all(worker)
+            yield from self._read_reports(worker)
+
     def _hear(self, worker: _Worker) -> Iterator[Ended]:
         """Read what a worker has said; at the end of its line, or its death, bury it."""
-        alive = True
-        while alive:
-            try:
-                part = os.read(worker.results_fd, frames.READ_BYTES)
-            except BlockingIOError:
-                break
-            worker.data += part
-            alive = bool(part)
+        # Asked first: what it said before it died is then there to be read.
+        dead = worker.process.exitcode is not None
+        ended = self._read_all(worker)
         yield from self._read_reports(worker)
-        if not alive or worker.process.exitcode is not None:
+        if dead or ended:
             yield from self._bury(worker)
+
+    def _read_all(self, worker: _Worker) -> bool:
+        """Read what there is; whether that was the last."""
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(worker.results_fd, frames.READ_BYTES):
+                worker.data += part
+            return True
+        return False
 
     def _read_reports(self, worker: _Worker) -> Iterator[Ended]:
         data, at, header = worker.data, 0, frames.HEADER_BYTES
@@ -273,6 +337,9 @@ class _Pool:
             message, at = data[at + header : end], end
             if message == READY:
                 worker.ready, self._birth_failures = True, 0
+            elif message.startswith(TROUBLE):
+                words = message[len(TROUBLE) :].decode("utf-8", "replace")
+                raise EngineError(f"the processes of an episode could not be started: {words}")
             else:
                 yield self._take_report(worker, message)
         worker.data = data[at:]
@@ -280,12 +347,26 @@ class _Pool:
     def _take_report(self, worker: _Worker, message: bytes) -> Ended:
         report = read_report(message)
         assignment = worker.held.popleft()
+        worker.expect_first()
         assert assignment.ticket == report[0], "a worker reports in the order in which it was handed its jobs"
         usage = Usage(*report[2])
         self._cpu_s += usage.cpu_user_s + usage.cpu_sys_s
         self._ahead = AHEAD_MOST if usage.wall_clock_s < SHORT_JOB_S else 1
         ending: Ending = ending_in(report)
         return Ended(assignment.job, ending, usage)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C from a process that is being started until it ignores it; ours comes when the block ends."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _next_attempt(assignment: Assignment) -> Assignment:

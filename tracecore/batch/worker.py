@@ -92,6 +92,8 @@ def become_worker(jobs: Any, results: Any, setup: WorkerSetup) -> None:
     """
     os.setsid()  # Ctrl-C goes to a terminal's whole foreground group: the harness decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held back while this process was being started
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
