@@ -65,9 +65,9 @@ class Replay:
     def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
         pass
 
-    def step(self, observation: JsonObject, deadline_s: float) -> tuple[JsonObject, Any]:
+    def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
         del deadline_s
-        return self.actions[min(observation["step"], len(self.actions)) - 1], None
+        return self.actions[min(canon.decode(observation)["step"], len(self.actions)) - 1], None
 
     def close(self) -> None:
         pass
@@ -482,9 +482,9 @@ def test_an_agent_that_was_too_slow_can_begin_again() -> None:
     class Dawdler(InProcessAgent):
         """Sleeps through its first handshake."""
 
-        def step(self, observation: JsonObject, deadline_s: float) -> tuple[JsonObject, Any]:
+        def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
             action, llm_trace = super().step(observation, deadline_s)
-            return (call("wait", seconds=60) if observation["step"] == 3 else action), llm_trace
+            return (call("wait", seconds=60) if canon.decode(observation)["step"] == 3 else action), llm_trace
 
     outcome = play(CHAIN, 7, agent, Dawdler)
     errors = [(entry["result"] or {}).get("error") for entry in artifact_of(outcome)["action_trace"]]
