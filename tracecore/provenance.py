@@ -29,6 +29,7 @@ def _git(root: str, *arguments: str) -> str | None:
             stderr=subprocess.DEVNULL,
             timeout=GIT_PATIENCE_S,
             check=False,
+            start_new_session=True,  # Ctrl-C must not turn a commit that is known into one that is not
         )
     except (OSError, subprocess.SubprocessError):
         return None

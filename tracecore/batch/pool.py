@@ -24,7 +24,7 @@ import pickle
 import selectors
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
@@ -72,7 +72,9 @@ class BatchOptions:
     adopt_orphans: bool = False
 
 
-def run_batch(function: Callable[[Any, Any], object], jobs: Iterable[Any], options: BatchOptions) -> Iterator[Ended]:
+def run_batch(
+    function: Callable[[Any, Any], object], jobs: Iterable[Any], options: BatchOptions
+) -> Generator[Ended, None, None]:
     """Run ``function(job, link)`` for every job, each in a process of its own; gives the endings as they come.
 
     Args:

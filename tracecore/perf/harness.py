@@ -4,10 +4,12 @@ The only place where an episode's runtime meets the process pool: here ``run_job
 ending becomes a row.
 """
 
+import contextlib
 import functools
 import os
 import shlex
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -23,6 +25,7 @@ from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
 from tracecore.perf.series import feed, series_chunks
 from tracecore.perf.summary import Summary
 from tracecore.perf.system import SystemSampler, host_facts
+from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents
 from tracecore.records import EpisodeResult, Job, JsonObject, Limits, Settings
 from tracecore.runtime.catalog import find_agent, find_task
 from tracecore.runtime.job import Preparation, run_job, settle
@@ -81,16 +84,20 @@ def run_slice(options: SliceOptions) -> SliceEnd:
 
     Raises:
         InputError: Something that was given is wrong; nothing has run.
-        OutputError: The results could not be written; the journal holds what had finished.
+        OutputError: Nothing could be written at all.
     """
     with watch_for_interruption() as interruption:
         console = Console()
         stamp, the_plan, journal = prepare(options)
+        interruption.last_words = f"\nperf_harness: ended at once; to finish it: {resume_command(options, stamp)}\n"
         with journal:
             already_done = journal.rows
             run = run_episodes(options, the_plan, journal, console, interruption)
-            documents = reduce_rows(options, the_plan, journal, run, stamp, journal.rows - already_done)
-            paths = write_files(options, stamp, documents)
+            try:
+                documents = reduce_rows(options, the_plan, journal, run, stamp, journal.rows - already_done)
+                paths = write_files(options, stamp, documents)
+            except OutputError as error:
+                return end_unwritten(options, stamp, journal, console, run.trouble or str(error))
             exit_code = judge(options, documents["summary"], run)
             if exit_code in {EXIT_GOOD, EXIT_FAILED}:
                 journal.remove()
@@ -100,6 +107,17 @@ def run_slice(options: SliceOptions) -> SliceEnd:
     console.say(human_summary(documents["summary"], paths, stamp=stamp, next_command=resume))
     document = {"ok": exit_code == EXIT_GOOD, "stamp": stamp, "artifacts": paths, "summary": documents["summary"]["summary"]}
     return SliceEnd(exit_code, document)
+
+
+def end_unwritten(options: SliceOptions, stamp: str, journal: Journal, console: Console, trouble: str) -> SliceEnd:
+    """The end of a slice whose perf files could not be written: what had finished stays in the journal."""
+    journal.restore()
+    resume = resume_command(options, stamp)
+    console.say(f"perf_harness: {trouble}")
+    console.say(f"{journal.rows} of {options.episodes} episodes are kept; to finish: {resume}")
+    return SliceEnd(
+        EXIT_UNWRITTEN, {"ok": False, "exit_code": EXIT_UNWRITTEN, "error": trouble, "stamp": stamp, "resume": resume}
+    )
 
 
 # --- plan ------------------------------------------------------------------------------------------------------------
@@ -129,7 +147,12 @@ def prepare(options: SliceOptions) -> tuple[str, Plan, Journal]:
         stamp = reserve_stamp(options.output_dir)
         header = {"slice_id": the_plan.slice_id, **what_decides(the_plan)}
         path = journal_path(options.output_dir, stamp)
-        return stamp, the_plan, create_journal(path, header, options.episodes, fsync=_fsync(options))
+        try:
+            return stamp, the_plan, create_journal(path, header, options.episodes, fsync=_fsync(options))
+        except OutputError:
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # nothing has run: the stamp is free again
+            raise
     journal = reopen_journal(options, the_plan)
     return options.resume, make_plan(slice_id=journal.header["slice_id"]), journal
 
@@ -217,28 +240,39 @@ def run_episodes(options: SliceOptions, the_plan: Plan, journal: Journal, consol
     trouble = None
     missing = (index for index in range(the_plan.episodes) if not journal.has(index))
     try:
-        for row in finished_episodes(options, the_plan.jobs(missing), interruption):
-            journal.add(row)
-            progress.add(success=row.success)
+        with contextlib.closing(finished_episodes(options, the_plan.jobs(missing), interruption)) as rows:
+            for row in rows:
+                journal.add(row)
+                progress.add(success=row.success)
     except (EngineError, OutputError) as error:
         trouble = str(error)
     finally:
         progress.close()
+        # Of episodes that were killed while they wrote, and of a harness that was killed before this one resumed.
+        remove_stray_artifacts(options.runs_dir, (job.run_id for job in the_plan.jobs()))
+        if options.resume is not None:
+            remove_stray_documents(options.output_dir, options.resume)
     elapsed_s = clock.monotonic_s() - begun_s
     return Run(elapsed_s, sampler.sample(), interruption.is_set, trouble)
 
 
-def finished_episodes(options: SliceOptions, jobs: Iterator[Job], interruption: Interruption) -> Iterator[EpisodeResult]:
+def finished_episodes(
+    options: SliceOptions, jobs: Iterator[Job], interruption: Interruption
+) -> Generator[EpisodeResult, None, None]:
     """The rows of ``jobs`` as they end, until they all have or somebody interrupts."""
+    if interruption.is_set:
+        return
     batch_options = BatchOptions(
         workers=options.workers,
         limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
         prepare=Preparation(Limits(memory_bytes=options.memory_limit_bytes)),
         method=_method(options),
         stop_fd=interruption.wake_fd,
+        adopt_orphans=True,
     )
-    for ended in run_batch(run_job, jobs, batch_options):
-        yield settle(ended)
+    with contextlib.closing(run_batch(run_job, jobs, batch_options)) as endings:
+        for ended in endings:
+            yield settle(ended)
 
 
 def run_one(job: Job, start_method: str = "auto") -> EpisodeResult:
@@ -353,12 +387,15 @@ def judge(options: SliceOptions, summary: JsonObject, run: Run) -> int:
 def resume_command(options: SliceOptions, stamp: str) -> str:
     """The command that finishes this slice."""
     defaults = SliceOptions()
-    words = ["python", "scripts/perf_harness.py", "--resume", stamp]
+    redaction = os.environ.get(REDACTION_VARIABLE)
+    words = [f"{REDACTION_VARIABLE}={redaction}"] if redaction else []
+    script = sys.argv[0] if os.path.basename(sys.argv[0]) == "perf_harness.py" else "scripts/perf_harness.py"
+    words += ["python", script, "--resume", stamp]
     for name, flag in _FLAGS.items():
         value = getattr(options, name)
         if value == getattr(defaults, name):
             continue
-        words += [flag] if value is True else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+        words += [flag] if value is True else [flag, str(value)]
     for folder in options.tasks_dirs:
         words += ["--tasks-dir", folder]
     return shlex.join(words)

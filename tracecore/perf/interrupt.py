@@ -17,6 +17,7 @@ class Interruption:
 
     wake_fd: int
     signal: int | None = None
+    last_words: str = ""  # for stderr, when a second signal ends the process at once
 
     @property
     def is_set(self) -> bool:
@@ -36,6 +37,8 @@ def watch_for_interruption() -> Iterator[Interruption]:
 
     def note(number: int, _frame: Any) -> None:
         if interruption.is_set:
+            with contextlib.suppress(OSError):
+                os.write(2, interruption.last_words.encode("utf-8", "backslashreplace"))
             os._exit(EXIT_INTERRUPTED)
         interruption.signal = number
         os.write(write_fd, b"!")

@@ -25,7 +25,7 @@ from typing import Any, Final, Literal, Self
 
 from tracecore import clock
 from tracecore.errors import InputError, OutputError
-from tracecore.files import SHARED, write_all
+from tracecore.files import SHARED, write_all, write_atomic_stream
 from tracecore.records import EpisodeResult, JsonObject, Usage
 
 try:
@@ -226,6 +226,15 @@ class Journal:
         finally:
             os.close(self._fd)
             self._fd = -1
+
+    def restore(self) -> None:
+        """Put the file back under its name if it has been removed from there; as well as that can be done."""
+        if os.path.exists(self.path):
+            return
+        with contextlib.suppress(OSError, OutputError):
+            os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
+            blocks = range(0, self._end, BLOCK_BYTES)
+            write_atomic_stream(self.path, (_read_at(self._fd, at, min(BLOCK_BYTES, self._end - at)) for at in blocks))
 
     def remove(self) -> None:
         """Delete the file and close it: the slice is complete and published, and there is nothing left to resume."""

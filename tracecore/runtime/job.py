@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from tracecore.clock import utc_text
-from tracecore.errors import TracecoreError
+from tracecore.errors import OutputError, TracecoreError
 from tracecore.processes import describe_exit, describe_signal
 from tracecore.records import (
     Ended,
@@ -19,7 +19,7 @@ from tracecore.records import (
 )
 from tracecore.runtime.agent_client import InProcessAgent, ProcessAgent
 from tracecore.runtime.agent_process import AgentLink, AgentZygote
-from tracecore.runtime.artifact import EpisodeFacts, build_outcome, publish
+from tracecore.runtime.artifact import EpisodeFacts, artifact_path, build_outcome, publish
 from tracecore.runtime.episode import run_episode
 from tracecore.runtime.task import read_manifest
 
@@ -52,11 +52,14 @@ def settle(ended: Ended) -> EpisodeResult:
     """The row of a job that has ended, with its usage; one that died mute gets its artifact here.
 
     Raises:
-        OutputError: That artifact could not be written.
+        OutputError: That artifact, or the one that the episode made, could not be written. The job has no result then.
     """
     match ended.ending:
         case Returned(value=EpisodeResult() as row):
             pass
+        case Raised(kind=OutputError.__name__, message=message):
+            # Not a failure of the episode: it is to be run again once there is room, not to be recorded as crashed.
+            raise OutputError(artifact_path(ended.job), OSError(message.rpartition("cannot be written: ")[2]))
         case _:
             row = publish(ended.job, build_outcome(ended.job, mute_facts(ended)))
     return replace(row, usage=ended.usage)
