@@ -1,0 +1,23 @@
+import shlex
+
+import pytest
+
+from tracecore.perf.repro import repro_command
+from tracecore.perf.series import series_row
+
+
+def test_a_row_is_repeated_by_agent_task_and_seed(make_row):
+    command = "python -m tracecore run --agent agents/toy_agent.py --task filesystem_hidden_config@1 --seed 45"
+    assert repro_command(make_row(3)) == command
+    assert repro_command(series_row(make_row(3))) == command
+
+
+@pytest.mark.parametrize("path", ["my agents/a b.py", "a';rm -rf ~.py", "$(x)\n.py"])
+def test_whatever_the_agent_is_called_the_shell_reads_it_as_one_word(make_row, path):
+    words = shlex.split(repro_command(make_row(agent=path), tasks_dirs=["my tasks"]))
+    assert words[words.index("--agent") + 1] == path
+    assert words[-2:] == ["--tasks-dir", "my tasks"]
+
+
+def test_a_negative_seed_is_no_option(make_row):
+    assert repro_command(make_row(seed=-7)).endswith(" --seed=-7")

@@ -1,0 +1,27 @@
+"""The command that repeats one episode by hand."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from tracecore.records import EpisodeResult, JsonObject
+
+
+def repro_command(row: EpisodeResult | JsonObject, *, tasks_dirs: Sequence[str] = ()) -> str:
+    """What to type to run the episode of ``row`` again, alone: same agent, task and seed.
+
+    Args:
+        row: As it came from the episode, or a row of the series document.
+        tasks_dirs: The slice's own ``--tasks-dir``, so that the task is found where it was.
+    """
+    words = ["python", "-m", "tracecore", "run"]
+    words += ["--agent", str(_value(row, "agent")), "--task", str(_value(row, "task_ref"))]
+    # Joined by "=": a negative seed would pass for an option.
+    words += [f"--seed={_value(row, 'seed')}"] if int(_value(row, "seed")) < 0 else ["--seed", str(_value(row, "seed"))]
+    for folder in tasks_dirs:
+        words += ["--tasks-dir", folder]
+    return shlex.join(words)
+
+
+def _value(row: EpisodeResult | JsonObject, name: str) -> Any:
+    return row[name] if isinstance(row, dict) else getattr(row, name)
