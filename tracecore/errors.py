@@ -82,8 +82,11 @@ MISSING = Missing()
 
 
 def describe(found: object, limit: int = 80) -> str:
-    """The repr of what was found, cut to ``limit`` characters."""
-    text = repr(found)
+    """The repr of what was found, cut to ``limit`` characters; words where Python refuses to give one."""
+    try:
+        text = repr(found)
+    except (ValueError, RecursionError):  # an integer of more than 4300 digits in it; nested too deeply
+        text = "a value too large to show"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

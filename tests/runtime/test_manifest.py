@@ -55,7 +55,7 @@ def test_windows_line_ends_are_fine(make_task: MakeTask) -> None:
         ("version = 1", "version = 1.0", "version", "1.0", "a whole number"),
         ("version = 1", 'version = "1"', "version", "'1'", "a whole number"),
         ("version = 1", "version = -1", "version", "-1", "a whole number"),
-        ("version = 1", "version = 0x" + "f" * 5000, "version", "a number of thousands of digits", "a whole number"),
+        ("version = 1", "version = 0x" + "f" * 5000, "version", "a value too large to show", "a whole number"),
         ('description = "A task for tests."', "", "description", "nothing", "a string"),
         ("deterministic = true", "deterministic = 1", "deterministic", "1", "true or false"),
         ('seed_behavior = "fixed"', 'seed_behavior = "any"', "seed_behavior", "'any'", "fixed, stochastic, ignored"),

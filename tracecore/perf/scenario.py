@@ -227,13 +227,13 @@ def _find_rows(path: str, document: Any, *, allow_list: bool) -> list[Any]:
     elif not allow_list:
         rows = MISSING
     if not isinstance(rows, list) or not rows:
-        raise ScenarioError(path, field, _shown(rows), _ROWS)
+        raise ScenarioError(path, field, rows, _ROWS)
     return rows
 
 
 def _check_row(path: str, where: str, row: Any) -> ScenarioRow:
     if not isinstance(row, dict):
-        raise ScenarioError(path, where, _shown(row), "an object: {agent, task_ref, seed}")
+        raise ScenarioError(path, where, row, "an object: {agent, task_ref, seed}")
     _check_keys(path, where, row, _KEYS)
     return ScenarioRow(
         agent=_check_text(path, f"{where}.agent", row.get("agent", MISSING), "the path of an agent file"),
@@ -253,13 +253,13 @@ def _check_keys(path: str, where: str, table: JsonObject, known: tuple[str, ...]
 def _check_text(path: str, where: str, value: Any, meaning: str) -> str:
     # Control characters and lone surrogates are in no file's name, and the calls that look for one answer them oddly.
     if not isinstance(value, str) or not value.strip() or any(c < " " or "\ud800" <= c <= "\udfff" for c in value):
-        raise ScenarioError(path, where, _shown(value), f"{meaning}, as text")
+        raise ScenarioError(path, where, value, f"{meaning}, as text")
     return value
 
 
 def _check_seed(path: str, where: str, value: Any) -> int:
     if type(value) is not int or not MIN_SEED <= value <= MAX_SEED:  # True is an int to isinstance
-        raise ScenarioError(path, where, _shown(value), _SEEDS)
+        raise ScenarioError(path, where, value, _SEEDS)
     return value
 
 
@@ -273,15 +273,6 @@ def _mark_repeated(pairs: list[tuple[str, Any]]) -> JsonObject:
                 table[key] = _Words("the key twice")
             seen.add(key)
     return table
-
-
-def _shown(value: Any) -> Any:
-    """``value``, unless Python refuses to print it: a hexadecimal number of 5000 digits, a list 900 deep."""
-    try:
-        repr(value)
-    except (ValueError, RecursionError):
-        return _Words("a value too large to show")
-    return value
 
 
 class _Words:

@@ -128,10 +128,7 @@ class _Table:
 
     def wrong(self, key: str, expected: str) -> TaskError:
         field = f"{self.name}.{key}" if self.name else key
-        try:
-            return TaskError(self.path, field, self.data.get(key, MISSING), expected)
-        except ValueError:  # a hexadecimal number so long that it cannot be shown
-            return TaskError(self.path, field, "a number of thousands of digits", expected)
+        return TaskError(self.path, field, self.data.get(key, MISSING), expected)
 
     def table(self, key: str, known: Sequence[str]) -> "_Table":
         value = self.data.get(key)
