@@ -9,10 +9,12 @@ from tracecore.frames import Channel, ChannelClosed, ChannelTimeout, MessageTooL
 from tracecore.records import Job, JsonObject, Limits
 from tracecore.runtime.agent import compile_agent, execute_agent
 from tracecore.runtime.agent_host import AgentHost
-from tracecore.runtime.agent_process import AgentEnd, AgentLink, ask_how_it_ended
+from tracecore.runtime.agent_process import AgentEnd, AgentLink, agent_is_gone, ask_how_it_ended
 from tracecore.runtime.episode import End, InvalidAction
 
 INTEGER_MOST: Final = 1 << 63  # an integer beyond is not the same in every reader of the artifact
+# Whether it is found before a question or in place of its answer is a matter of luck, and must not be told.
+UNASKED: Final = "sent an answer that belongs to no question"
 INVALID_REASONS: Final = frozenset({"action_must_be_dict", "action_not_json", "action_too_large"})
 
 
@@ -26,7 +28,7 @@ class ProcessAgent:
     def __init__(self, job: Job, link: AgentLink) -> None:
         self._job, self._link = job, link
         self._limits = job.settings.limits
-        self._channel = Channel(link.read_fd, link.write_fd, self._limits.message_bytes)
+        self._channel = Channel(link.read_fd, link.write_fd, self._limits.message_bytes, lambda: agent_is_gone(link))
         self._seq = 0
 
     def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
@@ -53,7 +55,7 @@ class ProcessAgent:
         question = b'{"call":"%s","seq":%d,"value":%s}' % (call.encode(), self._seq, value)
         try:
             if self._channel.spoke_unasked():
-                raise self._broken("sent a message that nothing had asked for")
+                raise self._broken(UNASKED)
             self._channel.send(question, deadline_s)
             answer = self._channel.receive(deadline_s)
         except ChannelTimeout as error:
@@ -72,7 +74,7 @@ class ProcessAgent:
                 raise self._broken(f"answered a reset with what is no JSON: {error}") from error
             raise InvalidAction("action_not_json", str(error), repr(data[:100])) from error
         if not isinstance(answer, dict) or answer.get("seq") != self._seq or answer.get("nonce") != self._link.nonce:
-            raise self._broken("sent an answer that belongs to no question")
+            raise self._broken(UNASKED)
         if "did" in answer:
             return answer["did"]
         if isinstance(answer.get("raised"), dict):

@@ -114,7 +114,10 @@ class AgentZygote:
         Raises:
             ZygoteLost: Nobody answers.
         """
-        return _ask(self._control, "end", self._serial)
+        end = _ask(self._control, "end", self._serial)
+        if end is None:
+            raise ZygoteLost("the agent zygote does not tell how the agent ended")
+        return end
 
     def close(self) -> None:
         """End the zygote, and whatever agent it has."""
@@ -137,14 +140,30 @@ def ask_how_it_ended(link: AgentLink) -> AgentEnd:
     Raises:
         ZygoteLost: Nobody answers.
     """
+    end = _ask_over(link, "explain")
+    if end is None:
+        raise ZygoteLost("the agent zygote does not tell how the agent ended")
+    return end
+
+
+def agent_is_gone(link: AgentLink) -> bool:
+    """From the episode process, while its agent is silent: whether it is dead.
+
+    Raises:
+        ZygoteLost: Nobody answers.
+    """
+    return _ask_over(link, "look") is not None
+
+
+def _ask_over(link: AgentLink, what: str) -> AgentEnd | None:
     control = socket.socket(fileno=os.dup(link.control_fd))
     try:
-        return _ask(control, "explain", link.serial)
+        return _ask(control, what, link.serial)
     finally:
         control.close()
 
 
-def _ask(control: socket.socket, what: str, serial: int) -> AgentEnd:
+def _ask(control: socket.socket, what: str, serial: int) -> AgentEnd | None:
     deadline_s = monotonic_s() + ANSWER_PATIENCE_S
     try:
         control.send(json.dumps({"do": what, "serial": serial}).encode())
@@ -156,7 +175,7 @@ def _ask(control: socket.socket, what: str, serial: int) -> AgentEnd:
                 break
             # An episode that was killed may have left an answer unread: it is told apart by what it answers.
             if answer["to"] == what and answer["serial"] == serial:
-                return AgentEnd(*answer["end"])
+                return None if answer["end"] is None else AgentEnd(*answer["end"])
     except OSError as error:
         raise ZygoteLost(f"the agent zygote is gone: {error}") from error
     raise ZygoteLost("the agent zygote does not answer")
@@ -185,7 +204,7 @@ def run_zygote(control_fd: int, method: str, limits: Limits) -> None:
         if request["do"] == "begin":
             agent.begin(request, fds)
         else:
-            end = agent.end(at_once=request["do"] == "end")
+            end = agent.look() if request["do"] == "look" else agent.end(at_once=request["do"] == "end")
             reply = {"to": request["do"], "serial": request["serial"], "end": end}
             with contextlib.suppress(BrokenPipeError):
                 control.send(json.dumps(reply).encode())
@@ -228,6 +247,10 @@ class _Agent:
             self._pid = processes.start(serve_spawned, arguments, method=self._method, keep_fds=fds)
         for fd in fds:
             os.close(fd)
+
+    def look(self) -> tuple[int, bool, float, float, int] | None:
+        """How it ended; ``None`` while it lives."""
+        return None if self._pid and not _has_exited(self._pid) else self.end(at_once=True)
 
     def end(self, *, at_once: bool) -> tuple[int, bool, float, float, int]:
         """Reap it, killing it first if it lives (or, unless ``at_once``, does not leave within a moment)."""

@@ -1,0 +1,86 @@
+"""Every row of the crash table, as a real episode in real processes."""
+
+import json
+import pathlib
+
+import pytest
+from helpers.batches import left_behind, make_job, run_jobs
+from helpers.faults import AGENT_FAULTS, PLAIN_TASK, TASK_FAULTS, Fault, write_agent, write_task
+
+from tracecore.records import EpisodeResult
+from tracecore.runtime import spec
+
+SHORT_S = 0.8  # time limit of the episodes that wait for it
+LONG_S = 40.0  # of the others, which must not
+AT_ONCE_S = 15.0  # an episode that is told at once takes milliseconds: this is for a machine that is busy
+PROMISED_S = 2.0  # over the time limit
+BUSY_S = 3.0  # more than that, on a machine that is busy
+SPAWNED = ("loops in its second act", "exits in its second act", "raises in act", "gives NaN", "closes its pipes and stays")
+SPAWNED_TASKS = ("raises in setup", "is killed in setup", "loops in setup, and swallows what would end it")
+
+Ends = dict[str, tuple[EpisodeResult, dict[str, object]]]
+
+
+def run_table(folder: pathlib.Path, faults: tuple[Fault, ...], method: str) -> Ends:
+    runs = folder / "runs"
+    runs.mkdir()
+    good = write_agent(None, folder / "good.py")
+    jobs = []
+    for index, fault in enumerate(faults):
+        timeout_s = SHORT_S if fault.waits else LONG_S
+        if fault in AGENT_FAULTS:
+            agent, task = write_agent(fault, folder / f"agent_{index}.py"), PLAIN_TASK
+        else:
+            agent, task = good, write_task(fault, folder / "tasks" / f"task_{index}")
+        jobs.append(make_job(index, agent, task, runs, timeout_s=timeout_s))
+    rows = run_jobs(jobs, method=method)
+    assert left_behind(folder) == []
+    assert sorted(path.name for path in runs.iterdir()) == sorted(f"{job.run_id}.json" for job in jobs)
+    return {fault.name: (rows[i], json.loads((runs / f"{i:032x}.json").read_bytes())) for i, fault in enumerate(faults)}
+
+
+def check(fault: Fault, ends: Ends) -> None:
+    row, artifact = ends[fault.name]
+    words = artifact["failure_reason"] or ""
+    assert row.termination_reason in fault.reasons, words
+    assert row.success is (row.termination_reason == "success")
+    if row.termination_reason == fault.reasons[0]:
+        assert fault.words in words
+    assert spec.problems(artifact) == []
+    assert (row.termination_reason, row.artifact_hash) == (artifact["termination_reason"], artifact["artifact_hash"])
+    limit_s = SHORT_S + PROMISED_S + BUSY_S if fault.waits else AT_ONCE_S
+    assert row.usage.wall_clock_s < limit_s
+
+
+@pytest.fixture(scope="module")
+def agents_by_fork(tmp_path_factory: pytest.TempPathFactory) -> Ends:
+    return run_table(tmp_path_factory.mktemp("agents"), AGENT_FAULTS, "fork")
+
+
+@pytest.fixture(scope="module")
+def tasks_by_fork(tmp_path_factory: pytest.TempPathFactory) -> Ends:
+    return run_table(tmp_path_factory.mktemp("tasks"), TASK_FAULTS, "fork")
+
+
+@pytest.fixture(scope="module")
+def some_by_spawn(tmp_path_factory: pytest.TempPathFactory) -> Ends:
+    faults = [fault for fault in AGENT_FAULTS if fault.name in SPAWNED]
+    faults += [fault for fault in TASK_FAULTS if fault.name in SPAWNED_TASKS]
+    return run_table(tmp_path_factory.mktemp("spawned"), tuple(faults), "spawn")
+
+
+@pytest.mark.parametrize("fault", AGENT_FAULTS, ids=lambda fault: fault.name)
+def test_an_agent_that(fault: Fault, agents_by_fork: Ends) -> None:
+    check(fault, agents_by_fork)
+
+
+@pytest.mark.parametrize("fault", TASK_FAULTS, ids=lambda fault: fault.name)
+def test_a_task_that(fault: Fault, tasks_by_fork: Ends) -> None:
+    check(fault, tasks_by_fork)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", [*SPAWNED, *SPAWNED_TASKS])
+def test_spawned_as_forked(name: str, some_by_spawn: Ends) -> None:
+    (fault,) = [fault for fault in (*AGENT_FAULTS, *TASK_FAULTS) if fault.name == name][:1]
+    check(fault, some_by_spawn)

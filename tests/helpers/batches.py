@@ -1,0 +1,39 @@
+"""Episodes run as a slice runs them, without the slice."""
+
+import os
+import pathlib
+from collections.abc import Iterable
+
+from tracecore.batch.pool import BatchOptions, run_batch
+from tracecore.perf.harness import GRACE_S
+from tracecore.records import EpisodeResult, Job, Limits, Settings
+from tracecore.runtime.catalog import find_agent, find_task
+from tracecore.runtime.job import Preparation, run_job, settle
+
+LIMITS = Limits(memory_bytes=512 << 20)
+
+
+def make_job(
+    index: int, agent: pathlib.Path, task: pathlib.Path, runs_dir: pathlib.Path, *, timeout_s: float = 30.0, **settings: object
+) -> Job:
+    """One episode of an agent's file on a task's folder."""
+    found = find_task(f"{task.name}@1", tasks_dirs=(str(task.parent),))
+    shared = Settings(runs_dir=str(runs_dir), timeout_s=timeout_s, limits=LIMITS, **settings)  # type: ignore[arg-type]
+    return Job(index, f"{index:032x}", find_agent(str(agent)), found, 7, shared)
+
+
+def run_jobs(jobs: Iterable[Job], *, workers: int = 4, method: str = "fork", adopt: bool = True) -> dict[int, EpisodeResult]:
+    """Run them all; the rows by index."""
+    options = BatchOptions(
+        workers=workers,
+        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
+        prepare=Preparation(LIMITS),
+        method=method,
+        adopt_orphans=adopt,
+    )
+    return {ended.job.index: settle(ended) for ended in run_batch(run_job, jobs, options)}
+
+
+def left_behind(folder: pathlib.Path) -> list[str]:
+    """Every file below that is not under a final name."""
+    return [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names if name.startswith(".")]
