@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.perf.harness import GRACE_S
 from tracecore.records import EpisodeResult, Job, Limits, Settings
+from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.catalog import find_agent, find_task
-from tracecore.runtime.job import Preparation, run_job, settle
+from tracecore.runtime.job import make_ready, run_job, settle
 
 LIMITS = Limits(memory_bytes=512 << 20)
 
@@ -28,6 +29,7 @@ def run_jobs(jobs: Iterable[Job], *, workers: int = 4, method: str = "fork", ado
         workers=workers,
         limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
         prepare=Preparation(LIMITS),
+        make_ready=make_ready,
         method=method,
         adopt_orphans=adopt,
     )

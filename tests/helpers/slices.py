@@ -1,0 +1,192 @@
+"""Slices run as a user runs them: the script in a process of its own, in a clone that nobody else changes."""
+
+import json
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from helpers.faults import AGENT_FAULTS, write_agent
+
+from tracecore import processes
+from tracecore.runtime import spec
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+PROMISED_S = 3.0  # from a signal to the exit
+BUSY_FACTOR = 3.0  # a machine that is busy may take so much longer
+ORPHANS_S = 2.0  # after the harness was killed, everything below it is gone by then
+BAD_AGENTS = ("exits in act", "raises in reset", "gives NaN", "leaves a detached process")
+
+
+@dataclass
+class Slice:
+    """A harness that has been started in ``folder``."""
+
+    process: subprocess.Popen[bytes]
+    folder: pathlib.Path
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout_s: float = 60.0) -> "Done":
+        out, err = self.process.communicate(timeout=timeout_s)
+        return Done(self.process.returncode, out.decode(), err.decode(errors="replace"))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def artifacts(self) -> list[pathlib.Path]:
+        return sorted((self.folder / "runs").glob("[0-9a-f]*.json"))
+
+    def wait_for_artifacts(self, count: int, timeout_s: float = 30.0) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while len(self.artifacts()) < count and self.process.poll() is None:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.005)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a harness ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        (line,) = self.stdout.splitlines()
+        found = json.loads(line)
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def resume_words(self) -> list[str]:
+        """The options of the command that it printed for finishing the slice."""
+        (line,) = [line for line in self.stderr.splitlines() if "--resume" in line]
+        words = shlex.split(line[line.index("python ") :])
+        return words[2:]
+
+
+def start(clone: pathlib.Path, folder: pathlib.Path, *options: str, **more: Any) -> Slice:
+    """Start a slice whose files lie below ``folder``, which is also where it is started."""
+    folders = () if "--runs-dir" in options else ("--runs-dir", "runs", "--output-dir", "out")
+    command = [sys.executable, str(clone / "scripts" / "perf_harness.py"), *folders, *options]
+    more.setdefault("cwd", folder)
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return Slice(subprocess.Popen(command, start_new_session=True, **streams, **more), folder)
+
+
+def run(clone: pathlib.Path, folder: pathlib.Path, *options: str, **more: Any) -> Done:
+    return start(clone, folder, *options, **more).wait()
+
+
+def write_scenario(folder: pathlib.Path, *agents: str, bundled: bool = True) -> str:
+    """A scenario of the bundled rows and of agents with these faults on the plain task; gives its options."""
+    rows: list[dict[str, Any]] = []
+    if bundled:
+        rows += [
+            {"agent": "agents/toy_agent.py", "task_ref": "filesystem_hidden_config@1", "seed": 42},
+            {"agent": "agents/chain_agent.py", "task_ref": "rate_limited_chain@1", "seed": 7},
+        ]
+    for name in agents:
+        (fault,) = [fault for fault in AGENT_FAULTS if fault.name == name]
+        path = write_agent(fault, folder / (name.replace(" ", "_") + ".py"))
+        rows.append({"agent": str(path), "task_ref": "plain@1", "seed": 0})
+    (folder / "scenario.json").write_text(json.dumps(rows))
+    return str(folder / "scenario.json")
+
+
+def read_files(folder: pathlib.Path, stamp: str) -> dict[str, Any]:
+    return {
+        kind: json.loads((folder / f"perf-{kind}-{stamp}.json").read_bytes())
+        for kind in ("manifest", "summary", "metrics", "series")
+    }
+
+
+def substance(files: dict[str, Any], runs: pathlib.Path) -> dict[str, Any]:
+    """What must be the same however often a slice was interrupted: everything but times, ids and bytes that hold them."""
+    artifacts = [json.loads(path.read_bytes()) for path in runs.glob("[0-9a-f]*.json")]
+    assert [problem for artifact in artifacts for problem in spec.problems(artifact)] == []
+    return {
+        "artifacts": sorted((a["agent"], a["task_ref"], a["seed"], a["artifact_hash"]) for a in artifacts),
+        "series": [_without(row, ("wall_clock_s", "artifact_bytes", "usage", "_s", "_ms")) for row in files["series"]],
+        "metrics": [_without(row, ("wall_clock", "artifact_bytes", "_s", "_ms", "rss", "cpu")) for row in files["metrics"]],
+        "counts": [files["summary"][key] for key in ("episodes", "success_count", "failure_count", "failure_reasons")],
+        "file_count": files["summary"]["run_artifacts"]["file_count"],
+    }
+
+
+def _without(row: dict[str, Any], parts: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in row.items()
+        if not any(part == key or (part in key if not part.startswith("_") else key.endswith(part)) for part in parts)
+        and isinstance(value, str | int | float | bool | None | dict)
+        and key not in {"episode_id", "run_id", "artifact_name"}
+    }
+
+
+def strays(folder: pathlib.Path) -> list[str]:
+    """Files below that are neither final nor a journal."""
+    found = [
+        path.name for path in folder.rglob("*") if path.is_file() and (path.name.endswith(".tmp") or ".probe" in path.name)
+    ]
+    return sorted(found)
+
+
+def journals(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(folder.rglob(".perf-journal-*.jsonl"))
+
+
+def wait_for_no_orphans(within_s: float = ORPHANS_S * BUSY_FACTOR) -> float:
+    """Wait until everything below a killed harness is gone, which this process has adopted; gives how long it took."""
+    begun_s = time.monotonic()
+    while left := [pid for pid in processes.children_of(os.getpid()) if not _is_tracker(pid) and not _reaped(pid)]:
+        waited_s = time.monotonic() - begun_s
+        assert waited_s < within_s, f"still there after {waited_s:.1f} s: {[(pid, _command(pid)) for pid in left]}"
+        time.sleep(0.005)
+    return time.monotonic() - begun_s
+
+
+def _reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _is_tracker(pid: int) -> bool:
+    from multiprocessing import resource_tracker
+
+    return pid == resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+
+
+def _command(pid: int) -> str:
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")[:200]
+    except OSError:
+        return ""
+
+
+def descendants(pid: int) -> list[int]:
+    """Everything below ``pid``, in any order."""
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        children = processes.children_of(todo.pop())
+        found += children
+        todo += children
+    return found
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    for pid in pids:
+        processes.send_signal(pid, signal.SIGKILL)
