@@ -47,6 +47,8 @@ class Limits:
     open_files: int | None = 256  # descriptors
     message_bytes: int = 1 << 20  # one message from the agent
     message_depth: int = 32  # nesting of one message
+    confinement: str = "auto"  # of agents: auto, require or off
+    layers_off: str = ""  # names of layers left out, comma-separated: for tests of what the others hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,14 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a scenario row lets its agent reach beside what every agent may."""
+
+    read: tuple[str, ...] = ()  # absolute paths of files, and of folders with all below
+    network: tuple[str, ...] = ()  # hosts
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One episode to be run."""
 
@@ -72,6 +82,7 @@ class Job:
     task: TaskSource
     seed: int
     settings: Settings
+    allow: Allowance = Allowance()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def agent(name: str, where: str, code: str, reason: str, words: str = "", *, wai
 
 
 AGENT_PREFACE = """\
-import ctypes, json, os, re, signal, sys, threading, time
+import json, os, re, signal, sys, threading, time
 
 def pipe(kind):
     for fd in range(3, 64):
@@ -151,7 +151,9 @@ AGENT_FAULTS = (
     agent("exits in observe", "observe", "os._exit(6)", CRASHED, "exited with code 6 during step 1"),
     agent("exits well in act", "act", "os._exit(0)", CRASHED, "exited with code 0 during step 1"),
     agent("exits in its second act", "second act", "os._exit(255)", CRASHED, "exited with code 255 during step 2"),
-    agent("reads where there is nothing", "act", "ctypes.string_at(8)", CRASHED + REFUSED, "SIGSEGV during step 1"),
+    agent(
+        "reads where there is nothing", "act", "import ctypes; ctypes.string_at(8)", CRASHED + REFUSED, "SIGSEGV during step 1"
+    ),
     agent("aborts", "act", "os.abort()", CRASHED, "killed by SIGABRT during step 1"),
     agent("kills itself", "act", "os.kill(os.getpid(), 9); time.sleep(9)", CRASHED + REFUSED),
     agent("raises SIGTERM", "act", "signal.raise_signal(15); time.sleep(9)", CRASHED, "killed by SIGTERM during step 1"),

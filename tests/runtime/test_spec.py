@@ -106,7 +106,11 @@ def real_artifacts() -> list[dict[str, Any]]:
     talkative = trace_entry(
         1,
         llm_trace=[model_call, model_call],
-        io_audit=[{"type": "net", "host": "api.example.org"}, {"type": "fs", "op": "list_dir", "path": "/app"}],
+        io_audit=[
+            {"type": "net", "host": "api.example.org"},
+            {"type": "fs", "op": "list_dir", "path": "/app"},
+            {"type": "process", "op": "exec", "target": "true"},
+        ],
     )
     varied = [
         solved(),
@@ -182,7 +186,7 @@ SCALARS = (
     | st.sampled_from([0, 1, -1, 2**63, -(2**63), 10**4000, 0.0, -0.0, 1.0, 1.5, -1.0, 1e308])
     | st.floats(allow_nan=False)
     | ANY_TEXT
-    | st.sampled_from([*ENDINGS, *FAILURE_TYPES, "fs", "net", "", "\n"])
+    | st.sampled_from([*ENDINGS, *FAILURE_TYPES, "fs", "net", "process", "", "\n"])
 )
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3), max_leaves=6

@@ -2,19 +2,28 @@
 
 import json
 import math
+import os
 from typing import Any, Final
 
 from tracecore import canon, processes
+from tracecore.clock import monotonic_s
+from tracecore.errors import one_line
 from tracecore.frames import Channel, ChannelClosed, ChannelTimeout, MessageTooLarge
 from tracecore.records import Job, JsonObject, Limits
 from tracecore.runtime.agent import compile_agent, execute_agent
 from tracecore.runtime.agent_host import AgentHost
 from tracecore.runtime.agent_process import AgentEnd, AgentLink, agent_is_gone, ask_how_it_ended
-from tracecore.runtime.episode import End, InvalidAction
+from tracecore.runtime.audit import VIOLATION_EXIT
+from tracecore.runtime.episode import AgentViolation, End, InvalidAction
 
 INTEGER_MOST: Final = 1 << 63  # an integer beyond is not the same in every reader of the artifact
 # Whether it is found before a question or in place of its answer is a matter of luck, and must not be told.
 UNASKED: Final = "sent an answer that belongs to no question"
+LAST_WORDS_S: Final = 0.05  # a message that has begun is whole within this
+ATTEMPT_MOST: Final = 300  # characters
+SIGSYS: Final = 31  # on every architecture with filters; not there on every platform
+FORBIDDEN_CALL: Final = "make a system call that is forbidden"
+UNTOLD: Final = "do what the audit hook forbids"
 INVALID_REASONS: Final = frozenset({"action_must_be_dict", "action_not_json", "action_too_large"})
 
 
@@ -55,7 +64,7 @@ class ProcessAgent:
         question = b'{"call":"%s","seq":%d,"value":%s}' % (call.encode(), self._seq, value)
         try:
             if self._channel.spoke_unasked():
-                raise self._broken(UNASKED)
+                raise self._last_words() or self._broken(UNASKED)
             self._channel.send(question, deadline_s)
             answer = self._channel.receive(deadline_s)
         except ChannelTimeout as error:
@@ -73,6 +82,8 @@ class ProcessAgent:
             if call == "reset":
                 raise self._broken(f"answered a reset with what is no JSON: {error}") from error
             raise InvalidAction("action_not_json", str(error), repr(data[:100])) from error
+        if violation := self._violation(answer):
+            raise violation
         if not isinstance(answer, dict) or answer.get("seq") != self._seq or answer.get("nonce") != self._link.nonce:
             raise self._broken(UNASKED)
         if "did" in answer:
@@ -83,8 +94,28 @@ class ProcessAgent:
             raise _invalid(answer["invalid"])
         raise self._broken("sent an answer of an unknown kind")
 
+    def _violation(self, answer: Any) -> AgentViolation | None:
+        """What the audit hook says in the agent's process. An agent that forges it fails nobody but itself."""
+        found = answer.get("violation") if isinstance(answer, dict) and answer.get("nonce") == self._link.nonce else None
+        if not isinstance(found, dict) or not isinstance(found.get("attempt"), str):
+            return None
+        return AgentViolation(stable_attempt(found["attempt"]))
+
+    def _last_words(self) -> AgentViolation | None:
+        """The violation in what was sent unasked: a thread of the agent's may have tried something between two questions."""
+        try:
+            return self._violation(parse_message(self._channel.receive(monotonic_s() + LAST_WORDS_S), self._limits))
+        except (ChannelTimeout, ChannelClosed, MessageTooLarge, NotJson):
+            return None
+
     def _crashed(self, call: str) -> End:
+        if violation := self._last_words():
+            return violation
         end = ask_how_it_ended(self._link)
+        if not end.killed_by_us and os.WIFSIGNALED(end.status) and os.WTERMSIG(end.status) == SIGSYS:
+            return AgentViolation(FORBIDDEN_CALL)
+        if not end.killed_by_us and os.WIFEXITED(end.status) and os.WEXITSTATUS(end.status) == VIOLATION_EXIT:
+            return AgentViolation(UNTOLD)
         if end.killed_by_us:
             return self._broken(f"closed its pipe during {self._during(call)}")
         return End("agent_crashed", f"the agent process {describe_end(end)} during {self._during(call)}")
@@ -135,6 +166,12 @@ class InProcessAgent:
         if "invalid" in outcome:
             raise _invalid(outcome["invalid"])
         return outcome["did"]
+
+
+def stable_attempt(attempt: str) -> str:
+    """An attempt as one line that is the same in every run: no process ids."""
+    words = one_line(attempt[:ATTEMPT_MOST])
+    return "/".join("…" if part.isdigit() else part for part in words.split("/")) if "/proc/" in words else words
 
 
 def parse_message(data: bytes, limits: Limits) -> Any:

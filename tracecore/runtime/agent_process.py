@@ -2,7 +2,9 @@
 
 ::
 
-    worker ──starts, once, before any task is read──▶ zygote ──starts, per episode──▶ agent process
+    worker ──starts, once, before any task is read──▶ nursery ──starts, once per reach──▶ (keeper ──▶) zygote
+
+    worker                                               zygote ──starts, per episode──▶ agent process
       │  begin: path and two pipe ends ─────────────────▶│                              ▲
       │  end: kill it if it lives, how did it end? ─────▶│  reaps, kills, tells         │ questions and answers,
       └─forks──▶ episode process: how did it end? ──────▶│                              │ JSON over two pipes
@@ -11,12 +13,18 @@
 The zygote compiles agents and executes none. It was started before its worker had read a task, and holds no task code,
 hidden state or result: what an agent must not see was never in its memory. It has one agent at a time. When its worker and
 the episode are gone its socket ends, and it kills its agent and leaves.
+
+A zygote is confined to what its agents may reach, so that there is one for each folder of agents and each allowance. They
+come from the nursery, which was started with the worker and knows no more than they do: a worker that has read a task may
+start no zygote itself. Where process ids have a namespace, the keeper stands outside of it and waits.
 """
 
 import contextlib
+import gc
 import json
 import os
 import select
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -26,14 +34,17 @@ from typing import Any, Final
 from tracecore import processes
 from tracecore.clock import monotonic_s
 from tracecore.errors import TracecoreError
-from tracecore.records import AgentSource, Job, Limits, TaskSource
+from tracecore.records import AgentSource, Job, Limits
+from tracecore.runtime import confine
 from tracecore.runtime.agent import compile_agent
 from tracecore.runtime.agent_host import serve
-from tracecore.runtime.task import compile_task
+from tracecore.runtime.confine import Confinement
+from tracecore.runtime.reach import Reach, is_below, reach_from_json
 
 ANSWER_PATIENCE_S: Final = 5.0  # the zygote only kills and reaps: one that is silent for so long is gone
 EXIT_PATIENCE_S: Final = 0.25  # between an agent closing its pipe and its death, when it is dying
 MESSAGE_BYTES: Final = 1 << 16
+ZYGOTES_MOST: Final = 8  # that a worker keeps; one that is needed again later is started again
 
 
 class ZygoteLost(TracecoreError):
@@ -67,13 +78,27 @@ class AgentEnd:
     peak_rss_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What a worker starts once: the agent zygote. Picklable; see ``batch.worker.Companion``."""
+
+    limits: Limits
+    hidden: tuple[str, ...] = ()  # folders of tasks, runs and results, that no agent may read
+
+    def __call__(self, method: str) -> "AgentZygote":
+        return AgentZygote(method, self.limits, self.hidden)
+
+
 class AgentZygote:
     """A worker's companion: gives each of its jobs an agent process, and ends it. See ``batch.worker.Companion``."""
 
-    def __init__(self, method: str, limits: Limits) -> None:
-        self._control, theirs = _socket_pair()
+    def __init__(self, method: str, limits: Limits, hidden: tuple[str, ...] = ()) -> None:
+        self._nursery, theirs = _socket_pair()
         self._serial = 0
-        self.pid = processes.start(run_zygote, (theirs.fileno(), method, limits), method=method, keep_fds=[theirs.fileno()])
+        self._hidden = hidden
+        self._zygotes: dict[Reach, socket.socket] = {}
+        arguments = (theirs.fileno(), method, limits)
+        self.pid = processes.start(run_nursery, arguments, method=method, keep_fds=[theirs.fileno()])
         theirs.close()
 
     @property
@@ -87,7 +112,7 @@ class AgentZygote:
         Raises:
             ZygoteLost: There is no zygote to do it.
         """
-        _compile_ahead(job.task)
+        self._control = self._zygote_for(job)
         self._serial += 1
         nonce = os.urandom(8).hex()
         question_r, question_w = os.pipe()
@@ -119,19 +144,44 @@ class AgentZygote:
             raise ZygoteLost("the agent zygote does not tell how the agent ended")
         return end
 
+    def _zygote_for(self, job: Job) -> socket.socket:
+        reach = reach_of(job, self._hidden)
+        control = self._zygotes.pop(reach, None)
+        if control is None:
+            control, theirs = _socket_pair()
+            try:
+                socket.send_fds(self._nursery, [json.dumps(reach.as_json()).encode()], [theirs.fileno()])
+            except OSError as error:
+                control.close()
+                raise ZygoteLost(f"the nursery of agent zygotes is gone: {error}") from error
+            finally:
+                theirs.close()
+            if len(self._zygotes) >= ZYGOTES_MOST:
+                self._zygotes.pop(next(iter(self._zygotes))).close()
+        self._zygotes[reach] = control  # at the end: the first is the one that was not needed for longest
+        return control
+
     def close(self) -> None:
-        """End the zygote, and whatever agent it has."""
-        self._control.close()
+        """End the zygotes, and whatever agent one of them has."""
+        for control in (*self._zygotes.values(), self._nursery):
+            control.close()
         processes.kill_group(self.pid)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
 
-def _compile_ahead(task: TaskSource) -> None:
-    # In the worker, which executes nothing of it: every episode process forked from here has the code already. What is wrong
-    # with it is for the episode to find.
-    with contextlib.suppress(TracecoreError):
-        compile_task(task)
+def reach_of(job: Job, hidden: tuple[str, ...]) -> Reach:
+    """What the agent of ``job`` may reach.
+
+    Args:
+        job: The episode.
+        hidden: Folders of tasks, runs and results that the whole slice knows of.
+    """
+    own = (job.task.folder, job.settings.runs_dir)
+    more = tuple(folder for folder in own if not is_below(folder, hidden))
+    folder = os.path.dirname(job.agent.path)
+    agents = (job.agent.path,) if is_below(folder, hidden + more) else ()
+    return Reach(folder, agents, job.allow.read, job.allow.network, hidden + more)
 
 
 def ask_how_it_ended(link: AgentLink) -> AgentEnd:
@@ -186,15 +236,49 @@ def _socket_pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+# --- inside the nursery ----------------------------------------------------------------------------------------------
+
+
+def run_nursery(control_fd: int, method: str, limits: Limits) -> None:
+    """Start a zygote for each request, until the worker's side of the socket is closed."""
+    nursery = socket.socket(fileno=control_fd)
+    sys.dont_write_bytecode = True
+    while True:
+        message, fds, _flags, _address = socket.recv_fds(nursery, MESSAGE_BYTES, 1)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass  # zygotes that were closed
+        if not message:
+            return
+        processes.start(run_keeper, (fds[0], method, limits, json.loads(message)), method=method, keep_fds=fds)
+        os.close(fds[0])
+
+
+def run_keeper(control_fd: int, method: str, limits: Limits, reach: dict[str, Any]) -> None:
+    """Be the zygote, or, where process ids have a namespace, start it inside and wait for its end."""
+    confinement = confine.begin(limits, reach_from_json(reach))
+    if method == processes.FORK:
+        confine.leave_namespaces(confinement)
+        if confinement.state["pid_namespace"] is True:
+            pid = processes.start(run_zygote, (control_fd, method, confinement), method=method, keep_fds=[control_fd])
+            os.close(control_fd)
+            os.waitpid(pid, 0)
+            return
+    run_zygote(control_fd, method, confinement)
+
+
 # --- inside the zygote -----------------------------------------------------------------------------------------------
 
 
-def run_zygote(control_fd: int, method: str, limits: Limits) -> None:
+def run_zygote(control_fd: int, method: str, confinement: Confinement) -> None:
     """Serve one worker until its side of the socket is closed."""
     control = socket.socket(fileno=control_fd)
     sys.dont_write_bytecode = True
-    confine(limits)
-    agent = _Agent(method, limits)
+    if method == processes.FORK:
+        confine.confine(confinement)
+    gc.collect()
+    gc.freeze()  # a collection in an agent would write into, and so copy, every page that holds an object
+    agent = _Agent(method, confinement)
     while True:
         message, fds, _flags, _address = socket.recv_fds(control, MESSAGE_BYTES, 2)
         if not message:
@@ -210,27 +294,11 @@ def run_zygote(control_fd: int, method: str, limits: Limits) -> None:
                 control.send(json.dumps(reply).encode())
 
 
-def confine(limits: Limits) -> None:
-    """Bound what this process and every one it starts may use; each bound is best effort, and inherited for free."""
-    import resource  # noqa: PLC0415 - not there on every platform, and used once
-
-    wanted = [
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_FSIZE, limits.file_bytes),
-        (resource.RLIMIT_NOFILE, limits.open_files),
-        (resource.RLIMIT_CORE, 0),
-    ]
-    for which, value in wanted:
-        if value is not None:
-            with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(which, (value, value))
-
-
 class _Agent:
     """The one agent process that the zygote has at a time."""
 
-    def __init__(self, method: str, limits: Limits) -> None:
-        self._method, self._limits = method, limits
+    def __init__(self, method: str, confinement: Confinement) -> None:
+        self._method, self._confinement, self._limits = method, confinement, confinement.limits
         self._pid = 0
         self._end: tuple[int, bool, float, float, int] = (0, False, 0.0, 0.0, 0)
 
@@ -241,9 +309,10 @@ class _Agent:
         arguments: tuple[Any, ...]
         if self._method == processes.FORK:
             arguments = (code, problem, request["path"], request["nonce"], (fds[0], fds[1]), limit)
-            self._pid = processes.start(serve, arguments, method=self._method, keep_fds=fds)
+            self._pid = processes.start(serve_forked, (self._confinement, arguments), method=self._method, keep_fds=fds)
         else:
-            arguments = (request["path"], request["sha256"], request["nonce"], (fds[0], fds[1]), self._limits)
+            reach = self._confinement.reach.as_json()
+            arguments = (request["path"], request["sha256"], request["nonce"], (fds[0], fds[1]), self._limits, reach)
             self._pid = processes.start(serve_spawned, arguments, method=self._method, keep_fds=fds)
         for fd in fds:
             os.close(fd)
@@ -265,15 +334,36 @@ class _Agent:
         processes.kill_group(self._pid)
         _pid, status, usage = os.wait4(self._pid, 0)
         self._pid = 0
+        self._end_orphans()
         self._end = (status, killed_by_us, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
         return self._end
 
+    def _end_orphans(self) -> None:
+        # The first process of a process table inherits its orphans, which the worker cannot see, and is spared by its own kill.
+        # A filter that forbids to fork leaves none.
+        if self._confinement.state.get("pid_namespace") is True and self._confinement.last_filter is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    os.waitpid(-1, 0)
 
-def serve_spawned(path: str, sha256: str, nonce: str, fds: tuple[int, int], limits: Limits) -> None:
+
+def serve_forked(confinement: Confinement, arguments: tuple[Any, ...]) -> None:
+    """The start of an agent process that was forked from its zygote: what is confined in each, then the agent."""
+    _code, _problem, _path, nonce, fds, _limit = arguments
+    confine.confine_agent(confinement, fds[1], nonce)
+    serve(*arguments)
+
+
+def serve_spawned(path: str, sha256: str, nonce: str, fds: tuple[int, int], limits: Limits, reach: dict[str, Any]) -> None:
     """The start of an agent process that was not forked from its zygote, and so has inherited nothing."""
     sys.dont_write_bytecode = True
-    confine(limits)
+    confinement = confine.begin(limits, reach_from_json(reach))
     code, problem = _compile(AgentSource(path, path, sha256))
+    confine.leave_namespaces(confinement)
+    confine.confine(confinement)
+    confine.confine_agent(confinement, fds[1], nonce)
     serve(code, problem, path, nonce, fds, limits.message_bytes)
 
 

@@ -38,6 +38,29 @@ class End(Exception):
         super().__init__(reason)
 
 
+class AgentViolation(End):
+    """The agent tried what no agent may.
+
+    Attributes:
+        attempt: What it was: ``open /etc/passwd``.
+    """
+
+    def __init__(self, attempt: str) -> None:
+        self.attempt = attempt
+        super().__init__("sandbox_violation", f"{attempt}: agents may not")
+
+    def audit_entry(self) -> JsonObject:
+        """The attempt as a step's ``io_audit`` has it."""
+        op, _, target = self.attempt.partition(" ")
+        if op == "connect":
+            return {"type": "net", "host": target}
+        return {"type": "fs" if target.startswith("/") and op != "exec" else "process", "op": op, **self._where(op, target)}
+
+    @staticmethod
+    def _where(op: str, target: str) -> JsonObject:
+        return {"path": target} if target.startswith("/") and op != "exec" else {"target": target}
+
+
 class InvalidAction(Exception):
     """What the agent gave in answer to an observation is no action.
 
@@ -167,6 +190,10 @@ class _Episode:
         begun_s = monotonic_s()
         try:
             action, llm_offered = agent.step(observation, self._deadline_s)
+        except AgentViolation as violation:
+            self._spend_step()
+            self._record(observation, b"{}", NULL, None, begun_s, violation, 0)
+            raise
         except InvalidAction as invalid:
             self._spend_step()
             given = canon.encode({"repr": invalid.text})
@@ -242,13 +269,14 @@ class _Episode:
         spent: int,
     ) -> None:
         facts = self._facts
+        attempts = [end.audit_entry()] if isinstance(end, AgentViolation) else []
         record = StepRecord(
             step=facts.steps_used,
             action_ts=utc_text(),
             observation=observation,
             action=action,
             result=result,
-            io_audit=self._env.take_audit(),
+            io_audit=self._env.take_audit() + attempts,
             llm_trace=take_llm_entries(llm_offered, self._job.settings.redaction, facts.llm),
             steps_left=self._steps_left,
             tool_calls_left=self._tool_calls_left,

@@ -251,7 +251,9 @@ def _io_call(value: Any) -> list[Problem]:
         return _FILE_CALL(value)
     if kind == "net":
         return _NETWORK_CALL(value)
-    return _wrong(kind, "'fs' or 'net'", ".type") if isinstance(value, dict) else _wrong(value, "an object")
+    if kind == "process":
+        return _PROCESS_CALL(value)
+    return _wrong(kind, "'fs', 'net' or 'process'", ".type") if isinstance(value, dict) else _wrong(value, "an object")
 
 
 _STRINGS: Final = _array(_text)
@@ -265,6 +267,7 @@ _UTC_TIME: Final = _matching(
 _SPENDING: Final = _members({"steps": _count, "tool_calls": _count})
 _FILE_CALL: Final = _members({"op": _text, "path": _text})
 _NETWORK_CALL: Final = _members({"host": _text})
+_PROCESS_CALL: Final = _members({"op": _text, "target": _text})
 _LLM_TRACE: Final = _or_null(_array(_members({"request": _object, "response": _object})))
 _MODEL: Final = _members({"provider": _text, "model": _text, "version": _or_null(_text)})
 

@@ -1,0 +1,349 @@
+"""The audit hook: it sees what an agent tries while Python does it, says what it was, and ends the process.
+
+The hook trusts nothing that the agent can change. It looks up no global and no built-in name, calls no method of an object that
+is not exactly of a built-in type, and holds constants only: an agent that gets hold of its frame finds nothing to alter. It
+is the layer that gives words; it is no wall (see docs/security.md).
+"""
+
+import os
+import posix
+import sys
+from _json import encode_basestring_ascii
+from collections.abc import Callable
+from typing import Any, Final
+
+from tracecore.runtime.reach import Readable
+
+VIOLATION_EXIT: Final = 87  # how the process leaves when it could not say what was tried
+ATTEMPT: Final = "tracecore.attempt"  # the event that our own stand-ins raise
+WORDS_MOST: Final = 300
+NATIVE_SUFFIX: Final = ".so"
+WEB_PORTS: Final = frozenset((80, 443))
+ODD: Final = "(a path that is no plain string)"
+
+# Events of which the first argument is a path that is looked at, changed, or started.
+LOOKS: Final = {"os.listdir": "list", "os.scandir": "list", "os.chdir": "enter", "os.getxattr": "read", "os.listxattr": "read"}
+CHANGES: Final = {
+    "os.chflags": "change",
+    "os.chmod": "change",
+    "os.chown": "change",
+    "os.link": "link",
+    "os.mkdir": "create",
+    "os.remove": "remove",
+    "os.removexattr": "change",
+    "os.rename": "rename",
+    "os.rmdir": "remove",
+    "os.setxattr": "change",
+    "os.symlink": "link",
+    "os.truncate": "write",
+    "os.utime": "change",
+    "shutil.chown": "change",
+}
+STARTS: Final = {
+    "os.exec": "exec",
+    "os.posix_spawn": "exec",
+    "os.startfile": "exec",
+    "os.system": "exec",
+    "pty.spawn": "exec",
+    "webbrowser.open": "exec",
+}
+# Events that are an attempt whatever their arguments, and its words.
+PLAIN: Final = {
+    "os.fork": "fork a process",
+    "os.forkpty": "fork a process",
+    "os.killpg": "signal another process",
+    "gc.get_objects": "inspect gc.get_objects",
+    "gc.get_referents": "inspect gc.get_referents",
+    "gc.get_referrers": "inspect gc.get_referrers",
+    "sys._current_frames": "inspect sys._current_frames",
+    "sys._current_exceptions": "inspect sys._current_exceptions",
+    "sys.addaudithook": "add an audit hook",
+    "resource.setrlimit": "change resource limits",
+    "resource.prlimit": "change resource limits",
+    "socket.sethostname": "change the host name",
+    "syslog.openlog": "write the system log",
+    "syslog.syslog": "write the system log",
+    "os.lockf": "lock a file",
+}
+HOSTS: Final = frozenset(("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"))
+PEERS: Final = frozenset(("socket.connect", "socket.sendto", "socket.sendmsg"))
+SOCKET_FAMILIES: Final = frozenset((1, 2, 10))  # AF_UNIX (socket pairs), AF_INET, AF_INET6
+FCNTL_ATTEMPTS: Final = frozenset((8, 10, 15, 1024, 1026))  # as in seccomp.py: each has a signal sent
+IOCTL_QUERIES: Final = frozenset((0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451))
+# Modules that reach behind Python; who needs them has them loaded already, and changed.
+CLOSED_MODULES: Final = frozenset(
+    ("_ctypes", "_ctypes_test", "_posixsubprocess", "_testcapi", "_testinternalcapi", "_testbuffer", "_cffi_backend", "cffi")
+)
+
+
+def watch(write_fd: int, nonce: str, found: Readable, hosts: frozenset[str], addresses: frozenset[str]) -> None:
+    """From here on, an attempt ends this process, once it has been told to ``write_fd``. There is no way back.
+
+    Args:
+        write_fd: The pipe to the episode.
+        nonce: Goes into the message.
+        found: What may be read.
+        hosts: What may be connected to; none, usually.
+        addresses: What those hosts resolve to.
+    """
+    sys.addaudithook(_make_hook(write_fd, nonce, found, hosts, addresses))
+
+
+def _make_hook(
+    write_fd: int, nonce: str, found: Readable, hosts: frozenset[str], addresses: frozenset[str]
+) -> Callable[[str, tuple[Any, ...]], None]:
+    tell = _make_teller(write_fd, nonce)
+    refuses = _make_path_check(found)
+    str_, bytes_, bytearray_, int_, tuple_, list_, type_, os_error = str, bytes, bytearray, int, tuple, list, type, OSError
+    own_pid, stat, length = os.getpid(), posix.stat, len
+    looks, changes, starts, plain = (frozenset(table) for table in (LOOKS, CHANGES, STARTS, PLAIN))
+    watched = frozenset((*looks, *changes, *starts, *plain, *HOSTS, *PEERS, "open", "import", "subprocess.Popen", "os.kill"))
+    watched |= {"socket.__new__", "socket.bind", "fcntl.fcntl", "fcntl.ioctl", "sqlite3.connect", ATTEMPT}
+    # Tuples of pairs: a dict could be changed by whoever gets hold of it.
+    words = (*LOOKS.items(), *CHANGES.items(), *STARTS.items(), *PLAIN.items())
+    attempt_event, closed, native, ports = ATTEMPT, CLOSED_MODULES, NATIVE_SUFFIX, WEB_PORTS
+    hosts_events, peers, families = HOSTS, PEERS, SOCKET_FAMILIES
+    fcntls, ioctls, odd = FCNTL_ATTEMPTS, IOCTL_QUERIES, ODD
+    directory, kind_bits = 0o040000, 0o170000
+    write_bits = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | (os.O_TMPFILE & ~os.O_DIRECTORY)
+    secret_name = os.O_EXCL
+
+    def text(value: Any) -> str:
+        kind = type_(value)
+        if kind is str_:
+            return value  # type: ignore[no-any-return]
+        if kind is bytes_ or kind is bytearray_:
+            return value.decode("utf-8", "surrogateescape")  # type: ignore[no-any-return]
+        return odd
+
+    def word_for(event: str) -> str:
+        for name, word in words:
+            if name == event:
+                return word
+        return event
+
+    def peer(host: Any, port: Any) -> str:
+        name = "" if host is None else text(host)
+        return name + ":" + (int_.__repr__(port) if type_(port) is int_ else text(port)) if port is not None else name
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event not in watched:
+            if event[:7] == "ctypes.":
+                tell("use " + event)
+            return
+        if event == "open":
+            path, mode, flags = args
+            kind = type_(path)
+            if kind is int_:
+                return  # a descriptor, which is its own
+            name = text(path)
+            writes = type_(flags) is int_ and flags & write_bits
+            if writes:
+                if name != "/dev/null":
+                    # A temporary file's name is another each time, and so would the artifact's hash be.
+                    tell("write " + (name.rpartition("/")[0] + "/…" if flags & secret_name else name))
+            elif refuses(name):
+                tell("open " + name)
+            elif mode is None:
+                # A folder's descriptor would give other paths another meaning than they seem to have.
+                try:
+                    is_folder = stat(path).st_mode & kind_bits == directory
+                except os_error:
+                    is_folder = False
+                if is_folder:
+                    tell("open " + name)
+        elif event == "import":
+            module, path = text(args[0]), args[1]
+            if module in closed or module.rpartition(".")[2] in closed:
+                tell("import " + module)
+            if path is not None and text(path)[-3:] == native and refuses(text(path), True):
+                tell("load " + text(path))
+        elif event in looks:
+            path = args[0]
+            if path is not None and type_(path) is not int_ and refuses(text(path)):
+                tell(word_for(event) + " " + text(path))
+            if path is None and refuses("."):
+                tell(word_for(event) + " the working directory")
+        elif event in changes:
+            target = text(args[0]) if type_(args[0]) is not int_ else "a descriptor"
+            if event == "os.mkdir":
+                target = target.rpartition("/")[0] + "/…"
+            tell(word_for(event) + " " + target)
+        elif event in starts:
+            tell("exec " + text(args[0]))
+        elif event in plain:
+            tell(word_for(event))
+        elif event == "subprocess.Popen":
+            argv = args[1]
+            first = argv[0] if (type_(argv) is tuple_ or type_(argv) is list_) and argv else argv
+            tell("exec " + text(first))
+        elif event == "os.kill":
+            if args[0] != own_pid or type_(args[0]) is not int_:
+                tell("signal another process")
+        elif event in hosts_events:
+            host = args[0]
+            host = host[0] if type_(host) is tuple_ and host else host
+            # No host at all means this machine.
+            if text(host) not in hosts and text(host) not in addresses:
+                tell("connect " + peer(host, args[1] if length(args) > 1 and event == "socket.getaddrinfo" else None))
+        elif event in peers:
+            address = args[1]
+            if type_(address) is tuple_ and length(address) > 1:
+                allowed = type_(address[0]) is str_ and (address[0] in addresses or address[0] in hosts)
+                if not allowed or type_(address[1]) is not int_ or address[1] not in ports:
+                    tell("connect " + peer(address[0], address[1]))
+            elif address is not None:
+                tell("connect " + text(address))
+        elif event == "socket.__new__":
+            if args[1] not in families and args[1] != -1:
+                tell("open a socket of family " + int_.__repr__(args[1]))
+        elif event == "socket.bind":
+            address = args[1]
+            is_pair = type_(address) is tuple_ and length(address) > 1
+            tell("listen " + (peer(address[0], None) if is_pair else text(address)))
+        elif event == "fcntl.fcntl":
+            if args[1] in fcntls:
+                tell("signal another process")
+        elif event == "fcntl.ioctl":
+            if args[1] not in ioctls:
+                tell("control a device")
+        elif event == "sqlite3.connect":
+            if text(args[0]) != ":memory:":
+                tell("open " + text(args[0]))
+        elif event == attempt_event:
+            tell(text(args[0]))
+
+    return hook
+
+
+def _make_teller(write_fd: int, nonce: str) -> Callable[[str], None]:
+    """What writes the message and ends the process."""
+    write, leave, quoted, join = os.write, os._exit, encode_basestring_ascii, b"".join
+    code, most = VIOLATION_EXIT, WORDS_MOST
+    head = b'{"nonce":' + quoted(nonce).encode() + b',"seq":0,"violation":{"attempt":'
+    length, to_bytes = len, int.to_bytes
+
+    def tell(attempt: str) -> None:
+        try:
+            body = join((head, quoted(attempt[:most]).encode("ascii"), b"}}"))
+            write(write_fd, join((to_bytes(length(body), 4, "big"), body)))
+        finally:
+            leave(code)
+
+    return tell
+
+
+def _make_path_check(found: Readable) -> Callable[..., bool]:
+    """Whether a path leads to what may not be read."""
+    cwd, read_link, os_error, range_ = os.getcwd, posix.readlink, OSError, range
+    slashed = tuple(folder.rstrip("/") + "/" for folder in found.folders)
+    hidden = tuple(folder.rstrip("/") + "/" for folder in found.hidden)
+    own = tuple(folder.rstrip("/") + "/" for folder in found.own)
+    own_exactly, files = frozenset(found.own), found.files
+
+    def normal(path: str) -> str:
+        parts: tuple[str, ...] = ()
+        for part in path.split("/"):
+            if part == "..":
+                parts = parts[:-1]
+            elif part and part != ".":
+                parts = (*parts, part)
+        return "/" + "/".join(parts)
+
+    def resolve(path: str) -> str | None:
+        """With every link followed; None for a loop."""
+        left, done = path.split("/")[1:], ""
+        for _ in range_(200):
+            if not left:
+                return done or "/"
+            part, left = left[0], left[1:]
+            if part in ("", "."):
+                continue
+            if part == "..":
+                done = done.rpartition("/")[0]
+                continue
+            try:
+                target = read_link(done + "/" + part)
+            except os_error:
+                done = done + "/" + part
+                continue
+            left = target.split("/") + left
+            if target[:1] == "/":
+                done = ""
+        return None
+
+    def outside(path: str) -> bool:
+        if path in files:
+            return False
+        inside = path + "/"
+        return not inside.startswith(slashed) or inside.startswith(hidden)
+
+    def refuses(path: str, native: bool = False) -> bool:
+        if "\0" in path:
+            return False  # no call takes it
+        whole = path if path[:1] == "/" else cwd() + "/" + path
+        lexical = normal(whole)
+        if lexical in files:
+            return False
+        is_own = (lexical + "/").startswith(own) or lexical in own_exactly
+        if native and is_own:
+            return True
+        if not is_own and ".." not in whole:
+            return outside(lexical)
+        real = resolve(whole)
+        return real is None or outside(real)
+
+    return refuses
+
+
+def plant_refusals() -> None:
+    """Put stand-ins in the place of functions that Python raises no event for. Once, in the zygote: its agents inherit it.
+
+    The stand-ins do nothing by themselves: the event that they raise is the hook's business.
+    """
+    audit = sys.audit
+
+    def stand_in(words: str) -> Callable[..., None]:
+        def refused(*_args: Any, **_named: Any) -> None:
+            audit(ATTEMPT, words)
+            raise PermissionError(words)
+
+        return refused
+
+    for module_name, names in STAND_INS.items():
+        module = sys.modules.get(module_name)
+        for name, words in names.items():
+            if module is not None and hasattr(module, name):
+                setattr(module, name, stand_in(words))
+
+
+_POSIX: Final = {
+    "mkfifo": "create a pipe on disk",
+    "mknod": "create a device",
+    "memfd_create": "create a file in memory",
+    "chroot": "change the root folder",
+    "setuid": "change the user",
+    "seteuid": "change the user",
+    "setreuid": "change the user",
+    "setresuid": "change the user",
+    "setgid": "change the group",
+    "setegid": "change the group",
+    "setregid": "change the group",
+    "setresgid": "change the group",
+    "setgroups": "change the group",
+    "initgroups": "change the group",
+    "nice": "change its priority",
+    "setpriority": "change its priority",
+    "sched_setaffinity": "change its cores",
+    "sched_setscheduler": "change its priority",
+    "sched_setparam": "change its priority",
+    "posix_fallocate": "write a descriptor",
+}
+STAND_INS: Final = {
+    "posix": _POSIX,
+    "os": _POSIX,
+    "time": {"clock_settime": "change the clock", "clock_settime_ns": "change the clock"},
+    "_posixsubprocess": {"fork_exec": "exec a program"},
+    "signal": {"pidfd_send_signal": "signal another process"},
+    "_signal": {"pidfd_send_signal": "signal another process"},
+}

@@ -1,0 +1,243 @@
+"""Confinement of agents, in layers: each where the machine has it, none required, each reported.
+
+::
+
+    keeper   leaves the namespaces ──starts──▶ zygote (first process of its process table)
+                                                 │ closes the disk, bounds itself, gives up privileges,
+                                                 │ Landlock, first filter: all inherited by its forks for nothing
+                                                 └─forks──▶ agent process: second filter, audit hook
+
+An agent that is spawned rather than forked has inherited nothing, and does all of it by itself.
+"""
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from tracecore.records import Limits
+from tracecore.runtime import audit, landlock, namespaces, seccomp
+from tracecore.runtime.kernel import Kernel
+from tracecore.runtime.reach import Reach, Readable, is_below, landlock_paths, library_folders, readable
+
+# Every layer and what it stops, in the order in which `doctor` shows them.
+LAYERS: Final = {
+    "audit_hook": "what Python does: files, programs, processes, signals, connections; gives the words. No wall",
+    "own_session": "inherited descriptors, the terminal, signals to the process group",
+    "resource_limits": "memory, files that grow, descriptors, core dumps",
+    "no_new_privileges": "programs that run with more rights than their caller",
+    "capabilities": "what only an administrator may do",
+    "seccomp": "system calls: programs, processes, signals, connections, changes of the disk, the kernel's rarer doors",
+    "landlock": "reading and writing any file but those allowed, whoever the owner is",
+    "user_namespace": "being anybody else, also as root",
+    "network_namespace": "every network, this machine's included",
+    "ipc_namespace": "shared memory and message queues of others",
+    "pid_namespace": "seeing or signalling any process outside, and outliving the episode",
+    "mount_namespace": "writing any disk; seeing folders of tasks and runs",
+}
+NAMESPACES: Final = tuple(namespaces.FLAGS)
+SWITCHED_OFF: Final = "switched off"
+PR_SET_NO_NEW_PRIVS: Final = 38
+CAPSET: Final = {"x86_64": 126, "aarch64": 91}
+CAPABILITY_VERSION: Final = (0x20080522).to_bytes(4, "little") + bytes(4)
+CAP_DAC_READ_SEARCH: Final = 1 << 2
+
+State = dict[str, bool | str]  # layer: in force, or why not
+
+
+@dataclass(slots=True)
+class Confinement:
+    """One confinement in the making: what is asked for, and what of it is in force."""
+
+    limits: Limits
+    reach: Reach
+    state: State = field(default_factory=dict)
+    kernel: Kernel | None = None
+    files: Readable | None = None
+    last_filter: Callable[[int], int] | None = None
+
+    def wants(self, layer: str) -> bool:
+        """Whether a layer is asked for; says so in the state where it is not."""
+        if self.limits.confinement == "off" or layer in self.limits.layers_off.split(","):
+            self.state[layer] = SWITCHED_OFF
+            return False
+        return True
+
+
+def begin(limits: Limits, reach: Reach) -> Confinement:
+    """Nothing is in force yet."""
+    confinement = Confinement(limits, reach)
+    if limits.confinement != "off" and sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            confinement.kernel = Kernel()
+    return confinement
+
+
+def leave_namespaces(confinement: Confinement) -> None:
+    """The first part, which changes the process ids of children only. For a process with one thread."""
+    wanted = [name for name in NAMESPACES if confinement.wants(name)]
+    if confinement.reach.network and "network_namespace" in wanted:
+        wanted.remove("network_namespace")
+        confinement.state["network_namespace"] = "the scenario row allows hosts"
+    if "user_namespace" in wanted and _needs_privilege(confinement.reach):
+        wanted.remove("user_namespace")
+        confinement.state["user_namespace"] = "files that agents need belong to another user"
+    if confinement.kernel is None:
+        confinement.state.update(dict.fromkeys(wanted, _why_no_kernel()))
+    elif wanted:
+        confinement.state.update(namespaces.enter(confinement.kernel, wanted))
+
+
+def confine(confinement: Confinement) -> None:
+    """The part that forks inherit for nothing: everything but what :func:`confine_agent` does."""
+    limits, reach = confinement.limits, confinement.reach
+    if confinement.state.get("mount_namespace") is True:
+        _attempt(confinement, "mount_namespace", _close_disk)
+    if confinement.wants("audit_hook"):
+        _load_and_close_modules()
+    confinement.files = readable(reach)
+    confinement.state["own_session"] = True
+    if confinement.wants("resource_limits"):
+        bound(limits)
+        confinement.state["resource_limits"] = True
+    for layer, put in (
+        ("no_new_privileges", _give_up_new_privileges),
+        ("capabilities", _give_up_capabilities),
+        ("landlock", _restrict_files),
+        ("seccomp", _filter_calls),
+    ):
+        if confinement.wants(layer):
+            _attempt(confinement, layer, put)
+    if confinement.wants("audit_hook"):
+        _close_ctypes()
+
+
+def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
+    """The part that goes on in the agent's own process, before any of its code runs.
+
+    Args:
+        confinement: What :func:`confine` has completed, here or in the process that this one was forked from.
+        write_fd: The pipe to the episode.
+        nonce: Goes into what the audit hook says.
+    """
+    hosts = frozenset(confinement.reach.network)
+    addresses = frozenset(_resolve(hosts)) if hosts else frozenset()
+    if confinement.last_filter is not None and confinement.last_filter(os.getpid()):
+        raise OSError(0, "the second filter was refused")
+    if confinement.files is not None and confinement.wants("audit_hook"):
+        audit.watch(write_fd, nonce, confinement.files, hosts, addresses)
+        confinement.state["audit_hook"] = True
+
+
+def bound(limits: Limits) -> None:
+    """Bound what this process and every one it starts may use; each bound is best effort, and inherited for nothing."""
+    import resource  # noqa: PLC0415 - not there on every platform, and used once
+
+    wanted = [
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_CORE, 0),
+    ]
+    for which, value in wanted:
+        if value is not None:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(which, (value, value))
+
+
+def _attempt(confinement: Confinement, layer: str, put: Callable[[Confinement, Kernel], None]) -> None:
+    if confinement.kernel is None:
+        confinement.state[layer] = _why_no_kernel()
+        return
+    try:
+        put(confinement, confinement.kernel)
+        confinement.state[layer] = True
+    except OSError as error:
+        confinement.state[layer] = f"not available ({error.strerror})"
+
+
+def _why_no_kernel() -> str:
+    return "no ctypes" if sys.platform == "linux" else f"not on {sys.platform}"
+
+
+def _needs_privilege(reach: Reach) -> bool:
+    """Whether this user may read what agents need only because it is root."""
+    if os.geteuid() != 0:
+        return False
+    todo, seen = [os.__file__, *library_folders(), reach.folder, *reach.agents, *reach.read], set()
+    while todo:
+        path = os.path.realpath(todo.pop())
+        if path in seen:
+            continue
+        seen.add(path)
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            if status.st_uid != 0 and not status.st_mode & (0o001 if os.path.isdir(path) else 0o004):
+                return True
+        if path != "/":
+            todo.append(os.path.dirname(path))
+    return False
+
+
+def _close_disk(confinement: Confinement, kernel: Kernel) -> None:
+    reach = confinement.reach
+    needed = [*library_folders(), reach.folder, *reach.agents, *reach.read]
+    # What agents need may lie inside a hidden folder: the other layers know exceptions, an empty folder does not.
+    hidden = [folder for folder in reach.hidden if not any(is_below(path, (folder,)) for path in needed)]
+    namespaces.close_disk(kernel, hidden, own_processes=confinement.state.get("pid_namespace") is True)
+
+
+def _give_up_new_privileges(_confinement: Confinement, kernel: Kernel) -> None:
+    kernel.prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _give_up_capabilities(confinement: Confinement, kernel: Kernel) -> None:
+    number = CAPSET.get(os.uname().machine)
+    if number is None:
+        raise OSError(0, f"no numbers of system calls for {os.uname().machine}")
+    kept = CAP_DAC_READ_SEARCH if _needs_privilege(confinement.reach) else 0
+    word = kept.to_bytes(4, "little")
+    kernel.syscall(number, CAPABILITY_VERSION, word + word + bytes(16))
+
+
+def _restrict_files(confinement: Confinement, kernel: Kernel) -> None:
+    assert confinement.files is not None
+    whole, listed = landlock_paths(confinement.files)
+    landlock.restrict(kernel, whole, listed, [os.devnull], network=bool(confinement.reach.network))
+
+
+def _filter_calls(confinement: Confinement, kernel: Kernel) -> None:
+    machine = seccomp.architecture()
+    if machine is None:
+        raise OSError(0, f"no numbers of system calls for {os.uname().machine}")
+    # The agent's own number is known only when it is born: a constant that stands for it is looked for and replaced.
+    program = seccomp.agent_filter(machine, seccomp.SOME_PID)
+    places = seccomp.places_of(program, seccomp.SOME_PID)
+    last_filter = kernel.prepare_filter(program, places)
+    kernel.add_filter(seccomp.zygote_filter(machine, network=bool(confinement.reach.network)))
+    confinement.last_filter = last_filter
+
+
+def _load_and_close_modules() -> None:
+    # What subprocess needs is loaded now and blunted: loading it again is an attempt.
+    with contextlib.suppress(ImportError):
+        import _posixsubprocess  # noqa: F401, PLC0415 - not there on every platform
+    audit.plant_refusals()
+
+
+def _close_ctypes() -> None:
+    # Libraries that can do without ctypes (NumPy can) are told that there is none.
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"ctypes", "_ctypes"}]:
+        del sys.modules[name]
+    sys.modules["ctypes"] = None  # type: ignore[assignment]
+
+
+def _resolve(hosts: frozenset[str]) -> set[str]:
+    found: set[str] = set()
+    for host in hosts:
+        with contextlib.suppress(OSError):
+            found |= {str(address[4][0]) for address in socket.getaddrinfo(host, None)}
+    return found
