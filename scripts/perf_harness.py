@@ -117,6 +117,7 @@ def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             start_method=arguments.start_method,
             progress=arguments.progress,
             memory_limit_bytes=arguments.memory_limit,
+            confinement=arguments.confinement,
             keep_runs=arguments.keep_runs,
             fsync=arguments.fsync,
             resume=arguments.resume,
@@ -258,6 +259,14 @@ def add_process_options(group: Any) -> None:
         type=one_of("auto", "fork", "spawn"),
         default="auto",
         help="how the processes of an episode start: auto (fork where there is one), fork or spawn (default: %(default)s)",
+    )
+    group.add_argument(
+        "--confinement",
+        metavar="HOW",
+        type=one_of("auto", "require", "off"),
+        default="auto",
+        help="of agents: auto (every layer that the machine has), require (refuse to run if one is missing) or off "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--progress",

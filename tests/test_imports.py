@@ -6,9 +6,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "tracecore"
-MODULES = sorted(
-    path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in {"agents", "tasks"}
-)
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in {"agents", "tasks"})
 ALLOWED = {  # floor -> floors it may import; "" is the ground
     "": {""},
     "runtime": {"", "runtime"},
@@ -47,9 +45,7 @@ def imports_of(path: pathlib.Path, *, nested: bool) -> set[str]:
             assert node.level == 0, f"{path}: a relative import hides which floor it reaches"
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                is_module = (ROOT / (full.replace(".", "/") + ".py")).exists() or (
-                    ROOT / full.replace(".", "/")
-                ).is_dir()
+                is_module = (ROOT / (full.replace(".", "/") + ".py")).exists() or (ROOT / full.replace(".", "/")).is_dir()
                 found.add(full if is_module else str(node.module))
     return found
 

@@ -64,6 +64,7 @@ class BatchOptions:
     workers: int
     limit_s: Callable[[Any], float]  # of a job: when its worker kills it
     prepare: Callable[[str], Companion] | None = None  # what each worker starts once
+    make_ready: Callable[[Any], None] | None = None  # in the worker before a job's process starts: what that may find done
     method: str = field(default_factory=processes.default_method)  # how processes are started below the workers
     pin: bool = True  # each worker, and all below it, to one core
     stop_fd: int | None = None  # turns readable when the batch is to end now, finished or not
@@ -161,6 +162,8 @@ class _Pool:
         self._workers.clear()
         self._selector.close()
         self._sweep_orphans()
+        if self._had_before is not None:
+            processes.become_subreaper(yes=False)
 
     # --- orphans ---
 
@@ -233,8 +236,8 @@ class _Pool:
             method=options.method,
             cpu=self._cores[number % len(self._cores)] if options.pin and self._cores else None,
             epoch_s=self._epoch_s,
-            function=self._function,
             prepare=options.prepare,
+            work=pickle.dumps((self._function, options.make_ready)),
         )
 
     def _bury(self, worker: _Worker) -> Iterator[Ended]:

@@ -58,8 +58,10 @@ class WorkerSetup:
     method: str  # how it starts the processes of its jobs
     cpu: int | None  # the core that it and they share
     epoch_s: float  # monotonic second that offsets count from
-    function: Callable[[Any, Any], object]
     prepare: Callable[[str], Companion] | None
+    # Pickled (function, make_ready). Not read, and so their modules not imported, before the companion has been started: what
+    # it forks shall carry no more than it needs.
+    work: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def become_worker(jobs: Any, results: Any, setup: WorkerSetup) -> None:
         os.sched_setaffinity(0, {setup.cpu})
     processes.become_subreaper()
     fds = jobs.fileno(), results.fileno()
-    arguments = (setup.number, *fds, setup.method, setup.cpu, setup.epoch_s, setup.function, setup.prepare)
+    arguments = (setup.number, *fds, setup.method, setup.cpu, setup.epoch_s, setup.prepare, setup.work)
     processes.become(run_worker, (WorkerSetup(*arguments),), fds)
 
 
@@ -128,6 +130,9 @@ class _Worker:
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
         self._companion = setup.prepare(setup.method) if setup.prepare else None
+        self._function: Callable[[Any, Any], object]
+        self._make_ready: Callable[[Any], None] | None
+        self._function, self._make_ready = pickle.loads(setup.work)  # noqa: S301 - from our own harness
         self._leash = processes.Leash() if processes.leash_exists() else None
         self._waiting = select.poll()
         self._waiting.register(setup.jobs_fd, 0)  # no event asked for: only the end of the line wakes, never a job
@@ -184,6 +189,8 @@ class _Worker:
         return self._start_once(assignment)
 
     def _start_once(self, assignment: Assignment) -> tuple[int, int]:
+        if self._make_ready:
+            self._make_ready(assignment.job)
         link = self._companion.begin(assignment.job) if self._companion else None
         try:
             return self._start_child(assignment, link)
@@ -196,7 +203,7 @@ class _Worker:
         answer_r, answer_w = os.pipe()
         leash_fd = self._leash.read_fd if self._leash else None
         keep = [answer_w, *(link.fds if link else ()), *([] if leash_fd is None else [leash_fd])]
-        arguments = (self._setup.function, assignment.job, link, answer_w, leash_fd)
+        arguments = (self._function, assignment.job, link, answer_w, leash_fd)
         try:
             return processes.start(run_child, arguments, method=self._setup.method, keep_fds=keep), answer_r
         except BaseException:

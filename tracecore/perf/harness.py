@@ -27,8 +27,10 @@ from tracecore.perf.summary import Summary
 from tracecore.perf.system import SystemSampler, host_facts
 from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents
 from tracecore.records import EpisodeResult, Job, JsonObject, Limits, Settings
+from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.catalog import find_agent, find_task
-from tracecore.runtime.job import Preparation, run_job, settle
+from tracecore.runtime.job import make_ready, run_job, settle
+from tracecore.runtime.reach import secret_folders
 from tracecore.runtime.trace import REDACTIONS
 
 EXIT_GOOD: Final = 0
@@ -56,6 +58,7 @@ class SliceOptions:
     start_method: str = "auto"
     progress: str = "auto"
     memory_limit_bytes: int = 2 << 30
+    confinement: str = "auto"
     keep_runs: str = "all"
     fsync: str = "none"
     resume: str | None = None
@@ -175,7 +178,7 @@ def read_settings(options: SliceOptions) -> Settings:
         redaction=redaction,
         git_sha=provenance.git_state()["git_sha"],
         keep_runs=options.keep_runs,
-        limits=Limits(memory_bytes=options.memory_limit_bytes),
+        limits=_limits(options),
     )
 
 
@@ -265,7 +268,8 @@ def finished_episodes(
     batch_options = BatchOptions(
         workers=options.workers,
         limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
-        prepare=Preparation(Limits(memory_bytes=options.memory_limit_bytes)),
+        prepare=Preparation(_limits(options), secret_folders(options.tasks_dirs, options.runs_dir, options.output_dir)),
+        make_ready=make_ready,
         method=_method(options),
         stop_fd=interruption.wake_fd,
         adopt_orphans=True,
@@ -285,11 +289,16 @@ def run_one(job: Job, start_method: str = "auto") -> EpisodeResult:
     batch_options = BatchOptions(
         workers=1,
         limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
-        prepare=Preparation(job.settings.limits),
+        prepare=Preparation(job.settings.limits, secret_folders(())),
+        make_ready=make_ready,
         method=processes.default_method() if start_method == "auto" else start_method,
     )
     (ended,) = run_batch(run_job, [job], batch_options)
     return settle(ended)
+
+
+def _limits(options: SliceOptions) -> Limits:
+    return Limits(memory_bytes=options.memory_limit_bytes, confinement=options.confinement)
 
 
 def _method(options: SliceOptions) -> str:
@@ -412,6 +421,7 @@ _FLAGS: Final = {
     "scenario": "--scenario",
     "start_method": "--start-method",
     "memory_limit_bytes": "--memory-limit",
+    "confinement": "--confinement",
     "keep_runs": "--keep-runs",
     "fsync": "--fsync",
 }

@@ -1,6 +1,7 @@
 """What a process pool is given: ``run_job`` for the process of each episode, ``settle`` for one that gave no answer."""
 
-from dataclasses import dataclass, replace
+import contextlib
+from dataclasses import replace
 
 from tracecore.clock import utc_text
 from tracecore.errors import OutputError, TracecoreError
@@ -11,27 +12,22 @@ from tracecore.records import (
     Exited,
     Job,
     Killed,
-    Limits,
     Raised,
     Returned,
     TimedOut,
     WorkerLost,
 )
 from tracecore.runtime.agent_client import InProcessAgent, ProcessAgent
-from tracecore.runtime.agent_process import AgentLink, AgentZygote
+from tracecore.runtime.agent_process import AgentLink
 from tracecore.runtime.artifact import EpisodeFacts, artifact_path, build_outcome, publish
 from tracecore.runtime.episode import run_episode
-from tracecore.runtime.task import read_manifest
+from tracecore.runtime.task import compile_task, read_manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """What a worker starts once: the agent zygote. Picklable; see ``batch.worker.Companion``."""
-
-    limits: Limits
-
-    def __call__(self, method: str) -> AgentZygote:
-        return AgentZygote(method, self.limits)
+def make_ready(job: Job) -> None:
+    """In the worker, which executes nothing of it: compile the task, for every episode process that is forked from here."""
+    with contextlib.suppress(TracecoreError):  # what is wrong with it is for the episode to find
+        compile_task(job.task)
 
 
 def run_job(job: Job, link: AgentLink) -> EpisodeResult:
