@@ -3,7 +3,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from helpers.slices import ROOT
+from helpers.slices import ROOT, wait_for_no_orphans
 
 from tracecore import processes
 
@@ -22,4 +22,5 @@ def adopting() -> Iterator[None]:
     """Orphans of a killed harness come to this process, which can then tell whether there are any."""
     processes.become_subreaper()
     yield
+    wait_for_no_orphans()
     processes.become_subreaper(yes=False)

@@ -21,7 +21,17 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 PROMISED_S = 3.0  # from a signal to the exit
 BUSY_FACTOR = 3.0  # a machine that is busy may take so much longer
 ORPHANS_S = 2.0  # after the harness was killed, everything below it is gone by then
-BAD_AGENTS = ("exits in act", "raises in reset", "gives NaN", "leaves a detached process")
+SERIES_KEYS = (
+    *("episode", "episode_index", "agent", "task_ref", "seed", "success", "error"),
+    *("llm_trace_entries", "prompt_bytes", "completion_bytes", "tokens_used"),
+)
+METRICS_KEYS = (
+    *("task_ref", "agent", "run_count", "success_rate", "reproducibility_rate"),
+    *("steps_p50", "steps_p95", "steps_ceiling", "tool_calls_p50", "tool_calls_p95", "tool_calls_ceiling"),
+    *("failure_taxonomy", "termination_taxonomy", "llm_trace_entries_total"),
+    *("prompt_bytes_total", "completion_bytes_total", "tokens_used_total"),
+)
+BAD_AGENTS = ("exits in its second act", "raises in reset", "gives NaN", "leaves a detached process")
 
 
 @dataclass
@@ -117,20 +127,10 @@ def substance(files: dict[str, Any], runs: pathlib.Path) -> dict[str, Any]:
     assert [problem for artifact in artifacts for problem in spec.problems(artifact)] == []
     return {
         "artifacts": sorted((a["agent"], a["task_ref"], a["seed"], a["artifact_hash"]) for a in artifacts),
-        "series": [_without(row, ("wall_clock_s", "artifact_bytes", "usage", "_s", "_ms")) for row in files["series"]],
-        "metrics": [_without(row, ("wall_clock", "artifact_bytes", "_s", "_ms", "rss", "cpu")) for row in files["metrics"]],
+        "series": [{key: row[key] for key in SERIES_KEYS} for row in files["series"]],
+        "metrics": [{key: row[key] for key in METRICS_KEYS} for row in files["metrics"]],
         "counts": [files["summary"][key] for key in ("episodes", "success_count", "failure_count", "failure_reasons")],
         "file_count": files["summary"]["run_artifacts"]["file_count"],
-    }
-
-
-def _without(row: dict[str, Any], parts: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in row.items()
-        if not any(part == key or (part in key if not part.startswith("_") else key.endswith(part)) for part in parts)
-        and isinstance(value, str | int | float | bool | None | dict)
-        and key not in {"episode_id", "run_id", "artifact_name"}
     }
 
 

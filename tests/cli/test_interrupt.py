@@ -1,0 +1,125 @@
+"""Ctrl-C and SIGTERM at any moment: what had finished is written, nothing is left running, and the slice can be finished."""
+
+import os
+import pathlib
+import random
+import signal
+import time
+
+import pytest
+from helpers import slices
+from helpers.faults import PLAIN_TASK
+from helpers.slices import BUSY_FACTOR, PROMISED_S, Slice, journals, read_files, start, strays, wait_for_no_orphans
+
+pytestmark = pytest.mark.usefixtures("adopting")
+MANY = ("--episodes", "4000", "--workers", "2")
+SLEEPERS = ("--episodes", "20", "--workers", "4", "--tasks-dir", str(PLAIN_TASK.parent), "--scenario")
+
+
+def interrupt(harness: Slice, number: int = signal.SIGINT) -> slices.Done:
+    """Signal it, and see that it exits as promised."""
+    begun_s = time.monotonic()
+    harness.signal(number)
+    done = harness.wait()
+    assert time.monotonic() - begun_s < PROMISED_S * BUSY_FACTOR
+    wait_for_no_orphans()
+    return done
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_had_finished_is_written_and_the_rest_can_be_run(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, number: int
+) -> None:
+    harness = start(harness_clone, tmp_path, *MANY)
+    harness.wait_for_artifacts(20)
+    done = interrupt(harness, number)
+
+    assert done.exit_code == 130
+    files = read_files(tmp_path / "out", done.document["stamp"])
+    assert files["manifest"]["interrupted"] is True
+    assert 0 < files["summary"]["episodes"] < 4000
+    assert len(files["series"]) == files["summary"]["episodes"] == files["summary"]["run_artifacts"]["file_count"]
+    assert done.document["ok"] is False
+    assert done.resume_words[:2] == ["--resume", done.document["stamp"]]
+    assert len(journals(tmp_path)) == 1
+    assert strays(tmp_path) == []
+    assert "Traceback" not in done.stderr
+
+
+def test_the_printed_command_finishes_the_slice(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    harness = start(harness_clone, tmp_path, "--episodes", "60", "--workers", "2", "--timeout", "12.3456789")
+    harness.wait_for_artifacts(5)
+    done = interrupt(harness)
+    assert done.exit_code == 130
+
+    rest = slices.run(harness_clone, tmp_path, *done.resume_words)
+
+    assert rest.exit_code == 0, rest.stderr
+    files = read_files(tmp_path / "out", done.document["stamp"])
+    assert (len(files["series"]), files["manifest"]["interrupted"]) == (60, False)
+    assert len(list((tmp_path / "runs").iterdir())) == 60
+    assert journals(tmp_path) == []
+
+
+def test_episodes_that_wait_do_not_delay_the_end(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    scenario = slices.write_scenario(tmp_path, "sleeps in act", "ignores every signal and loops", bundled=False)
+    harness = start(harness_clone, tmp_path, *SLEEPERS, scenario)
+    time.sleep(1.5)
+    done = interrupt(harness)
+    assert done.exit_code == 130
+    assert read_files(tmp_path / "out", done.document["stamp"])["series"] == []
+
+
+def test_ctrl_c_in_a_terminal_reaches_all_and_harms_none(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    harness = start(harness_clone, tmp_path, *MANY)
+    harness.wait_for_artifacts(3)
+    os.killpg(harness.process.pid, signal.SIGINT)  # as a terminal does: the whole group
+    done = harness.wait()
+    assert done.exit_code == 130
+    assert "Traceback" not in done.stderr
+    wait_for_no_orphans()
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.01])
+def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, delay_s: float
+) -> None:
+    options = ("--episodes", "60", "--workers", "2")
+    harness = start(harness_clone, tmp_path, *options)
+    harness.wait_for_artifacts(25)
+    harness.signal(signal.SIGINT)
+    time.sleep(delay_s)
+    harness.signal(signal.SIGTERM)
+    done = harness.wait(PROMISED_S * BUSY_FACTOR)
+    wait_for_no_orphans()
+
+    assert done.exit_code == 130
+    (journal,) = journals(tmp_path)
+    kept = journal.read_bytes().count(b"\n") - 1
+    before = {path.name: path.read_bytes() for path in (tmp_path / "runs").glob("[0-9a-f]*.json")}
+    assert kept >= 10
+    rest = slices.run(harness_clone, tmp_path, *done.resume_words)
+    assert rest.exit_code == 0, rest.stderr
+    assert f"{60 - kept}" in rest.stderr or rest.document["summary"]["total"] == 60
+    after = {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert strays(tmp_path) == []
+
+
+def test_a_signal_at_any_moment_of_its_life_is_answered(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """While it plans, starts workers, runs, and writes: a short slice is signalled ever later until it is done first."""
+    draw = random.Random(20)
+    for attempt in range(int(os.environ.get("TRACECORE_TEST_SIGNALS", "4"))):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        harness = start(harness_clone, folder, "--episodes", "24", "--workers", "2")
+        time.sleep(draw.uniform(0.0, 2.0))
+        done = interrupt(harness, signal.SIGINT)
+        assert done.exit_code in {0, 130, -signal.SIGINT}, done.stderr
+        assert strays(folder) == []
+        if done.exit_code == 0:
+            assert read_files(folder / "out", done.document["stamp"])["manifest"]["interrupted"] is False
+        elif done.stdout and "stamp" in done.document:
+            rest = slices.run(harness_clone, folder, *done.resume_words)
+            assert rest.exit_code == 0, rest.stderr
+            assert len(read_files(folder / "out", done.document["stamp"])["series"]) == 24

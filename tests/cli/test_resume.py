@@ -1,0 +1,186 @@
+"""A harness that is killed at any moment leaves nothing running and nothing torn, and the slice can be finished."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import time
+from typing import Any
+
+import pytest
+from helpers import slices
+from helpers.faults import PLAIN_TASK, write_agent
+from helpers.slices import descendants, journals, kill_all, read_files, start, strays, substance, wait_for_no_orphans
+
+pytestmark = pytest.mark.usefixtures("adopting")
+KILLS = int(os.environ.get("TRACECORE_TEST_KILLS", "6"))
+EPISODES = 24
+
+
+@pytest.fixture
+def options(tmp_path: pathlib.Path) -> list[str]:
+    """A slice of good and bad agents; its scenario lies beside the folder it runs in."""
+    scenario = slices.write_scenario(tmp_path, *slices.BAD_AGENTS)
+    return ["--episodes", str(EPISODES), "--workers", "2", "--tasks-dir", str(PLAIN_TASK.parent), "--scenario", scenario]
+
+
+def finish(clone: pathlib.Path, folder: pathlib.Path, options: list[str]) -> dict[str, Any]:
+    """Resume the slice if it has begun, else run it; what came out, but for times and ids."""
+    begun = [path for path in journals(folder) if path.stat().st_size]
+    for path in set(journals(folder)) - set(begun):
+        path.unlink()  # killed before its first line was written: there is nothing to resume
+    stamps = [path.name[len(".perf-journal-") : -len(".jsonl")] for path in begun]
+    done = slices.run(clone, folder, *options, *(["--resume", stamps[0]] if stamps else []))
+    assert done.exit_code == 1, done.stderr  # the bad agents fail, as they should
+    return substance(read_files(folder / "out", done.document["stamp"]), folder / "runs")
+
+
+def test_killed_at_random_moments_and_resumed_it_equals_a_slice_that_was_not(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str]
+) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    begun_s = time.monotonic()
+    expected = finish(harness_clone, whole, options)
+    took_s = time.monotonic() - begun_s
+    assert expected["file_count"] == len(expected["artifacts"]) == EPISODES
+    seed = int(os.environ.get("TRACECORE_TEST_SEED", "7"))
+    draw = random.Random(seed)
+    for attempt in range(KILLS):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        harness = start(harness_clone, folder, *options)
+        time.sleep(draw.uniform(0.15, took_s))
+        everybody = draw.random() < 0.5
+        if everybody and harness.process.poll() is None:
+            # The harness first, or it would replace the others; they have not noticed yet.
+            below = descendants(harness.process.pid)
+            os.kill(harness.process.pid, signal.SIGKILL)
+            kill_all(draw.sample(below, draw.randint(0, len(below))))
+        harness.kill()
+        wait_for_no_orphans()
+        torn = [path for path in harness.artifacts() if not path.read_bytes().endswith(b"}\n")]
+        assert torn == []
+        if len(list((folder / "out").glob("perf-summary-*"))) == 1 and not journals(folder):
+            continue  # it had just finished
+        assert finish(harness_clone, folder, options) == expected, f"attempt {attempt} of seed {seed}"
+        assert strays(folder) == []
+        assert journals(folder) == []
+
+
+def interrupted(clone: pathlib.Path, folder: pathlib.Path, options: list[str], after: int = 5) -> str:
+    """Kill a slice when some episodes have ended; the stamp to resume."""
+    harness = start(clone, folder, *options)
+    harness.wait_for_artifacts(after)
+    harness.kill()
+    wait_for_no_orphans()
+    (journal,) = journals(folder)
+    return journal.name[len(".perf-journal-") : -len(".jsonl")]
+
+
+@pytest.fixture
+def killed(harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str]) -> tuple[pathlib.Path, list[str], str]:
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    return folder, options, interrupted(harness_clone, folder, options)
+
+
+def test_resuming_refuses_what_would_change_the_outcome_and_names_it(
+    harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str], tmp_path: pathlib.Path
+) -> None:
+    folder, options, stamp = killed
+    journal = journals(folder)[0].read_bytes()
+
+    def refused(*changes: str) -> str:
+        done = slices.run(harness_clone, folder, *options, *changes, "--resume", stamp)
+        assert done.exit_code == 2, done.stderr
+        assert journals(folder)[0].read_bytes() == journal
+        return str(done.document["error"])
+
+    assert "timeout_s: found 5.0" in refused("--timeout", "5")
+    assert "episodes: found 25" in refused("--episodes", "25")
+    assert "strict_spec: found True" in refused("--strict-spec")
+    assert "keep_runs: found 'none'" in refused("--keep-runs", "none")
+    assert "limits.memory_bytes: found" in refused("--memory-limit", "1GiB")
+    scenario = tmp_path / "scenario.json"
+    rows = json.loads(scenario.read_text())
+    scenario.write_text(json.dumps([{**rows[0], "seed": 43}, *rows[1:]]))
+    assert "scenario[0].seed: found 43" in refused()
+    scenario.write_text(json.dumps(rows))
+    agent = pathlib.Path(rows[-1]["agent"])
+    text = agent.read_text()
+    agent.write_text(text + "\n# changed\n")
+    assert f"scenario[{len(rows) - 1}].agent_hash: found" in refused()
+    agent.write_text(text)
+
+    done = slices.run(harness_clone, folder, *options, "--resume", stamp)
+    assert done.exit_code == 1, done.stderr
+
+
+def test_a_changed_task_is_refused_too(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    from helpers.faults import write_task
+
+    task = write_task(None, tmp_path / "tasks" / "plain")
+    agent = write_agent(None, tmp_path / "good.py")
+    (tmp_path / "s.json").write_text(json.dumps([{"agent": str(agent), "task_ref": "plain@1"}]))
+    options = ["--episodes", "500", "--workers", "2", "--tasks-dir", str(task.parent), "--scenario", "s.json"]
+    stamp = interrupted(harness_clone, tmp_path, options)
+    (task / "notes.txt").write_text("new")
+    done = slices.run(harness_clone, tmp_path, *options, "--resume", stamp)
+    assert done.exit_code == 2
+    assert "scenario[0].task_hash: found" in done.document["error"]
+
+
+def test_a_torn_last_line_is_dropped_and_its_episode_found_again(
+    harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str]
+) -> None:
+    folder, options, stamp = killed
+    (journal,) = journals(folder)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 3
+    journal.write_bytes(b"".join(lines[:-1]) + lines[-1][: len(lines[-1]) // 2])
+    before = {path.name: path.read_bytes() for path in (folder / "runs").glob("[0-9a-f]*.json")}
+
+    done = slices.run(harness_clone, folder, *options, "--resume", stamp)
+
+    assert done.exit_code == 1, done.stderr
+    after = {path.name: path.read_bytes() for path in (folder / "runs").iterdir()}
+    assert len(after) == EPISODES
+    assert {name: after[name] for name in before} == before  # never written twice
+
+
+def test_finished_episodes_are_not_run_again(harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str]) -> None:
+    folder, options, stamp = killed
+    (journal,) = journals(folder)
+    rows = [json.loads(line) for line in journal.read_bytes().splitlines()[1:]]
+    for path in (folder / "runs").glob("[0-9a-f]*.json"):
+        path.unlink()  # what is run again writes its artifact again
+    done = slices.run(harness_clone, folder, *options, "--resume", stamp)
+    assert done.exit_code == 1, done.stderr
+    written = {path.stem for path in (folder / "runs").iterdir()}
+    assert len(written) == EPISODES - len(rows)
+    assert {row[1] for row in rows} & written == set()
+
+
+def test_a_slice_can_be_resumed_by_one_harness_at_a_time(
+    harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str]
+) -> None:
+    folder, options, stamp = killed
+    both = [start(harness_clone, folder, *options, "--resume", stamp) for _ in range(2)]
+    ends = sorted([one.wait() for one in both], key=lambda done: done.exit_code)
+    assert [done.exit_code for done in ends] in ([1, 2], [1, 4]), [done.stderr for done in ends]
+    assert len(list((folder / "runs").iterdir())) == EPISODES
+
+
+@pytest.mark.parametrize("stamp", ["../x", "a b", "x" * 300, "20260131T120000Z\n", "/etc"])
+def test_a_stamp_that_is_none_is_refused_by_name(harness_clone: pathlib.Path, tmp_path: pathlib.Path, stamp: str) -> None:
+    done = slices.run(harness_clone, tmp_path, "--resume", stamp)
+    assert done.exit_code == 2
+    assert "--resume" in done.document["error"]
+
+
+def test_a_slice_that_never_was_cannot_be_resumed(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    done = slices.run(harness_clone, tmp_path, "--resume", "20260131T120000Z")
+    assert done.exit_code == 2
+    assert "journal" in done.document["error"]
