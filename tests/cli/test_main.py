@@ -1,0 +1,491 @@
+"""``python -m tracecore``, as a user types it."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+from tracecore import provenance
+from tracecore.__main__ import main
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+PROG = "python -m tracecore: "
+TOY = ("--agent", "agents/toy_agent.py", "--task", "filesystem_hidden_config@1")
+MANIFEST = """\
+id = "odd"
+suite = "tests"
+version = 1
+description = "What goes wrong in an action."
+deterministic = true
+seed_behavior = "ignored"
+
+[budgets]
+steps = 5
+tool_calls = 4
+
+[action_surface]
+source = "actions.py"
+schema = "signature"
+
+[validator]
+entrypoint = "validate.py:validate"
+
+[sandbox]
+filesystem_roots = ["/app"]
+network_hosts = []
+"""
+ACTIONS = """\
+def fine(text="x"):
+    return {"ok": True, "text": text}
+
+def refuse():
+    return {"ok": False, "error": "not today\\x1b[2J\\n"}
+
+def number():
+    return 7
+
+def fail():
+    raise ValueError("boom\\x1b[31m\\nsecond line")
+
+def loop():
+    while True:
+        pass
+"""
+VALIDATE = "def validate(env):\n    return {'ok': False}\n"
+AGENT = """\
+ACTIONS = {actions!r}
+
+class Agent:
+    def reset(self, task_spec):
+        print("noise on stdout")
+
+    def observe(self, observation):
+        self.step = observation["step"]
+
+    def act(self):
+        action = ACTIONS[self.step - 1]
+        if action == "raise":
+            raise RuntimeError("no idea\\x1b[2J")
+        return {{"type": action}} if isinstance(action, str) else action
+"""
+
+
+@pytest.fixture(autouse=True)
+def bench(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The working directory of every command: a task in which things go wrong lies in it."""
+    folder = tmp_path / "tasks" / "odd"
+    folder.mkdir(parents=True)
+    for name, text in (("task.toml", MANIFEST), ("actions.py", ACTIONS), ("validate.py", VALIDATE)):
+        (folder / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    # Somebody may commit between two runs that a test compares.
+    monkeypatch.setattr(provenance, "git_state", lambda: {"git_sha": "0" * 40, "dirty": False})
+    return tmp_path
+
+
+def call(*words: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of ``python -m tracecore`` with ``words``, without a process for the command itself."""
+    with contextlib.redirect_stdout(io.StringIO()) as stdout, contextlib.redirect_stderr(io.StringIO()) as stderr:
+        code = main(words)
+    return code, stdout.getvalue(), stderr.getvalue()
+
+
+def start(*words: str, **environment: str) -> "subprocess.Popen[str]":
+    """The command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tracecore", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def call_process(*words: str, **environment: str) -> tuple[int, str, str]:
+    process = start(*words, **environment)
+    stdout, stderr = process.communicate()
+    return process.returncode, stdout, stderr
+
+
+def run_odd(bench: pathlib.Path, *actions: object, options: tuple[str, ...] = ()) -> tuple[int, str, str]:
+    (bench / "agent.py").write_text(AGENT.format(actions=actions))
+    return call("run", "--agent", "agent.py", "--task", "odd", "--tasks-dir", "tasks", *options)
+
+
+def only_artifact(bench: pathlib.Path, folder: str = ".agent_bench/runs") -> pathlib.Path:
+    (path,) = (bench / folder).iterdir()
+    return path.relative_to(bench)
+
+
+def rewrite(bench: pathlib.Path, path: pathlib.Path, **fields: object) -> pathlib.Path:
+    """Another artifact beside ``path`` with some fields changed, and the hashes that belong to it."""
+    from tracecore.runtime.artifact import artifact_hash, trace_hash
+
+    artifact = {**json.loads((bench / path).read_text()), **fields}
+    artifact |= {"trace_hash": trace_hash(artifact), "artifact_hash": artifact_hash(artifact)}
+    other = path.with_name("other.json")
+    (bench / other).write_text(json.dumps(artifact))
+    return other
+
+
+# --- run -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_episode_that_succeeds_is_told_step_by_step(bench: pathlib.Path) -> None:
+    code, stdout, stderr = call_process("run", *TOY, "--seed", "42")
+    artifact = json.loads((bench / only_artifact(bench)).read_text())
+    assert (code, stderr) == (0, "")
+    lines = stdout.splitlines()
+    assert lines[0] == "success"
+    assert "  task        filesystem_hidden_config@1, seed 42" in lines
+    assert f"  hash        {artifact['artifact_hash']}" in lines
+    assert lines[-1] == f"  artifact    {only_artifact(bench)}"
+    steps = [line for line in lines if re.match(r" +\d+  [\d.]+ ms ", line)]
+    assert [int(line.split()[0]) for line in steps] == [entry["step"] for entry in artifact["action_trace"]]
+    assert re.fullmatch(r' +1  [\d.]+ ms +list_dir path="/app" +ok     \{"files":\["/app/.+…', steps[0])
+    assert f"{artifact['steps_used']} of {artifact['budgets']['steps']} steps" in stdout
+
+
+def test_an_episode_that_fails_says_why_and_leaves_with_1(bench: pathlib.Path) -> None:
+    code, stdout, stderr = run_odd(bench, "fine", "refuse", "number", "fail")
+    assert (code, stderr) == (1, "")
+    lines = stdout.splitlines()
+    assert lines[:2] == [
+        "failed: action_exception (invalid_action)",
+        r"  because     action fail raised ValueError: boom\x1b[31m\nsecond line",
+    ]
+    assert "  used        4 of 5 steps, 4 of 4 tool calls, " in stdout
+    results = [re.split(r"(?<=ms) +", line, maxsplit=1)[1] for line in lines if re.match(r" +\d+  ", line)]
+    assert [" ".join(result.split()) for result in results] == [
+        'fine ok {"text":"x"}',
+        r"refuse error not today\x1b[2J\n",
+        "number ok 7",
+        r"fail error action fail raised ValueError: boom\x1b[31m\nsecond …",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("actions", "headline", "words"),
+    [
+        (["raise"], "failed: agent_exception (logic_failure)", r"act (step 1) raised RuntimeError: no idea\x1b[2J"),
+        ([["\x1b[2J"]], "failed: invalid_action", r"no action: ['\x1b[2J']"),
+        ([{"type": "nope\x1b[2J"}], "failed: invalid_action", r"unknown_action: there is no action nope\x1b[2J"),
+        ([{"type": "fine", "args": 1}], "failed: invalid_action", "fine 1"),
+        (["fine"] * 5, "failed: tool_calls_exhausted (budget_exhausted)", "4 of 4 tool calls"),
+    ],
+)
+def test_whatever_goes_wrong_is_told_in_lines_that_move_no_cursor(bench: pathlib.Path, actions, headline, words) -> None:
+    code, stdout, stderr = run_odd(bench, *actions)
+    assert (code, stderr) == (1, "")
+    assert stdout.splitlines()[0] == headline
+    assert words in stdout
+    assert all(line.isprintable() for line in stdout.splitlines())
+    assert "noise" not in stdout
+
+
+def test_an_episode_that_takes_no_step_says_so(bench: pathlib.Path) -> None:
+    (bench / "agent.py").write_text("import nothing_of_that_name\n")
+    code, stdout, _ = call("run", "--agent", "agent.py", "--task", "odd", "--tasks-dir", "tasks")
+    assert code == 1
+    assert "ModuleNotFoundError" in stdout
+    assert "  no step was taken" in stdout.splitlines()
+
+
+def test_the_time_limit_ends_an_episode(bench: pathlib.Path) -> None:
+    code, stdout, _ = run_odd(bench, "loop", options=("--timeout", "0.3"))
+    assert code == 1
+    assert stdout.startswith("failed: timeout\n  because     action loop had not finished within the time limit of 0.3 s\n")
+
+
+def test_as_json_it_is_one_object_with_the_row_and_the_path(bench: pathlib.Path) -> None:
+    code, stdout, stderr = run_odd(bench, "raise", options=("--json", "--runs-dir", "here"))
+    document = json.loads(stdout)
+    assert (code, stderr) == (1, "")
+    assert (document["ok"], document["artifact"]) == (False, str(only_artifact(bench, "here")))
+    artifact = json.loads((bench / document["artifact"]).read_text())
+    for name in ("run_id", "seed", "success", "termination_reason", "artifact_hash", "trace_hash", "steps_used"):
+        assert document["episode"][name] == artifact[name]
+
+
+def test_every_start_method_gives_the_same_hash_under_strict_spec() -> None:
+    ends = [call("run", *TOY, "--strict-spec", "--start-method", how, "--json") for how in ("auto", "spawn")]
+    assert [code for code, _, _ in ends] == [0, 0]
+    assert len({json.loads(stdout)["episode"]["artifact_hash"] for _, stdout, _ in ends}) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((), "the following arguments are required: COMMAND; try --help"),
+        (("rnu",), "COMMAND: invalid choice: 'rnu' (choose from 'run', 'check', 'replay'); try --help"),
+        (("run", "--task", "odd"), "the following arguments are required: --agent; try --help"),
+        (("run", *TOY, "--seed", "1_0"), "--seed: found '1_0', expected an integer of 64 bits"),
+        (("run", *TOY, "--seed", str(1 << 63)), "--seed: found '9223372036854775808', expected an integer of 64 bits"),
+        (("run", *TOY, "--seed", "9" * 5000), "--seed: found '999"),
+        (("run", *TOY, "--timeout", "0"), "--timeout: found '0', expected a number of seconds, more than 0"),
+        (("run", *TOY, "--timeout", "nan"), "--timeout: found 'nan', expected a number of seconds"),
+        (("run", *TOY, "--runs-dir", ""), "--runs-dir: found '', expected a path"),
+        (("run", *TOY, "--runs-dir", "tasks/odd/task.toml/x"), "tasks/odd/task.toml/x: found 'Not a directory'"),
+        (("run", *TOY, "--tasks-dir", "nope"), "nope: found nothing, expected a folder of task folders"),
+        (("run", *TOY, "--start-method", "x"), "--start-method: invalid choice: 'x'"),
+        (("run", *TOY, "--tim", "3"), "unrecognized arguments: --tim 3"),
+        (("run", *TOY, "\x1b[2J"), r"unrecognized arguments: \x1b[2J"),
+        (("run", "--agent", "agents/toy.py", "--task", "odd"), "agent reference: found 'agents/toy.py', expected one"),
+        (("run", "--agent", "agents/toy_agent.py", "--task", "odd"), "task reference: found 'odd', expected one that"),
+        (("check",), "the following arguments are required: FILE; try --help"),
+        (("replay", "nope.json"), "nope.json: found 'No such file or directory', expected a regular file"),
+    ],
+)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_has_run(bench: pathlib.Path, words, complaint) -> None:
+    code, stdout, stderr = call(*words)
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(PROG + complaint)
+    assert len(stderr.splitlines()) == 1
+    assert not (bench / ".agent_bench").exists()
+
+
+@pytest.mark.parametrize("seed", [["--seed", "-7"], ["--seed=-7"]])
+def test_a_negative_seed_is_no_option(seed: list[str]) -> None:
+    assert "seed -7" in call("run", *TOY, *seed)[1]
+
+
+def test_a_redaction_that_is_none_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACECORE_LLM_TRACE_REDACTION", "some")
+    code, _, stderr = call("run", *TOY)
+    assert code == 2
+    assert "TRACECORE_LLM_TRACE_REDACTION: found 'some', expected off or partial or full" in stderr
+
+
+def test_model_calls_are_counted() -> None:
+    words = ("run", "--agent", "agents/scripted_llm_agent.py", *TOY[2:])
+    code, stdout, _ = call(*words)
+    assert code == 0
+    assert re.search(r"^  model calls \d+, \d+ bytes out, \d+ in, \d+ tokens$", stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("command", "number"), [("run", signal.SIGINT), ("replay", signal.SIGTERM)])
+def test_interrupted_it_leaves_with_130_and_no_folder_behind(bench: pathlib.Path, command: str, number: int) -> None:
+    run_odd(bench, "loop", options=("--timeout", "0.3"))
+    words = {
+        "run": ("run", "--agent", "agent.py", "--task", "odd", "--runs-dir", "tracecore-replay-x"),
+        "replay": ("replay", str(only_artifact(bench)), "--timeout", "60"),
+    }
+    process = start(*words[command], "--tasks-dir", "tasks", TMPDIR=str(bench))
+    # Both make a folder just before the episode starts.
+    while not list(bench.glob("tracecore-replay-*")):
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(number)
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr.endswith(PROG + "interrupted\n")
+    assert command == "run" or not list(bench.glob("tracecore-replay-*"))
+
+
+def test_nobody_has_to_read_what_it_says(bench: pathlib.Path) -> None:
+    process = start("run", *TOY)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 0
+    closed = f"exec '{sys.executable}' -m tracecore run {' '.join(TOY)} <&- >&- 2>&-"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(["sh", "-c", closed], env=environment, check=False).returncode == 0
+    assert len(list((bench / ".agent_bench/runs").iterdir())) == 2
+
+
+def test_a_terminal_without_unicode_gets_escapes() -> None:
+    code, stdout, stderr = call_process("run", *TOY, PYTHONIOENCODING="ascii")
+    assert (code, stderr) == (0, "")
+    assert stdout.isascii()
+
+
+@pytest.mark.parametrize("command", ["run", "check", "replay"])
+def test_help_explains_the_exit_codes(command: str) -> None:
+    code, stdout, stderr = call(command, "--help")
+    assert (code, stderr) == (0, "")
+    codes = re.findall(r"^  (\d+) +\w", stdout.partition("exit codes:")[2], re.MULTILINE)
+    assert (
+        codes == {"run": ["0", "1", "2", "4", "130"], "check": ["0", "1", "2"], "replay": ["0", "1", "2", "4", "130"]}[command]
+    )
+
+
+def test_help_and_version_need_no_command() -> None:
+    assert call("--help")[0] == 0
+    assert call("--version")[1].startswith("tracecore ")
+
+
+def test_importing_it_costs_next_to_nothing() -> None:
+    code = "import sys; import tracecore.__main__; print(*(name for name in sys.modules if name.startswith('tracecore')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"tracecore", "tracecore.__main__"}
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+
+def test_valid_artifacts_are_called_so(bench: pathlib.Path) -> None:
+    run_odd(bench, "raise")
+    run_odd(bench, "fine", "fail")
+    paths = sorted(str(path.relative_to(bench)) for path in (bench / ".agent_bench/runs").iterdir())
+    assert call("check", *paths) == (0, "".join(f"{path}: valid\n" for path in paths), "")
+
+
+def test_each_problem_of_an_invalid_one_has_a_line(bench: pathlib.Path) -> None:
+    run_odd(bench, "raise")
+    path = only_artifact(bench)
+    artifact = json.loads((bench / path).read_text())
+    (bench / "a.json").write_text(json.dumps({**artifact, "seed": "\x1b[2J", "steps_used": -1}))
+    (bench / "b.json").write_text(json.dumps({**artifact, "failure_reason": "something else"}))
+    (bench / "c.json").write_text('{"a": NaN}')
+    code, stdout, stderr = call("check", "a.json", str(path), "b.json", "c.json")
+    assert (code, stderr) == (1, "")
+    lines = stdout.splitlines()
+    assert lines[:3] == [
+        r"a.json: $.seed: found '\x1b[2J', expected an integer",
+        "a.json: $.steps_used: found -1, expected an integer of at least 0",
+        f"{path}: valid",
+    ]
+    assert [line.partition(": found")[0] for line in lines[3:]] == ["b.json: $.artifact_hash", "b.json: $.trace_hash", "c.json"]
+
+
+def test_a_file_that_cannot_be_read_does_not_keep_it_from_the_others(bench: pathlib.Path) -> None:
+    run_odd(bench, "raise")
+    path = str(only_artifact(bench))
+    (bench / "bad.json").write_text("{}")
+    code, stdout, stderr = call("check", "nope.json", path, "bad.json", ".")
+    assert code == 2
+    assert f"{path}: valid" in stdout.splitlines()
+    assert "bad.json: $.spec_version: found nothing" in stdout
+    assert [line.split(": ")[1] for line in stderr.splitlines()] == ["nope.json", "."]
+
+
+# --- replay ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_episode_agrees_and_leaves_nothing_behind(bench: pathlib.Path) -> None:
+    call("run", *TOY, "--seed", "42")
+    path, before = only_artifact(bench), sorted(bench.rglob("*"))
+    code, stdout, stderr = call("replay", str(path))
+    assert (code, stderr) == (0, "")
+    expected = json.loads((bench / path).read_text())["artifact_hash"]
+    assert stdout == f"{path}: agrees\n  hash        {expected}\n"
+    assert sorted(bench.rglob("*")) == before
+
+
+def test_a_failed_episode_of_a_task_of_ones_own_agrees_as_well(bench: pathlib.Path) -> None:
+    run_odd(bench, "fine", "refuse", "fail")
+    code, stdout, _ = call("replay", str(only_artifact(bench)), "--tasks-dir", "tasks", "--runs-dir", "again")
+    assert code == 0
+    assert stdout.splitlines()[-1] == f"  artifact    {only_artifact(bench, 'again')}"
+
+
+def test_the_time_limit_is_the_one_of_then(bench: pathlib.Path) -> None:
+    run_odd(bench, "loop", options=("--timeout", "1"))
+    assert call("replay", str(only_artifact(bench)), "--tasks-dir", "tasks")[0] == 0
+    code, stdout, _ = call("replay", str(only_artifact(bench)), "--tasks-dir", "tasks", "--timeout", "0.4")
+    assert code == 1
+    assert "depends on the machine" in stdout
+
+
+def test_another_behaviour_is_shown_where_it_begins(bench: pathlib.Path) -> None:
+    run_odd(bench, "fine", "number", "fail")
+    path = only_artifact(bench)
+    (bench / "tasks/odd/actions.py").write_text(ACTIONS.replace("return 7", "return 8"))
+    code, stdout, stderr = call("replay", str(path), "--tasks-dir", "tasks")
+    assert (code, stderr) == (1, "")
+    assert stdout.splitlines() == [
+        f"{path}: differs",
+        "  step 2 result",
+        "  then        7",
+        "  now         8",
+        "  note        the task's folder has changed since",
+    ]
+
+
+def test_long_texts_are_shown_around_the_place_where_they_part(bench: pathlib.Path) -> None:
+    run_odd(bench, {"type": "fine", "args": {"text": "x" * 5000 + "then"}}, "raise")
+    path = only_artifact(bench)
+    (bench / "agent.py").write_text((bench / "agent.py").read_text().replace("xthen", "xnow"))
+    _, stdout, _ = call("replay", str(path), "--tasks-dir", "tasks")
+    assert stdout.splitlines()[1:4] == [
+        "  step 1 action.args.text",
+        f'  then        …{"x" * 30}then"',
+        f'  now         …{"x" * 30}now"',
+    ]
+
+
+def test_a_run_that_ends_earlier_is_shown_by_the_step_it_lacks(bench: pathlib.Path) -> None:
+    run_odd(bench, "fine", "number", "raise")
+    path = only_artifact(bench)
+    (bench / "agent.py").write_text((bench / "agent.py").read_text().replace("'number'", "'raise'"))
+    _, stdout, _ = call("replay", str(path), "--tasks-dir", "tasks")
+    assert stdout.splitlines()[1:4] == ["  step 2", "  then        number", "  now         no such step"]
+
+
+def test_an_agent_that_changed_without_another_behaviour_differs_all_the_same(bench: pathlib.Path) -> None:
+    run_odd(bench, "raise")
+    path = only_artifact(bench)
+    with (bench / "agent.py").open("a") as file:
+        file.write("# a comment\n")
+    code, stdout, _ = call("replay", str(path), "--tasks-dir", "tasks")
+    lines = stdout.splitlines()
+    assert code == 1
+    assert lines[:2] == [f"{path}: differs (trace_hash agrees)", "  agent_hash"]
+    assert lines[-1] == "  note        the agent's file has changed since"
+
+
+def test_under_another_runtime_the_behaviour_decides(bench: pathlib.Path) -> None:
+    run_odd(bench, "fine", "raise")
+    path = only_artifact(bench)
+    other = rewrite(bench, path, runtime_identity={"name": "tracecore", "version": "0.0.1", "git_sha": None})
+    code, stdout, _ = call("replay", str(other), "--tasks-dir", "tasks")
+    assert code == 0
+    assert stdout.splitlines()[0] == f"{other}: same behaviour under another runtime"
+    assert "the runtime was tracecore 0.0.1 at no commit, and is tracecore " in stdout
+    artifact = json.loads((bench / other).read_text())
+    assert f"  trace hash  {artifact['trace_hash']}" in stdout.splitlines()
+    (bench / "tasks/odd/actions.py").write_text(ACTIONS.replace('"text": text', '"text": 0'))
+    code, stdout, _ = call("replay", str(other), "--tasks-dir", "tasks")
+    assert code == 1
+    assert "  step 1 result.text" in stdout.splitlines()
+
+
+def test_an_agent_that_was_moved_is_named_and_counts_as_the_same(bench: pathlib.Path) -> None:
+    run_odd(bench, "raise")
+    path = only_artifact(bench)
+    (bench / "agent.py").rename(bench / "moved.py")
+    code, _, stderr = call("replay", str(path), "--tasks-dir", "tasks")
+    assert code == 2
+    assert stderr.startswith(f"{PROG}{path}: agent reference: found 'agent.py'")
+    assert stderr.endswith("; --agent tells where it is\n")
+    assert call("replay", str(path), "--tasks-dir", "tasks", "--agent", "moved.py")[0] == 0
+
+
+def test_a_task_that_is_not_found_asks_for_its_folder(bench: pathlib.Path) -> None:
+    run_odd(bench, "raise")
+    code, stdout, stderr = call("replay", str(only_artifact(bench)))
+    assert (code, stdout) == (2, "")
+    assert "task reference: found 'odd@1'" in stderr
+    assert stderr.endswith("; --tasks-dir tells where it is\n")
+
+
+def test_an_invalid_artifact_is_not_run(bench: pathlib.Path) -> None:
+    run_odd(bench, "raise")
+    path = only_artifact(bench)
+    artifact = json.loads((bench / path).read_text())
+    (bench / path).write_text(json.dumps({**artifact, "seed": 1}))
+    code, stdout, stderr = call("replay", str(path), "--tasks-dir", "tasks")
+    assert (code, stdout) == (2, "")
+    assert f"{path}: $.artifact_hash: found " in stderr
+    assert len(stderr.splitlines()) == 1

@@ -1,0 +1,252 @@
+import copy
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracecore import canon
+from tracecore.errors import MISSING, InputError
+from tracecore.records import Job, JsonObject, Settings
+from tracecore.runtime import replay
+from tracecore.runtime.artifact import artifact_hash, trace_hash
+from tracecore.runtime.catalog import find_agent, find_task
+from tracecore.runtime.job import run_job_in_process
+from tracecore.runtime.replay import Difference, first_difference, read_artifact
+
+Place = tuple[str | int, ...]
+VOLATILE = {"run_id", "trace_id", "started_at", "completed_at", "wall_clock_elapsed_s", "wall_clock_seconds"}
+
+
+def run(folder: pathlib.Path) -> pathlib.Path:
+    """An episode with model calls, listings and files; gives its artifact's file."""
+    job = Job(
+        index=0,
+        run_id=os.urandom(16).hex(),
+        agent=find_agent("agents/scripted_llm_agent.py"),
+        task=find_task("filesystem_hidden_config@1"),
+        seed=42,
+        settings=Settings(runs_dir=str(folder)),
+    )
+    return folder / str(run_job_in_process(job).artifact_name)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return run(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def artifact(file: pathlib.Path) -> JsonObject:
+    return json.loads(file.read_bytes())
+
+
+def changed(artifact: JsonObject, place: Place, value: Any) -> JsonObject:
+    """A copy that holds ``value`` at ``place``, or lacks it for MISSING, with the hashes that belong to it."""
+    copied = copy.deepcopy(artifact)
+    target = copied
+    for key in place[:-1]:
+        target = target[key]
+    if value is MISSING:
+        del target[place[-1]]
+    else:
+        target[place[-1]] = value
+    return sealed(copied)
+
+
+def sealed(artifact: JsonObject) -> JsonObject:
+    return artifact | {"trace_hash": trace_hash(artifact), "artifact_hash": artifact_hash(artifact)}
+
+
+def leaves(value: Any, place: Place = ()) -> list[Place]:
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, child in children for found in leaves(child, (*place, key))] or [place]
+
+
+# --- comparing ---
+
+
+def test_two_runs_of_one_episode_do_not_differ(artifact: JsonObject, tmp_path: pathlib.Path) -> None:
+    again = json.loads(run(tmp_path).read_bytes())
+    assert again["run_id"] != artifact["run_id"]
+    assert first_difference(artifact, again) is None
+
+
+def test_the_first_step_that_differs_is_told_with_the_path_in_it(artifact: JsonObject) -> None:
+    new = changed(artifact, ("action_trace", 2, "result", "files"), ["/app/x", *artifact["action_trace"][2]["result"]["files"]])
+    new["action_trace"][3]["observation"] = {}
+    old_first = artifact["action_trace"][2]["result"]["files"][0]
+    assert first_difference(artifact, new) == Difference(3, "result.files[0]", old_first, "/app/x")
+
+
+@pytest.mark.parametrize(
+    ("parts", "field"),
+    [
+        (["result", "observation", "budget_after_step"], "observation"),
+        (["io_audit", "result", "action"], "action"),
+        (["telemetry", "result"], "result"),
+        (["action", "llm_trace"], "llm_trace"),
+    ],
+)
+def test_within_a_step_the_cause_is_told_before_what_follows_from_it(artifact: JsonObject, parts, field) -> None:
+    new = copy.deepcopy(artifact)
+    for part in parts:
+        new["action_trace"][0][part] = {"x": 1} if part != "telemetry" else {"action_metrics": {"error": "x"}}
+        if part == "llm_trace":
+            new["action_trace"][0][part] = []
+    found = first_difference(artifact, new)
+    assert found is not None
+    assert found.step == 1
+    assert found.field.partition(".")[0].partition("[")[0] == field
+
+
+def test_a_run_that_goes_on_longer_has_a_step_where_the_other_has_nothing(artifact: JsonObject) -> None:
+    short = changed(artifact, ("action_trace", -1), MISSING)
+    last = artifact["action_trace"][-1]
+    assert first_difference(short, artifact) == Difference(len(artifact["action_trace"]), "", MISSING, last)
+    assert first_difference(artifact, short) == Difference(len(artifact["action_trace"]), "", last, MISSING)
+
+
+def test_the_trace_comes_before_what_stands_outside_it(artifact: JsonObject) -> None:
+    new = changed(artifact, ("agent_hash",), "sha256:" + "0" * 64)
+    found = first_difference(artifact, new)
+    assert (found.step, found.field) == (None, "agent_hash")
+    new["action_trace"][1]["action"]["type"] = "x"
+    found = first_difference(artifact, new)
+    assert (found.step, found.field, found.new) == (2, "action.type", "x")
+
+
+@pytest.mark.parametrize("place", [("runtime_identity", "git_sha"), ("runtime_identity", "version"), ("harness_version",)])
+def test_the_runtime_is_told_only_where_nothing_else_differs(artifact: JsonObject, place: Place) -> None:
+    new = changed(artifact, place, "another")
+    assert first_difference(artifact, new).is_runtime_alone
+    assert artifact["trace_hash"] == new["trace_hash"]
+    found = first_difference(artifact, changed(new, ("validator", "message"), "another"))
+    assert not found.is_runtime_alone
+    assert found.field == "validator.message"
+
+
+def test_a_field_of_a_step_that_is_called_like_the_runtime_is_not_taken_for_it(artifact: JsonObject) -> None:
+    old = changed(artifact, ("action_trace", 0, "runtime_identity"), 1)
+    assert not first_difference(old, changed(old, ("action_trace", 0, "runtime_identity"), 2)).is_runtime_alone
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, 1.0), (1, True), (0, False), (0.0, -0.0), ({}, []), (None, "null"), ("1", 1)])
+def test_what_is_equal_to_python_and_not_to_json_differs(artifact: JsonObject, old: Any, new: Any) -> None:
+    place = ("action_trace", 0, "result", "x")
+    found = first_difference(changed(artifact, place, old), changed(artifact, place, new))
+    assert (found.field, found.old, found.new) == ("result.x", old, new)
+
+
+def test_values_nested_as_deeply_as_json_is_read_are_compared(artifact: JsonObject) -> None:
+    deep, other = (json.loads("[" * 900 + text + "]" * 900) for text in ("1", "2"))
+    place = ("action_trace", 0, "result", "x")
+    found = first_difference(changed(artifact, place, deep), changed(artifact, place, other))
+    assert found == Difference(1, "result.x" + "[0]" * 900, 1, 2)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_there_is_a_difference_exactly_when_the_artifact_hashes_differ(artifact: JsonObject, data: st.DataObject) -> None:
+    place = data.draw(st.sampled_from(leaves(artifact)))
+    if place[0] in {"artifact_hash", "trace_hash"}:
+        return
+    value = data.draw(st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, -0.0, 1.0]) | st.text(max_size=2))
+    new = changed(artifact, place, value)
+    found = first_difference(artifact, new)
+    assert (found is None) == (artifact["artifact_hash"] == new["artifact_hash"])
+    if place[-1] in VOLATILE:
+        assert found is None
+    if found is not None:
+        assert canon.encode(found.old) != canon.encode(found.new)
+
+
+# --- reading ---
+
+
+def test_an_artifact_as_it_was_written_is_valid(file: pathlib.Path, artifact: JsonObject) -> None:
+    assert read_artifact(str(file)) == (artifact, [])
+
+
+def test_it_is_its_values_that_count_and_not_how_they_are_laid_out(artifact: JsonObject, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(artifact, indent=3))
+    assert read_artifact(str(path)) == (artifact, [])
+
+
+def test_both_hashes_are_computed_again(artifact: JsonObject, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({**artifact, "steps_used": 0}))
+    read, problems = read_artifact(str(path))
+    assert read == {}
+    assert [problem.partition(":")[0] for problem in problems] == ["$.artifact_hash", "$.trace_hash"]
+    assert artifact["artifact_hash"] in problems[0]
+    assert problems[0].endswith("the hash of what it holds")
+
+
+def test_what_no_schema_allows_is_told_for_each_place(artifact: JsonObject, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({**artifact, "seed": "x", "success": 1}))
+    assert read_artifact(str(path)) == (
+        {},
+        ["$.seed: found 'x', expected an integer", "$.success: found 1, expected true or false"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "found no JSON (Expecting value"),
+        (b'{"a":1', "found no JSON (Expecting ',' delimiter"),
+        (b"{} {}", "found no JSON (Extra data"),
+        (b"\xef\xbb\xbf{}", "found no JSON (Unexpected UTF-8 BOM"),
+        (b'{"a":"\xff"}', "found byte 0xff at offset 6, expected UTF-8"),
+        (b'{"a":{"b":1,"c":2,"b":3}}', "found no JSON (the key 'b' stands twice in one object)"),
+        (b'{"a":NaN}', "found no JSON (NaN is no JSON number)"),
+        (b'{"a":-Infinity}', "found no JSON (-Infinity is no JSON number)"),
+        (b'{"a":1e999}', "found no JSON (the number '1e999' is out of range)"),
+        (b"9" * 5000, "found no JSON (Exceeds the limit"),
+        (b"[" * 100_000, "found very deep nesting"),
+        (b"[]", "$: found an array, expected an object"),
+    ],
+)
+def test_what_is_no_artifact_at_all_is_told_in_a_line(data: bytes, words: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    read, problems = read_artifact(str(path))
+    assert read == {}
+    assert problems[0].startswith(words)
+    assert len(problems) == 1
+
+
+def no_file(folder: pathlib.Path) -> pathlib.Path:
+    return folder / "nowhere"
+
+
+def a_folder(folder: pathlib.Path) -> pathlib.Path:
+    return folder
+
+
+def a_pipe(folder: pathlib.Path) -> pathlib.Path:
+    os.mkfifo(folder / "pipe")
+    return folder / "pipe"
+
+
+def a_huge_file(folder: pathlib.Path) -> pathlib.Path:
+    with (folder / "huge").open("wb") as file:
+        file.truncate(replay.FILE_BYTES_MOST + 1)
+    return folder / "huge"
+
+
+def a_nul(_folder: pathlib.Path) -> str:
+    return "a\0b"
+
+
+@pytest.mark.parametrize("make", [no_file, a_folder, a_pipe, a_huge_file, a_nul])
+def test_a_file_that_cannot_be_read_is_an_input_error(make: Callable[..., object], tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="at most 64 MiB that can be read"):
+        read_artifact(str(make(tmp_path)))

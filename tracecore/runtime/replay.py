@@ -1,0 +1,163 @@
+"""A run artifact read back from its file: is it what it claims to be, and does another run of its episode agree with it?"""
+
+import json
+import math
+import os
+import stat
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tracecore.errors import MISSING, InputError, describe
+from tracecore.records import JsonObject
+from tracecore.runtime import spec
+from tracecore.runtime.artifact import VOLATILE_KEYS, artifact_hash, trace_hash
+from tracecore.runtime.trace import stable_entry
+
+FILE_BYTES_MOST: Final = 64 << 20
+PROBLEMS_MOST: Final = 20  # of one artifact: more are not read by anybody
+READABLE: Final = f"a regular file of at most {FILE_BYTES_MOST >> 20} MiB that can be read"
+
+# Two artifacts are compared in this order, and by name where nothing is said: what comes first is the cause of what follows.
+# Which runtime it was comes last of all: if that is what is found, nothing else differs.
+RUNTIME_KEYS: Final = ("harness_version", "runtime_identity")
+FIRST_KEYS: Final = ("task_hash", "agent_hash", "observation", "llm_trace", "action", "result")
+LAST_KEYS: Final = ("trace_hash", *RUNTIME_KEYS)
+RANK: Final = {
+    **{key: place - len(FIRST_KEYS) for place, key in enumerate(FIRST_KEYS)},
+    **{key: place + 1 for place, key in enumerate(LAST_KEYS)},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first place in which two artifacts differ."""
+
+    step: int | None  # 1-based place in the trace; None: outside it
+    field: str  # path below the step, or below the artifact; "" where one of them has no such step
+    old: Any  # MISSING where there is nothing
+    new: Any
+
+    @property
+    def is_runtime_alone(self) -> bool:
+        """Whether all that differs is which tracecore ran the episode."""
+        return self.step is None and self.field.partition(".")[0] in RUNTIME_KEYS
+
+
+def first_difference(old: JsonObject, new: JsonObject) -> Difference | None:
+    """Where two valid artifacts first differ in what every run of the same inputs must repeat.
+
+    The trace comes first, step by step; then what stands outside it. ``None`` means that their artifact hashes agree.
+    """
+    old_trace, new_trace = old["action_trace"], new["action_trace"]
+    for place, (old_entry, new_entry) in enumerate(zip(old_trace, new_trace, strict=False)):
+        if found := _first_in(stable_entry(old_entry), stable_entry(new_entry)):
+            return Difference(place + 1, *found)
+    shorter = min(len(old_trace), len(new_trace))
+    if len(old_trace) != len(new_trace):
+        return Difference(shorter + 1, "", _item(old_trace, shorter), _item(new_trace, shorter))
+    found = _first_in(_outside_trace(old), _outside_trace(new))
+    return None if found is None else Difference(None, *found)
+
+
+def _outside_trace(artifact: JsonObject) -> JsonObject:
+    stable = {key: value for key, value in artifact.items() if key not in VOLATILE_KEYS and key != "action_trace"}
+    stable["budgets"] = {key: value for key, value in artifact["budgets"].items() if key != "wall_clock_seconds"}
+    return stable
+
+
+def _first_in(old: JsonObject, new: JsonObject) -> tuple[str, Any, Any] | None:
+    """Path, old and new value of the first leaf that differs."""
+    waiting: list[tuple[str, Any, Any]] = [("", old, new)]  # a stack: what tasks return may be nested deeply
+    while waiting:
+        path, a, b = waiting.pop()
+        if isinstance(a, dict) and isinstance(b, dict):
+            keys = sorted(a.keys() | b.keys(), key=lambda key: (RANK.get(key, 0), key), reverse=True)
+            waiting += [(f"{path}.{key}".lstrip("."), a.get(key, MISSING), b.get(key, MISSING)) for key in keys]
+        elif isinstance(a, list) and isinstance(b, list):
+            places = reversed(range(max(len(a), len(b))))
+            waiting += [(f"{path}[{place}]", _item(a, place), _item(b, place)) for place in places]
+        elif not _is_same(a, b):
+            return path, a, b
+    return None
+
+
+def _item(values: list[Any], place: int) -> Any:
+    return values[place] if place < len(values) else MISSING
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    # By type and repr: 1, 1.0 and true are equal to Python, and so are 0.0 and -0.0, but their JSON is not.
+    return type(old) is type(new) and (old is new or repr(old) == repr(new))
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_artifact(path: str) -> tuple[JsonObject, list[str]]:
+    """The artifact in the file ``path``, and what is wrong with it.
+
+    Returns:
+        The artifact and ``[]`` if it is valid and both its hashes are those of what it holds; else ``{}`` and the problems, a
+        line each.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    data = _read_bytes(path)
+    try:
+        artifact = _parse(data)
+        found = spec.problems(artifact, PROBLEMS_MOST) or _hash_problems(artifact)
+    except UnicodeDecodeError as error:
+        found = [f"found byte {data[error.start]:#04x} at offset {error.start}, expected UTF-8"]
+    except RecursionError:
+        found = ["found very deep nesting, expected a run artifact"]
+    except ValueError as error:
+        found = [f"found no JSON ({error}), expected a run artifact"]
+    return (artifact, []) if not found else ({}, found)
+
+
+def _read_bytes(path: str) -> bytes:
+    try:
+        # A pipe or device is refused before it is opened: reading one may never end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise InputError(path, "", "something that is no regular file", READABLE)
+        with open(path, "rb") as file:
+            data = file.read(FILE_BYTES_MOST + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise InputError(path, "", error.strerror if isinstance(error, OSError) else str(error), READABLE) from error
+    if len(data) > FILE_BYTES_MOST:
+        raise InputError(path, "", "a larger file", READABLE)
+    return data
+
+
+def _parse(data: bytes) -> Any:
+    return json.loads(data.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> JsonObject:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {describe(repeated)} stands twice in one object")
+    return value
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {describe(text)} is out of range")
+    return value
+
+
+def _hash_problems(artifact: JsonObject) -> list[str]:
+    actual = {"artifact_hash": artifact_hash(artifact), "trace_hash": trace_hash(artifact)}
+    return [
+        f"$.{name}: found {artifact[name]!r}, expected {value!r}, the hash of what it holds"
+        for name, value in actual.items()
+        if artifact[name] != value
+    ]
