@@ -89,7 +89,10 @@ def run_batch(
     Raises:
         EngineError: Workers die before they can take a job, or the machine refuses the processes or descriptors they need.
     """
-    pool = _Pool(function, iter(jobs), options)
+    try:
+        pool = _Pool(function, iter(jobs), options)
+    except OSError as error:
+        raise EngineError(f"no worker could be started: {error}") from error
     try:
         yield from pool.run()
     finally:
