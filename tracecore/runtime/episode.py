@@ -131,17 +131,21 @@ class _Episode:
         self._task_time.arm()
         try:
             self._load_task()
-            agent = start_agent(self._job)
             try:
-                self._set_up()
-                agent.reset(self._task_spec(), self._deadline_s)
-                while True:
-                    self._step(agent)
+                self._play(start_agent(self._job))
             finally:
-                agent.close()
                 self._task.close()
         finally:
             self._task_time.disarm()
+
+    def _play(self, agent: Agent) -> None:
+        try:
+            self._set_up()
+            agent.reset(self._task_spec(), self._deadline_s)
+            while True:
+                self._step(agent)
+        finally:
+            agent.close()
 
     # --- before the first step ---
 
