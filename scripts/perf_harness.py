@@ -121,6 +121,7 @@ def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             keep_runs=arguments.keep_runs,
             fsync=arguments.fsync,
             resume=arguments.resume,
+            sample_interval_s=arguments.sample_interval,
         )
     )
     return end.exit_code, end.document
@@ -273,7 +274,15 @@ def add_process_options(group: Any) -> None:
         metavar="WHEN",
         type=one_of("auto", "always", "never"),
         default="auto",
-        help="progress on stderr: auto (when it is a terminal), always or never (default: %(default)s)",
+        help="progress on stderr: auto (a live line on a terminal; in a log or CI a line per 10 percent or 30 s), always (live "
+        "on a terminal in CI too) or never (default: %(default)s)",
+    )
+    group.add_argument(
+        "--sample-interval",
+        metavar="S",
+        type=seconds(3600, zero=True),
+        default="0.5",
+        help="seconds between two samples of machine and slice, at most 3600; 0 takes none (default: %(default)s)",
     )
 
 
@@ -328,15 +337,15 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-def seconds(high: int) -> Callable[[str], float]:
-    """Reads a finite number of seconds, more than 0 and at most ``high``."""
+def seconds(high: int, *, zero: bool = False) -> Callable[[str], float]:
+    """Reads a finite number of seconds, more than 0 (or 0 itself, with ``zero``) and at most ``high``."""
 
     def read(text: str) -> float:
         with contextlib.suppress(ValueError):
             value = float(text)
-            if text.isascii() and "_" not in text and 0 < value <= high:
+            if text.isascii() and "_" not in text and (0 < value <= high or (zero and value == 0)):
                 return value
-        raise wrong(text, f"a number of seconds, more than 0 and at most {high}")
+        raise wrong(text, f"a number of seconds, {'0 or more' if zero else 'more than 0'} and at most {high}")
 
     return read
 

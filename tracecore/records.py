@@ -159,6 +159,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """A job that a worker is running now."""
+
+    job: Job
+    since_s: float  # monotonic: when it became the one that its worker runs
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one episode ended, on whatever path."""
 

@@ -73,6 +73,7 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
         "keep_runs": "all",
         "fsync": "none",
         "resume": None,
+        "sample_interval_s": 0.5,
     }
 
 
@@ -83,7 +84,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
     arguments = (
         "--episodes=3 --workers 2 --timeout 0.5 --strict-spec --compress --output-dir out --runs-dir runs "
         "--scenario s.toml --start-method spawn --progress never --memory-limit 512MiB --keep-runs failed --fsync full "
-        "--resume 20260131T120000Z"
+        "--resume 20260131T120000Z --sample-interval 0"
     )
     assert read_options(clone, *arguments.split(), "--tasks-dir", str(first), "--tasks-dir", str(second)) == {
         "episodes": 3,
@@ -101,6 +102,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "keep_runs": "failed",
         "fsync": "full",
         "resume": "20260131T120000Z",
+        "sample_interval_s": 0.0,
     }
 
 
@@ -126,6 +128,7 @@ def test_a_range_includes_its_ends(clone: pathlib.Path, option: str, text: str, 
 WHOLE = "expected a whole number from 1 to 10000000"
 TIMEOUT = "expected a number of seconds, more than 0 and at most 86400"
 SIZE = "expected bytes, or a size such as 512MiB or 2GiB, from 64MiB to 1024GiB"
+INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
 
 
 @pytest.mark.parametrize(
@@ -147,6 +150,10 @@ SIZE = "expected bytes, or a size such as 512MiB or 2GiB, from 64MiB to 1024GiB"
         *(
             (["--memory-limit", text], f"--memory-limit: found '{text}', {SIZE}")
             for text in ("0", "63MiB", "2GB", "MiB", "1.5GiB", "1025GiB", "-1", "2 GiB", "2GiBGiB", "")
+        ),
+        *(
+            (["--sample-interval", text], f"--sample-interval: found '{text}', {INTERVAL}")
+            for text in ("-1", "nan", "3600.5", "often")
         ),
         (["--start-method", "thread"], "--start-method: found 'thread', expected auto, fork or spawn"),
         (["--progress", "yes"], "--progress: found 'yes', expected auto, always or never"),
@@ -278,6 +285,7 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
         "--keep-runs": "all",
         "--fsync": "none",
         "--resume": "a new slice",
+        "--sample-interval": "0.5",
     }.items():
         assert [line for line in lines if line.strip().startswith(option) and f"(default: {default})" in line], option
     explained = [line.split()[0] for line in exit_codes.splitlines() if line.startswith("  ")]

@@ -1,5 +1,4 @@
 import io
-import itertools
 import os
 import pty
 import subprocess
@@ -7,7 +6,7 @@ import sys
 
 import pytest
 
-from tracecore.perf.console import Console, Progress, bytes_text, duration_text, human_summary, seconds_text
+from tracecore.perf.console import Console, bytes_text, duration_text, human_summary, seconds_text
 from tracecore.perf.summary import Summary
 
 STAMP = "20260131T235959Z"
@@ -16,130 +15,6 @@ STAMP = "20260131T235959Z"
 class Terminal(io.StringIO):
     def isatty(self):
         return True
-
-
-class Clock:
-    def __init__(self):
-        self.now_s = 100.0
-
-    def __call__(self):
-        return self.now_s
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-def run(progress, clock, episodes, seconds_each, *, success=True):
-    for _ in range(episodes):
-        clock.now_s += seconds_each
-        progress.add(success=success)
-
-
-def test_a_terminal_has_one_line_that_is_redrawn_and_cleared(clock):
-    terminal = Terminal()
-    progress = Progress(4, Console(terminal, {}), monotonic_s=clock)
-    run(progress, clock, 2, 0.5)
-    assert terminal.getvalue() == "\r1/4 (25%)  0 failed  2.0/s  2s left\r2/4 (50%)  0 failed  2.0/s  1s left"
-    progress.close()
-    assert terminal.getvalue().endswith("\r" + " " * len("2/4 (50%)  0 failed  2.0/s  1s left") + "\r")
-    assert "\n" not in terminal.getvalue()
-
-
-def test_closing_twice_clears_once_and_nothing_follows(clock):
-    terminal = Terminal()
-    progress = Progress(4, Console(terminal, {}), monotonic_s=clock)
-    run(progress, clock, 1, 0.5)
-    progress.close()
-    written = terminal.getvalue()
-    progress.close()
-    run(progress, clock, 1, 0.5)
-    assert terminal.getvalue() == written
-
-
-def test_a_shorter_line_leaves_nothing_of_a_longer_one(clock):
-    terminal = Terminal()
-    progress = Progress(9, Console(terminal, {}), monotonic_s=clock)
-    run(progress, clock, 1, 10_000.0)
-    run(progress, clock, 8, 0.2)
-    first, *_, last = terminal.getvalue().split("\r")[1:]
-    assert first == "1/9 (11%)  0 failed  0.0/s  22h13m left"
-    assert last.rstrip() == "9/9 (100%)  0 failed  0.0/s  0s left"
-    drawn = terminal.getvalue().split("\r")[1:]
-    assert all(len(later) >= len(earlier.rstrip()) for earlier, later in itertools.pairwise(drawn))
-    assert any(line.endswith("  ") for line in drawn)
-
-
-def test_there_are_ten_drawings_a_second_at_most(clock):
-    terminal = Terminal()
-    run(Progress(1000, Console(terminal, {}), monotonic_s=clock), clock, 1000, 0.001)
-    assert 9 <= terminal.getvalue().count("\r") <= 11
-
-
-def test_failures_are_red_where_colour_is_welcome(clock):
-    terminal = Terminal()
-    run(Progress(4, Console(terminal, {}), monotonic_s=clock), clock, 1, 0.5, success=False)
-    assert "\x1b[31m1 failed\x1b[0m" in terminal.getvalue()
-
-
-@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colour_is_left_out_where_it_is_not(clock, environ):
-    terminal = Terminal()
-    run(Progress(4, Console(terminal, environ), monotonic_s=clock), clock, 1, 0.5, success=False)
-    assert "1 failed" in terminal.getvalue()
-    assert "\x1b" not in terminal.getvalue()
-
-
-@pytest.mark.parametrize("mode", ["auto", "never"])
-def test_a_log_holds_no_progress(clock, mode):
-    log = io.StringIO()
-    progress = Progress(10, Console(log, {}), mode=mode, monotonic_s=clock)
-    run(progress, clock, 10, 60.0)
-    progress.close()
-    assert log.getvalue() == ""
-
-
-def test_never_is_silent_on_a_terminal_too(clock):
-    terminal = Terminal()
-    progress = Progress(10, Console(terminal, {}), mode="never", monotonic_s=clock)
-    run(progress, clock, 10, 60.0)
-    progress.close()
-    assert terminal.getvalue() == ""
-
-
-def test_always_gives_a_log_one_line_per_tenth(clock):
-    log = io.StringIO()
-    run(Progress(1000, Console(log, {}), mode="always", monotonic_s=clock), clock, 1000, 0.01)
-    lines = log.getvalue().splitlines()
-    assert [line.split()[0] for line in lines] == [f"{hundred}00/1000" for hundred in range(1, 11)]
-    assert lines[4] == "500/1000 (50%)  0 failed  100.0/s  5s left"
-
-
-def test_always_gives_a_slow_log_a_line_every_thirty_seconds(clock):
-    log = io.StringIO()
-    run(Progress(1000, Console(log, {}), mode="always", monotonic_s=clock), clock, 9, 10.0)
-    assert [line.split()[0] for line in log.getvalue().splitlines()] == ["3/1000", "6/1000", "9/1000"]
-
-
-@pytest.mark.parametrize("total", [1, 3, 7, 24])
-def test_the_last_episode_of_a_small_slice_has_its_line(clock, total):
-    log = io.StringIO()
-    run(Progress(total, Console(log, {}), mode="always", monotonic_s=clock), clock, total, 0.01)
-    assert log.getvalue().splitlines()[-1].startswith(f"{total}/{total} (100%)")
-    assert len(log.getvalue().splitlines()) <= 10
-
-
-def test_a_resumed_slice_counts_what_was_there_but_not_as_speed(clock):
-    terminal = Terminal()
-    run(Progress(100, Console(terminal, {}), already_done=90, monotonic_s=clock), clock, 1, 1.0)
-    assert terminal.getvalue() == "\r91/100 (91%)  0 failed  1.0/s  9s left"
-
-
-def test_a_clock_that_stands_still_divides_by_nothing(clock):
-    terminal = Terminal()
-    run(Progress(2, Console(terminal, {}), monotonic_s=clock), clock, 2, 0.0)
-    assert terminal.getvalue() == "\r1/2 (50%)  0 failed"
 
 
 class Broken(Terminal):
@@ -154,27 +29,38 @@ def closed_stream():
 
 
 @pytest.mark.parametrize("stream", [Broken(), closed_stream()], ids=["broken", "closed"])
-def test_a_stream_that_is_gone_changes_nothing(clock, stream):
+def test_a_stream_that_is_gone_changes_nothing(stream):
     console = Console(stream, {})
-    progress = Progress(3, console, mode="always", monotonic_s=clock)
-    run(progress, clock, 3, 60.0)
-    progress.close()
     console.say("still here")
+    console.write("and here")
     assert console.width() == 80
 
 
-def test_no_stderr_at_all_changes_nothing(clock, monkeypatch):
+def test_no_stderr_at_all_changes_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
-    run(Progress(3, Console(), mode="always", monotonic_s=clock), clock, 3, 60.0)
+    Console().say("to nobody")
+
+
+@pytest.mark.parametrize(
+    ("environ", "cursor", "colour", "log"),
+    [
+        ({"TERM": "xterm"}, True, True, False),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, True, False, False),
+        ({"TERM": "dumb"}, False, False, False),
+        ({"CI": "true"}, True, True, True),
+        ({"CI": "false"}, True, True, False),
+    ],
+)
+def test_the_environment_says_what_a_terminal_can_do(environ, cursor, colour, log):
+    console = Console(Terminal(), environ)
+    assert (console.has_cursor, console.has_colour, console.is_log) == (cursor, colour, log)
 
 
 SCRIPT = """
-from tracecore.perf.console import Console, Progress
+from tracecore.perf.console import Console
 console = Console()
-progress = Progress(20, console, mode="always")
-for _ in range(20):
-    progress.add(success=False)
-progress.close()
+for number in range(20):
+    console.write(f"\\r{number}" if console.is_terminal else "")
 console.say("done \\u00e9 \\ud800")
 """
 
@@ -207,11 +93,8 @@ def test_a_real_terminal_is_seen_as_one():
     finally:
         os.close(main)
         os.close(side)
-    assert text.startswith(b"\r1/20 (5%)  ")
-    assert b"\x1b[31m1 failed\x1b[0m" in text
-    cleared, said = text.rsplit(b"\r", 2)[0], text.rsplit(b"\r", 2)[1]
-    assert cleared.endswith(b"    ")
-    assert said.startswith(b"done ")
+    assert text.startswith(b"\r0\r1\r2")
+    assert b"done " in text
 
 
 def document_of(rows, **changes):

@@ -24,7 +24,7 @@ import pickle
 import selectors
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
@@ -43,7 +43,7 @@ from tracecore.batch.worker import (
 )
 from tracecore.clock import monotonic_s
 from tracecore.errors import EngineError
-from tracecore.records import Ended, Ending, Usage, WorkerLost
+from tracecore.records import Ended, Ending, Running, Usage, WorkerLost
 
 ATTEMPTS_MOST: Final = 2  # of one job, when its worker dies
 BIRTH_FAILURES_MOST: Final = 3  # workers in a row that die before they are ready
@@ -71,6 +71,10 @@ class BatchOptions:
     # Whether this process is here for the batch alone. Then it adopts what a killed worker leaves behind, and kills it: every
     # child that it did not have before the batch, and that is no worker.
     adopt_orphans: bool = False
+    # Called with what is running, between two reports and never more often than every tick_s: a tick whose time has gone by
+    # while something else was done is skipped. It runs in the batch's own loop, which waits for it.
+    on_tick: Callable[[Sequence[Running]], None] | None = None
+    tick_s: float = 0.1
 
 
 def run_batch(
@@ -107,11 +111,13 @@ class _Worker:
     held: deque[Assignment] = field(default_factory=deque)  # the first is running
     data: bytes = b""
     ready: bool = False
+    since_s: float = math.inf  # monotonic second at which its first assignment became that
     stuck_s: float = math.inf  # monotonic second at which it is taken to be stuck with the job that it runs
 
     def expect_first(self) -> None:
         """Another assignment has become its first one."""
-        self.stuck_s = monotonic_s() + self.held[0].limit_s + STUCK_PATIENCE_S if self.held else math.inf
+        self.since_s = monotonic_s()
+        self.stuck_s = self.since_s + self.held[0].limit_s + STUCK_PATIENCE_S if self.held else math.inf
 
 
 class _Pool:
@@ -132,6 +138,7 @@ class _Pool:
         self._ahead = 1
         self._grown_s = self._epoch_s
         self._cpu_s = 0.0  # spent by the jobs that ended since then
+        self._next_tick_s = self._epoch_s if options.on_tick else math.inf
         self._had_before = self._adopt() if options.adopt_orphans else None
 
     def run(self) -> Iterator[Ended]:
@@ -149,6 +156,7 @@ class _Pool:
                 if worker in self._workers:  # it may have been buried through its other descriptor
                     yield from self._hear(worker)
             self._kill_stuck()
+            self._tick()
 
     def close(self) -> None:
         """End all workers, and with them everything below."""
@@ -199,15 +207,24 @@ class _Pool:
                 self._start_worker()
 
     def _patience_s(self) -> float | None:
+        first_s = min([self._next_tick_s, *(worker.stuck_s for worker in self._workers)])
         if len(self._workers) < self._options.workers and self._has_more:
-            return GROWTH_INTERVAL_S
-        first_s = min(worker.stuck_s for worker in self._workers)
+            return min(GROWTH_INTERVAL_S, max(0.0, first_s - monotonic_s()))
         return None if first_s == math.inf else max(0.0, first_s - monotonic_s())
 
     def _kill_stuck(self) -> None:
         for worker in self._workers:
             if worker.stuck_s < monotonic_s():
                 worker.process.kill()  # its sentinel tells when it is dead
+
+    def _tick(self) -> None:
+        now_s = monotonic_s()
+        if self._options.on_tick is None or now_s < self._next_tick_s:
+            return
+        self._next_tick_s = now_s + self._options.tick_s
+        self._options.on_tick(
+            [Running(worker.held[0].job, worker.since_s) for worker in self._workers if worker.ready and worker.held]
+        )
 
     def _start_worker(self) -> None:
         try:
@@ -345,6 +362,7 @@ class _Pool:
             message, at = data[at + header : end], end
             if message == READY:
                 worker.ready, self._birth_failures = True, 0
+                worker.since_s = monotonic_s()
             elif message.startswith(TROUBLE):
                 words = message[len(TROUBLE) :].decode("utf-8", "replace")
                 raise EngineError(f"the processes of an episode could not be started: {words}")

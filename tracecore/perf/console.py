@@ -1,19 +1,13 @@
-"""What a person sees on stderr while a slice runs, and when it has ended. It never fails, and changes nothing else."""
+"""What a person sees on stderr. It never fails, and changes nothing else."""
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from typing import Final, Literal, TextIO
+from collections.abc import Mapping
+from typing import Final, TextIO
 
-from tracecore import clock
 from tracecore.errors import one_line
 from tracecore.records import JsonObject
 
-ProgressMode = Literal["auto", "always", "never"]
-
-REDRAW_S: Final = 0.1  # between two drawings of the line on a terminal
-PLAIN_S: Final = 30.0  # between two plain lines, at most
-PLAIN_STEPS: Final = 10  # plain lines for a whole slice, if it is fast
 REASONS_SHOWN: Final = 5
 REASON_WIDTH: Final = 100
 RED: Final = "\x1b[31m"
@@ -27,7 +21,9 @@ class Console:
         environ = os.environ if environ is None else environ
         self._stream: TextIO | None = sys.stderr if stream is None else stream
         self.is_terminal = self._is_terminal()
-        self.has_colour = self.is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+        self.has_cursor = self.is_terminal and environ.get("TERM") != "dumb"
+        self.has_colour = self.has_cursor and not environ.get("NO_COLOR")
+        self.is_log = environ.get("CI", "").lower() not in {"", "0", "false"}  # a terminal there is read afterwards, as a file
 
     def say(self, line: str) -> None:
         """Write a line, or several."""
@@ -55,85 +51,6 @@ class Console:
             return self._stream is not None and self._stream.isatty()
         except (OSError, ValueError):
             return False
-
-
-class Progress:
-    """How far the slice is: one line, redrawn, on a terminal; a plain line now and then where one is wanted anyway.
-
-    ``auto`` is silent where there is no terminal, so that logs hold no progress; ``always`` writes plain lines there;
-    ``never`` writes nothing anywhere.
-    """
-
-    def __init__(
-        self,
-        total: int,
-        console: Console,
-        *,
-        mode: ProgressMode = "auto",
-        already_done: int = 0,
-        monotonic_s: Callable[[], float] = clock.monotonic_s,
-    ) -> None:
-        self._total, self._already_done = total, already_done
-        self._done, self._failed = already_done, 0
-        self._console, self._monotonic_s = console, monotonic_s
-        self._redraws = mode != "never" and console.is_terminal
-        self._plain = mode == "always" and not console.is_terminal
-        self._began_s = monotonic_s()
-        self._drawn_at_s: float | None = None
-        self._drawn_columns = 0
-        self._next_plain_s, self._next_plain_done = self._began_s + PLAIN_S, self._next_step()
-
-    def add(self, *, success: bool) -> None:
-        """Count one finished episode."""
-        self._done += 1
-        self._failed += not success
-        if self._redraws:
-            self._redraw()
-        elif self._plain:
-            self._write_plain()
-
-    def close(self) -> None:
-        """Clear the line. Closing twice is fine."""
-        if self._drawn_columns:
-            self._console.write("\r" + " " * self._drawn_columns + "\r")
-            self._drawn_columns = 0
-        self._redraws = self._plain = False
-
-    def _redraw(self) -> None:
-        now_s = self._monotonic_s()
-        if self._drawn_at_s is not None and now_s - self._drawn_at_s < REDRAW_S:
-            return
-        # One column is left free: a full line makes some terminals wrap, and the next drawing would start below.
-        line = self._line(now_s)[: self._console.width() - 1]
-        blank = " " * (self._drawn_columns - len(line))
-        self._drawn_at_s, self._drawn_columns = now_s, len(line)
-        self._console.write("\r" + self._coloured(line) + blank)
-
-    def _coloured(self, line: str) -> str:
-        count = f"{self._failed} failed"
-        if self._failed and self._console.has_colour:
-            return line.replace(count, RED + count + RESET, 1)
-        return line
-
-    def _write_plain(self) -> None:
-        now_s = self._monotonic_s()
-        if self._done >= self._next_plain_done or now_s >= self._next_plain_s:
-            self._console.say(self._line(now_s))
-            self._next_plain_s, self._next_plain_done = now_s + PLAIN_S, self._next_step()
-
-    def _next_step(self) -> int:
-        """The number of finished episodes at which the next tenth is full."""
-        tenths = self._done * PLAIN_STEPS // max(self._total, 1) + 1
-        return -(-tenths * self._total // PLAIN_STEPS)
-
-    def _line(self, now_s: float) -> str:
-        ran, elapsed_s = self._done - self._already_done, now_s - self._began_s
-        percent = self._done * 100 // max(self._total, 1)
-        parts = [f"{self._done}/{self._total} ({percent}%)", f"{self._failed} failed"]
-        if ran > 0 and elapsed_s > 0:
-            rate = ran / elapsed_s
-            parts += [f"{rate:.1f}/s", f"{duration_text((self._total - self._done) / rate)} left"]
-        return "  ".join(parts)
 
 
 def human_summary(document: JsonObject, artifacts: Mapping[str, str], *, stamp: str, next_command: str | None = None) -> str:

@@ -16,16 +16,19 @@ from typing import Any, Final
 from tracecore import __version__, clock, processes, provenance
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.errors import EngineError, InputError, OptionError, OutputError
-from tracecore.perf.console import Console, Progress, human_summary
+from tracecore.perf.console import Console, human_summary
 from tracecore.perf.interrupt import EXIT_INTERRUPTED, Interruption, watch_for_interruption
 from tracecore.perf.journal import Journal, create_journal, journal_path, resume_journal
 from tracecore.perf.metrics import Metrics
 from tracecore.perf.outputs import check_writable, reserve_stamp, write_documents, write_series
+from tracecore.perf.progress import Progress
+from tracecore.perf.samples import DEFAULT_INTERVAL_S, Samples, samples_name
 from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
 from tracecore.perf.series import feed, series_chunks
 from tracecore.perf.summary import Summary
 from tracecore.perf.system import SystemSampler, host_facts
 from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents
+from tracecore.perf.watch import TICK_S, Watch
 from tracecore.records import EpisodeResult, Job, JsonObject, Limits, Settings
 from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.catalog import find_agent, find_task
@@ -62,6 +65,7 @@ class SliceOptions:
     keep_runs: str = "all"
     fsync: str = "none"
     resume: str | None = None
+    sample_interval_s: float = DEFAULT_INTERVAL_S  # 0: no samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +97,14 @@ def run_slice(options: SliceOptions) -> SliceEnd:
         console = Console()
         stamp, the_plan, journal = prepare(options)
         interruption.last_words = f"\nperf_harness: ended at once; to finish it: {resume_command(options, stamp)}\n"
-        with journal:
+        with journal, take_samples(options, journal) as samples:
             already_done = journal.rows
-            run = run_episodes(options, the_plan, journal, console, interruption)
+            run = run_episodes(
+                options, the_plan, journal, Watch(watch_progress(options, journal, console), samples), interruption
+            )
             try:
                 documents = reduce_rows(options, the_plan, journal, run, stamp, journal.rows - already_done)
-                paths = write_files(options, stamp, documents)
+                paths = write_files(options, stamp, documents, samples)
             except OutputError as error:
                 return end_unwritten(options, stamp, journal, console, run.trouble or str(error))
             exit_code = judge(options, documents["summary"], run)
@@ -234,23 +240,22 @@ def _fsync(options: SliceOptions) -> Any:
 # --- run -------------------------------------------------------------------------------------------------------------
 
 
-def run_episodes(options: SliceOptions, the_plan: Plan, journal: Journal, console: Console, interruption: Interruption) -> Run:
+def run_episodes(options: SliceOptions, the_plan: Plan, journal: Journal, watch: Watch, interruption: Interruption) -> Run:
     """Run what the journal lacks; every finished episode is in it before the next is looked at."""
     sampler = SystemSampler()
     sampler.start()
-    progress = Progress(the_plan.episodes, console, mode=_progress_mode(options), already_done=journal.rows)
     begun_s = clock.monotonic_s()
     trouble = None
     missing = (index for index in range(the_plan.episodes) if not journal.has(index))
     try:
-        with contextlib.closing(finished_episodes(options, the_plan.jobs(missing), interruption)) as rows:
+        with contextlib.closing(finished_episodes(options, the_plan.jobs(missing), interruption, watch)) as rows:
             for row in rows:
                 journal.add(row)
-                progress.add(success=row.success)
+                watch.add(row)
     except (EngineError, OutputError) as error:
         trouble = str(error)
     finally:
-        progress.close()
+        watch.close()
         # Of episodes that were killed while they wrote, and of a harness that was killed before this one resumed.
         remove_stray_artifacts(options.runs_dir, (job.run_id for job in the_plan.jobs()))
         if options.resume is not None:
@@ -260,7 +265,7 @@ def run_episodes(options: SliceOptions, the_plan: Plan, journal: Journal, consol
 
 
 def finished_episodes(
-    options: SliceOptions, jobs: Iterator[Job], interruption: Interruption
+    options: SliceOptions, jobs: Iterator[Job], interruption: Interruption, watch: Watch
 ) -> Generator[EpisodeResult, None, None]:
     """The rows of ``jobs`` as they end, until they all have or somebody interrupts."""
     if interruption.is_set:
@@ -273,6 +278,8 @@ def finished_episodes(
         method=_method(options),
         stop_fd=interruption.wake_fd,
         adopt_orphans=True,
+        on_tick=watch.look,
+        tick_s=TICK_S,
     )
     with contextlib.closing(run_batch(run_job, jobs, batch_options)) as endings:
         for ended in endings:
@@ -305,8 +312,18 @@ def _method(options: SliceOptions) -> str:
     return processes.default_method() if options.start_method == "auto" else options.start_method
 
 
-def _progress_mode(options: SliceOptions) -> Any:
-    return options.progress
+def take_samples(options: SliceOptions, journal: Journal) -> Samples | contextlib.nullcontext[None]:
+    """The samples of this slice, begun now; of nothing where none are wanted."""
+    if not options.sample_interval_s:
+        return contextlib.nullcontext()
+    return Samples(options.output_dir, options.sample_interval_s, already_done=journal.rows)
+
+
+def watch_progress(options: SliceOptions, journal: Journal, console: Console) -> Progress:
+    """The progress of this slice, begun now."""
+    mode: Any = options.progress
+    tasks_dirs = options.tasks_dirs
+    return Progress(options.episodes, console, mode=mode, already_done=journal.rows, tasks_dirs=tasks_dirs)
 
 
 # --- reduce and write ------------------------------------------------------------------------------------------------
@@ -363,13 +380,13 @@ def manifest_document(options: SliceOptions, the_plan: Plan, run: Run, stamp: st
     }
 
 
-def write_files(options: SliceOptions, stamp: str, documents: dict[str, Any]) -> dict[str, str]:
+def write_files(options: SliceOptions, stamp: str, documents: dict[str, Any], samples: Samples | None) -> dict[str, str]:
     """Write the documents; gives the paths of all perf files.
 
     Raises:
         OutputError: One of them could not be written.
     """
-    return write_documents(
+    paths = write_documents(
         options.output_dir,
         stamp,
         manifest=documents["manifest"],
@@ -377,6 +394,10 @@ def write_files(options: SliceOptions, stamp: str, documents: dict[str, Any]) ->
         metrics=documents["metrics"],
         compress=options.compress,
     )
+    if samples:
+        paths["samples"] = os.path.join(options.output_dir, samples_name(stamp))
+        samples.write(paths["samples"])
+    return paths
 
 
 # --- judge -----------------------------------------------------------------------------------------------------------
@@ -424,4 +445,5 @@ _FLAGS: Final = {
     "confinement": "--confinement",
     "keep_runs": "--keep-runs",
     "fsync": "--fsync",
+    "sample_interval_s": "--sample-interval",
 }

@@ -1,0 +1,143 @@
+"""What the machine and the processes of a slice are doing now. Nothing here raises for want of a figure: it is null then."""
+
+import contextlib
+import os
+import sys
+from typing import Any, Final
+
+from tracecore import clock, processes
+from tracecore.records import JsonObject
+
+PRESSURES: Final = ("cpu", "io", "memory")
+STAT_BYTES: Final = 4096
+
+Tree = tuple[int, float, int]  # resident bytes, CPU seconds, processes alive
+
+
+class Machine:
+    """Reads the machine again and again; percentages cover the time since the reading before.
+
+    Attributes:
+        trouble: Why psutil's figures are null, or None.
+    """
+
+    def __init__(self) -> None:
+        self._psutil: Any = None
+        self.trouble: str | None = None
+        try:
+            import psutil  # noqa: PLC0415  # optional: everything but these figures works without it
+        except ImportError:
+            self.trouble = "psutil is not installed"
+        else:
+            self._psutil = psutil
+        self._stalled_s: dict[str, float] = {}
+        self._read_at_s = clock.monotonic_s()
+        self.read()  # psutil's first percentages are always 0.0
+
+    def read(self) -> JsonObject:
+        """The figures of this moment, under their names in the samples document."""
+        now_s = clock.monotonic_s()
+        elapsed_s, self._read_at_s = now_s - self._read_at_s, now_s
+        rss_bytes, cpu_s, alive = self._tree()
+        return {
+            **self._psutil_figures(),
+            "pressure": self._pressure(elapsed_s),
+            "load_averages": _load_averages(),
+            "tree_rss_bytes": rss_bytes,
+            "tree_cpu_s": cpu_s,
+            "processes": alive,
+        }
+
+    def _psutil_figures(self) -> JsonObject:
+        figures: JsonObject = dict.fromkeys(
+            ("cpu_percent", "cpu_percent_per_core", "steal_percent", "iowait_percent", "memory_available_bytes")
+        )
+        if self._psutil is None:
+            return figures
+        try:
+            times = self._psutil.cpu_times_percent()
+            iowait = getattr(times, "iowait", None)
+            figures["cpu_percent"] = round(max(0.0, 100.0 - times.idle - (iowait or 0.0)), 1)
+            figures["cpu_percent_per_core"] = self._psutil.cpu_percent(percpu=True)
+            figures["steal_percent"], figures["iowait_percent"] = getattr(times, "steal", None), iowait
+            figures["memory_available_bytes"] = int(self._psutil.virtual_memory().available)
+        except Exception as error:  # whatever psutil does: a slice is worth more than its samples
+            self.trouble = f"psutil: {type(error).__name__}: {error}"
+        return figures
+
+    def _pressure(self, elapsed_s: float) -> JsonObject | None:
+        """Percent of the time in which some, or all, work waited for a resource; null where the kernel does not tell."""
+        stalled_s = {name: value for resource in PRESSURES for name, value in _stalled_s(resource).items()}
+        before, self._stalled_s = self._stalled_s, stalled_s
+        if not stalled_s:
+            return None
+        return {
+            f"{name}_percent": round(100 * (value - before[name]) / elapsed_s, 2) if name in before and elapsed_s else None
+            for name, value in stalled_s.items()
+        }
+
+    def _tree(self) -> Tree | tuple[None, None, None]:
+        """Of this process and everything below it."""
+        if sys.platform == "linux":
+            return _tree_from_proc(os.getpid())
+        if self._psutil is not None:
+            with contextlib.suppress(Exception):
+                return _tree_from_psutil(self._psutil)
+        return None, None, None
+
+
+def _stalled_s(resource: str) -> dict[str, float]:
+    try:
+        with open(f"/proc/pressure/{resource}", encoding="ascii") as file:
+            lines = file.read().splitlines()
+    except (OSError, ValueError):
+        return {}
+    totals = {line.split()[0]: int(line.rpartition("total=")[2]) / 1e6 for line in lines if "total=" in line}
+    # All work waiting for a processor is what the kernel itself calls meaningless for a whole machine.
+    return {f"{resource}_{kind}": total for kind, total in totals.items() if (resource, kind) != ("cpu", "full")}
+
+
+def _load_averages() -> list[float] | None:
+    try:
+        return list(os.getloadavg())
+    except (AttributeError, OSError):
+        return None
+
+
+def _tree_from_proc(root: int) -> Tree:
+    """Down from ``root``: a few small files per process, where psutil would read those of every process of the machine."""
+    ticks_per_s, page_bytes = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    pages = ticks = alive = 0
+    todo = [root]
+    while todo:
+        pid = todo.pop()
+        stat = _stat(pid)
+        if stat is None:
+            continue
+        # Fields 14 to 17 of proc(5): its own time, and that of the children it has waited for.
+        ticks += sum(map(int, stat[11:15]))
+        pages += int(stat[21])
+        alive += stat[0] != b"Z"
+        todo += processes.children_of(pid)
+    return pages * page_bytes, ticks / ticks_per_s, alive
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields behind the name, which may hold anything; None when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read(STAT_BYTES).rpartition(b")")[2].split()
+    except OSError:
+        return None
+
+
+def _tree_from_psutil(psutil: Any) -> Tree:
+    rss_bytes = alive = 0
+    cpu_s = 0.0
+    me = psutil.Process()
+    for process in [me, *me.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            rss_bytes += process.memory_info().rss
+            cpu_s += sum(process.cpu_times()[:4])
+            alive += 1
+    return rss_bytes, cpu_s, alive
