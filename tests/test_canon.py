@@ -103,3 +103,15 @@ def test_a_hash_names_its_kind_and_has_64_lower_hex_digits():
 @given(JSON)
 def test_a_digest_is_the_hash_of_the_canonical_bytes(value: object):
     assert canon.digest(value) == "sha256:" + hashlib.sha256(canon.encode(value)).hexdigest()
+
+
+def test_foreign_keys_are_sorted_as_the_strings_they_become():
+    assert canon.encode_foreign([{9: 1, 10: 2}]) == b'[{"10":2,"9":1}]'
+
+
+@pytest.mark.parametrize(
+    "value", [{1: "a", 2: "b", 10: "c"}, ["\ud83d\ude00"], {"\ud83d\ude00": 1, "\uffff": 2}, "\ude00\ud83d"]
+)
+def test_what_is_read_back_is_encoded_to_the_same_bytes(value):
+    data = canon.encode_foreign(value)
+    assert canon.encode(json.loads(data)) == data

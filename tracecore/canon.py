@@ -13,14 +13,37 @@ _decode = json.JSONDecoder().decode
 
 
 def encode(value: Any) -> bytes:
-    """The canonical JSON of ``value``.
+    """The canonical JSON of ``value``, whose keys are strings; see :func:`encode_foreign` for one that may have others.
 
     Raises:
         ValueError: It holds NaN or Infinity, or contains itself.
         TypeError: It holds something that JSON has no form for.
         RecursionError: It is nested deeper than the interpreter follows.
     """
-    return _encode(value).encode("utf-8", "backslashreplace")
+    text = _encode(value)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        # Two surrogates that make a pair are read back as one character: they are joined before anything is sorted or hashed.
+        paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        return _encode(_decode(paired)).encode("utf-8", "backslashreplace")
+
+
+def encode_foreign(value: Any) -> bytes:
+    """The canonical JSON of a value from code that is not ours; raises as :func:`encode` does.
+
+    Keys may be numbers: they are sorted as the strings that they become, 10 before 9.
+    """
+    data = encode(value)
+    return data if _has_text_keys(value) else encode(decode(data))
+
+
+def _has_text_keys(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _has_text_keys(child) for key, child in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_has_text_keys, value))
+    return True
 
 
 def decode(data: bytes) -> Any:

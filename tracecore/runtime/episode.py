@@ -256,7 +256,7 @@ class _Episode:
 
     def _call(self, action: JsonObject) -> tuple[Any, bytes]:
         result = self._task.surface.call(action)
-        return result, canon.encode(result)  # now: what task code changes in it later must not show
+        return result, canon.encode_foreign(result)  # now: what task code changes in it later must not show
 
     def _mark_seen(self, files: Any) -> None:
         if isinstance(files, list):
