@@ -361,7 +361,7 @@ def serve_spawned(path: str, sha256: str, nonce: str, fds: tuple[int, int], limi
     sys.dont_write_bytecode = True
     confinement = confine.begin(limits, reach_from_json(reach))
     code, problem = _compile(AgentSource(path, path, sha256))
-    confine.leave_namespaces(confinement)
+    confine.leave_namespaces(confinement, of_children=False)
     confine.confine(confinement)
     confine.confine_agent(confinement, fds[1], nonce)
     serve(code, problem, path, nonce, fds, limits.message_bytes)

@@ -116,6 +116,9 @@ def _make_hook(
             return value.decode("utf-8", "surrogateescape")  # type: ignore[no-any-return]
         return odd
 
+    def first(argv: Any) -> str:
+        return text(argv[0] if (type_(argv) is tuple_ or type_(argv) is list_) and argv else argv)
+
     def word_for(event: str) -> str:
         for name, word in words:
             if name == event:
@@ -170,13 +173,11 @@ def _make_hook(
                 target = target.rpartition("/")[0] + "/…"
             tell(word_for(event) + " " + target)
         elif event in starts:
-            tell("exec " + text(args[0]))
+            tell("exec " + first(args[0]))
         elif event in plain:
             tell(word_for(event))
         elif event == "subprocess.Popen":
-            argv = args[1]
-            first = argv[0] if (type_(argv) is tuple_ or type_(argv) is list_) and argv else argv
-            tell("exec " + text(first))
+            tell("exec " + first(args[1]))
         elif event == "os.kill":
             if args[0] != own_pid or type_(args[0]) is not int_:
                 tell("signal another process")

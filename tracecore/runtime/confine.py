@@ -76,8 +76,13 @@ def begin(limits: Limits, reach: Reach) -> Confinement:
     return confinement
 
 
-def leave_namespaces(confinement: Confinement) -> None:
-    """The first part, which changes the process ids of children only. For a process with one thread."""
+def leave_namespaces(confinement: Confinement, *, of_children: bool = True) -> None:
+    """The first part. For a process with one thread.
+
+    Args:
+        confinement: In the making.
+        of_children: Whether process ids too are left: that changes those of children only, and this process can have no thread.
+    """
     wanted = [name for name in NAMESPACES if confinement.wants(name)]
     if confinement.reach.network and "network_namespace" in wanted:
         wanted.remove("network_namespace")
@@ -85,6 +90,9 @@ def leave_namespaces(confinement: Confinement) -> None:
     if "user_namespace" in wanted and _needs_privilege(confinement.reach):
         wanted.remove("user_namespace")
         confinement.state["user_namespace"] = "files that agents need belong to another user"
+    if not of_children and "pid_namespace" in wanted:
+        wanted.remove("pid_namespace")
+        confinement.state["pid_namespace"] = "not for agents that are spawned"
     if confinement.kernel is None:
         confinement.state.update(dict.fromkeys(wanted, _why_no_kernel()))
     elif wanted:

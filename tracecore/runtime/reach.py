@@ -17,6 +17,8 @@ SYSTEM_FILES: Final = (
     "/sys/devices/system/cpu/online",
     "/sys/devices/system/cpu/possible",
 )
+# Where the dynamic loader finds what Python's own modules are linked to. Python itself opens nothing there.
+LOADER_PATHS: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 RESOLVER_FILES: Final = ("/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf")
 PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -106,7 +108,7 @@ def landlock_paths(found: Readable) -> tuple[list[str], list[str]]:
     """The files and whole folders to allow, and the folders that can only be listed since something hidden lies below."""
     whole: list[str] = list(found.files)
     listed: list[str] = []
-    for folder in found.folders:
+    for folder in (*found.folders, *LOADER_PATHS):
         _open_up(os.path.realpath(folder), found.hidden, whole, listed)
     return list(dict.fromkeys(whole)), list(dict.fromkeys(listed))
 
