@@ -30,6 +30,7 @@ from tracecore.perf.system import SystemSampler, host_facts
 from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents
 from tracecore.perf.watch import TICK_S, Watch
 from tracecore.records import EpisodeResult, Job, JsonObject, Limits, Settings
+from tracecore.runtime import doctor
 from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.catalog import find_agent, find_task
 from tracecore.runtime.job import make_ready, run_job, settle
@@ -139,6 +140,8 @@ def prepare(options: SliceOptions) -> tuple[str, Plan, Journal]:
         InputError: Something that was given is wrong.
     """
     settings = read_settings(options)
+    if options.confinement == "require":
+        require_confinement(options)
     rows = DEFAULT_SCENARIO if options.scenario is None else read_scenario(options.scenario)
     make_plan = functools.partial(
         plan,
@@ -186,6 +189,16 @@ def read_settings(options: SliceOptions) -> Settings:
         keep_runs=options.keep_runs,
         limits=_limits(options),
     )
+
+
+def require_confinement(options: SliceOptions) -> None:
+    """Refuse to go on without every layer.
+
+    Raises:
+        OptionError: One is not in force; it is named, and why.
+    """
+    if missing := doctor.missing(doctor.probe(_limits(options), _method(options))):
+        raise OptionError("--confinement", "", "require", f"auto or off where a layer is missing: {'; '.join(missing)}")
 
 
 def what_decides(the_plan: Plan) -> JsonObject:
@@ -371,6 +384,7 @@ def manifest_document(options: SliceOptions, the_plan: Plan, run: Run, stamp: st
         "fsync": options.fsync,
         "redaction": the_plan.settings.redaction,
         "limits": asdict(the_plan.settings.limits),
+        "confinement": doctor.probe(the_plan.settings.limits, _method(options), thorough=False),
         "interrupted": run.interrupted,
         "trouble": run.trouble,
         "scenario": the_plan.scenario_document(),
