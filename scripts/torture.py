@@ -161,12 +161,12 @@ class Round:
                 self._wait_for_orphans()
                 self._look_at_journal()
                 if exit_code in {0, 1}:
-                    self._count(complete=True)
+                    self._count(complete=True, words=errors)
                     return
                 self._report.resumes += 1
                 self._make_room(exit_code, errors)
             self._wrong("harness_misbehaved", f"not complete after {CHAOS_MOST + 3} runs: {errors[-300:]}")
-            self._count(complete=False)
+            self._count(complete=False, words=errors)
         finally:
             shutil.rmtree(self._inputs)
 
@@ -251,7 +251,9 @@ class Round:
             mount("-o", "remount,size=256m,nr_inodes=100000", str(self._place))
         elif exit_code == 2 and self._small and "No space" in errors:
             mount("-o", "remount,size=256m,nr_inodes=100000", str(self._place))
-        elif exit_code not in {4, 130, -signal.SIGKILL, -signal.SIGINT, -signal.SIGTERM} or "Traceback" in errors:
+        elif exit_code not in {4, 130, -signal.SIGKILL, -signal.SIGINT, -signal.SIGTERM} or (
+            exit_code > 0 and "Traceback" in errors
+        ):
             self._wrong("harness_misbehaved", f"exit {exit_code}: {errors[-600:]}")
 
     # --- accounts ---
@@ -276,7 +278,7 @@ class Round:
                 if found == "missing" or self._seen.setdefault(run_id, found) != found:
                     self._wrong("results_lost", f"{run_id}: {found}")
 
-    def _count(self, *, complete: bool) -> None:
+    def _count(self, *, complete: bool, words: str) -> None:
         report = self._report
         artifacts = {path.stem: path.read_bytes() for path in (self._place / "runs").glob("[0-9a-f]*.json")}
         for run_id, digest in self._seen.items():
@@ -289,7 +291,7 @@ class Round:
         report.episodes_run += len(artifacts)
         series_paths = list((self._place / "out").glob("perf-series-*.json"))
         if not complete or len(series_paths) != 1:
-            self._wrong("results_lost", f"{len(series_paths)} series", self._episodes)
+            self._wrong("results_lost", f"{len(series_paths)} series: {words[-600:]}", self._episodes)
             return
         series = json.loads(series_paths[0].read_bytes())
         indices = [row["episode_index"] for row in series]

@@ -21,6 +21,7 @@ FORK: Final = "fork"
 SPAWN: Final = "spawn"
 PR_SET_CHILD_SUBREAPER: Final = 36
 F_SETSIG: Final = 10  # fcntl.F_SETSIG, which is Linux's own
+REFUSAL_PAUSES_S: Final = (0.02, 0.1, 0.3)  # before asking again for a process that was refused
 SWEEP_PATIENCE_S: Final = 2.0  # a killed process that is still there after this is stuck in the kernel
 
 
@@ -43,7 +44,7 @@ def start(function: Callable[..., object], args: tuple[Any, ...], *, method: str
     """
     kept = sorted(keep_fds)
     if method == FORK:
-        pid = os.fork()
+        pid = _ask_again_when_refused(os.fork)
         if pid == 0:
             _run_and_leave(function, args, kept)
         return pid
@@ -52,7 +53,7 @@ def start(function: Callable[..., object], args: tuple[Any, ...], *, method: str
         for fd in (call_r, *kept):
             os.set_inheritable(fd, True)
         path, argv, env = lean_command(call_r, kept)
-        pid = os.posix_spawn(path, argv, env)
+        pid = _ask_again_when_refused(lambda: os.posix_spawn(path, argv, env))
         with contextlib.suppress(BrokenPipeError):  # it died at once, and its waiter will see that
             frames.write_message(call_w, pickle.dumps((function, args)))
     finally:
@@ -61,6 +62,15 @@ def start(function: Callable[..., object], args: tuple[Any, ...], *, method: str
         os.close(call_r)
         os.close(call_w)
     return pid
+
+
+def _ask_again_when_refused(start_one: Callable[[], int]) -> int:
+    for pause_s in REFUSAL_PAUSES_S:
+        try:
+            return start_one()
+        except BlockingIOError:  # as many processes as the machine, or a limit, allows
+            time.sleep(pause_s)
+    return start_one()
 
 
 def become(function: Callable[..., object], args: tuple[Any, ...], keep_fds: Iterable[int]) -> NoReturn:

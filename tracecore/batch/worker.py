@@ -10,6 +10,7 @@ import os
 import pickle
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tracecore import frames, processes
 from tracecore.batch.child import RETURNED, run_child
 from tracecore.batch.endings import ending_of_status
 from tracecore.clock import monotonic_s
+from tracecore.errors import TracecoreError
 from tracecore.records import Ending, Raised, Returned, TimedOut
 
 LEAVE_PATIENCE_S: Final = 1.0  # between a child's answer and its death; it only has to call _exit
@@ -120,6 +122,8 @@ def run_worker(setup: WorkerSetup) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             frames.write_message(setup.results_fd, TROUBLE + str(error).encode("utf-8", "backslashreplace"))
+    except TracecoreError:
+        sys.exit(1)  # its companion is gone; the harness starts another worker
     finally:
         if worker:
             worker.close()

@@ -67,6 +67,10 @@ class AgentLink:
         return self.read_fd, self.write_fd, self.control_fd
 
 
+class Refused(OSError):
+    """The machine had no process for an agent; no fault of the agent, nor of its episode."""
+
+
 @dataclass(frozen=True, slots=True)
 class AgentEnd:
     """How an agent process ended and what it had used."""
@@ -225,7 +229,11 @@ def _ask(control: socket.socket, what: str, serial: int) -> AgentEnd | None:
                 break
             # An episode that was killed may have left an answer unread: it is told apart by what it answers.
             if answer["to"] == what and answer["serial"] == serial:
+                if "refused" in answer:
+                    raise Refused(answer["refused"])  # noqa: TRY301 - told apart from what the socket itself refuses
                 return None if answer["end"] is None else AgentEnd(*answer["end"])
+    except Refused:
+        raise
     except OSError as error:
         raise ZygoteLost(f"the agent zygote is gone: {error}") from error
     raise ZygoteLost("the agent zygote does not answer")
@@ -250,8 +258,26 @@ def run_nursery(control_fd: int, method: str, limits: Limits) -> None:
                 pass  # zygotes that were closed
         if not message:
             return
-        processes.start(run_keeper, (fds[0], method, limits, json.loads(message)), method=method, keep_fds=fds)
+        try:
+            processes.start(run_keeper, (fds[0], method, limits, json.loads(message)), method=method, keep_fds=fds)
+        except OSError as error:
+            refuse(fds[0], error)
+            return
         os.close(fds[0])
+
+
+def refuse(control_fd: int, error: OSError) -> None:
+    """In place of a zygote that could not be started: tell so whoever asks for an agent."""
+    control = socket.socket(fileno=control_fd)
+    while True:
+        message, fds, _flags, _address = socket.recv_fds(control, MESSAGE_BYTES, 2)
+        for fd in fds:
+            os.close(fd)
+        if not message:
+            return
+        request = json.loads(message)
+        if request["do"] != "begin":
+            _reply(control, request, refused=str(error))
 
 
 def run_keeper(control_fd: int, method: str, limits: Limits, reach: dict[str, Any]) -> None:
@@ -260,7 +286,11 @@ def run_keeper(control_fd: int, method: str, limits: Limits, reach: dict[str, An
     if method == processes.FORK:
         confine.leave_namespaces(confinement)
         if confinement.state["pid_namespace"] is True:
-            pid = processes.start(run_zygote, (control_fd, method, confinement), method=method, keep_fds=[control_fd])
+            try:
+                pid = processes.start(run_zygote, (control_fd, method, confinement), method=method, keep_fds=[control_fd])
+            except OSError as error:
+                refuse(control_fd, error)
+                return
             os.close(control_fd)
             os.waitpid(pid, 0)
             return
@@ -287,11 +317,16 @@ def run_zygote(control_fd: int, method: str, confinement: Confinement) -> None:
         request = json.loads(message)
         if request["do"] == "begin":
             agent.begin(request, fds)
+        elif agent.refused:
+            _reply(control, request, refused=agent.refused)
         else:
             end = agent.look() if request["do"] == "look" else agent.end(at_once=request["do"] == "end")
-            reply = {"to": request["do"], "serial": request["serial"], "end": end}
-            with contextlib.suppress(BrokenPipeError):
-                control.send(json.dumps(reply).encode())
+            _reply(control, request, end=end)
+
+
+def _reply(control: socket.socket, request: dict[str, Any], **what: Any) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        control.send(json.dumps({"to": request["do"], "serial": request["serial"], **what}).encode())
 
 
 class _Agent:
@@ -301,9 +336,19 @@ class _Agent:
         self._method, self._confinement, self._limits = method, confinement, confinement.limits
         self._pid = 0
         self._end: tuple[int, bool, float, float, int] = (0, False, 0.0, 0.0, 0)
+        self.refused = ""  # why the last one could not be started
 
     def begin(self, request: dict[str, Any], fds: list[int]) -> None:
         self.end(at_once=True)
+        self.refused = ""
+        try:
+            self._start(request, fds)
+        except OSError as error:
+            self.refused = str(error)
+        for fd in fds:
+            os.close(fd)
+
+    def _start(self, request: dict[str, Any], fds: list[int]) -> None:
         code, problem = _compile(AgentSource(request["path"], request["path"], request["sha256"]))
         limit = self._limits.message_bytes
         arguments: tuple[Any, ...]
@@ -314,8 +359,6 @@ class _Agent:
             reach = self._confinement.reach.as_json()
             arguments = (request["path"], request["sha256"], request["nonce"], (fds[0], fds[1]), self._limits, reach)
             self._pid = processes.start(serve_spawned, arguments, method=self._method, keep_fds=fds)
-        for fd in fds:
-            os.close(fd)
 
     def look(self) -> tuple[int, bool, float, float, int] | None:
         """How it ended; ``None`` while it lives."""

@@ -1,0 +1,184 @@
+"""Disks that are full, removed or read-only, and a machine that refuses descriptors and processes."""
+
+import ctypes
+import json
+import os
+import pathlib
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from helpers import slices
+from helpers.faults import PLAIN_TASK, write_agent
+from helpers.slices import journals, read_files, start, strays, wait_for_no_orphans
+
+pytestmark = pytest.mark.usefixtures("adopting")
+EPISODES = 30
+PR_CAPBSET_DROP, CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 24, 21, 24
+
+Mount = Callable[[pathlib.Path, str], None]
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Mount]:
+    """Mounts a file system of a given size; only root may."""
+    mounted: list[pathlib.Path] = []
+
+    def mount(path: pathlib.Path, options: str) -> None:
+        path.mkdir(parents=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "small", path], check=False, capture_output=True)
+        if done.returncode:
+            pytest.skip("mounting is not allowed here")
+        mounted.append(path)
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+def remount(path: pathlib.Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", path], check=True)
+
+
+@pytest.fixture
+def options(tmp_path: pathlib.Path) -> list[str]:
+    agent = write_agent(None, tmp_path / "good.py")
+    (tmp_path / "scenario.json").write_text(json.dumps([{"agent": str(agent), "task_ref": "plain@1"}]))
+    scenario = ["--scenario", str(tmp_path / "scenario.json"), "--tasks-dir", str(PLAIN_TASK.parent)]
+    return ["--episodes", str(EPISODES), "--workers", "2", *scenario]
+
+
+def check_stopped(done: slices.Done, words: str) -> None:
+    assert done.exit_code == 4, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    wait_for_no_orphans()
+
+
+def check_resumed(clone: pathlib.Path, folder: pathlib.Path, stopped: slices.Done) -> None:
+    done = slices.run(clone, folder, *stopped.resume_words)
+    assert done.exit_code == 0, done.stderr
+    files = read_files(folder / "out", done.document["stamp"])
+    assert len(files["series"]) == files["summary"]["success_count"] == EPISODES
+    assert (journals(folder), strays(folder)) == ([], [])
+
+
+@pytest.mark.parametrize("where", ["runs", "out"])
+@pytest.mark.parametrize("disk", ["size=32k", "nr_inodes=12"])
+def test_a_full_disk_stops_the_slice_and_room_lets_it_go_on(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, small_disk: Mount, options: list[str], where: str, disk: str
+) -> None:
+    small_disk(tmp_path / where, disk)
+    if where == "out" and disk.startswith("nr_inodes"):
+        remount(tmp_path / where, "nr_inodes=4")  # room for the journal and for one document
+    stopped = slices.run(harness_clone, tmp_path, *options)
+    if stopped.exit_code == 0 and where == "out":
+        pytest.skip("all that there is to write has found room")
+    check_stopped(stopped, "No space left on device")
+    assert len(journals(tmp_path)) == 1
+    assert 0 < len(list((tmp_path / "runs").glob("*.json"))) <= EPISODES
+    for path in (tmp_path / "runs").glob("*.json"):
+        json.loads(path.read_bytes())
+    remount(tmp_path / where, "size=64m,nr_inodes=100000")
+    check_resumed(harness_clone, tmp_path, stopped)
+
+
+def test_a_runs_folder_that_turns_read_only_stops_the_slice(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, small_disk: Mount, options: list[str]
+) -> None:
+    small_disk(tmp_path / "runs", "size=64m")
+    harness = start(harness_clone, tmp_path, *options)
+    harness.wait_for_artifacts(3)
+    while subprocess.run(["mount", "-o", "remount,ro", tmp_path / "runs"], check=False, capture_output=True).returncode:
+        time.sleep(0.002)  # refused while a file is open for writing
+    stopped = harness.wait()
+    check_stopped(stopped, "Read-only file system")
+    remount(tmp_path / "runs", "rw")
+    check_resumed(harness_clone, tmp_path, stopped)
+
+
+@pytest.mark.parametrize("where", ["runs", "out"])
+def test_a_folder_that_is_removed_stops_the_slice_and_keeps_its_journal(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str], where: str
+) -> None:
+    harness = start(harness_clone, tmp_path, *options)
+    harness.wait_for_artifacts(5)
+    (tmp_path / where).rename(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
+    stopped = harness.wait()
+    check_stopped(stopped, "No such file or directory")
+    assert journals(tmp_path)[0].stat().st_size > 500
+    done = slices.run(harness_clone, tmp_path, *stopped.resume_words)
+    assert done.exit_code == 0, done.stderr
+    assert len(read_files(tmp_path / "out", done.document["stamp"])["series"]) == EPISODES
+
+
+def test_a_limit_on_file_size_is_told_like_a_full_disk(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str]
+) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, resource.RLIM_INFINITY))
+
+    slices.run(harness_clone, tmp_path, "--episodes", "1")  # bytecode is written, which is larger
+    stopped = slices.run(harness_clone, tmp_path, *options, preexec_fn=limit)
+    check_stopped(stopped, "File too large")
+    check_resumed(harness_clone, tmp_path, stopped)
+
+
+@pytest.mark.parametrize("descriptors", [6, 9, 12, 16, 24])
+def test_few_descriptors_either_suffice_or_are_told(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str], descriptors: int
+) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+    done = slices.run(harness_clone, tmp_path, *options, preexec_fn=limit)
+    if done.exit_code == 0:
+        assert len(list((tmp_path / "runs").iterdir())) == EPISODES
+        return
+    assert done.exit_code in {2, 4}, done.stderr
+    assert "Too many open files" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert strays(tmp_path) == []
+    if "--resume" in done.stderr:
+        check_resumed(harness_clone, tmp_path, done)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody whose processes are counted")
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_a_refused_process_is_told_and_blamed_on_no_episode(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str], count: int
+) -> None:
+    user = 54_321 + count  # nobody else's: the limit counts all processes of a user
+
+    def become_limited() -> None:
+        for capability in (CAP_SYS_ADMIN, CAP_SYS_RESOURCE):  # who has one of them is not limited
+            ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+        resource.setrlimit(resource.RLIMIT_NPROC, (count, count))
+        os.setresuid(user, 0, 0)  # whose processes are counted; what files it may use stays
+
+    done = slices.run(harness_clone, tmp_path, *options, preexec_fn=become_limited)
+    if done.exit_code == 0:
+        return
+    assert done.exit_code == 4, done.stderr
+    assert "Resource temporarily unavailable" in done.stderr
+    for path in (tmp_path / "runs").glob("*.json"):
+        assert json.loads(path.read_bytes())["success"] is True
+    check_resumed(harness_clone, tmp_path, done)
+
+
+@pytest.mark.parametrize("name", ["a file", "nul\0", "x" * 300])
+@pytest.mark.parametrize("option", ["--runs-dir", "--output-dir"])
+def test_what_is_no_folder_is_refused_by_name_before_anything_runs(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, name: str, option: str
+) -> None:
+    if "\0" in name:
+        pytest.skip("no program can be given one")
+    (tmp_path / "a file").touch()
+    folders = {"--runs-dir": "runs", "--output-dir": "out", option: name}
+    done = slices.run(harness_clone, tmp_path, *(word for pair in folders.items() for word in pair))
+    assert done.exit_code == 2
+    assert name[:20] in done.document["error"]
