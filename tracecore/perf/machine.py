@@ -28,6 +28,8 @@ class Machine:
             import psutil  # noqa: PLC0415  # optional: everything but these figures works without it
         except ImportError:
             self.trouble = "psutil is not installed"
+        except Exception as error:  # broken in whatever way: a slice is worth more than its samples
+            self.trouble = f"psutil cannot be loaded: {type(error).__name__}: {error}"
         else:
             self._psutil = psutil
         self._stalled_s: dict[str, float] = {}
