@@ -160,7 +160,7 @@ class Round:
                 exit_code, errors = self._run_once([*options, *self._resume_options()], calm=turn >= CHAOS_MOST)
                 self._wait_for_orphans()
                 self._look_at_journal()
-                if exit_code in {0, 1}:
+                if exit_code in {0, 1} and self._is_published():
                     self._count(complete=True, words=errors)
                     return
                 self._report.resumes += 1
@@ -169,6 +169,10 @@ class Round:
             self._count(complete=False, words=errors)
         finally:
             shutil.rmtree(self._inputs)
+
+    def _is_published(self) -> bool:
+        # An interpreter that is interrupted before it has come to the script leaves with 1 as well.
+        return any((self._place / "out").glob("perf-summary-*.json")) and not any((self._place / "out").glob(".perf-journal-*"))
 
     # --- the slice ---
 
@@ -251,6 +255,8 @@ class Round:
             mount("-o", "remount,size=256m,nr_inodes=100000", str(self._place))
         elif exit_code == 2 and self._small and "No space" in errors:
             mount("-o", "remount,size=256m,nr_inodes=100000", str(self._place))
+        elif exit_code == 1 and "KeyboardInterrupt" in errors:
+            return  # before it has come to the script
         elif exit_code not in {4, 130, -signal.SIGKILL, -signal.SIGINT, -signal.SIGTERM} or (
             exit_code > 0 and "Traceback" in errors
         ):

@@ -1,0 +1,71 @@
+"""A long row of bad episodes leaves the machine as it was; their neighbours never notice."""
+
+import os
+import pathlib
+import threading
+
+import pytest
+from helpers.batches import left_behind, make_job, run_jobs
+from helpers.faults import AGENT_FAULTS, PLAIN_TASK, write_agent
+
+from tracecore import processes
+
+EPISODES = int(os.environ.get("TRACECORE_TEST_BAD_EPISODES", "200"))
+
+
+def test_bad_episodes_leave_nothing_and_good_ones_between_them_are_what_they_were(tmp_path: pathlib.Path) -> None:
+    quick = [fault for fault in AGENT_FAULTS if not fault.waits and "grows" not in fault.name]
+    agents = [write_agent(fault, tmp_path / f"bad_{i}.py") for i, fault in enumerate(quick)]
+    good = write_agent(None, tmp_path / "good.py")
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    chosen = [good if i % 5 == 0 else agents[i % len(agents)] for i in range(EPISODES)]
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    rows = run_jobs(make_job(i, agent, PLAIN_TASK, runs) for i, agent in enumerate(chosen))
+
+    assert sorted(rows) == list(range(EPISODES))
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    assert left_behind(tmp_path) == []
+    assert len(list(runs.iterdir())) == EPISODES
+    hashes = {rows[i].artifact_hash for i in range(0, EPISODES, 5)}
+    assert len(hashes) == 1
+    assert rows[0].success
+
+
+@pytest.mark.parametrize("victim", ["zygote", "episode"])
+def test_a_process_of_one_episode_that_is_killed_from_outside_costs_that_episode_alone(
+    tmp_path: pathlib.Path, victim: str
+) -> None:
+    """Or not even that: an episode whose worker loses its zygote is tried again."""
+    (tmp_path / "runs").mkdir()
+    (sleeper,) = [fault for fault in AGENT_FAULTS if fault.name == "sleeps in act"]
+    agents = [write_agent(sleeper if i == 1 else None, tmp_path / f"agent_{i}.py") for i in range(4)]
+    over = threading.Event()
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        while not over.wait(0.3) and not killed:
+            for worker in processes.children_of(os.getpid()):
+                below = processes.children_of(worker)
+                if len(below) == 2:  # the zygote was there first
+                    killed.append(below[0 if victim == "zygote" else 1])
+                    processes.send_signal(killed[0], 9)
+                    return
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    try:
+        rows = run_jobs([make_job(i, agents[i], PLAIN_TASK, tmp_path / "runs", timeout_s=3.0) for i in range(4)], workers=1)
+    finally:
+        over.set()
+        thread.join()
+    assert killed
+    assert [rows[i].success for i in (0, 2, 3)] == [True] * 3
+    if victim == "episode":
+        assert (rows[1].termination_reason, rows[1].error) == (
+            "episode_crashed",
+            "episode_crashed: the episode process was killed by SIGKILL",
+        )
+    else:
+        assert rows[1].termination_reason in {"timeout", "agent_crashed", "episode_crashed"}

@@ -1,0 +1,138 @@
+"""Surroundings that are odd: other harnesses, clocks that jump, strange folders, and psutil missing or broken."""
+
+import json
+import os
+import pathlib
+import shutil
+import time
+
+import pytest
+from helpers import slices
+from helpers.faults import PLAIN_TASK, write_agent
+from helpers.slices import ROOT, journals, read_files, start, strays, wait_for_no_orphans
+
+from tracecore import processes
+
+EPISODES = 12
+
+
+@pytest.fixture(autouse=True)
+def _adopting() -> object:
+    processes.become_subreaper()
+    yield
+    wait_for_no_orphans()
+    processes.become_subreaper(yes=False)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("surroundings_clone")
+    for name in ("tracecore", "scripts"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def options(folder: pathlib.Path, *, tasks_dir: pathlib.Path = PLAIN_TASK.parent) -> list[str]:
+    write_agent(None, folder / "good.py")
+    (folder / "scenario.json").write_text(json.dumps([{"agent": "good.py", "task_ref": "plain@1"}]))
+    return ["--episodes", str(EPISODES), "--workers", "2", "--scenario", "scenario.json", "--tasks-dir", str(tasks_dir)]
+
+
+def test_two_harnesses_in_the_same_second_over_the_same_folders_are_both_right(
+    clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    while time.time() % 1 > 0.1:
+        time.sleep(0.01)
+    given = options(tmp_path)
+    running = [start(clone, tmp_path, *given) for _ in range(3)]
+    ends = [one.wait() for one in running]
+
+    assert [done.exit_code for done in ends] == [0] * 3, [done.stderr for done in ends]
+    stamps = {done.document["stamp"] for done in ends}
+    assert len(stamps) == 3
+    for stamp in stamps:
+        files = read_files(tmp_path / "out", stamp)
+        assert len(files["series"]) == files["summary"]["run_artifacts"]["file_count"] == EPISODES
+    assert len(list((tmp_path / "runs").iterdir())) == 3 * EPISODES
+    assert (journals(tmp_path), strays(tmp_path)) == ([], [])
+
+
+def test_a_clock_that_is_set_back_harms_no_duration(clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    backwards = tmp_path / "backwards" / "tracecore_test_clock.py"
+    backwards.parent.mkdir()
+    for name in ("tracecore", "scripts"):
+        shutil.copytree(clone / name, tmp_path / "clone" / name)
+    # Every process of the slice has a wall clock that runs backwards, a minute with each look at it.
+    clock = tmp_path / "clone" / "tracecore" / "clock.py"
+    clock.write_text(
+        clock.read_text()
+        + "\n_looks = 0\n\n\ndef _backwards():\n    global _looks\n    _looks += 1\n"
+        + "    return 1_700_000_000.0 - 60.0 * _looks\n\n\ntime.time = _backwards\n"
+    )
+    done = slices.run(tmp_path / "clone", tmp_path, *options(tmp_path))
+    assert done.exit_code == 0, done.stderr
+    files = read_files(tmp_path / "out", done.document["stamp"])
+    assert all(0 < row["wall_clock_s"] < 60 for row in files["series"])
+    for path in (tmp_path / "runs").iterdir():
+        artifact = json.loads(path.read_bytes())
+        assert 0 <= artifact["wall_clock_elapsed_s"] < 60
+        assert artifact["completed_at"] < artifact["started_at"]  # the clock did go back
+
+
+@pytest.mark.parametrize("name", ["with space", "quo'te\"s", "Straße-日本", "new\nline", "-dash", "%s{0}$HOME", "\udcff"])
+def test_folders_with_odd_names_work(clone: pathlib.Path, tmp_path: pathlib.Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    tasks = folder / "tasks"
+    shutil.copytree(PLAIN_TASK, tasks / "plain", ignore=shutil.ignore_patterns("__pycache__"))
+    done = slices.run(clone, folder, *options(folder, tasks_dir=tasks))
+    assert done.exit_code == 0, done.stderr
+    assert len(list((folder / "runs").iterdir())) == EPISODES
+    assert len(read_files(folder / "out", done.document["stamp"])["series"]) == EPISODES
+
+
+def test_folders_behind_symlinks_work(clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    for name in ("runs", "out", "tasks", "clone"):
+        (tmp_path / f"real_{name}").mkdir()
+        (tmp_path / name).symlink_to(tmp_path / f"real_{name}")
+    shutil.copytree(PLAIN_TASK, tmp_path / "tasks" / "plain", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tracecore", "scripts"):
+        shutil.copytree(clone / name, tmp_path / "clone" / name)
+    done = slices.run(tmp_path / "clone", tmp_path, *options(tmp_path, tasks_dir=tmp_path / "tasks"))
+    assert done.exit_code == 0, done.stderr
+    assert len(list((tmp_path / "real_runs").iterdir())) == EPISODES
+
+
+@pytest.mark.parametrize(
+    "psutil",
+    [
+        "raise ImportError('none here')",
+        "raise OSError('broken')",
+        "def cpu_percent(): raise RuntimeError('no')",
+        "def cpu_percent(): return 1.0\ndef virtual_memory(): raise OSError('gone mid-run')",
+    ],
+)
+def test_psutil_missing_broken_or_raising_leaves_its_samples_null_and_nothing_else(
+    clone: pathlib.Path, tmp_path: pathlib.Path, psutil: str
+) -> None:
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "psutil.py").write_text(psutil)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "fake")}
+    done = slices.run(clone, tmp_path, *options(tmp_path), env=environment)
+    assert done.exit_code == 0, done.stderr
+    samples = read_files(tmp_path / "out", done.document["stamp"])["summary"]["system_samples"]
+    assert samples["available"] is False
+    assert {value for key, value in samples.items() if key != "available"} == {None}
+
+
+@pytest.mark.parametrize("field", ["agent", "task_ref"])
+@pytest.mark.parametrize("value", ["../../etc/passwd", "/etc/passwd", "a\nb", "a\0b", "x" * 300, "~", ".", ""])
+def test_names_that_are_none_are_refused_by_name_before_anything_runs(
+    clone: pathlib.Path, tmp_path: pathlib.Path, field: str, value: str
+) -> None:
+    row = {"agent": "agents/toy_agent.py", "task_ref": "filesystem_hidden_config@1", field: value}
+    (tmp_path / "scenario.json").write_text(json.dumps([row]))
+    done = slices.run(clone, tmp_path, "--scenario", "scenario.json")
+    assert done.exit_code == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("runs/*"))
