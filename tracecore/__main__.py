@@ -41,6 +41,17 @@ exit codes:
   2    a wrong option, or a file that cannot be read; the others have been checked all the same
 """
 
+DOCTOR_TEXT: Final = """\
+Tries out, in processes confined as agents are, which layers of confinement are in force on this machine, and tells what
+each of them stops.
+"""
+DOCTOR_EPILOG: Final = """\
+exit codes:
+  0    it was found out
+  2    a wrong option
+  4    tracecore itself failed
+"""
+
 REPLAY_TEXT: Final = """\
 Runs the episode of a run artifact again, with the agent, task and seed that it names, and tells whether both runs agree:
 by artifact_hash, or by trace_hash where only the version or commit of tracecore differs. If they do not, the first place
@@ -160,6 +171,22 @@ def check_file(path: str) -> int:
         return complain(2, str(error))
     say("\n".join(one_line(f"{path}: {what}") for what in problems or ["valid"]))
     return 1 if problems else 0
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+def consult_doctor(arguments: argparse.Namespace) -> int:
+    """``doctor``: the layers of confinement, each tried out."""
+    from tracecore.records import Limits  # noqa: PLC0415
+    from tracecore.runtime import doctor  # noqa: PLC0415
+
+    found = doctor.probe(Limits())
+    if arguments.json:
+        say_json(doctor.as_json(found))
+    else:
+        say(doctor.as_text(found).rstrip())
+    return 0
 
 
 # --- replay ----------------------------------------------------------------------------------------------------------
@@ -288,6 +315,7 @@ def build_parser() -> Parser:
     add_run(add_command(commands, "run", "run one episode and tell what happened", RUN_TEXT, RUN_EPILOG))
     add_check(add_command(commands, "check", "check run artifacts", CHECK_TEXT, CHECK_EPILOG))
     add_replay(add_command(commands, "replay", "run an artifact's episode again and compare", REPLAY_TEXT, REPLAY_EPILOG))
+    add_doctor(add_command(commands, "doctor", "tell which layers confine agents here", DOCTOR_TEXT, DOCTOR_EPILOG))
     return parser
 
 
@@ -300,6 +328,11 @@ def add_command(commands: Any, name: str, words: str, description: str, epilog: 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def add_doctor(parser: Any) -> None:
+    parser.set_defaults(function=consult_doctor)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
 def add_run(parser: Any) -> None:

@@ -60,6 +60,7 @@ class Settings:
     strict_spec: bool = False  # check every artifact against the schema before it counts
     redaction: str = "off"  # of prompts and completions: off, partial or full
     keep_runs: str = "all"  # which artifacts stay on disk: all, failed or none
+    fsync: bool = False  # each artifact survives a power cut before its row is told
     git_sha: str | None = None  # of the runtime, for runtime_identity
     limits: Limits = field(default_factory=Limits)
 
@@ -70,6 +71,10 @@ class Allowance:
 
     read: tuple[str, ...] = ()  # absolute paths of files, and of folders with all below
     network: tuple[str, ...] = ()  # hosts
+
+    def as_json(self) -> JsonObject | None:
+        """As documents show it; ``None`` when it allows nothing."""
+        return {"read": list(self.read), "network": list(self.network)} if self.read or self.network else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,4 +210,5 @@ class EpisodeResult:
     completion_bytes: int
     tokens_used: int
     episode_s: float  # inside the isolation: the artifact's wall_clock_elapsed_s
-    usage: Usage  # the whole cost, as the harness pays it
+    allow: JsonObject | None = None  # what its scenario row allowed beside the usual: {"read": [...], "network": [...]}
+    usage: Usage = Usage(wall_clock_s=0.0)  # the whole cost, as the harness pays it

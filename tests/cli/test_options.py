@@ -70,6 +70,7 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
         "start_method": "auto",
         "progress": "auto",
         "memory_limit_bytes": 2 << 30,
+        "confinement": "auto",
         "keep_runs": "all",
         "fsync": "none",
         "resume": None,
@@ -83,8 +84,8 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
     second.mkdir()
     arguments = (
         "--episodes=3 --workers 2 --timeout 0.5 --strict-spec --compress --output-dir out --runs-dir runs "
-        "--scenario s.toml --start-method spawn --progress never --memory-limit 512MiB --keep-runs failed --fsync full "
-        "--resume 20260131T120000Z --sample-interval 0"
+        "--scenario s.toml --start-method spawn --progress never --memory-limit 512MiB "
+        "--confinement off --keep-runs failed --fsync full --resume 20260131T120000Z --sample-interval 0"
     )
     assert read_options(clone, *arguments.split(), "--tasks-dir", str(first), "--tasks-dir", str(second)) == {
         "episodes": 3,
@@ -99,6 +100,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "start_method": "spawn",
         "progress": "never",
         "memory_limit_bytes": 512 << 20,
+        "confinement": "off",
         "keep_runs": "failed",
         "fsync": "full",
         "resume": "20260131T120000Z",
@@ -282,6 +284,7 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
         "--start-method": "auto",
         "--progress": "auto",
         "--memory-limit": "2GiB",
+        "--confinement": "auto",
         "--keep-runs": "all",
         "--fsync": "none",
         "--resume": "a new slice",

@@ -93,7 +93,7 @@ def test_rows_of_any_size_in_any_order_come_back(tmp_path_factory, entries):
 def a_row(index, error, number=0.1):
     usage = Usage(number, number, number, number, number, number, 7, 8, 9, 10)
     return EpisodeResult(
-        index, "id", "a", "t@1", -5, False, "r", None, error, 1, 2, 3, 4, "h", "t", None, 5, 6, 7, 8, 9, number, usage
+        index, "id", "a", "t@1", -5, False, "r", None, error, 1, 2, 3, 4, "h", "t", None, 5, 6, 7, 8, 9, number, None, usage
     )
 
 

@@ -109,7 +109,7 @@ def test_rows_survive_being_written_as_json(tmp_path_factory: pytest.TempPathFac
         ('{"agent": "a", "task_ref": "t", "seed": -9223372036854775809}', "scenario[1].seed: found -922"),
         (
             '{"agent": "a", "task_ref": "t", "sed": 1}',
-            "scenario[1]: found the key 'sed', expected only agent, task_ref, seed (did you mean seed?)",
+            "scenario[1]: found the key 'sed', expected only agent, task_ref, seed, allow (did you mean seed?)",
         ),
         ('{"agent": "a", "task_ref": "t", "budget": 1}', "scenario[1]: found the key 'budget', expected only agent"),
         (

@@ -7,11 +7,14 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tracecore.errors import MISSING, ScenarioError
-from tracecore.records import AgentSource, Job, JsonObject, Settings, TaskSource
+from tracecore.records import AgentSource, Allowance, Job, JsonObject, Settings, TaskSource
+from tracecore.runtime.manifest import read_manifest
+from tracecore.runtime.reach import is_below, secret_folders
+from tracecore.runtime.sandbox import Sandbox, SandboxViolation
 
 MAX_FILE_BYTES: Final = 8 << 20
 MIN_SEED: Final = -(1 << 63)
@@ -19,7 +22,8 @@ MAX_SEED: Final = (1 << 63) - 1
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ROWS = "a list of at least one row: {agent, task_ref, seed}"
-_KEYS = ("agent", "task_ref", "seed")
+_KEYS = ("agent", "task_ref", "seed", "allow")
+_ALLOW_KEYS = ("read", "network")
 _SEEDS = "an integer of 64 bits: -2**63 to 2**63 - 1"
 
 
@@ -30,6 +34,7 @@ class ScenarioRow:
     agent: str  # path of an agent file
     task_ref: str  # "<id>@<version>", or "<id>"
     seed: int = 0  # of 64 bits, signed; an episode adds its index
+    allow: Allowance = field(default_factory=Allowance)  # as written: paths may be relative to the working directory
 
 
 DEFAULT_SCENARIO: Final = (
@@ -49,6 +54,7 @@ class Plan:
 
     rows: tuple[ScenarioRow, ...]
     sources: tuple[tuple[AgentSource, TaskSource], ...]  # of each row
+    allowances: tuple[Allowance, ...]  # of each row, with absolute paths
     episodes: int
     settings: Settings
     slice_id: str  # makes the run ids: the same slice and index give the same id, another slice another
@@ -70,6 +76,7 @@ class Plan:
             task=task,
             seed=self.rows[place].seed + index,
             settings=self.settings,
+            allow=self.allowances[place],
         )
 
     def jobs(self, indices: Iterable[int] | None = None) -> Iterator[Job]:
@@ -85,8 +92,9 @@ class Plan:
                 "seed": row.seed,
                 "agent_hash": agent.sha256,
                 "task_hash": task.sha256,
+                **({} if (shown := allow.as_json()) is None else {"allow": shown}),
             }
-            for row, (agent, task) in zip(self.rows, self.sources, strict=True)
+            for row, (agent, task), allow in zip(self.rows, self.sources, self.allowances, strict=True)
         ]
 
 
@@ -120,7 +128,34 @@ def plan(
     agents = {ref: find_agent(ref) for ref in dict.fromkeys(row.agent for row in rows)}
     tasks = {ref: find_task(ref) for ref in dict.fromkeys(row.task_ref for row in rows)}
     sources = tuple((agents[row.agent], tasks[row.task_ref]) for row in rows)
-    return Plan(rows, sources, episodes, settings, slice_id)
+    secret = secret_folders((), settings.runs_dir, *(task.folder for task in tasks.values()))
+    allowances = tuple(
+        _resolve_allowance(scenario, f"scenario[{place}].allow", row.allow, tasks[row.task_ref], secret)
+        for place, row in enumerate(rows)
+    )
+    return Plan(rows, sources, allowances, episodes, settings, slice_id)
+
+
+def _resolve_allowance(scenario: str, where: str, allow: Allowance, task: TaskSource, secret: tuple[str, ...]) -> Allowance:
+    """What a row allows, as its agent gets it: paths absolute, hosts in their one normal form."""
+    paths = tuple(os.path.abspath(path) for path in allow.read)
+    for place, path in enumerate(paths):
+        if not os.path.exists(path):
+            raise ScenarioError(scenario, f"{where}.read[{place}]", allow.read[place], "a file or folder that exists")
+        if is_below(os.path.realpath(path), [*secret, *map(os.path.realpath, secret)]):
+            expected = "no folder of tasks or runs: those are closed to every agent"
+            raise ScenarioError(scenario, f"{where}.read[{place}]", allow.read[place], expected)
+    hosts = []
+    if allow.network:
+        allowed = read_manifest(task.folder).network_hosts
+        sandbox = Sandbox((), allowed)
+        for place, host in enumerate(allow.network):
+            try:
+                hosts.append(sandbox.check_host(host))
+            except SandboxViolation as violation:
+                expected = f"a host that {task.ref} allows ({', '.join(allowed) or 'it allows none'})"
+                raise ScenarioError(scenario, f"{where}.network[{place}]", host, expected) from violation
+    return Allowance(paths, tuple(hosts))
 
 
 def _check_last_seed(scenario: str, place: int, seed: int, row_count: int, episodes: int) -> None:
@@ -239,7 +274,24 @@ def _check_row(path: str, where: str, row: Any) -> ScenarioRow:
         agent=_check_text(path, f"{where}.agent", row.get("agent", MISSING), "the path of an agent file"),
         task_ref=_check_text(path, f"{where}.task_ref", row.get("task_ref", MISSING), "<task id>@<version>"),
         seed=_check_seed(path, f"{where}.seed", row.get("seed", 0)),
+        allow=_check_allow(path, f"{where}.allow", row.get("allow", {})),
     )
+
+
+def _check_allow(path: str, where: str, value: Any) -> Allowance:
+    if not isinstance(value, dict):
+        raise ScenarioError(path, where, value, "an object: {read, network}")
+    _check_keys(path, where, value, _ALLOW_KEYS)
+    return Allowance(
+        read=_check_texts(path, f"{where}.read", value.get("read", []), "the path of a file or folder"),
+        network=_check_texts(path, f"{where}.network", value.get("network", []), "a host name"),
+    )
+
+
+def _check_texts(path: str, where: str, value: Any, meaning: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ScenarioError(path, where, value, "a list")
+    return tuple(_check_text(path, f"{where}[{place}]", text, meaning) for place, text in enumerate(value))
 
 
 def _check_keys(path: str, where: str, table: JsonObject, known: tuple[str, ...]) -> None:

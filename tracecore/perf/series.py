@@ -72,4 +72,5 @@ def series_row(row: EpisodeResult) -> JsonObject:
         "worker": usage.worker,
         "attempt": usage.attempt,
         "leaked_processes": usage.leaked_processes,
+        **({} if row.allow is None else {"allow": row.allow}),
     }

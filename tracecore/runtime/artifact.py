@@ -150,7 +150,7 @@ def publish(job: Job, outcome: Outcome) -> EpisodeResult:
     if not is_kept(job, row):
         return replace(row, artifact_name=None)
     path = artifact_path(job)
-    if not create_atomic(path, outcome.artifact):
+    if not create_atomic(path, outcome.artifact, fsync=job.settings.fsync):
         # An earlier attempt finished its artifact and died before it could tell: that one counts.
         data = _read(path)
         row = result_row(job, canon.decode(data), data)
@@ -202,6 +202,7 @@ def result_row(job: Job, head: JsonObject, artifact: bytes) -> EpisodeResult:
         completion_bytes=used["completion_bytes"],
         tokens_used=used["tokens_used"],
         episode_s=head["wall_clock_elapsed_s"],
+        allow=job.allow.as_json(),
         usage=Usage(wall_clock_s=head["wall_clock_elapsed_s"]),
     )
 

@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from tracecore import frames, processes
@@ -22,16 +22,6 @@ PROBE_NONCE: Final = "doctor"
 HELD, REFUSED = 0, 1  # exit codes of a trial: the layer stopped it, or let it through
 
 State = dict[str, bool | str]
-
-
-def main(arguments: Sequence[str]) -> int:
-    """``python -m tracecore doctor [--json]``: tell the layers; gives the exit code."""
-    if unknown := [word for word in arguments if word != "--json"]:
-        sys.stderr.write(f"tracecore doctor: found {unknown[0]!r}, expected --json or nothing\n")
-        return 2
-    found = probe(Limits())
-    sys.stdout.write(json.dumps(as_json(found), indent=1) + "\n" if "--json" in arguments else as_text(found))
-    return 0
 
 
 def probe(limits: Limits, method: str = "auto", *, thorough: bool = True) -> State:
