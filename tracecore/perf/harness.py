@@ -187,6 +187,7 @@ def read_settings(options: SliceOptions) -> Settings:
         redaction=redaction,
         git_sha=provenance.git_state()["git_sha"],
         keep_runs=options.keep_runs,
+        fsync=options.fsync == "full",
         limits=_limits(options),
     )
 
