@@ -19,7 +19,7 @@ from tracecore.runtime.reach import Reach
 
 PATIENCE_S: Final = 20.0
 PROBE_NONCE: Final = "doctor"
-HELD, REFUSED = 0, 1  # exit codes of a trial: the layer stopped it, or let it through
+HELD, LET_THROUGH = 0, 1  # exit codes of a trial: the layer stopped it, or let it through
 
 State = dict[str, bool | str]
 
@@ -125,13 +125,23 @@ def _is_stopped(layer: str, attempt: Callable[[], bool], limits: Limits, reach: 
     off = ",".join(name for name in LAYERS if name not in needed)
     alone = Limits(memory_bytes=limits.memory_bytes, confinement="auto", layers_off=off)
 
+    return was_stopped(run_trial(attempt, alone, reach))
+
+
+def run_trial(attempt: Callable[[], bool], limits: Limits, reach: Reach) -> int:
+    """The wait status of a process that is confined by ``limits`` and makes the attempt."""
+
     def run(_confinement: Confinement) -> int:
         try:
-            return HELD if attempt() else REFUSED
+            return HELD if attempt() else LET_THROUGH
         except OSError:
             return HELD
 
-    status = _in_confined_child(run, alone, reach)
+    return _in_confined_child(run, limits, reach)
+
+
+def was_stopped(status: int) -> bool:
+    """Whether an attempt failed, or its process was ended for it."""
     if os.WIFSIGNALED(status):
         return os.WTERMSIG(status) == signal.SIGSYS
     return os.WEXITSTATUS(status) in {HELD, VIOLATION_EXIT}
@@ -185,7 +195,7 @@ def _open_users() -> bool:
 def _grow_file() -> bool:
     import resource  # noqa: PLC0415 - not there on every platform
 
-    return resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[1] == 0
 
 
 def _read_status(name: str) -> str:
