@@ -1,0 +1,55 @@
+import json
+import os
+import pathlib
+
+import pytest
+from helpers.batches import make_job
+from helpers.faults import PLAIN_TASK, write_agent
+
+from tracecore.errors import OutputError
+from tracecore.records import Ended, Ending, Exited, Job, Killed, Raised, Returned, TimedOut, Usage, WorkerLost
+from tracecore.runtime import spec
+from tracecore.runtime.job import run_job_in_process, settle
+
+
+@pytest.fixture
+def job(tmp_path: pathlib.Path) -> Job:
+    (tmp_path / "runs").mkdir()
+    return make_job(3, write_agent(None, tmp_path / "good.py"), PLAIN_TASK, tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason", "words"),
+    [
+        (Exited(3), "episode_crashed", "the episode process exited with code 3 without an answer"),
+        (Killed(11), "episode_crashed", "the episode process was killed by SIGSEGV"),
+        (TimedOut(2.5), "timeout", "the episode process was still running at the time limit of 2.5 s"),
+        (Raised("KeyError", "'x'", ""), "episode_crashed", "the runtime raised KeyError: 'x'"),
+        (WorkerLost(2, "was killed by SIGKILL"), "episode_crashed", "2 workers died while they held the episode"),
+        (Returned(None), "episode_crashed", "the episode process gave no result row"),
+    ],
+)
+def test_a_mute_ending_gets_a_valid_artifact_that_says_what_happened(job: Job, ending: Ending, reason: str, words: str) -> None:
+    usage = Usage(wall_clock_s=1.5, attempt=2)
+    row = settle(Ended(job, ending, usage))
+    artifact = json.loads((pathlib.Path(job.settings.runs_dir) / f"{job.run_id}.json").read_bytes())
+    assert spec.problems(artifact) == []
+    assert (row.termination_reason, row.success, row.usage) == (reason, False, usage)
+    assert words in artifact["failure_reason"]
+    assert artifact["budgets"]["steps"] == 4
+
+
+def test_an_artifact_that_stands_already_counts_and_is_left_alone(job: Job) -> None:
+    first = run_job_in_process(job)
+    path = pathlib.Path(job.settings.runs_dir) / f"{job.run_id}.json"
+    before = path.read_bytes()
+    row = settle(Ended(job, WorkerLost(2, "was killed by SIGKILL"), Usage(wall_clock_s=1.0)))
+    assert (row.success, row.artifact_hash) == (True, first.artifact_hash)
+    assert path.read_bytes() == before
+
+
+def test_an_artifact_that_could_not_be_written_is_no_failure_of_the_episode(job: Job) -> None:
+    message = f"{job.settings.runs_dir}/x.json: cannot be written: No space left on device"
+    with pytest.raises(OutputError, match=r"cannot be written: No space left on device$"):
+        settle(Ended(job, Raised("OutputError", message, ""), Usage(wall_clock_s=1.0)))
+    assert os.listdir(job.settings.runs_dir) == []

@@ -1,0 +1,128 @@
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracecore import frames
+from tracecore.clock import monotonic_s
+from tracecore.frames import Channel, ChannelClosed, ChannelTimeout, MessageTooLarge, pack
+
+LIMIT = 1000
+SHORT_S, LONG_S = 0.05, 30.0
+
+
+class Ends:
+    """A channel, and the other side of both of its pipes."""
+
+    def __init__(self, *, gone: bool = False) -> None:
+        their_read, our_write = os.pipe()
+        our_read, their_write = os.pipe()
+        self.fds = {their_read, their_write}
+        self.their_read, self.their_write = their_read, their_write
+        self.channel = Channel(our_read, our_write, LIMIT, lambda: gone)
+
+    def say(self, data: bytes) -> None:
+        os.write(self.their_write, data)
+
+    def hang_up(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = set()
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    found = Ends()
+    yield found
+    found.hang_up()
+    found.channel.close()
+
+
+def soon() -> float:
+    return monotonic_s() + SHORT_S
+
+
+def later() -> float:
+    return monotonic_s() + LONG_S
+
+
+@given(st.binary(max_size=LIMIT), st.lists(st.integers(1, 300), max_size=5))
+def test_a_message_arrives_whole_however_it_is_cut(message: bytes, cuts: list[int]) -> None:
+    ends = Ends()
+    try:
+        data = pack(message)
+        for cut in cuts:
+            ends.say(data[:cut])
+            data = data[cut:]
+        ends.say(data)
+        assert ends.channel.receive(later()) == message
+        assert not ends.channel.spoke_unasked()
+    finally:
+        ends.hang_up()
+        ends.channel.close()
+
+
+def test_what_comes_behind_a_message_is_noticed(ends: Ends) -> None:
+    ends.say(pack(b"one") + b"x")
+    assert ends.channel.receive(later()) == b"one"
+    assert ends.channel.spoke_unasked()
+
+
+@pytest.mark.parametrize("size", [LIMIT + 1, 1 << 31, (1 << 32) - 1])
+def test_a_message_over_the_limit_is_refused_by_its_length_alone(ends: Ends, size: int) -> None:
+    ends.say(size.to_bytes(4, "big"))
+    with pytest.raises(MessageTooLarge, match=str(size)):
+        ends.channel.receive(later())
+
+
+def test_half_a_message_obeys_the_same_deadline(ends: Ends) -> None:
+    ends.say(pack(b"12345678")[:7])
+    with pytest.raises(ChannelTimeout):
+        ends.channel.receive(soon())
+
+
+@pytest.mark.parametrize("begun", [b"", b"\0", pack(b"12345678")[:7]])
+def test_a_side_that_closes_is_noticed_at_once(ends: Ends, begun: bytes) -> None:
+    ends.say(begun)
+    ends.hang_up()
+    with pytest.raises(ChannelClosed):
+        ends.channel.receive(later())
+
+
+def test_a_side_that_is_dead_is_noticed_behind_a_pipe_that_others_hold() -> None:
+    ends = Ends(gone=True)
+    try:
+        ends.say(pack(b"last words"))
+        assert ends.channel.receive(later()) == b"last words"
+        ends.say(b"\0\0")
+        with pytest.raises(ChannelClosed):
+            ends.channel.receive(later())
+    finally:
+        ends.hang_up()
+        ends.channel.close()
+
+
+def test_a_side_that_does_not_read_cannot_hold_the_sender(ends: Ends) -> None:
+    begun_s = time.monotonic()
+    with pytest.raises(ChannelTimeout):
+        ends.channel.send(b"x" * (1 << 20), soon())
+    assert time.monotonic() - begun_s < LONG_S
+
+
+def test_nobody_to_send_to_is_told(ends: Ends) -> None:
+    ends.hang_up()
+    with pytest.raises(ChannelClosed):
+        ends.channel.send(b"x", later())
+
+
+def test_plain_reading_tells_the_end_of_a_stream() -> None:
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, pack(b"whole") + pack(b"torn")[:6])
+    os.close(write_fd)
+    assert frames.read_message(read_fd) == b"whole"
+    with pytest.raises(ChannelClosed):
+        frames.read_message(read_fd)
+    os.close(read_fd)

@@ -1,0 +1,136 @@
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from helpers import starts
+
+from tracecore import processes
+
+METHODS = ["fork", "spawn"]
+
+
+def ask(function: Callable[..., object], method: str, *more: object, keep: tuple[int, ...] = ()) -> str:
+    """What a function writes to the pipe that it is given, in a process of its own that ends well."""
+    read_fd, write_fd = os.pipe()
+    pid = processes.start(function, (write_fd, *more), method=method, keep_fds=(write_fd, *keep))
+    os.close(write_fd)
+    with open(read_fd) as file:
+        said = file.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return said
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_new_process_has_the_descriptors_it_is_given_and_no_streams(method: str) -> None:
+    stray_r, stray_w = os.pipe()
+    try:
+        assert ask(starts.tell_descriptors, method) == "0 /dev/null, 1 /dev/null, 2 /dev/null, and the one that was given"
+    finally:
+        os.close(stray_r)
+        os.close(stray_w)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_new_process_leads_a_session_of_its_own(method: str) -> None:
+    pid, session, group = ask(starts.tell_session, method).split()
+    assert pid == session == group
+    assert int(session) != os.getsid(0)
+
+
+def test_a_spawned_process_has_a_lean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "1")
+    assert ask(starts.tell_environment, "spawn") == " ".join(sorted(processes.lean_environment()))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_function_that_raises_leaves_with_1_and_never_returns_here(method: str) -> None:
+    me = os.getpid()
+    pid = processes.start(starts.fail, (), method=method, keep_fds=())
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    assert os.getpid() == me
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_leash_kills_what_is_tied_to_it_when_its_maker_dies(tmp_path: pathlib.Path, method: str) -> None:
+    processes.become_subreaper()
+    try:
+        maker = processes.start(starts.make_leashed, (str(tmp_path), method), method="fork", keep_fds=())
+        deadline_s = time.monotonic() + 20
+        while not (tmp_path / "tied").exists():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        tied = int((tmp_path / "tied").read_text())
+        os.kill(maker, signal.SIGKILL)
+        os.waitpid(maker, 0)
+        assert os.waitstatus_to_exitcode(os.waitpid(tied, 0)[1]) == -signal.SIGKILL
+    finally:
+        processes.become_subreaper(yes=False)
+
+
+def test_who_is_tied_too_late_leaves_by_itself() -> None:
+    read_fd, write_fd = os.pipe()
+    os.close(write_fd)
+    pid = processes.start(starts.tie_and_sleep, (read_fd,), method="fork", keep_fds=(read_fd,))
+    os.close(read_fd)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) in {1, -signal.SIGKILL}
+
+
+def test_a_sweep_takes_whole_trees_detached_ones_and_stubborn_ones(tmp_path: pathlib.Path) -> None:
+    processes.become_subreaper()
+    try:
+        spared = processes.start(time.sleep, (600,), method="fork", keep_fds=())
+        before = frozenset(processes.children_of(os.getpid())) | {spared}
+        processes.start(starts.grow_tree, (str(tmp_path), 3), method="fork", keep_fds=())
+        deadline_s = time.monotonic() + 20
+        while len(list(tmp_path.iterdir())) < 15:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        assert processes.sweep(before) >= 15
+        assert set(processes.children_of(os.getpid())) == set(before)
+        for path in tmp_path.iterdir():
+            with pytest.raises(ProcessLookupError):
+                os.kill(int(path.name), 0)
+    finally:
+        processes.become_subreaper(yes=False)
+        os.kill(spared, signal.SIGKILL)
+        os.waitpid(spared, 0)
+
+
+def test_signals_to_who_is_gone_are_nothing() -> None:
+    pid = processes.start(os.getpid, (), method="fork", keep_fds=())
+    os.waitpid(pid, 0)
+    processes.send_signal(pid, signal.SIGKILL)
+    processes.kill_group(pid)
+    assert processes.children_of(pid) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "exited with code 0"),
+        (3 << 8, "exited with code 3"),
+        (255 << 8, "exited with code 255"),
+        (9, "killed by SIGKILL"),
+        (11 | 0x80, "killed by SIGSEGV"),
+        (40, "killed by signal 40"),
+    ],
+)
+def test_a_status_in_words(status: int, words: str) -> None:
+    assert processes.describe_status(status) == words
+
+
+def test_a_refused_process_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, refusals = os.fork, [1, 2]
+
+    def refuse_twice() -> int:
+        if refusals:
+            refusals.pop()
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", refuse_twice)
+    pid = processes.start(os.getpid, (), method="fork", keep_fds=())
+    assert os.waitpid(pid, 0)[1] == 0
