@@ -6,7 +6,15 @@ import types
 import psutil
 import pytest
 
-from tracecore.perf.system import FIGURES, SystemSampler, host_facts
+from tracecore.perf.system import (
+    FIGURES,
+    STABLE_FACTS,
+    SystemSampler,
+    host_block,
+    host_facts,
+    machine_class,
+    stable_facts,
+)
 
 UNKNOWN = {"available": False, "provider": None, **dict.fromkeys(FIGURES)}
 
@@ -114,3 +122,88 @@ def test_what_makes_no_sense_is_null(tmp_path, text):
 def test_no_proc_at_all_is_all_null(tmp_path):
     facts = host_facts(str(tmp_path))
     assert (facts["cpu_model"], facts["memory_total_bytes"], facts["governor"]) == (None, None, None)
+
+
+def block(**changes):
+    known = {
+        "cpu_model": "Fast CPU",
+        "machine": "x86_64",
+        "cpus_usable": 2,
+        "cpu_quota": None,
+        "memory_total_bytes": 16_700_000_000,
+        "governor": None,
+        "os": "linux",
+        "kernel": "6.8.0-1021-azure",
+        "python_implementation": "cpython",
+        "python_version": "3.11.7",
+        "start_method": "fork",
+        "runner": {"ImageOS": "ubuntu24", "ImageVersion": "20260101.1"},
+        "load_averages": [0.5, 0.4, 0.3],
+        "git_sha": "a" * 40,
+        "dirty": False,
+    }
+    return {**known, **changes}
+
+
+def test_the_host_block_tells_how_processes_start_and_which_commit_stands_there():
+    found = host_block("fork", {"git_sha": "a" * 40, "dirty": True})
+    assert (found["start_method"], found["git_sha"], found["dirty"]) == ("fork", "a" * 40, True)
+    assert set(host_facts()) < set(found)
+    assert len(found["load_averages"]) == 3
+
+
+def test_the_machine_class_reads_as_what_it_is():
+    assert machine_class(block()).rpartition("-")[0] == "x86_64-2cpu-16gib-py3.11"
+    assert machine_class(host_block("fork", {})) == machine_class(host_block("fork", {}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"load_averages": [9.0, 9.0, 9.0]},
+        {"git_sha": "b" * 40, "dirty": True},
+        {"kernel": "6.8.0-1024-azure"},
+        {"memory_total_bytes": 16_650_000_000},
+        {"runner": {"ImageOS": "ubuntu24", "ImageVersion": "20260108.1"}},
+    ],
+)
+def test_what_changes_from_run_to_run_leaves_the_class_alone(changes):
+    assert machine_class(block(**changes)) == machine_class(block())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cpu_model": "Slow CPU"},
+        {"cpus_usable": 4},
+        {"cpu_quota": 1.5},
+        {"memory_total_bytes": 8 << 30},
+        {"governor": "powersave"},
+        {"os": "darwin"},
+        {"kernel": "6.11.0"},
+        {"python_version": "3.11.8"},
+        {"python_implementation": "pypy"},
+        {"start_method": "spawn"},
+        {"machine": "aarch64"},
+        {"runner": {"ImageOS": "ubuntu22"}},
+    ],
+)
+def test_what_a_figure_depends_on_makes_another_class(changes):
+    assert machine_class(block(**changes)) != machine_class(block())
+    differing = [name for name in STABLE_FACTS if stable_facts(block(**changes))[name] != stable_facts(block())[name]]
+    assert len(differing) == 1
+
+
+@pytest.mark.parametrize("host", [{}, {"kernel": 5, "memory_total_bytes": "much", "runner": []}, {"machine": "a b/../c"}])
+def test_an_unknown_host_has_a_class_too(host):
+    name = machine_class(host)
+    assert name.replace("-", "").replace(".", "").replace("_", "").isalnum()
+
+
+def test_the_runner_image_is_told_where_there_is_one(monkeypatch):
+    for name in ("ImageOS", "ImageVersion", "RUNNER_OS", "RUNNER_ARCH", "RUNNER_ENVIRONMENT"):
+        monkeypatch.delenv(name, raising=False)
+    assert host_facts()["runner"] is None
+    monkeypatch.setenv("ImageOS", "ubuntu24")
+    monkeypatch.setenv("RUNNER_NAME", "somebody's laptop")
+    assert host_facts()["runner"] == {"ImageOS": "ubuntu24"}

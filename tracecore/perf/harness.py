@@ -26,7 +26,7 @@ from tracecore.perf.samples import DEFAULT_INTERVAL_S, Samples, samples_name
 from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
 from tracecore.perf.series import feed, series_chunks
 from tracecore.perf.summary import Summary
-from tracecore.perf.system import SystemSampler, host_facts
+from tracecore.perf.system import SystemSampler, host_block, machine_class
 from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents
 from tracecore.perf.watch import TICK_S, Watch
 from tracecore.records import EpisodeResult, Job, JsonObject, Limits, Settings
@@ -85,6 +85,7 @@ class Run:
     system_samples: JsonObject
     interrupted: bool
     trouble: str | None  # why it could not go on
+    host: JsonObject  # as it was when the run began: its load is that of others
 
 
 def run_slice(options: SliceOptions) -> SliceEnd:
@@ -256,6 +257,7 @@ def _fsync(options: SliceOptions) -> Any:
 
 def run_episodes(options: SliceOptions, the_plan: Plan, journal: Journal, watch: Watch, interruption: Interruption) -> Run:
     """Run what the journal lacks; every finished episode is in it before the next is looked at."""
+    host = host_block(_method(options), provenance.git_state())
     sampler = SystemSampler()
     sampler.start()
     begun_s = clock.monotonic_s()
@@ -275,7 +277,7 @@ def run_episodes(options: SliceOptions, the_plan: Plan, journal: Journal, watch:
         if options.resume is not None:
             remove_stray_documents(options.output_dir, options.resume)
     elapsed_s = clock.monotonic_s() - begun_s
-    return Run(elapsed_s, sampler.sample(), interruption.is_set, trouble)
+    return Run(elapsed_s, sampler.sample(), interruption.is_set, trouble, host)
 
 
 def finished_episodes(
@@ -389,8 +391,14 @@ def manifest_document(options: SliceOptions, the_plan: Plan, run: Run, stamp: st
         "interrupted": run.interrupted,
         "trouble": run.trouble,
         "scenario": the_plan.scenario_document(),
-        "runtime_identity": {"name": "tracecore", "version": __version__, **provenance.git_state()},
-        "host": host_facts(),
+        "runtime_identity": {
+            "name": "tracecore",
+            "version": __version__,
+            "git_sha": run.host["git_sha"],
+            "dirty": run.host["dirty"],
+        },
+        "host": run.host,
+        "machine_class": machine_class(run.host),
         "system_samples": run.system_samples,
     }
 

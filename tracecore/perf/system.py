@@ -1,6 +1,8 @@
 """What the machine was and did: psutil samples, or nulls; and facts of the host. Nothing here ever raises."""
 
 import contextlib
+import hashlib
+import json
 import math
 import os
 import sys
@@ -8,12 +10,30 @@ from typing import Any, Final
 
 from tracecore.records import JsonObject
 
+# What the machine class is made of: what a figure depends on, and what stays as it is from one run on a machine to the next.
+# Not the load, the frequency of the moment, or the runner image's weekly version.
+STABLE_FACTS: Final = (
+    "cpu_model",
+    "machine",
+    "cpus_usable",
+    "cpu_quota",
+    "memory_gib",
+    "governor",
+    "os",
+    "kernel_series",
+    "python_implementation",
+    "python_version",
+    "start_method",
+    "runner_image",
+)
 FIGURES: Final = (
     "cpu_percent",  # of the whole machine, all processes, since the sampler was started
     "process_rss_bytes",  # of this process alone
     "system_memory_total_bytes",
     "system_memory_available_bytes",
 )
+# No RUNNER_NAME: it names somebody's machine.
+RUNNER_VARIABLES: Final = ("ImageOS", "ImageVersion", "RUNNER_OS", "RUNNER_ARCH", "RUNNER_ENVIRONMENT")
 
 
 class SystemSampler:
@@ -70,7 +90,54 @@ def host_facts(root: str = "/") -> JsonObject:
         "machine": os.uname().machine if hasattr(os, "uname") else None,
         "python_version": ".".join(map(str, sys.version_info[:3])),
         "python_implementation": sys.implementation.name,
+        "runner": _runner(),
     }
+
+
+def host_block(start_method: str, git_state: JsonObject, root: str = "/") -> JsonObject:
+    """The ``host`` of a manifest: the facts, how processes are started, and which commit stands there.
+
+    Args:
+        start_method: fork or spawn.
+        git_state: ``git_sha`` and ``dirty`` of the runtime.
+        root: Where ``proc`` and ``sys`` lie.
+    """
+    return {**host_facts(root), "start_method": start_method, **git_state}
+
+
+def stable_facts(host: JsonObject) -> JsonObject:
+    """Those facts of a host block that the machine class is made of; null where one is not known."""
+    runner = host.get("runner")
+    derived = {
+        "memory_gib": _gib(host.get("memory_total_bytes")),
+        # 6.8.0-1021-azure and 6.8.0-1024-azure are one: a class must outlive the weekly update.
+        "kernel_series": ".".join(host["kernel"].split(".")[:2]) if isinstance(host.get("kernel"), str) else None,
+        "runner_image": runner.get("ImageOS") if isinstance(runner, dict) else None,
+    }
+    return {name: derived[name] if name in derived else host.get(name) for name in STABLE_FACTS}
+
+
+def machine_class(host: JsonObject) -> str:
+    """A short name for all machines on which figures mean the same, such as ``x86_64-2cpu-16gib-py3.11-0a1b2c3d``.
+
+    The hexadecimal digits stand for all stable facts; what precedes them is for people.
+    """
+    facts = stable_facts(host)
+    digits = hashlib.sha256(json.dumps(facts, sort_keys=True).encode("ascii")).hexdigest()[:8]
+    python = ".".join(str(facts["python_version"]).split(".")[:2])
+    words = [facts["machine"] or "unknown", f"{facts['cpus_usable']}cpu", f"{facts['memory_gib']}gib", f"py{python}", digits]
+    return "-".join("".join(c if c.isascii() and (c.isalnum() or c in "._") else "_" for c in str(word)) for word in words)
+
+
+def _gib(size_bytes: Any) -> int | None:
+    """Rounded up: what a kernel keeps for itself varies, and is always a little less than one."""
+    return math.ceil(size_bytes / (1 << 30)) if isinstance(size_bytes, int) else None
+
+
+def _runner() -> JsonObject | None:
+    """What a CI runner says of its image; null where there is none."""
+    known = {name: os.environ[name][:200] for name in RUNNER_VARIABLES if os.environ.get(name)}
+    return known or None
 
 
 def _cpu_model(root: str) -> str | None:
