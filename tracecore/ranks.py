@@ -5,6 +5,7 @@ enough, and names the method it took. Values are numbers and never NaN.
 """
 
 import bisect
+import functools
 import itertools
 import math
 from collections import Counter
@@ -64,16 +65,17 @@ def mann_whitney_greater(x: Sequence[float], y: Sequence[float]) -> TestResult:
 def _exact_rank_sum_p(ranks: list[int], split: int, observed: int) -> float:
     """The share of all ways to split the ranks that leave a sum of at least ``observed`` after ``split``."""
     # Choosing one side leaves the other, so the smaller is counted: its sum is then as low as the other's is high.
-    size = len(ranks) - split
+    size, ascending = len(ranks) - split, tuple(sorted(ranks))
     if size <= split:
-        favourable = sum(_sums_of_choices(ranks, size)[observed:])
+        favourable = sum(_sums_of_choices(ascending, size)[observed:])
     else:
-        favourable = sum(_sums_of_choices(ranks, split)[: sum(ranks) - observed + 1])
+        favourable = sum(_sums_of_choices(ascending, split)[: sum(ranks) - observed + 1])
     return favourable / math.comb(len(ranks), size)
 
 
-def _sums_of_choices(ranks: Sequence[int], size: int) -> list[int]:
-    """In how many ways ``size`` of the ranks can be chosen so that they sum to 0, 1, 2, ..."""
+@functools.lru_cache(maxsize=64)  # without ties, samples of the same sizes all have the same ranks
+def _sums_of_choices(ranks: tuple[int, ...] | range, size: int) -> list[int]:
+    """In how many ways ``size`` of the ranks can be chosen so that they sum to 0, 1, 2, ...; not to be changed."""
     highest = sum(sorted(ranks)[-size:])
     ways = [[0] * (highest + 1) for _ in range(size + 1)]  # by how many are chosen, then by their sum
     ways[0][0] = 1

@@ -1,0 +1,461 @@
+"""Runs against runs: what changed, whether that is more than chance, and whether they may be compared at all.
+
+The unit of replication is the run: each leaves one number per scenario row and metric, the median over the episodes that
+all runs have. Behaviour is compared exactly, by agent, task and seed, and one run of each suffices.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from tracecore.errors import InputError, one_line
+from tracecore.perf.archive import ArchivedSet, read_sets
+from tracecore.perf.columns import AMOUNTS, RowKey, RunColumns, log_median
+from tracecore.perf.decide import FLOORS, OVERALL, Decision, Power, Sample, Subject, decide, power_of, rounds_needed
+from tracecore.perf.exact import ExactChange, Verdict, compare_exactly
+from tracecore.perf.system import stable_facts
+from tracecore.records import JsonObject
+
+EXIT_GOOD: Final = 0
+EXIT_BAD_INPUT: Final = 2
+EXIT_REGRESSED: Final = 3
+
+METRICS: Final = AMOUNTS
+RUNS_MOST: Final = 200  # of one side
+REASONS_MOST: Final = 50
+
+_UNITS: Final = {
+    "cpu": ("CPU time", 1e3, "ms"),
+    "wall": ("wall clock", 1e3, "ms"),
+    "rss": ("peak memory", 1 / (1 << 20), "MiB"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CompareOptions:
+    """How strict a comparison is."""
+
+    gate_on: tuple[str, ...] = ("cpu",)  # metrics that can fail it; the others warn
+    compare_anyway: bool = False  # show figures of what is not comparable; nothing can fail then
+    require_conclusive: bool = False  # fail for want of an answer as well
+    accept_changes: bool = False  # report changed behaviour without failing for it
+    expect_same_scenario: bool = True  # a difference there makes everything not comparable, not only the rows in question
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run of a comparison."""
+
+    path: str
+    stamp: str
+    manifest: JsonObject
+    columns: RunColumns
+    probe_cpu_s: float | None = None  # median of the calibration probe
+
+    def about(self) -> JsonObject:
+        """What a document says of it."""
+        host = self.manifest.get("host") or {}
+        identity = self.manifest.get("runtime_identity") or {}
+        return {
+            "path": self.path,
+            "stamp": self.stamp,
+            "machine_class": self.manifest.get("machine_class"),
+            "git_sha": identity.get("git_sha", host.get("git_sha")),
+            "dirty": identity.get("dirty", host.get("dirty")),
+            "episodes": self.manifest["episodes"],
+            "probe_cpu_s": self.probe_cpu_s,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something in which the two sides must agree, and do not."""
+
+    field: str
+    base: Any
+    new: Any
+
+
+def compare_paths(base: Sequence[str], new: Sequence[str], options: CompareOptions) -> JsonObject:
+    """Compare archived sets; see :func:`compare_runs` for what comes back.
+
+    Raises:
+        InputError: One of them cannot be read, is empty, or is not complete.
+    """
+    return compare_runs(read_runs(base), read_runs(new), options)
+
+
+def read_runs(paths: Iterable[str]) -> list[RunRecord]:
+    """The complete runs at these paths: summaries, zips or folders.
+
+    Raises:
+        InputError: One cannot be read, is empty or was interrupted, or there are too many.
+    """
+    sets = [archived for path in paths for archived in read_sets(path)]
+    if len(sets) > RUNS_MOST:
+        raise InputError(sets[0].path, "", f"{len(sets)} sets", f"at most {RUNS_MOST} on one side")
+    return [read_run(archived) for archived in sets]
+
+
+def read_run(archived: ArchivedSet) -> RunRecord:
+    """A complete run.
+
+    Raises:
+        InputError: It is damaged, empty, or was interrupted: that could pass for fast.
+    """
+    name, summary = archived.names["summary"], archived.summary
+    asked = summary.get("episodes_requested", archived.manifest["episodes"])
+    if summary.get("interrupted"):
+        raise InputError(name, "interrupted", True, "a slice that ran to its end")
+    if not summary["episodes"] or summary["episodes"] != asked:
+        raise InputError(name, "episodes", summary["episodes"], f"all {asked} that were asked for, and at least one")
+    columns = RunColumns()
+    for row in archived.series():
+        columns.add(row)
+    return RunRecord(archived.path, archived.stamp, archived.manifest, columns, _probe_cpu_s(summary))
+
+
+def _probe_cpu_s(summary: JsonObject) -> float | None:
+    probe = summary.get("probe")
+    value = probe.get("cpu_s_median") if isinstance(probe, dict) else None
+    return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def compare_runs(
+    base: Sequence[RunRecord],
+    new: Sequence[RunRecord],
+    options: CompareOptions,
+    *,
+    screen: Mapping[Subject, float] | None = None,
+) -> JsonObject:
+    """The comparison as a document: ``verdict`` and ``reasons`` first, then what they rest on.
+
+    Args:
+        base: The runs of the one side, at least one.
+        new: The runs of the other.
+        options: How strict it is.
+        screen: What a first stage found; see :func:`tracecore.perf.decide.decide`.
+    """
+    found = find_differences(base, new, expect_same_scenario=options.expect_same_scenario)
+    head = {"base": [run.about() for run in base], "new": [run.about() for run in new]}
+    differences = [asdict(difference) for difference in found]
+    if found and not options.compare_anyway:
+        reasons = [_say_difference(difference) for difference in found]
+        return {"verdict": "not_comparable", "reasons": reasons, "gates": False, **head, "differences": differences}
+    names = row_names(run.columns for run in [*base, *new])
+    may_gate = not found
+    samples = gather_samples(base, new, names, options.gate_on if may_gate else ())
+    decisions = decide(samples, screen=screen)
+    changes = compare_exactly(
+        [run.columns for run in base],
+        [run.columns for run in new],
+        same_sources=_same_sources(base, new),
+        same_runtime=_same_runtime(base, new),
+        accept_changes=options.accept_changes or not may_gate,
+    )
+    power = power_of(len(base), len(new), sum(sample.gates for sample in samples))
+    rows = judge_rows(base, new, names, decisions, changes)
+    verdict = "not_comparable" if found else overall_verdict(rows, decisions, changes)
+    reasons = [_say_difference(difference) for difference in found] + say_reasons(rows, decisions, changes, names, power)
+    return {
+        "verdict": verdict,
+        "reasons": reasons[:REASONS_MOST],
+        "gates": may_gate,
+        **head,
+        "differences": differences,
+        "rows": rows,
+        "exact": {
+            "compared_episodes": sum(row["compared_episodes"] for row in rows),
+            "changes": [{**asdict(change), "row": names[change.row]} for change in changes],
+        },
+        "power": {**asdict(power), "runs_needed": rounds_needed(power.tests) if power.tests else None},
+        "floors": {name: asdict(floor) for name, floor in FLOORS.items()},
+        "decisions": [_decision_document(decision, calibrated) for decision, calibrated in _calibrated(decisions, base, new)],
+    }
+
+
+def exit_code_of(document: JsonObject, options: CompareOptions) -> int:
+    """0, or 3 where something got worse (or, if that is asked for, nobody knows), or 2 where nothing can be compared."""
+    verdict = document["verdict"]
+    if verdict == "not_comparable":
+        return EXIT_GOOD if options.compare_anyway else EXIT_BAD_INPUT
+    if verdict == "regressed" or (options.require_conclusive and verdict == "inconclusive"):
+        return EXIT_REGRESSED
+    return EXIT_GOOD
+
+
+# --- may they be compared --------------------------------------------------------------------------------------------
+
+
+def find_differences(
+    base: Sequence[RunRecord], new: Sequence[RunRecord], *, expect_same_scenario: bool = True
+) -> list[Difference]:
+    """Where runs differ in what must be the same for their times to mean the same; runs of one side among themselves too."""
+    found: list[Difference] = []
+    for field in ("machine_class", "scenario", "workers", "strict_spec"):
+        if field == "scenario" and not expect_same_scenario:
+            continue
+        sides = [list(dict.fromkeys(_condition(run.manifest, field) for run in side)) for side in (base, new)]
+        if len(set(itertools.chain(*sides))) > 1 or (field == "machine_class" and None in sides[0]):
+            old, now = (", ".join("unknown" if value is None else str(value) for value in side) for side in sides)
+            found.append(Difference(field, old, now))
+            if field == "machine_class":
+                found += _host_differences(base[0].manifest, new[0].manifest)
+    return found
+
+
+def _condition(manifest: JsonObject, field: str) -> Any:
+    if field != "scenario":
+        return manifest.get(field)
+    # Not the files' hashes: a changed task under the same reference is what a comparison may be about, and is told apart.
+    return "; ".join(f"{row['agent']} on {row['task_ref']} from seed {row['seed']}" for row in manifest["scenario"])
+
+
+def _host_differences(base: JsonObject, new: JsonObject) -> list[Difference]:
+    old, now = (stable_facts(manifest.get("host") or {}) for manifest in (base, new))
+    return [Difference(f"host.{name}", old[name], now[name]) for name in old if old[name] != now[name]]
+
+
+def _same_sources(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> dict[RowKey, bool]:
+    hashes: dict[RowKey, set[Any]] = {}
+    for run in [*base, *new]:
+        for row in run.manifest["scenario"]:
+            key = RowKey(row["agent"], row["task_ref"], row["seed"])
+            hashes.setdefault(key, set()).add((row.get("agent_hash"), row.get("task_hash")))
+    return {key: len(found) == 1 for key, found in hashes.items()}
+
+
+def _same_runtime(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> bool:
+    identities = [run.manifest.get("runtime_identity") or {} for run in [*base, *new]]
+    return len({(one.get("git_sha"), one.get("version")) for one in identities}) == 1
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def row_names(runs: Iterable[RunColumns]) -> dict[RowKey, str]:
+    """A short name for each scenario row: its task, and of agent and seed as much as it takes to tell them apart."""
+    rows = list(dict.fromkeys(row for run in runs for row in run.rows))
+    tasks = Counter(row.task_ref for row in rows)
+    pairs = Counter((row.task_ref, row.agent) for row in rows)
+    names = {}
+    for row in rows:
+        names[row] = row.task_ref
+        if tasks[row.task_ref] > 1:
+            names[row] += f" / {row.agent}"
+        if pairs[row.task_ref, row.agent] > 1:
+            names[row] += f" / {row.seed}"
+    return names
+
+
+def gather_samples(
+    base: Sequence[RunRecord], new: Sequence[RunRecord], names: Mapping[RowKey, str], gate_on: Sequence[str]
+) -> list[Sample]:
+    """Per metric and scenario row one number of each run, and the mean over all rows where there are several."""
+    runs = [run.columns for run in [*base, *new]]
+    split = len(base)
+    samples: list[Sample] = []
+    for metric in METRICS:
+        if any(metric in run.lacks for run in runs):
+            continue
+        medians = {row: found for row in names if (found := _row_medians(runs, row, metric))}
+        for row, values in medians.items():
+            samples.append(_sample(names[row], metric, values, split, gate_on))
+        if len(medians) > 1:
+            means = [sum(values) / len(values) for values in zip(*medians.values(), strict=True)]
+            samples.append(_sample(OVERALL, metric, means, split, gate_on))
+    return samples
+
+
+def _sample(row: str, metric: str, values: Sequence[float], split: int, gate_on: Sequence[str]) -> Sample:
+    return Sample(row, metric, tuple(values[:split]), tuple(values[split:]), metric in gate_on)
+
+
+def _row_medians(runs: Sequence[RunColumns], row: RowKey, metric: str) -> list[float] | None:
+    """Of each run the median over the same seeds; None where there is no episode that all have and none cut short."""
+    if any(row not in run.rows for run in runs):
+        return None
+    columns = [run.rows[row] for run in runs]
+    places = [one.places() for one in columns]
+    shared = set(places[0]).intersection(*places[1:])
+    whole = [seed for seed in shared if all(one.is_whole[place[seed]] for one, place in zip(columns, places, strict=True))]
+    if not whole:
+        return None
+    return [log_median(one, metric, [place[seed] for seed in whole]) for one, place in zip(columns, places, strict=True)]
+
+
+def _calibrated(
+    decisions: Sequence[Decision], base: Sequence[RunRecord], new: Sequence[RunRecord]
+) -> list[tuple[Decision, float | None]]:
+    """Each decision with its ratio in units of the calibration probe, which knows how fast the host was; None without one."""
+    old = sorted(run.probe_cpu_s for run in base if run.probe_cpu_s)
+    now = sorted(run.probe_cpu_s for run in new if run.probe_cpu_s)
+    if len(old) < len(base) or len(now) < len(new):
+        return [(decision, None) for decision in decisions]
+    probe_ratio = now[len(now) // 2] / old[len(old) // 2]
+    return [(decision, None if decision.metric == "rss" else decision.ratio / probe_ratio) for decision in decisions]
+
+
+def _decision_document(decision: Decision, calibrated_ratio: float | None) -> JsonObject:
+    return {**asdict(decision), "calibrated_ratio": calibrated_ratio}
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------------
+
+
+def judge_rows(
+    base: Sequence[RunRecord],
+    new: Sequence[RunRecord],
+    names: Mapping[RowKey, str],
+    decisions: Sequence[Decision],
+    changes: Sequence[ExactChange],
+) -> list[JsonObject]:
+    """One line per scenario row: the gravest that was found there."""
+    sources = _same_sources(base, new)
+    lines: list[JsonObject] = []
+    for row, name in names.items():
+        old, now = (_seeds(side, row) for side in (base, new))
+        verdict: Verdict
+        if not old or not now:
+            verdict = "missing" if old else "new"
+        else:
+            here: list[Verdict] = [decision.verdict for decision in decisions if decision.row == name and decision.gates]
+            here += [change.verdict for change in changes if change.row == row and change.gates]
+            verdict = gravest(here or ["inconclusive"])
+        lines.append(
+            {
+                "row": name,
+                **row._asdict(),
+                "verdict": verdict,
+                "compared_episodes": len(old & now),
+                "only_in_base": len(old - now),
+                "only_in_new": len(now - old),
+                "cut_short": {"base": _cut_short(base, row), "new": _cut_short(new, row)},
+                "same_sources": sources.get(row, False),
+            }
+        )
+    return lines
+
+
+def _seeds(side: Sequence[RunRecord], row: RowKey) -> set[int]:
+    return {seed for run in side if row in run.columns.rows for seed in run.columns.rows[row].seeds}
+
+
+def _cut_short(side: Sequence[RunRecord], row: RowKey) -> int:
+    return sum(run.columns.rows[row].is_whole.count(0) for run in side if row in run.columns.rows)
+
+
+def gravest(verdicts: Iterable[Verdict]) -> Verdict:
+    """The one that a reader must know of first."""
+    order: tuple[Verdict, ...] = ("regressed", "inconclusive", "improved", "unchanged")
+    found = set(verdicts)
+    return next((verdict for verdict in order if verdict in found), "inconclusive")
+
+
+def overall_verdict(rows: Sequence[JsonObject], decisions: Sequence[Decision], changes: Sequence[ExactChange]) -> Verdict:
+    """The verdict of the whole comparison; rows that one side lacks are told, and decide nothing."""
+    verdicts: list[Verdict] = [row["verdict"] for row in rows if row["verdict"] not in {"new", "missing"}]
+    verdicts += [decision.verdict for decision in decisions if decision.gates]
+    verdicts += [change.verdict for change in changes if change.gates]
+    return gravest(verdicts)
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def say_power(power: Power) -> str:
+    """Whether so many runs can say anything, as a sentence."""
+    if not power.tests:
+        return "nothing about time can fail this comparison: no metric gates"
+    sides = f"{power.base_runs} run{'s' * (power.base_runs != 1)} against {power.new_runs}"
+    if power.is_enough:
+        return f"{sides}: enough to tell in each of {power.tests} tests"
+    return (
+        f"underpowered: {sides} cannot reach significance in {power.tests} tests (p is at least "
+        f"{power.smallest_p * power.tests:.3g} after correction); times stay inconclusive, "
+        f"{rounds_needed(power.tests)} runs per side would do"
+    )
+
+
+def say_reasons(
+    rows: Sequence[JsonObject],
+    decisions: Sequence[Decision],
+    changes: Sequence[ExactChange],
+    names: Mapping[RowKey, str],
+    power: Power,
+) -> list[str]:
+    """Why the verdict is what it is, gravest first."""
+    told: list[str] = []
+    for verdict in ("regressed", "improved", "inconclusive", "not_comparable", "unchanged"):
+        told += [say_change(change, names[change.row]) for change in changes if change.verdict == verdict]
+        if verdict in {"regressed", "improved"}:
+            told += [say_decision(decision) for decision in decisions if decision.verdict == verdict and decision.gates]
+    told += [say_decision(one) for one in decisions if one.warns or (one.verdict == "regressed" and not one.gates)]
+    told += [f"{row['row']}: {row['verdict']} on the new side" for row in rows if row["verdict"] in {"new", "missing"}]
+    if not power.is_enough:
+        told.append(say_power(power))
+    open_ones = [one for one in decisions if one.gates and one.verdict == "inconclusive"]
+    if power.is_enough:
+        told += [say_decision(one) for one in open_ones]
+    return list(dict.fromkeys(told))
+
+
+def say_decision(decision: Decision) -> str:
+    """One figure with its interval and verdict."""
+    words, factor, unit = _UNITS[decision.metric]
+    verdict: str = decision.verdict
+    if not decision.gates:
+        verdict = f"warning, does not gate ({verdict})" if decision.warns else f"{verdict}, does not gate"
+    elif decision.warns:
+        verdict += ", with a warning"
+    bounds = ""
+    if decision.interval:
+        low, high = (f"{100 * (bound - 1):+.1f}" for bound in decision.interval)
+        bounds = f", 95% interval {low} to {high}%"
+    return (
+        f"{decision.row}: {words} {decision.base * factor:.2f} to {decision.new * factor:.2f} {unit} "
+        f"({100 * (decision.ratio - 1):+.1f}%{bounds}, p {decision.p_corrected:.2g}): {verdict}; {decision.why}"
+    )
+
+
+def say_change(change: ExactChange, name: str) -> str:
+    """One change of behaviour with its first example."""
+    if change.quantity == "artifact_bytes":
+        return f"{name}: artifact bytes: {change.verdict if change.gates else 'a warning'}; {change.why}"
+    example = ""
+    if change.examples:
+        first = change.examples[0]
+        example = f" (seed {first['seed']}: {first['base']!r} to {first['new']!r})"
+    verdict = change.verdict if change.gates else f"{change.verdict}, does not gate"
+    quantity = change.quantity.replace("_", " ")
+    return one_line(
+        f"{name}: {quantity} changed in {change.changed} of {change.compared} episodes{example}: {verdict}; {change.why}"
+    )
+
+
+def _say_difference(difference: Difference) -> str:
+    return one_line(f"not comparable: {difference.field} is {difference.base} on the base side and {difference.new} on the new")
+
+
+def tell(document: JsonObject) -> str:
+    """The comparison for people: the verdict, why, and the table of figures."""
+    lines = [f"compared: {document['verdict'].replace('_', ' ')}"]
+    lines += [f"  {reason}" for reason in document["reasons"]]
+    decisions = [one for one in document.get("decisions", ()) if one["metric"] == "cpu" or one["gates"]]
+    if decisions:
+        width = max(len(one["row"]) for one in decisions)
+        lines.append(f"  {'':{width}}  metric     base      new   change  interval           verdict")
+        lines += [f"  {_table_line(one, width)}" for one in decisions]
+    return "\n".join(lines)
+
+
+def _table_line(one: JsonObject, width: int) -> str:
+    _, factor, unit = _UNITS[one["metric"]]
+    interval = "unbounded"
+    if one["interval"]:
+        interval = " to ".join(f"{100 * (bound - 1):+.1f}" for bound in one["interval"]) + "%"
+    change = f"{100 * (one['ratio'] - 1):+.1f}%"
+    values = f"{one['base'] * factor:8.2f} {one['new'] * factor:8.2f} {unit}"
+    return f"{one['row']:{width}}  {one['metric']:4} {values} {change:>8}  {interval:17}  {one['verdict']}"
