@@ -18,6 +18,9 @@ from typing import Any
 DESCRIPTION = """\
 Runs episodes of a scenario in parallel, keeps one artifact of each, and writes what was measured.
 
+perf_harness.py ab --base REF     compares the working tree with another commit instead
+perf_harness.py compare --help    compares archived perf files instead
+
 Episode i (from 0) takes scenario row i modulo the number of rows, with the row's seed plus i. All relative paths start
 at the working directory.
 """
@@ -34,6 +37,27 @@ exit codes:
   5    the slice is incomplete: fewer results than episodes asked for
   130  interrupted; what had finished is written
 Where several hold, the first of 4, 130, 5, 1, 3 is given.
+"""
+
+AB_DESCRIPTION = """\
+Compares the working tree with another commit, on this host, now: a screen of two short runs of each, and if a time moved
+there, so many rounds of both in turns. Each side runs from a worktree of its own in a temporary folder.
+"""
+
+COMPARE_DESCRIPTION = """\
+Compares archived perf files, offline: behaviour exactly, by agent, task and seed; times by the medians of whole runs, of
+which it takes several on each side to say anything.
+"""
+
+COMPARISON_EPILOG = """\
+stdout is one JSON object: {ok, exit_code, verdict, reasons, ...}; docs/gates.md explains it.
+
+exit codes:
+  0    nothing got worse, as far as so many runs can tell
+  2    a wrong option or file, or runs that cannot be compared
+  3    something got worse (or, with --require-conclusive, nobody knows)
+  4    a run could not be finished
+  130  interrupted
 """
 
 SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -81,7 +105,8 @@ def answer(argv: Sequence[str]) -> tuple[int, str]:
     from tracecore.errors import EngineError, InputError, OutputError  # noqa: PLC0415  (not on the path before main)
 
     try:
-        exit_code, document = measure(parse(argv))
+        arguments = parse(argv)
+        exit_code, document = arguments.do(arguments)
         return exit_code, as_line(document)
     except SystemExit as leaving:  # --help and --version have printed what they had to say
         return int(leaving.code or 0), ""
@@ -127,6 +152,49 @@ def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     return end.exit_code, end.document
 
 
+def measure_both(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """Run the working tree against another commit; the exit code and the document for stdout."""
+    from tracecore.perf.ab import AbOptions, run_ab  # noqa: PLC0415  (as in measure)
+
+    options = AbOptions(
+        base=arguments.base,
+        rounds=arguments.rounds,
+        episodes=arguments.episodes,
+        workers=arguments.workers,
+        timeout_s=arguments.timeout,
+        scenario=arguments.scenario,
+        tasks_dirs=tuple(arguments.tasks_dir),
+        null_control=arguments.null_control,
+        screen=not arguments.no_screen,
+        sets_dir=arguments.sets_dir,
+        compare=comparison_options(arguments),
+    )
+    end = run_ab(options, lambda line: write(sys.stderr, f"{line}\n"))
+    return end.exit_code, end.document
+
+
+def compare_sets(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """Compare archived sets; the exit code and the document for stdout."""
+    from tracecore.perf.compare import compare_paths, exit_code_of, tell  # noqa: PLC0415  (as in measure)
+
+    options = comparison_options(arguments)
+    document = compare_paths(arguments.sets, arguments.to, options)
+    exit_code = exit_code_of(document, options)
+    write(sys.stderr, tell(document) + "\n")
+    return exit_code, {"ok": exit_code == 0, "exit_code": exit_code, **document}
+
+
+def comparison_options(arguments: argparse.Namespace) -> Any:
+    from tracecore.perf.compare import CompareOptions  # noqa: PLC0415  (as in measure)
+
+    return CompareOptions(
+        gate_on=arguments.gate_on,
+        compare_anyway=getattr(arguments, "compare_anyway", False),
+        require_conclusive=arguments.require_conclusive,
+        accept_changes=arguments.accept_changes,
+    )
+
+
 def complain(exit_code: int, message: str) -> tuple[int, str]:
     """Say on stderr what is wrong; the exit code, and the same words for stdout."""
     write(sys.stderr, f"perf_harness: {message}\n")
@@ -155,13 +223,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         UsageError: One of them is wrong, or unknown.
         SystemExit: ``--help`` or ``--version`` was asked for, and has been printed.
     """
-    parser = build_parser()
+    build = COMMANDS.get(argv[0]) if argv else None
+    parser = build() if build else build_parser()
     try:
-        arguments, unknown = parser.parse_known_args(argv)
+        arguments, unknown = parser.parse_known_args(argv[1:] if build else argv)
     except argparse.ArgumentError as error:
         raise UsageError(f"{error.argument_name}: {reword(error.message)}") from error
     if unknown:
         raise UsageError(describe_unknown(unknown[0], parser))
+    for attribute, name in getattr(arguments, "needed", ()):  # argparse would leave at once, with words of its own
+        if not getattr(arguments, attribute):
+            raise UsageError(f"{name}: found nothing, expected a value")
     return arguments
 
 
@@ -195,10 +267,125 @@ def build_parser() -> argparse.ArgumentParser:
         exit_on_error=False,
     )
     parser.add_argument("--version", action="version", version=f"tracecore {__version__}")
+    parser.set_defaults(do=measure)
     add_run_options(parser.add_argument_group("what is run"))
     add_process_options(parser.add_argument_group("how it is run"))
     add_output_options(parser.add_argument_group("what is written"))
     return parser
+
+
+def build_ab_parser() -> argparse.ArgumentParser:
+    """The options of ``perf_harness.py ab``."""
+    parser = command_parser("ab", AB_DESCRIPTION)
+    parser.set_defaults(do=measure_both, needed=(("base", "--base"),))
+    group = parser.add_argument_group("what is compared")
+    group.add_argument("--base", metavar="REF", type=some_text, help="the commit, branch or tag to compare with; needed")
+    group.add_argument(
+        "--rounds",
+        metavar="N",
+        type=whole_number(1, 50),
+        default=5,
+        help="runs of each side once the screen has moved, 1 to 50 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--episodes",
+        metavar="N",
+        type=whole_number(1, 10_000_000),
+        default=48,
+        help="episodes of each run (default: %(default)s)",
+    )
+    group.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole_number(1, 256),
+        help="how many episodes at a time, 1 to 256 (default: as many as there are usable cores)",
+    )
+    group.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds(86_400),
+        default="180",
+        help="wall clock of one episode, more than 0 and at most 86400 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--scenario",
+        metavar="FILE",
+        type=some_text,
+        help="as for a run; each side reads its own file of a relative path (default: the four bundled agents and tasks)",
+    )
+    group.add_argument(
+        "--tasks-dir",
+        metavar="DIR",
+        type=some_text,
+        action="append",
+        default=[],
+        help="as for a run; each side has its own folder of a relative path; may be repeated (default: none)",
+    )
+    group.add_argument(
+        "--null-control",
+        action="store_true",
+        help="run base against base among the rounds; if that differs, times get no verdict (default: off)",
+    )
+    group.add_argument(
+        "--no-screen", action="store_true", help="go to the rounds at once, without the cheap first stage (default: off)"
+    )
+    group.add_argument(
+        "--sets-dir", metavar="DIR", type=some_text, help="keep the perf files of all runs there (default: they are removed)"
+    )
+    add_comparison_options(parser.add_argument_group("how it is judged"))
+    return parser
+
+
+def build_compare_parser() -> argparse.ArgumentParser:
+    """The options of ``perf_harness.py compare``."""
+    parser = command_parser("compare", COMPARE_DESCRIPTION)
+    parser.set_defaults(do=compare_sets, needed=(("sets", "BASE"), ("to", "--to")))
+    group = parser.add_argument_group("what is compared")
+    group.add_argument(
+        "sets", metavar="BASE", nargs="*", type=some_text, help="the one side: perf-summary-<stamp>.json files, zips or folders"
+    )
+    group.add_argument(
+        "--to", metavar="NEW", nargs="+", type=some_text, action="extend", default=[], help="the other side, likewise; needed"
+    )
+    judging = parser.add_argument_group("how it is judged")
+    add_comparison_options(judging)
+    judging.add_argument(
+        "--compare-anyway",
+        action="store_true",
+        help="show the figures of runs that are not comparable; nothing can fail then (default: off)",
+    )
+    return parser
+
+
+def command_parser(name: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"perf_harness.py {name}",
+        description=description,
+        epilog=COMPARISON_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+
+
+def add_comparison_options(group: Any) -> None:
+    group.add_argument(
+        "--gate-on",
+        metavar="METRICS",
+        type=some_of("cpu", "wall", "rss"),
+        default="cpu",
+        help="which of cpu, wall and rss can fail the comparison, with commas between; the others warn (default: %(default)s)",
+    )
+    group.add_argument(
+        "--require-conclusive",
+        action="store_true",
+        help="an inconclusive answer is exit 3 as well (default: off)",
+    )
+    group.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="report changed behaviour without failing for it, unless an episode fails or fails otherwise (default: off)",
+    )
 
 
 def add_run_options(group: Any) -> None:
@@ -376,6 +563,18 @@ def one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def some_of(*words: str) -> Callable[[str], tuple[str, ...]]:
+    """Reads some of ``words``, with commas between them."""
+
+    def read(text: str) -> tuple[str, ...]:
+        chosen = tuple(dict.fromkeys(text.split(",")))
+        if all(word in words for word in chosen):
+            return chosen
+        raise wrong(text, f"some of {', '.join(words)}, with commas between them")
+
+    return read
+
+
 def some_text(text: str) -> str:
     if not text:
         raise wrong(text, "a path")
@@ -401,6 +600,10 @@ def wrong(found: str, expected: str) -> argparse.ArgumentTypeError:
 
 def quote(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+# What the first word may be; without one of these, a slice is run.
+COMMANDS = {"ab": build_ab_parser, "compare": build_compare_parser}
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
         (["--epsiodes", "3"], "'--epsiodes': found an argument that no option takes"),
         (["--epsiodes=3"], "expected one of the options (did you mean --episodes?)"),
         (["--epi", "3"], "'--epi': found an argument that no option takes"),
-        (["compare"], "'compare': found an argument that no option takes, expected one of the options"),
+        (["measure"], "'measure': found an argument that no option takes, expected one of the options"),
         (["a\nb\x1b[31m"], r"'a\nb\x1b[31m': found an argument"),
     ],
     ids=lambda value: " ".join(value).encode("unicode_escape").decode()[:40] if isinstance(value, list) else "",

@@ -357,7 +357,9 @@ def gravest(verdicts: Iterable[Verdict]) -> Verdict:
 def overall_verdict(rows: Sequence[JsonObject], decisions: Sequence[Decision], changes: Sequence[ExactChange]) -> Verdict:
     """The verdict of the whole comparison; rows that one side lacks are told, and decide nothing."""
     verdicts: list[Verdict] = [row["verdict"] for row in rows if row["verdict"] not in {"new", "missing"}]
-    verdicts += [decision.verdict for decision in decisions if decision.gates]
+    # What all rows have in common adds a finding of its own, but leaves nothing open that the rows have settled.
+    settled = {"regressed", "improved"}
+    verdicts += [one.verdict for one in decisions if one.gates and one.row == OVERALL and one.verdict in settled]
     verdicts += [change.verdict for change in changes if change.gates]
     return gravest(verdicts)
 

@@ -1,0 +1,338 @@
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tracecore.errors import InputError
+from tracecore.perf.compare import CompareOptions, compare_paths, exit_code_of, read_runs, tell
+from tracecore.perf.metrics import Metrics
+from tracecore.perf.outputs import write_documents, write_series
+from tracecore.perf.scenario import DEFAULT_SCENARIO
+from tracecore.perf.series import feed, series_chunks
+from tracecore.perf.summary import Summary
+from tracecore.records import Usage
+
+SCRIPT = pathlib.Path(__file__).parent.parent.parent / "scripts" / "perf_harness.py"
+TASKS = [row.task_ref for row in DEFAULT_SCENARIO]
+HOST = {"cpu_model": "Fast CPU", "cpus_usable": 2, "machine": "x86_64", "python_version": "3.11.7"}
+DEFAULTS = CompareOptions()
+
+
+class Sets:
+    """Writes complete sets of a made-up host, one folder each."""
+
+    def __init__(self, tmp_path, make_row):
+        self._tmp_path, self._make_row, self._count = tmp_path, make_row, 0
+
+    def write(self, *, cpu_s=0.010, slower=None, episodes=24, change=None, manifest=None, summary=None, compress=False):
+        self._count += 1
+        folder, stamp = self._tmp_path / f"set{self._count}", f"s{self._count}"
+        folder.mkdir()
+        rows = [self._row(index, cpu_s, slower or {}) for index in range(episodes)]
+        rows = [change(row) if change else row for row in rows]
+        reduced, metrics = Summary(), Metrics()
+        write_series(str(folder), stamp, series_chunks(feed(rows, reduced, metrics)), fsync=False)
+        document = reduced.document(
+            episodes_requested=episodes, workers=2, runs_root="r", system_samples={}, elapsed_s=1.0, episodes_run=episodes
+        )
+        write_documents(
+            str(folder),
+            stamp,
+            manifest={
+                "episodes": episodes,
+                "workers": 2,
+                "strict_spec": False,
+                "scenario": [
+                    {**dataclasses.asdict(row), "agent_hash": "sha256:a", "task_hash": "sha256:t"} for row in DEFAULT_SCENARIO
+                ],
+                "machine_class": "x86_64-2cpu-16gib-py3.11-0a1b2c3d",
+                "host": HOST,
+                "runtime_identity": {"name": "tracecore", "version": "0.1.0", "git_sha": "a" * 40, "dirty": False},
+                **(manifest or {}),
+            },
+            summary={**document, **(summary or {})},
+            metrics=metrics.document(),
+            compress=compress,
+            fsync=False,
+        )
+        return str(folder)
+
+    def _row(self, index, cpu_s, slower):
+        place = index % len(DEFAULT_SCENARIO)
+        scenario = DEFAULT_SCENARIO[place]
+        spent_s = cpu_s * slower.get(scenario.task_ref, 1.0) * (1 + index % 3 / 100)
+        usage = Usage(spent_s * 1.5, cpu_user_s=spent_s * 0.6, cpu_sys_s=spent_s * 0.4, peak_rss_bytes=15 << 20)
+        return self._make_row(index, agent=scenario.agent, task_ref=scenario.task_ref, seed=scenario.seed + index, usage=usage)
+
+    def five(self, **changes):
+        """Five runs that differ a little, as runs do."""
+        return [self.write(cpu_s=0.010 * factor, **changes) for factor in (0.99, 0.995, 1.0, 1.005, 1.01)]
+
+
+@pytest.fixture
+def sets(tmp_path, make_row):
+    return Sets(tmp_path, make_row)
+
+
+def verdicts(document, metric="cpu"):
+    return {one["row"]: one["verdict"] for one in document["decisions"] if one["metric"] == metric}
+
+
+def only(index, **changes):
+    return lambda row: dataclasses.replace(row, **changes) if row.index == index else row
+
+
+def test_equal_runs_are_unchanged_in_every_row(sets):
+    document = compare_paths(sets.five(), sets.five(), DEFAULTS)
+    assert document["verdict"] == "unchanged"
+    assert set(verdicts(document).values()) == {"unchanged"}
+    assert document["exact"] == {"compared_episodes": 24, "changes": []}
+    assert exit_code_of(document, DEFAULTS) == 0
+
+
+def test_a_slower_task_is_named_and_no_other(sets):
+    document = compare_paths(sets.five(), sets.five(slower={TASKS[1]: 1.3}), DEFAULTS)
+    assert document["verdict"] == "regressed"
+    assert [row["row"] for row in document["rows"] if row["verdict"] == "regressed"] == [TASKS[1]]
+    assert document["reasons"][0].startswith(f"{TASKS[1]}: CPU time 10.10 to 13.13 ms (+30.0%")
+    assert exit_code_of(document, DEFAULTS) == 3
+    assert TASKS[1] in tell(document)
+
+
+def test_a_faster_task_is_improved(sets):
+    document = compare_paths(sets.five(), sets.five(slower={TASKS[1]: 0.7}), DEFAULTS)
+    assert document["verdict"] == "improved"
+    assert verdicts(document)[TASKS[1]] == "improved"
+
+
+def test_wall_clock_alone_warns_and_fails_only_when_asked(sets):
+    def wait(row):
+        return dataclasses.replace(row, usage=dataclasses.replace(row.usage, wall_clock_s=row.usage.wall_clock_s * 2))
+
+    base, new = sets.five(), sets.five(change=wait)
+    document = compare_paths(base, new, DEFAULTS)
+    assert document["verdict"] == "unchanged"
+    assert any("wall clock" in reason and "warning" in reason for reason in document["reasons"])
+    assert compare_paths(base, new, CompareOptions(gate_on=("cpu", "wall")))["verdict"] == "regressed"
+
+
+def test_one_run_each_says_nothing_of_time_and_says_so(sets):
+    document = compare_paths([sets.write()], [sets.write(cpu_s=0.1)], DEFAULTS)
+    assert document["verdict"] == "inconclusive"
+    assert "underpowered: 1 run against 1" in document["reasons"][0]
+    assert document["power"]["runs_needed"] == 5
+    assert exit_code_of(document, DEFAULTS) == 0
+    assert exit_code_of(document, CompareOptions(require_conclusive=True)) == 3
+
+
+def test_one_run_each_suffices_for_behaviour(sets):
+    failed = only(5, success=False, error="lost its way", termination_reason="logic_failure")
+    document = compare_paths([sets.write()], [sets.write(change=failed)], DEFAULTS)
+    assert document["verdict"] == "regressed"
+    change = document["exact"]["changes"][0]
+    assert (change["row"], change["quantity"], change["changed"], change["compared"]) == (TASKS[1], "success", 1, 6)
+    assert change["examples"] == ({"seed": 16, "base": True, "new": False},)
+    assert exit_code_of(document, DEFAULTS) == 3
+
+
+def test_a_success_that_was_a_failure_is_an_improvement(sets):
+    failed = only(5, success=False, error="lost its way", termination_reason="logic_failure")
+    document = compare_paths([sets.write(change=failed)], [sets.write()], DEFAULTS)
+    assert [change["verdict"] for change in document["exact"]["changes"]] == ["improved"]
+
+
+def test_another_reason_to_fail_is_a_regression_with_both_texts(sets):
+    base, new = (only(5, success=False, error=text, termination_reason="logic_failure") for text in ("this", "that"))
+    document = compare_paths([sets.write(change=base)], [sets.write(change=new)], DEFAULTS)
+    (change,) = document["exact"]["changes"]
+    assert (change["quantity"], change["examples"][0]["base"], change["examples"][0]["new"]) == (
+        "failure_reason",
+        "this",
+        "that",
+    )
+
+
+def test_how_long_a_timeout_took_is_no_other_reason(sets):
+    base, new = (
+        only(5, success=False, error=f"timed out after {after}", termination_reason="timeout") for after in ("0.51", "0.52")
+    )
+    assert compare_paths([sets.write(change=base)], [sets.write(change=new)], DEFAULTS)["exact"]["changes"] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps_used", 6),
+        ("tool_calls_used", 5),
+        ("llm_trace_entries", 1),
+        ("prompt_bytes", 31),
+        ("tokens_used", 10**30),
+        ("trace_hash", "sha256:other"),
+        ("artifact_hash", "sha256:other"),
+    ],
+)
+def test_any_change_of_behaviour_is_reported_and_fails(sets, field, value):
+    base, new = sets.write(), sets.write(change=only(7, **{field: value}))
+    document = compare_paths([base], [new], DEFAULTS)
+    assert [(change["quantity"], change["changed"]) for change in document["exact"]["changes"]] == [(field, 1)]
+    assert document["verdict"] == "regressed"
+    accepted = compare_paths([base], [new], CompareOptions(accept_changes=True))
+    assert accepted["verdict"] == "inconclusive"
+    assert len(accepted["exact"]["changes"]) == 1
+
+
+def test_artifact_hashes_are_compared_within_one_commit_alone(sets):
+    other = {"runtime_identity": {"name": "tracecore", "version": "0.1.0", "git_sha": "b" * 40, "dirty": False}}
+    new = sets.write(change=lambda row: dataclasses.replace(row, artifact_hash="sha256:other"), manifest=other)
+    assert compare_paths([sets.write()], [new], DEFAULTS)["exact"]["changes"] == []
+
+
+def test_other_behaviour_of_a_changed_task_is_told_and_not_judged(sets):
+    rows = [{**dataclasses.asdict(row), "agent_hash": "a", "task_hash": "new"} for row in DEFAULT_SCENARIO]
+    new = sets.write(change=only(7, steps_used=9), manifest={"scenario": rows})
+    document = compare_paths([sets.write()], [new], DEFAULTS)
+    assert [(change["verdict"], change["gates"]) for change in document["exact"]["changes"]] == [("not_comparable", False)]
+    assert document["verdict"] == "inconclusive"
+
+
+def test_a_few_bytes_more_are_no_change_and_six_percent_are(sets):
+    def grow(by):
+        return lambda row: dataclasses.replace(row, artifact_bytes=row.artifact_bytes + by(row.index))
+
+    base = sets.write()
+    jitter = compare_paths([base], [sets.write(change=grow(lambda index: index % 7 - 3))], DEFAULTS)
+    assert jitter["exact"]["changes"] == []
+    grown = compare_paths([base], [sets.write(change=grow(lambda _: 60))], DEFAULTS)
+    assert {change["verdict"] for change in grown["exact"]["changes"]} == {"regressed"}
+    little = compare_paths([base], [sets.write(change=grow(lambda _: 20))], DEFAULTS)
+    assert {(change["verdict"], change["gates"]) for change in little["exact"]["changes"]} == {("unchanged", False)}
+
+
+def test_base_runs_that_disagree_among_themselves_prove_nothing(sets):
+    document = compare_paths([sets.write(), sets.write(change=only(7, steps_used=9))], [sets.write()], DEFAULTS)
+    assert [change["verdict"] for change in document["exact"]["changes"]] == ["inconclusive"]
+
+
+def test_new_runs_that_disagree_among_themselves_are_a_regression(sets):
+    document = compare_paths([sets.write()], [sets.write(), sets.write(change=only(7, trace_hash="x"))], DEFAULTS)
+    assert "do not agree among themselves" in document["reasons"][0]
+    assert document["verdict"] == "regressed"
+
+
+def test_slices_of_different_length_share_their_first_episodes(sets):
+    document = compare_paths(sets.five(episodes=24), sets.five(episodes=40), DEFAULTS)
+    assert document["exact"] == {"compared_episodes": 24, "changes": []}
+    assert [(row["compared_episodes"], row["only_in_new"]) for row in document["rows"]] == [(6, 4)] * 4
+    assert document["verdict"] == "unchanged"
+
+
+def test_episodes_that_were_cut_short_are_no_latency(sets):
+    def cut(row):
+        usage = dataclasses.replace(row.usage, cpu_user_s=60.0)
+        return dataclasses.replace(row, usage=usage, success=False, error="slow", termination_reason="timeout")
+
+    change = lambda row: cut(row) if row.index in {1, 5, 9, 13} else row  # noqa: E731
+    document = compare_paths(sets.five(), sets.five(change=change), DEFAULTS)
+    assert verdicts(document)[TASKS[1]] == "unchanged"
+    row = next(row for row in document["rows"] if row["row"] == TASKS[1])
+    assert (row["cut_short"], row["verdict"]) == ({"base": 0, "new": 20}, "regressed")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "field"),
+    [
+        ({"machine_class": "x86_64-4cpu-16gib-py3.11-ffffffff", "host": {**HOST, "cpus_usable": 4}}, "machine_class"),
+        ({"workers": 4}, "workers"),
+        ({"strict_spec": True}, "strict_spec"),
+        ({"scenario": [dataclasses.asdict(DEFAULT_SCENARIO[0])]}, "scenario"),
+    ],
+)
+def test_what_is_not_alike_is_not_compared_and_named(sets, manifest, field):
+    base, new = sets.five(), [sets.write(cpu_s=0.1, manifest=manifest) for _ in range(5)]
+    document = compare_paths(base, new, DEFAULTS)
+    assert (document["verdict"], document["gates"]) == ("not_comparable", False)
+    assert document["differences"][0]["field"] == field
+    assert field in document["reasons"][0]
+    assert exit_code_of(document, DEFAULTS) == 2
+    anyway = CompareOptions(compare_anyway=True)
+    shown = compare_paths(base, new, anyway)
+    assert shown["verdict"] == "not_comparable"
+    assert next(one["ratio"] for one in shown["decisions"]) == pytest.approx(10, rel=0.05)
+    assert not any(one["gates"] for one in shown["decisions"])
+    assert exit_code_of(shown, anyway) == 0
+
+
+def test_two_machine_classes_are_refused_by_name_and_the_differing_facts_told(sets):
+    other = {"machine_class": "x86_64-4cpu-16gib-py3.11-ffffffff", "host": {**HOST, "cpus_usable": 4}}
+    document = compare_paths([sets.write()], [sets.write(manifest=other)], DEFAULTS)
+    text = tell(document)
+    assert "x86_64-2cpu-16gib-py3.11-0a1b2c3d" in text
+    assert "x86_64-4cpu-16gib-py3.11-ffffffff" in text
+    assert "host.cpus_usable is 2 on the base side and 4" in text
+
+
+def test_sets_of_no_known_class_are_not_comparable_either(sets):
+    unknown = {"machine_class": None}
+    document = compare_paths([sets.write(manifest={"host": {}}), sets.write()], [sets.write(manifest={"workers": 2})], DEFAULTS)
+    assert document["verdict"] != "not_comparable"
+    with pytest.raises(InputError, match="machine_class"):
+        compare_paths([sets.write(manifest=unknown)], [sets.write()], DEFAULTS)
+
+
+def test_runs_of_one_side_must_agree_among_themselves_too(sets):
+    document = compare_paths([sets.write(), sets.write(manifest={"workers": 3})], [sets.write()], DEFAULTS)
+    assert document["differences"][0] == {"field": "workers", "base": "2, 3", "new": "2"}
+
+
+@pytest.mark.parametrize(
+    ("summary", "field"),
+    [({"interrupted": True}, "interrupted"), ({"episodes_requested": 48}, "episodes: found 24")],
+)
+def test_an_unfinished_slice_is_no_run_to_compare(sets, summary, field):
+    with pytest.raises(InputError, match=field):
+        read_runs([sets.write(summary=summary)])
+
+
+def test_an_empty_slice_is_no_run_to_compare(sets):
+    with pytest.raises(InputError, match="episodes: found 0"):
+        read_runs([sets.write(episodes=0)])
+
+
+def test_a_zip_compares_as_its_files_do(sets):
+    folder = pathlib.Path(sets.write(compress=True))
+    (bundle,) = folder.glob("*.zip")
+    document = compare_paths([str(bundle)], [str(folder)], DEFAULTS)
+    assert document["exact"] == {"compared_episodes": 24, "changes": []}
+
+
+def run_script(*arguments, cwd):
+    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_the_command_answers_in_json_and_in_words_with_its_exit_code(sets, tmp_path):
+    slow = sets.five(slower={TASKS[2]: 1.5})
+    done = run_script("compare", *sets.five(), "--to", *slow, cwd=tmp_path)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["ok"], document["exit_code"], document["verdict"]) == (3, False, 3, "regressed")
+    assert done.stderr.startswith("compared: regressed\n")
+    assert TASKS[2] in done.stderr.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "BASE: found nothing"),
+        (["x"], "--to: found nothing"),
+        (["nowhere", "--to", "nowhere"], "nowhere: found"),
+        (["x", "--to", "y", "--gate-on", "luck"], "--gate-on: found 'luck', expected some of cpu, wall, rss"),
+        (["x", "--to", "y", "--fast"], "'--fast': found an argument that no option takes"),
+    ],
+)
+def test_a_wrong_command_is_one_clear_line_and_exit_2(tmp_path, arguments, said):
+    done = run_script("compare", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in json.loads(done.stdout)["error"]
+    assert len(done.stderr.splitlines()) == 1
