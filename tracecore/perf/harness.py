@@ -21,6 +21,7 @@ from tracecore.perf.interrupt import EXIT_INTERRUPTED, Interruption, watch_for_i
 from tracecore.perf.journal import Journal, create_journal, journal_path, resume_journal
 from tracecore.perf.metrics import Metrics
 from tracecore.perf.outputs import check_writable, reserve_stamp, write_documents, write_series
+from tracecore.perf.probe import ProbeJob, Probes, make_job_or_probe_ready, run_job_or_probe
 from tracecore.perf.progress import Progress
 from tracecore.perf.samples import DEFAULT_INTERVAL_S, Samples, samples_name
 from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
@@ -66,6 +67,7 @@ class SliceOptions:
     keep_runs: str = "all"
     fsync: str = "none"
     resume: str | None = None
+    probe: bool = False
     sample_interval_s: float = DEFAULT_INTERVAL_S  # 0: no samples
 
 
@@ -86,6 +88,7 @@ class Run:
     interrupted: bool
     trouble: str | None  # why it could not go on
     host: JsonObject  # as it was when the run began: its load is that of others
+    probe: JsonObject | None  # what the calibration probe says of the host
 
 
 def run_slice(options: SliceOptions) -> SliceEnd:
@@ -260,11 +263,12 @@ def run_episodes(options: SliceOptions, the_plan: Plan, journal: Journal, watch:
     host = host_block(_method(options), provenance.git_state())
     sampler = SystemSampler()
     sampler.start()
+    probes = Probes(the_plan.episodes) if options.probe else None
     begun_s = clock.monotonic_s()
     trouble = None
     missing = (index for index in range(the_plan.episodes) if not journal.has(index))
     try:
-        with contextlib.closing(finished_episodes(options, the_plan.jobs(missing), interruption, watch)) as rows:
+        with contextlib.closing(finished_episodes(options, the_plan.jobs(missing), interruption, watch, probes)) as rows:
             for row in rows:
                 journal.add(row)
                 watch.add(row)
@@ -277,11 +281,11 @@ def run_episodes(options: SliceOptions, the_plan: Plan, journal: Journal, watch:
         if options.resume is not None:
             remove_stray_documents(options.output_dir, options.resume)
     elapsed_s = clock.monotonic_s() - begun_s
-    return Run(elapsed_s, sampler.sample(), interruption.is_set, trouble, host)
+    return Run(elapsed_s, sampler.sample(), interruption.is_set, trouble, host, probes.document() if probes else None)
 
 
 def finished_episodes(
-    options: SliceOptions, jobs: Iterator[Job], interruption: Interruption, watch: Watch
+    options: SliceOptions, jobs: Iterator[Job], interruption: Interruption, watch: Watch, probes: Probes | None
 ) -> Generator[EpisodeResult, None, None]:
     """The rows of ``jobs`` as they end, until they all have or somebody interrupts."""
     if interruption.is_set:
@@ -290,16 +294,20 @@ def finished_episodes(
         workers=options.workers,
         limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
         prepare=Preparation(_limits(options), secret_folders(options.tasks_dirs, options.runs_dir, options.output_dir)),
-        make_ready=make_ready,
+        make_ready=make_job_or_probe_ready if probes else make_ready,
         method=_method(options),
         stop_fd=interruption.wake_fd,
         adopt_orphans=True,
-        on_tick=watch.look,
+        on_tick=lambda running: watch.look([one for one in running if not isinstance(one.job, ProbeJob)]),
         tick_s=TICK_S,
     )
-    with contextlib.closing(run_batch(run_job, jobs, batch_options)) as endings:
+    function, work = (run_job_or_probe, probes.among(jobs)) if probes else (run_job, jobs)
+    with contextlib.closing(run_batch(function, work, batch_options)) as endings:
         for ended in endings:
-            yield settle(ended)
+            if probes and isinstance(ended.job, ProbeJob):
+                probes.add(getattr(ended.ending, "value", None))
+            else:
+                yield settle(ended)
 
 
 def run_one(job: Job, start_method: str = "auto") -> EpisodeResult:
@@ -366,7 +374,7 @@ def reduce_rows(
         interrupted=run.interrupted,
     )
     return {
-        "summary": summary_document,
+        "summary": {**summary_document, "probe": run.probe},
         "metrics": metrics.document(),
         "manifest": manifest_document(options, the_plan, run, stamp),
     }
