@@ -127,7 +127,7 @@ def plant(options: argparse.Namespace, arms: dict[str, str]) -> int:
     write(loops)
     pairs = [[task_cpu_s(run_arm(options, arms[name]), options.task) for name in ("one", "slow")] for _ in range(6)]
     base_s, slow_s = (statistics.median(values) for values in zip(*pairs[1:], strict=True))  # the first one compiles
-    loops = max(1, round(loops * float(options.slower) * base_s / (slow_s - base_s)))
+    loops = max(1, int(loops * float(options.slower) * base_s / (slow_s - base_s)))
     write(loops)
     for folder in arms.values():
         run_arm(options, folder)

@@ -74,6 +74,7 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
         "keep_runs": "all",
         "fsync": "none",
         "resume": None,
+        "probe": False,
         "sample_interval_s": 0.5,
     }
 
@@ -104,6 +105,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "keep_runs": "failed",
         "fsync": "full",
         "resume": "20260131T120000Z",
+        "probe": True,
         "sample_interval_s": 0.0,
     }
 
@@ -288,6 +290,7 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
         "--keep-runs": "all",
         "--fsync": "none",
         "--resume": "a new slice",
+        "--probe": "off",
         "--sample-interval": "0.5",
     }.items():
         assert [line for line in lines if line.strip().startswith(option) and f"(default: {default})" in line], option
