@@ -86,7 +86,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
     arguments = (
         "--episodes=3 --workers 2 --timeout 0.5 --strict-spec --compress --output-dir out --runs-dir runs "
         "--scenario s.toml --start-method spawn --progress never --memory-limit 512MiB "
-        "--confinement off --keep-runs failed --fsync full --resume 20260131T120000Z --sample-interval 0"
+        "--confinement off --keep-runs failed --fsync full --probe --resume 20260131T120000Z --sample-interval 0"
     )
     assert read_options(clone, *arguments.split(), "--tasks-dir", str(first), "--tasks-dir", str(second)) == {
         "episodes": 3,
