@@ -155,6 +155,25 @@ LOOKS = (
         """,
     ),
     Hostile(
+        "walks up the frames to the means of confinement",
+        """
+        def attempt():
+            frame, seen = sys._getframe(), []
+            while frame:
+                seen += list(frame.f_locals.values())
+                frame = frame.f_back
+            for value in seen:
+                for part in value if isinstance(value, tuple) else (value,):
+                    kernel = getattr(part, "kernel", None)
+                    if kernel is not None:
+                        os.kill = kernel._libc.kill(T.VICTIM_PID, 9)
+                    for name in ("watch", "last_filter"):
+                        if getattr(part, name, None) is not None:
+                            raise AssertionError("found " + name)
+            return "nothing"
+        """,
+    ),
+    Hostile(
         "walks up a traceback",
         """
         def attempt():

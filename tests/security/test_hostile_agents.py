@@ -58,6 +58,11 @@ def test_an_attempt_is_in_the_trace_and_its_audit(arena: Arena, rows: dict[str, 
         assert entry["telemetry"]["action_metrics"]["error"] == artifact_of(arena, rows[name])["failure_reason"]
 
 
+def test_the_means_of_confinement_are_not_in_its_frames(arena: Arena, rows: dict[str, EpisodeResult]) -> None:
+    (entry,) = artifact_of(arena, rows["walks up the frames to the means of confinement"])["action_trace"]
+    assert entry["action"]["args"]["text"] == "nothing"
+
+
 def test_the_same_attempt_has_the_same_hash_each_time(arena: Arena, rows: dict[str, EpisodeResult]) -> None:
     again = let_loose(arena, HOSTILE, limits=Limits(), round_number=1)
     told = [agent.name for agent in HOSTILE if agent.attempt is not None and agent.name != "answers before it tries"]

@@ -76,26 +76,35 @@ CLOSED_MODULES: Final = frozenset(
 )
 
 
-def watch(write_fd: int, nonce: str, found: Readable, hosts: frozenset[str], addresses: frozenset[str]) -> None:
-    """From here on, an attempt ends this process, once it has been told to ``write_fd``. There is no way back.
+def prepare(found: Readable, hosts: frozenset[str], addresses: frozenset[str]) -> Callable[[int, str], None]:
+    """Make the hook ready, as far as it is the same for all agents of a zygote.
 
     Args:
-        write_fd: The pipe to the episode.
-        nonce: Goes into the message.
         found: What may be read.
         hosts: What may be connected to; none, usually.
         addresses: What those hosts resolve to.
+
+    Returns:
+        Called in an agent's process with the pipe to the episode and the nonce that goes into messages: from there on an
+        attempt ends the process, once it has been told. There is no way back. Whoever holds the result can reach the
+        hook: it must be let go before any of the agent's code runs.
     """
-    sys.addaudithook(_make_hook(write_fd, nonce, found, hosts, addresses))
+    tell, address_it = _make_teller()
+    hook = _make_hook(tell, found, hosts, addresses)
+
+    def watch(write_fd: int, nonce: str) -> None:
+        address_it(write_fd, nonce)
+        sys.addaudithook(hook)
+
+    return watch
 
 
 def _make_hook(
-    write_fd: int, nonce: str, found: Readable, hosts: frozenset[str], addresses: frozenset[str]
+    tell: Callable[[str], None], found: Readable, hosts: frozenset[str], addresses: frozenset[str]
 ) -> Callable[[str, tuple[Any, ...]], None]:
-    tell = _make_teller(write_fd, nonce)
     refuses = _make_path_check(found)
     str_, bytes_, bytearray_, int_, tuple_, list_, type_, os_error = str, bytes, bytearray, int, tuple, list, type, OSError
-    own_pid, stat, length = os.getpid(), posix.stat, len
+    own_pid, stat, length = os.getpid, posix.stat, len
     looks, changes, starts, plain = (frozenset(table) for table in (LOOKS, CHANGES, STARTS, PLAIN))
     watched = frozenset((*looks, *changes, *starts, *plain, *HOSTS, *PEERS, "open", "import", "subprocess.Popen", "os.kill"))
     watched |= {"socket.__new__", "socket.bind", "fcntl.fcntl", "fcntl.ioctl", "sqlite3.connect", ATTEMPT}
@@ -179,7 +188,7 @@ def _make_hook(
         elif event == "subprocess.Popen":
             tell("exec " + first(args[1]))
         elif event == "os.kill":
-            if args[0] != own_pid or type_(args[0]) is not int_:
+            if args[0] != own_pid() or type_(args[0]) is not int_:
                 tell("signal another process")
         elif event in hosts_events:
             host = args[0]
@@ -217,21 +226,25 @@ def _make_hook(
     return hook
 
 
-def _make_teller(write_fd: int, nonce: str) -> Callable[[str], None]:
-    """What writes the message and ends the process."""
+def _make_teller() -> tuple[Callable[[str], None], Callable[[int, str], None]]:
+    """What writes the message and ends the process; and what sets where it goes, and the nonce."""
     write, leave, quoted, join = os.write, os._exit, encode_basestring_ascii, b"".join
     code, most = VIOLATION_EXIT, WORDS_MOST
-    head = b'{"nonce":' + quoted(nonce).encode() + b',"seq":0,"violation":{"attempt":'
     length, to_bytes = len, int.to_bytes
+    target, head = -1, b""
+
+    def address_it(write_fd: int, nonce: str) -> None:
+        nonlocal target, head
+        target, head = write_fd, b'{"nonce":' + quoted(nonce).encode() + b',"seq":0,"violation":{"attempt":'
 
     def tell(attempt: str) -> None:
         try:
             body = join((head, quoted(attempt[:most]).encode("ascii"), b"}}"))
-            write(write_fd, join((to_bytes(length(body), 4, "big"), body)))
+            write(target, join((to_bytes(length(body), 4, "big"), body)))
         finally:
             leave(code)
 
-    return tell
+    return tell, address_it
 
 
 def _make_path_check(found: Readable) -> Callable[..., bool]:

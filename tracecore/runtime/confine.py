@@ -58,6 +58,7 @@ class Confinement:
     kernel: Kernel | None = None
     files: Readable | None = None
     last_filter: Callable[[int], int] | None = None
+    watch: Callable[[int, str], None] | None = None
 
     def wants(self, layer: str) -> bool:
         """Whether a layer is asked for; says so in the state where it is not."""
@@ -121,6 +122,8 @@ def confine(confinement: Confinement) -> None:
             _attempt(confinement, layer, put)
     if confinement.wants("audit_hook"):
         _close_ctypes()
+        if not reach.network:  # what hosts resolve to is found out for each agent
+            confinement.watch = audit.prepare(confinement.files, frozenset(), frozenset())
 
 
 def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
@@ -131,13 +134,17 @@ def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
         write_fd: The pipe to the episode.
         nonce: Goes into what the audit hook says.
     """
-    hosts = frozenset(confinement.reach.network)
-    addresses = frozenset(_resolve(hosts)) if hosts else frozenset()
+    watch = confinement.watch
+    if watch is None and confinement.files is not None and confinement.wants("audit_hook"):
+        hosts = frozenset(confinement.reach.network)
+        watch = audit.prepare(confinement.files, hosts, frozenset(_resolve(hosts)))
     if confinement.last_filter is not None and confinement.last_filter(os.getpid()):
         raise OSError(0, "the second filter was refused")
-    if confinement.files is not None and confinement.wants("audit_hook"):
-        audit.watch(write_fd, nonce, confinement.files, hosts, addresses)
+    if watch is not None:
+        watch(write_fd, nonce)
         confinement.state["audit_hook"] = True
+    # The agent can walk up the frames to this record: it must find no way to the hook, and none to ctypes.
+    confinement.watch = confinement.last_filter = confinement.kernel = None
 
 
 def bound(limits: Limits) -> None:
