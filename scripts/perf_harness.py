@@ -167,7 +167,7 @@ def measure_both(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         tasks_dirs=tuple(arguments.tasks_dir),
         null_control=arguments.null_control,
         screen=not arguments.no_screen,
-        sets_dir=arguments.sets_dir,
+        output_dir=arguments.output_dir,
         compare=comparison_options(arguments),
     )
     end = run_ab(options, lambda line: write(sys.stderr, f"{line}\n"))
@@ -331,7 +331,10 @@ def build_ab_parser() -> argparse.ArgumentParser:
         "--no-screen", action="store_true", help="go to the rounds at once, without the cheap first stage (default: off)"
     )
     group.add_argument(
-        "--sets-dir", metavar="DIR", type=some_text, help="keep the perf files of all runs there (default: they are removed)"
+        "--output-dir",
+        metavar="DIR",
+        type=some_text,
+        help="keep the perf files of all runs and the comparison there, in a folder ab-<stamp> (default: they are removed)",
     )
     add_comparison_options(parser.add_argument_group("how it is judged"))
     return parser

@@ -19,12 +19,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tracecore import clock
 from tracecore.errors import EngineError, InputError, OptionError, one_line
+from tracecore.files import write_atomic
 from tracecore.perf.archive import read_sets
 from tracecore.perf.compare import (
     CompareOptions,
@@ -38,10 +40,12 @@ from tracecore.perf.compare import (
 )
 from tracecore.perf.decide import FLOORS, Subject, power_of
 from tracecore.perf.interrupt import EXIT_INTERRUPTED, Interruption, watch_for_interruption
+from tracecore.perf.outputs import check_writable
 from tracecore.perf.sides import SCRIPT, Side, clean_environment, two_sides
 from tracecore.records import JsonObject
 
 WARM_UP_EPISODES: Final = 8
+DOCUMENT: Final = "comparison.json"
 STOP_PATIENCE_S: Final = 10.0  # for a run that was told to end, before everything of it is killed
 MAX_ANSWER_BYTES: Final = 1 << 20
 _CLONE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -60,7 +64,7 @@ class AbOptions:
     tasks_dirs: tuple[str, ...] = ()
     null_control: bool = False
     screen: bool = True
-    sets_dir: str | None = None  # where the perf files of all runs stay
+    output_dir: str | None = None  # where the perf files of all runs and the comparison stay, in a folder of their own
     compare: CompareOptions = field(default_factory=CompareOptions)
 
 
@@ -90,17 +94,39 @@ def run_ab(options: AbOptions, say: Callable[[str], None], clone: str = _CLONE) 
         OutputError: A file could not be written.
     """
     begun_s = clock.monotonic_s()
+    kept = make_folder(options.output_dir) if options.output_dir else None
     with watch_for_interruption() as interruption:
         try:
             with two_sides(clone, options.base) as (base, work, scratch):
-                document = compare_sides(options, _Runner(options, scratch, interruption, say), base, work)
+                document = compare_sides(options, _Runner(options, scratch, kept, interruption, say), base, work)
         except Interrupted:
             return AbEnd(EXIT_INTERRUPTED, {"ok": False, "exit_code": EXIT_INTERRUPTED, "error": "interrupted: no verdict"})
     exit_code = exit_code_of(document["comparison"] | {"verdict": document["verdict"]}, options.compare)
     document = {"ok": exit_code == 0, "exit_code": exit_code, **document, "elapsed_s": clock.monotonic_s() - begun_s}
+    if kept:
+        document["folder"] = kept
+        write_atomic(os.path.join(kept, DOCUMENT), json.dumps(document, indent=2).encode("ascii"))
     say(tell({**document["comparison"], "verdict": document["verdict"], "reasons": document["reasons"]}))
     say(f"took {document['elapsed_s']:.0f} s; {conclusion(document, options)}")
     return AbEnd(exit_code, document)
+
+
+def make_folder(output_dir: str) -> str:
+    """A new folder there for this comparison.
+
+    Raises:
+        OptionError: It cannot be written.
+    """
+    check_writable(output_dir)
+    second = int(time.time())
+    while True:
+        folder = os.path.join(os.path.abspath(output_dir), f"ab-{clock.utc_stamp(second)}")
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            second += 1
+        else:
+            return folder
 
 
 def compare_sides(options: AbOptions, runner: "_Runner", base: Side, work: Side) -> JsonObject:
@@ -254,10 +280,12 @@ def conclusion(document: JsonObject, options: AbOptions) -> str:
 class _Runner:
     """Runs slices of either side, one after the other."""
 
-    def __init__(self, options: AbOptions, scratch: str, interruption: Interruption, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, options: AbOptions, scratch: str, kept: str | None, interruption: Interruption, say: Callable[[str], None]
+    ) -> None:
         self.say = say
         self._options, self._scratch, self._interruption = options, scratch, interruption
-        self._sets_dir = os.path.abspath(options.sets_dir) if options.sets_dir else os.path.join(scratch, "sets")
+        self._sets_dir = kept or os.path.join(scratch, "sets")
         self._count = 0
 
     def run(self, side: Side, episodes: int, stage: str) -> RunRecord:

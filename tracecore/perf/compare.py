@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from tracecore.errors import InputError, one_line
 from tracecore.perf.archive import ArchivedSet, read_sets
-from tracecore.perf.columns import AMOUNTS, RowKey, RunColumns, log_median
 from tracecore.perf.decide import FLOORS, OVERALL, Decision, Power, Sample, Subject, decide, power_of, rounds_needed
 from tracecore.perf.exact import ExactChange, Verdict, compare_exactly
+from tracecore.perf.run_columns import AMOUNTS, RowKey, RunColumns, log_median
 from tracecore.perf.system import stable_facts
 from tracecore.records import JsonObject
 

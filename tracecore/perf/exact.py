@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from tracecore.perf.columns import COUNTS, EXACT, RowColumns, RowKey, RunColumns
+from tracecore.perf.run_columns import COUNTS, EXACT, RowColumns, RowKey, RunColumns
 from tracecore.records import JsonObject
 
 Verdict = Literal["regressed", "improved", "unchanged", "inconclusive", "not_comparable", "new", "missing"]
