@@ -34,11 +34,22 @@ def probe(limits: Limits, method: str = "auto", *, thorough: bool = True) -> Sta
     """
     if limits.confinement == "off":
         return dict.fromkeys(LAYERS, confine.SWITCHED_OFF)
-    wanted = processes.default_method() if method == "auto" else method
+    try:
+        return _probe_in_process(limits, processes.default_method() if method == "auto" else method, thorough=thorough)
+    except OSError as error:  # whoever asks has results to write, which are worth more than this
+        return dict.fromkeys(LAYERS, f"no process could be started to try it: {error}")
+
+
+def _probe_in_process(limits: Limits, method: str, *, thorough: bool) -> State:
     read_fd, write_fd = os.pipe()
-    # Spawned, and so lean: what calls this may have threads, and more open than an agent is ever given.
-    pid = processes.start(_probe_all, (write_fd, limits, wanted, thorough), method=processes.SPAWN, keep_fds=[write_fd])
-    os.close(write_fd)
+    try:
+        # Spawned, and so lean: what calls this may have threads, and more open than an agent is ever given.
+        pid = processes.start(_probe_all, (write_fd, limits, method, thorough), method=processes.SPAWN, keep_fds=[write_fd])
+    except OSError:
+        os.close(read_fd)
+        raise
+    finally:
+        os.close(write_fd)
     try:
         state: State = json.loads(_read_within(read_fd, PATIENCE_S))
     except (frames.ChannelClosed, ValueError):
