@@ -107,7 +107,7 @@ def test_identical_code_exits_0_with_the_commit_named(clone, scratch):
     done, document = run(clone, scratch, "--episodes", "8", "--rounds", "4")
     assert done.returncode == 0, done.stderr
     assert document["base"]["git_sha"] == document["new"]["git_sha"] == git(clone, "rev-parse", "HEAD").strip()
-    assert document["comparison"]["exact"] == {"compared_episodes": 8, "changes": []}
+    assert document["comparison"]["exact"] == {"compared_episodes": 8, "reasons": [], "changes": []}
     assert_nothing_is_left(clone, scratch)
 
 

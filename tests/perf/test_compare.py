@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from tracecore.errors import InputError
+from tracecore.perf.ab import judge_null, settle_by_screen, subjects_that_moved, void
+from tracecore.perf.baseline import read_baseline
 from tracecore.perf.compare import CompareOptions, compare_paths, exit_code_of, read_runs, tell
 from tracecore.perf.metrics import Metrics
 from tracecore.perf.outputs import write_documents, write_series
@@ -19,6 +21,7 @@ SCRIPT = pathlib.Path(__file__).parent.parent.parent / "scripts" / "perf_harness
 TASKS = [row.task_ref for row in DEFAULT_SCENARIO]
 HOST = {"cpu_model": "Fast CPU", "cpus_usable": 2, "machine": "x86_64", "python_version": "3.11.7"}
 DEFAULTS = CompareOptions()
+SAME_BUT_DIFFERENT = "the same agent and task behave differently"
 
 
 class Sets:
@@ -89,7 +92,7 @@ def test_equal_runs_are_unchanged_in_every_row(sets):
     document = compare_paths(sets.five(), sets.five(), DEFAULTS)
     assert document["verdict"] == "unchanged"
     assert set(verdicts(document).values()) == {"unchanged"}
-    assert document["exact"] == {"compared_episodes": 24, "changes": []}
+    assert document["exact"] == {"compared_episodes": 24, "reasons": [], "changes": []}
     assert exit_code_of(document, DEFAULTS) == 0
 
 
@@ -224,7 +227,7 @@ def test_new_runs_that_disagree_among_themselves_are_a_regression(sets):
 
 def test_slices_of_different_length_share_their_first_episodes(sets):
     document = compare_paths(sets.five(episodes=24), sets.five(episodes=40), DEFAULTS)
-    assert document["exact"] == {"compared_episodes": 24, "changes": []}
+    assert document["exact"] == {"compared_episodes": 24, "reasons": [], "changes": []}
     assert [(row["compared_episodes"], row["only_in_new"]) for row in document["rows"]] == [(6, 4)] * 4
     assert document["verdict"] == "unchanged"
 
@@ -305,7 +308,93 @@ def test_a_zip_compares_as_its_files_do(sets):
     folder = pathlib.Path(sets.write(compress=True))
     (bundle,) = folder.glob("*.zip")
     document = compare_paths([str(bundle)], [str(folder)], DEFAULTS)
-    assert document["exact"] == {"compared_episodes": 24, "changes": []}
+    assert document["exact"] == {"compared_episodes": 24, "reasons": [], "changes": []}
+
+
+def two(sets, **changes):
+    return [sets.write(cpu_s=0.010 * factor, **changes) for factor in (0.99, 1.01)]
+
+
+def test_a_screen_moves_where_a_gating_time_does_by_more_than_the_lower_floor(sets):
+    quiet = compare_paths(two(sets), two(sets, slower={TASKS[1]: 1.04}), DEFAULTS)
+    assert subjects_that_moved(quiet) == []
+    slower = compare_paths(two(sets), two(sets, slower={TASKS[1]: 1.15}), DEFAULTS)
+    assert subjects_that_moved(slower) == [f"{TASKS[1]} cpu +15.0%"]
+    faster = compare_paths(two(sets), two(sets, slower={TASKS[1]: 0.9}), DEFAULTS)
+    assert subjects_that_moved(faster) == [f"{TASKS[1]} cpu -10.0%"]
+
+
+def test_a_screen_that_did_not_move_settles_times_and_leaves_behaviour_as_it_is(sets):
+    quiet = settle_by_screen(compare_paths(two(sets), two(sets), DEFAULTS))
+    assert (quiet["verdict"], len(quiet["reasons"])) == ("unchanged", 1)
+    assert {row["verdict"] for row in quiet["rows"]} == {"unchanged"}
+    changed = settle_by_screen(compare_paths(two(sets), two(sets, change=only(5, steps_used=9)), DEFAULTS))
+    assert changed["verdict"] == "regressed"
+    assert [row["verdict"] for row in changed["rows"]] == ["unchanged", "regressed", "unchanged", "unchanged"]
+    assert "steps used changed" in changed["reasons"][0]
+
+
+def test_base_against_base_that_differs_voids_times_and_not_behaviour(sets):
+    base = read_runs(sets.five())
+    assert not judge_null(base, read_runs(sets.five()), DEFAULTS)["fired"]
+    fired = judge_null(base, read_runs(sets.five(slower={TASKS[0]: 0.7})), DEFAULTS)
+    assert fired["fired"]
+    slow = compare_paths(sets.five(), sets.five(slower={TASKS[1]: 1.3}), DEFAULTS)
+    voided = void(slow, fired["reasons"])
+    assert (slow["verdict"], voided["verdict"], voided["breaches"]) == ("regressed", "inconclusive", [])
+    assert {one["verdict"] for one in voided["decisions"]} == {"inconclusive"}
+    assert "noisy host" in voided["reasons"][-1]
+    broken = compare_paths(sets.five(), sets.five(change=only(5, steps_used=9)), DEFAULTS)
+    assert void(broken, [])["verdict"] == "regressed"
+
+
+def planned(sets, **changes):
+    """The manifest of a slice that is about to begin on the host of the sets."""
+    return {**read_runs([sets.write()])[0].manifest, **changes}
+
+
+def finish(baseline, sets, manifest, *, is_complete=True, **changes):
+    for index in range(24):
+        row = sets._row(index, 0.010, {})
+        baseline.add(dataclasses.replace(row, **(changes if index == 5 else {})))
+    return baseline.document("here", "now", manifest, is_complete=is_complete)
+
+
+def test_a_slice_that_does_as_its_baseline_did_has_no_breach(sets):
+    manifest = planned(sets)
+    document = finish(read_baseline([sets.write()], manifest, DEFAULTS), sets, manifest)
+    assert (document["verdict"], document["breaches"]) == ("inconclusive", [])
+    assert "underpowered" in document["warnings"][0]
+
+
+def test_a_slice_that_behaves_otherwise_than_its_baseline_breaches_in_a_sentence(sets):
+    manifest = planned(sets)
+    document = finish(read_baseline([sets.write()], manifest, DEFAULTS), sets, manifest, steps_used=9)
+    assert document["verdict"] == "regressed"
+    assert document["breaches"] == [
+        f"{TASKS[1]}: steps used changed in 1 of 6 episodes (seed 16: 5 to 9): regressed; {SAME_BUT_DIFFERENT}"
+    ]
+
+
+def test_without_an_answer_a_slice_breaches_only_where_that_is_asked(sets):
+    manifest = planned(sets)
+    strict = CompareOptions(require_conclusive=True)
+    assert finish(read_baseline([sets.write()], manifest, strict), sets, manifest)["breaches"]
+
+
+def test_half_a_slice_is_not_compared(sets):
+    manifest = planned(sets)
+    document = finish(read_baseline([sets.write()], manifest, DEFAULTS), sets, manifest, is_complete=False)
+    assert (document["verdict"], document["breaches"]) == ("not_comparable", [])
+    assert "not complete" in document["warnings"][0]
+
+
+def test_a_baseline_of_another_machine_class_is_refused_before_anything_runs(sets):
+    manifest = planned(sets, machine_class="x86_64-4cpu-16gib-py3.11-ffffffff", host={**HOST, "cpus_usable": 4})
+    with pytest.raises(InputError, match=r"--baseline: machine_class: found 'x86_64-2cpu.*differ in .*host\.cpus_usable"):
+        read_baseline([sets.write()], manifest, DEFAULTS)
+    shown = finish(read_baseline([sets.write()], manifest, CompareOptions(compare_anyway=True)), sets, manifest, steps_used=9)
+    assert (shown["verdict"], shown["breaches"]) == ("not_comparable", [])
 
 
 def run_script(*arguments, cwd):

@@ -223,15 +223,13 @@ def settle_by_screen(document: JsonObject) -> JsonObject:
         settled = row["verdict"] if row["verdict"] in {"new", "missing"} else gravest([*verdicts, "unchanged"])
         rows.append({**row, "verdict": settled})
     verdict = gravest([change["verdict"] for change in changes] + ["unchanged"])
-    names = {one["row"] for one in decisions}
-    told = [reason for reason in document["reasons"] if not _is_about_time(reason, names)]
-    return {**document, "verdict": verdict, "reasons": [*told, why], "decisions": decisions, "rows": rows}
-
-
-def _is_about_time(reason: str, names: set[str]) -> bool:
-    if reason.startswith("underpowered: "):
-        return True
-    return any(reason.startswith(f"{name}: {words}") for name in names for words in ("CPU time", "wall clock", "peak memory"))
+    return {
+        **document,
+        "verdict": verdict,
+        "reasons": [*document["exact"]["reasons"], why],
+        "decisions": decisions,
+        "rows": rows,
+    }
 
 
 def judge_null(old: list[RunRecord], null: list[RunRecord], settings: CompareOptions) -> JsonObject:
@@ -247,15 +245,15 @@ def void(document: JsonObject, why: list[str]) -> JsonObject:
     decisions = [{**one, "verdict": "inconclusive", "why": "noisy host", "warns": False} for one in document["decisions"]]
     changes = [change for change in document["exact"]["changes"] if change["gates"]]
     worst = gravest([change["verdict"] for change in changes] + ["inconclusive"])
-    names = {one["row"] for one in decisions}
-    told = [reason for reason in document["reasons"] if not _is_about_time(reason, names)]
     rows = []
     for row in document["rows"]:
         verdicts = [change["verdict"] for change in changes if change["row"] == row["row"]]
         judged = row["verdict"] if row["verdict"] in {"new", "missing"} else gravest([*verdicts, "inconclusive"])
         rows.append({**row, "verdict": judged})
-    reasons = [*told, *why, "noisy host: verdicts about time are void"]
-    return {**document, "verdict": worst, "reasons": reasons, "decisions": decisions, "rows": rows}
+    behaviour = document["exact"]["reasons"]
+    reasons = [*behaviour, *why, "noisy host: verdicts about time are void"]
+    breaches = [reason for reason in document["breaches"] if reason in behaviour]
+    return {**document, "verdict": worst, "reasons": reasons, "breaches": breaches, "decisions": decisions, "rows": rows}
 
 
 def conclusion(document: JsonObject, options: AbOptions) -> str:

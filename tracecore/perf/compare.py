@@ -143,7 +143,14 @@ def compare_runs(
     differences = [asdict(difference) for difference in found]
     if found and not options.compare_anyway:
         reasons = [_say_difference(difference) for difference in found]
-        return {"verdict": "not_comparable", "reasons": reasons, "gates": False, **head, "differences": differences}
+        return {
+            "verdict": "not_comparable",
+            "reasons": reasons,
+            "breaches": [],
+            "gates": False,
+            **head,
+            "differences": differences,
+        }
     names = row_names(run.columns for run in [*base, *new])
     may_gate = not found
     samples = gather_samples(base, new, names, options.gate_on if may_gate else ())
@@ -158,16 +165,19 @@ def compare_runs(
     power = power_of(len(base), len(new), sum(sample.gates for sample in samples))
     rows = judge_rows(base, new, names, decisions, changes)
     verdict = "not_comparable" if found else overall_verdict(rows, decisions, changes)
-    reasons = [_say_difference(difference) for difference in found] + say_reasons(rows, decisions, changes, names, power)
+    behaviour = say_behaviour(rows, changes, names)
+    reasons = [*(_say_difference(difference) for difference in found), *behaviour, *say_times(decisions, power)]
     return {
         "verdict": verdict,
-        "reasons": reasons[:REASONS_MOST],
+        "reasons": list(dict.fromkeys(reasons))[:REASONS_MOST],
+        "breaches": say_breaches(decisions, changes, names)[:REASONS_MOST],
         "gates": may_gate,
         **head,
         "differences": differences,
         "rows": rows,
         "exact": {
             "compared_episodes": sum(row["compared_episodes"] for row in rows),
+            "reasons": behaviour[:REASONS_MOST],
             "changes": [{**asdict(change), "row": names[change.row]} for change in changes],
         },
         "power": {**asdict(power), "runs_needed": rounds_needed(power.tests) if power.tests else None},
@@ -376,32 +386,33 @@ def say_power(power: Power) -> str:
         return f"{sides}: enough to tell in each of {power.tests} tests"
     return (
         f"underpowered: {sides} cannot reach significance in {power.tests} tests (p is at least "
-        f"{power.smallest_p * power.tests:.3g} after correction); times stay inconclusive, "
+        f"{min(1.0, power.smallest_p * power.tests):.3g} after correction); times stay inconclusive, "
         f"{rounds_needed(power.tests)} runs per side would do"
     )
 
 
-def say_reasons(
-    rows: Sequence[JsonObject],
-    decisions: Sequence[Decision],
-    changes: Sequence[ExactChange],
-    names: Mapping[RowKey, str],
-    power: Power,
-) -> list[str]:
-    """Why the verdict is what it is, gravest first."""
-    told: list[str] = []
-    for verdict in ("regressed", "improved", "inconclusive", "not_comparable", "unchanged"):
-        told += [say_change(change, names[change.row]) for change in changes if change.verdict == verdict]
-        if verdict in {"regressed", "improved"}:
-            told += [say_decision(decision) for decision in decisions if decision.verdict == verdict and decision.gates]
+def say_breaches(decisions: Sequence[Decision], changes: Sequence[ExactChange], names: Mapping[RowKey, str]) -> list[str]:
+    """What alone makes the comparison fail."""
+    told = [say_change(one, names[one.row]) for one in changes if one.gates and one.verdict == "regressed"]
+    return told + [say_decision(one) for one in decisions if one.gates and one.verdict == "regressed"]
+
+
+def say_behaviour(rows: Sequence[JsonObject], changes: Sequence[ExactChange], names: Mapping[RowKey, str]) -> list[str]:
+    """What is exactly not as it was, gravest first."""
+    order = ("regressed", "improved", "inconclusive", "not_comparable", "unchanged")
+    told = [say_change(change, names[change.row]) for change in sorted(changes, key=lambda one: order.index(one.verdict))]
+    return told + [f"{row['row']}: {row['verdict']} on the new side" for row in rows if row["verdict"] in {"new", "missing"}]
+
+
+def say_times(decisions: Sequence[Decision], power: Power) -> list[str]:
+    """What times and memory say, gravest first; why they say nothing, if so few runs cannot."""
+    told = [
+        say_decision(one) for verdict in ("regressed", "improved") for one in decisions if one.gates and one.verdict == verdict
+    ]
     told += [say_decision(one) for one in decisions if one.warns or (one.verdict == "regressed" and not one.gates)]
-    told += [f"{row['row']}: {row['verdict']} on the new side" for row in rows if row["verdict"] in {"new", "missing"}]
-    if not power.is_enough:
-        told.append(say_power(power))
-    open_ones = [one for one in decisions if one.gates and one.verdict == "inconclusive"]
     if power.is_enough:
-        told += [say_decision(one) for one in open_ones]
-    return list(dict.fromkeys(told))
+        return told + [say_decision(one) for one in decisions if one.gates and one.verdict == "inconclusive"]
+    return [*told, say_power(power)]
 
 
 def say_decision(decision: Decision) -> str:
