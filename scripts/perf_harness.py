@@ -148,6 +148,13 @@ def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             resume=arguments.resume,
             probe=arguments.probe,
             sample_interval_s=arguments.sample_interval,
+            gate=arguments.gate,
+            no_gate=arguments.no_gate,
+            thresholds=tuple(arguments.thresholds),
+            threshold=tuple(arguments.threshold),
+            verify_determinism=arguments.verify_determinism,
+            emit=tuple(arguments.emit),
+            step_summary=arguments.step_summary,
         )
     )
     return end.exit_code, end.document
@@ -271,6 +278,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(do=measure)
     add_run_options(parser.add_argument_group("what is run"))
     add_process_options(parser.add_argument_group("how it is run"))
+    add_judgement_options(parser.add_argument_group("how it is judged"))
     add_output_options(parser.add_argument_group("what is written"))
     return parser
 
@@ -484,6 +492,41 @@ def add_process_options(group: Any) -> None:
     )
 
 
+def add_judgement_options(group: Any) -> None:
+    group.add_argument(
+        "--gate",
+        action="store_true",
+        help="hold the slice against the built-in thresholds for its size, and run some episodes a second time; a breach "
+        "is exit 3 (default: off)",
+    )
+    group.add_argument(
+        "--thresholds",
+        metavar="FILE",
+        type=some_text,
+        action="append",
+        default=[],
+        help="a TOML file of thresholds; may be repeated; docs/gates.md has the language (default: none)",
+    )
+    group.add_argument(
+        "--threshold",
+        metavar="EXPR",
+        type=expression,
+        action="append",
+        default=[],
+        help="a threshold, such as 'failure_count == 0' or 'wall_clock_s{task_ref=rate_limited_api@1}:p(95) <= 0.5'; may "
+        "be repeated (default: none)",
+    )
+    group.add_argument(
+        "--no-gate", action="store_true", help="let no threshold count, whatever else is given (default: they count)"
+    )
+    group.add_argument(
+        "--verify-determinism",
+        metavar="N",
+        type=whole_number(0, 10_000_000),
+        help="run N of the episodes twice; if a hash differs, exit 3 (default: 0; with --gate one per scenario row)",
+    )
+
+
 def add_output_options(group: Any) -> None:
     group.add_argument(
         "--output-dir",
@@ -511,6 +554,20 @@ def add_output_options(group: Any) -> None:
         type=one_of("all", "failed", "none"),
         default="all",
         help="which run artifacts stay on disk: all, failed or none (default: %(default)s)",
+    )
+    group.add_argument(
+        "--emit",
+        metavar="FORMATS",
+        type=some_of("github-benchmark", "bmf"),
+        action="extend",
+        default=[],
+        help="further formats, with commas between: github-benchmark, bmf (default: none)",
+    )
+    group.add_argument(
+        "--step-summary",
+        metavar="PATH",
+        type=some_text,
+        help="where a Markdown summary is appended, or off (default: $GITHUB_STEP_SUMMARY if it is set, else off)",
     )
     group.add_argument(
         "--fsync",
@@ -589,6 +646,12 @@ def some_of(*words: str) -> Callable[[str], tuple[str, ...]]:
 def some_text(text: str) -> str:
     if not text:
         raise wrong(text, "a path")
+    return text
+
+
+def expression(text: str) -> str:
+    if not text.strip():
+        raise wrong(text, "some text, such as 'failure_count == 0'")
     return text
 
 

@@ -212,3 +212,15 @@ class EpisodeResult:
     episode_s: float  # inside the isolation: the artifact's wall_clock_elapsed_s
     allow: JsonObject | None = None  # what its scenario row allowed beside the usual: {"read": [...], "network": [...]}
     usage: Usage = Usage(wall_clock_s=0.0)  # the whole cost, as the harness pays it
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a slice is judged to be."""
+
+    exit_code: int  # the gravest of those that hold
+    exit_codes: tuple[int, ...]  # all that hold, gravest first; 0 alone where everything is well
+    reasons: tuple[str, ...]  # why, as sentences; of a good slice too
+    breaches: tuple[str, ...]  # those of them that are about a gate
+    warnings: tuple[str, ...]  # what does not hold, and gates nothing
+    thresholds: tuple[JsonObject, ...]  # text, observed, limit, margin, status and severity of each

@@ -1,5 +1,6 @@
 """The command line, by itself: a copy of the script stands in a clone whose harness only tells what it was asked."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -76,6 +77,13 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
         "resume": None,
         "probe": False,
         "sample_interval_s": 0.5,
+        "gate": False,
+        "no_gate": False,
+        "thresholds": [],
+        "threshold": [],
+        "verify_determinism": None,
+        "emit": [],
+        "step_summary": None,
     }
 
 
@@ -86,9 +94,12 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
     arguments = (
         "--episodes=3 --workers 2 --timeout 0.5 --strict-spec --compress --output-dir out --runs-dir runs "
         "--scenario s.toml --start-method spawn --progress never --memory-limit 512MiB "
-        "--confinement off --keep-runs failed --fsync full --probe --resume 20260131T120000Z --sample-interval 0"
+        "--confinement off --keep-runs failed --fsync full --probe --resume 20260131T120000Z --sample-interval 0 "
+        "--gate --no-gate --thresholds a.toml --thresholds b.toml --verify-determinism 0 "
+        "--emit bmf,github-benchmark --step-summary off"
     )
-    assert read_options(clone, *arguments.split(), "--tasks-dir", str(first), "--tasks-dir", str(second)) == {
+    expressions = ["--threshold", "failure_count == 0", "--threshold=episodes > 3"]
+    assert read_options(clone, *arguments.split(), *expressions, "--tasks-dir", str(first), "--tasks-dir", str(second)) == {
         "episodes": 3,
         "workers": 2,
         "timeout_s": 0.5,
@@ -107,6 +118,13 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "resume": "20260131T120000Z",
         "probe": True,
         "sample_interval_s": 0.0,
+        "gate": True,
+        "no_gate": True,
+        "thresholds": ["a.toml", "b.toml"],
+        "threshold": ["failure_count == 0", "episodes > 3"],
+        "verify_determinism": 0,
+        "emit": ["bmf", "github-benchmark"],
+        "step_summary": "off",
     }
 
 
@@ -162,6 +180,10 @@ INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
         (["--start-method", "thread"], "--start-method: found 'thread', expected auto, fork or spawn"),
         (["--progress", "yes"], "--progress: found 'yes', expected auto, always or never"),
         (["--keep-runs", "some"], "--keep-runs: found 'some', expected all, failed or none"),
+        (["--emit", "csv"], "--emit: found 'csv', expected some of github-benchmark, bmf, with commas between them"),
+        (["--emit", "bmf,"], "--emit: found 'bmf,', expected some of github-benchmark, bmf, with commas between them"),
+        (["--verify-determinism", "-1"], "--verify-determinism: found '-1', expected a whole number from 0 to 10000000"),
+        (["--threshold", ""], "--threshold: found '', expected some text, such as 'failure_count == 0'"),
         (["--fsync", "often"], "--fsync: found 'often', expected none, batch or full"),
         (["--output-dir", ""], "--output-dir: found '', expected a path"),
         (["--runs-dir", ""], "--runs-dir: found '', expected a path"),
@@ -273,6 +295,7 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
     assert (done.returncode, done.stderr) == (0, "")
     sections, _, exit_codes = done.stdout.partition("exit codes:")
     lines = sections.splitlines()
+    described = [line + (following if line.count("  ") < 2 else "") for line, following in itertools.pairwise(lines)]
     for option, default in {
         "--episodes": "24",
         "--workers": "4",
@@ -292,8 +315,16 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
         "--resume": "a new slice",
         "--probe": "off",
         "--sample-interval": "0.5",
+        "--gate": "off",
+        "--no-gate": "they count",
+        "--thresholds": "none",
+        "--threshold": "none",
+        "--verify-determinism": "0; with --gate one per scenario row",
+        "--emit": "none",
+        "--step-summary": "$GITHUB_STEP_SUMMARY if it is set, else off",
     }.items():
-        assert [line for line in lines if line.strip().startswith(option) and f"(default: {default})" in line], option
+        explained = [words for words in described if words.strip().startswith(option) and f"(default: {default})" in words]
+        assert explained, option
     explained = [line.split()[0] for line in exit_codes.splitlines() if line.startswith("  ")]
     assert explained == ["0", "1", "2", "3", "4", "5", "130"]
 

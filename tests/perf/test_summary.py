@@ -42,6 +42,8 @@ def test_a_slice_is_summed_up(make_row):
         "interrupted": False,
         "success_count": 2,
         "failure_count": 1,
+        "timeouts": 1,
+        "crashes": 0,
         "elapsed_s": 2.0,
         "max_wall_clock_s": 0.3,
         "failure_reasons": {"no": 1},
@@ -60,6 +62,20 @@ def test_a_slice_is_summed_up(make_row):
             "tokens_used_total": 150,
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("reason", "count"), [("timeout", "timeouts"), ("agent_crashed", "crashes"), ("episode_crashed", "crashes")]
+)
+def test_what_was_cut_off_or_died_is_counted_and_is_no_latency(make_row, reason, count):
+    rows = [make_row(0, wall_clock_s=0.1), make_row(1, wall_clock_s=180.0, error="x", termination_reason=reason)]
+    document = document_of(rows)
+    assert document[count] == 1
+    assert document["max_wall_clock_s"] == document["summary"]["p95_wall_clock_s"] == 0.1
+    assert (document["episodes"], document["failure_count"]) == (2, 1)
+    nothing_left = document_of(rows[1:])
+    assert nothing_left["max_wall_clock_s"] is nothing_left["summary"]["p50_wall_clock_s"] is None
+    assert nothing_left["episodes"] == 1
 
 
 def test_an_empty_slice_has_nulls_and_no_crash():

@@ -66,6 +66,7 @@ def human_summary(document: JsonObject, artifacts: Mapping[str, str], *, stamp: 
         _headline(document, stamp),
         *_figures(document),
         *_failures(document),
+        *_judgement(document),
         *_files(artifacts),
         *([f"  next        {one_line(next_command)}"] if next_command else []),
     ]
@@ -84,7 +85,7 @@ def _headline(document: JsonObject, stamp: str) -> str:
 def _figures(document: JsonObject) -> list[str]:
     totals, kept = document["summary"], document["run_artifacts"]
     lines = []
-    if totals["total"]:
+    if totals["p50_wall_clock_s"] is not None:
         wall = [(name, totals[f"{name}_wall_clock_s"]) for name in ("p50", "p95")]
         wall.append(("max", document["max_wall_clock_s"]))
         lines.append("  wall clock  " + "   ".join(f"{name} {seconds_text(value)}" for name, value in wall))
@@ -102,6 +103,18 @@ def _failures(document: JsonObject) -> list[str]:
     hidden = len(reasons) - REASONS_SHOWN
     more = [f"  {'':>10}  and {_counted(hidden, 'more reason')}, in the summary file"] if hidden > 0 else []
     return ["  failures", *shown, *more] if reasons else []
+
+
+def _judgement(document: JsonObject) -> list[str]:
+    """What stands out, and the verdict where something was judged."""
+    lines = [f"  finding     {_cut(one_line(finding['text']))}" for finding in document.get("findings", [])]
+    verdict = document.get("verdict")
+    if verdict and (verdict["thresholds"] or verdict["breaches"]):
+        word = "passed" if verdict["exit_code"] == 0 else f"failed (exit {verdict['exit_code']})"
+        lines.append(f"  verdict     {word}")
+        lines += [f"  {'':>10}  {one_line(reason)}" for reason in verdict["reasons"]]
+        lines += [f"  {'':>10}  warning: {one_line(warning)}" for warning in verdict["warnings"]]
+    return lines
 
 
 def _files(artifacts: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A slice from beginning to end: plan, run, reduce, write, judge.
+"""A slice from beginning to end: plan, run, reduce, judge, write.
 
 The only place where an episode's runtime meets the process pool: here ``run_job`` becomes the pool's function, and each
 ending becomes a row.
@@ -9,20 +9,39 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from tracecore import __version__, clock, processes, provenance
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.errors import EngineError, InputError, OptionError, OutputError
 from tracecore.perf.console import Console, human_summary
-from tracecore.perf.interrupt import EXIT_INTERRUPTED, Interruption, watch_for_interruption
+from tracecore.perf.determinism import Determinism, choose_episodes, compare_runs, second_runs_folder
+from tracecore.perf.emit import FORMATS, ScenarioFigures, write_formats
+from tracecore.perf.findings import Findings, probe_signs
+from tracecore.perf.gate import (
+    EXIT_BREACHED,
+    EXIT_FAILED,
+    EXIT_GOOD,
+    EXIT_UNWRITTEN,
+    AbortWatch,
+    Evidence,
+    Gate,
+    GateReadings,
+    judge,
+    read_gate,
+    verdict_document,
+)
+from tracecore.perf.github import tell_github
+from tracecore.perf.host_noise import HostNoise, HostWatch
+from tracecore.perf.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.journal import Journal, create_journal, journal_path, resume_journal
 from tracecore.perf.metrics import Metrics
 from tracecore.perf.outputs import check_writable, reserve_stamp, write_documents, write_series
 from tracecore.perf.probe import ProbeJob, Probes, make_job_or_probe_ready, run_job_or_probe
 from tracecore.perf.progress import Progress
+from tracecore.perf.repro import repro_command
 from tracecore.perf.samples import DEFAULT_INTERVAL_S, Samples, samples_name
 from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
 from tracecore.perf.series import feed, series_chunks
@@ -30,18 +49,16 @@ from tracecore.perf.summary import Summary
 from tracecore.perf.system import SystemSampler, host_block, machine_class
 from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents
 from tracecore.perf.watch import TICK_S, Watch
-from tracecore.records import EpisodeResult, Job, JsonObject, Limits, Settings
+from tracecore.records import EpisodeResult, Job, JsonObject, Limits, Running, Settings, Verdict
 from tracecore.runtime import doctor
 from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.catalog import find_agent, find_task
 from tracecore.runtime.job import make_ready, run_job, settle
 from tracecore.runtime.reach import secret_folders
+from tracecore.runtime.replay import first_difference
 from tracecore.runtime.trace import REDACTIONS
 
-EXIT_GOOD: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_UNWRITTEN: Final = 4
-EXIT_INCOMPLETE: Final = 5
+FINISHED: Final = frozenset({EXIT_GOOD, EXIT_FAILED, EXIT_BREACHED})  # every episode has its result
 REDACTION_VARIABLE: Final = "TRACECORE_LLM_TRACE_REDACTION"
 # Behind the time limit of an episode, for its own process to write down that the agent was too slow; then its worker kills it.
 GRACE_S: Final = 1.0
@@ -69,6 +86,13 @@ class SliceOptions:
     resume: str | None = None
     probe: bool = False
     sample_interval_s: float = DEFAULT_INTERVAL_S  # 0: no samples
+    gate: bool = False
+    no_gate: bool = False
+    thresholds: tuple[str, ...] = ()  # files
+    threshold: tuple[str, ...] = ()  # expressions
+    verify_determinism: int | None = None
+    emit: tuple[str, ...] = ()
+    step_summary: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +113,13 @@ class Run:
     trouble: str | None  # why it could not go on
     host: JsonObject  # as it was when the run began: its load is that of others
     probe: JsonObject | None  # what the calibration probe says of the host
+    aborted: str | None  # the threshold that ended it
+    noise: HostNoise  # what the host did meanwhile
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether it ended before all was done."""
+        return self.interrupted or bool(self.trouble or self.aborted)
 
 
 def run_slice(options: SliceOptions) -> SliceEnd:
@@ -100,27 +131,42 @@ def run_slice(options: SliceOptions) -> SliceEnd:
     """
     with watch_for_interruption() as interruption:
         console = Console()
+        gate = read_conditions(options)
         stamp, the_plan, journal = prepare(options)
         interruption.last_words = f"\nperf_harness: ended at once; to finish it: {resume_command(options, stamp)}\n"
         with journal, take_samples(options, journal) as samples:
             already_done = journal.rows
-            run = run_episodes(
-                options, the_plan, journal, Watch(watch_progress(options, journal, console), samples), interruption
-            )
+            watch = Watch(watch_progress(options, journal, console), samples)
+            run = run_episodes(options, the_plan, journal, gate, watch, interruption)
             try:
-                documents = reduce_rows(options, the_plan, journal, run, stamp, journal.rows - already_done)
-                paths = write_files(options, stamp, documents, samples)
+                determinism = run_again(options, the_plan, journal, gate, run, stamp, console, interruption)
+                run = replace(run, interrupted=interruption.is_set)
+                reduced = reduce_rows(options, the_plan, journal, gate, run, determinism, stamp, journal.rows - already_done)
+                verdict = judge_slice(gate, reduced, run)
+                paths = write_files(options, stamp, reduced, samples)
             except OutputError as error:
                 return end_unwritten(options, stamp, journal, console, run.trouble or str(error))
-            exit_code = judge(options, documents["summary"], run)
-            if exit_code in {EXIT_GOOD, EXIT_FAILED}:
+            if verdict.exit_code in FINISHED:
                 journal.remove()
-    resume = None if exit_code in {EXIT_GOOD, EXIT_FAILED} else resume_command(options, stamp)
+    resume = None if verdict.exit_code in FINISHED else resume_command(options, stamp)
     if run.trouble:
         console.say(f"perf_harness: {run.trouble}")
-    console.say(human_summary(documents["summary"], paths, stamp=stamp, next_command=resume))
-    document = {"ok": exit_code == EXIT_GOOD, "stamp": stamp, "artifacts": paths, "summary": documents["summary"]["summary"]}
-    return SliceEnd(exit_code, document)
+    console.say(human_summary(reduced.summary, paths, stamp=stamp, next_command=resume))
+    tell_github(reduced.summary, reduced.figures, reduced.manifest, paths, options.step_summary, console)
+    return SliceEnd(verdict.exit_code, answer(reduced.summary, stamp, paths))
+
+
+def answer(summary: JsonObject, stamp: str, paths: dict[str, str]) -> JsonObject:
+    """What stdout says."""
+    verdict = summary["verdict"]
+    return {
+        "ok": verdict["exit_code"] == EXIT_GOOD,
+        "stamp": stamp,
+        "artifacts": paths,
+        "summary": summary["summary"],
+        "exit_code": verdict["exit_code"],
+        "reasons": verdict["reasons"],
+    }
 
 
 def end_unwritten(options: SliceOptions, stamp: str, journal: Journal, console: Console, trouble: str) -> SliceEnd:
@@ -171,6 +217,26 @@ def prepare(options: SliceOptions) -> tuple[str, Plan, Journal]:
             raise
     journal = reopen_journal(options, the_plan)
     return options.resume, make_plan(slice_id=journal.header["slice_id"]), journal
+
+
+def read_conditions(options: SliceOptions) -> Gate:
+    """What the slice will be held against, and in which formats it is to be told.
+
+    Raises:
+        InputError: A threshold or a format is wrong.
+    """
+    for name in options.emit:
+        if name not in FORMATS:
+            raise OptionError("--emit", "", name, " or ".join(FORMATS))
+    return read_gate(
+        episodes=options.episodes,
+        builtin=options.gate,
+        off=options.no_gate,
+        files=options.thresholds,
+        expressions=options.threshold,
+        verify=options.verify_determinism,
+        keep_runs=options.keep_runs,
+    )
 
 
 def read_settings(options: SliceOptions) -> Settings:
@@ -258,20 +324,28 @@ def _fsync(options: SliceOptions) -> Any:
 # --- run -------------------------------------------------------------------------------------------------------------
 
 
-def run_episodes(options: SliceOptions, the_plan: Plan, journal: Journal, watch: Watch, interruption: Interruption) -> Run:
+def run_episodes(
+    options: SliceOptions, the_plan: Plan, journal: Journal, gate: Gate, watch: Watch, interruption: Interruption
+) -> Run:
     """Run what the journal lacks; every finished episode is in it before the next is looked at."""
     host = host_block(_method(options), provenance.git_state())
+    abort = AbortWatch(gate.thresholds, the_plan.episodes)
+    aborted = first_broken(abort, journal.rows_in_order()) if abort.is_watching else None
+    noise = HostWatch(host)
     sampler = SystemSampler()
     sampler.start()
     probes = Probes(the_plan.episodes) if options.probe else None
     begun_s = clock.monotonic_s()
     trouble = None
-    missing = (index for index in range(the_plan.episodes) if not journal.has(index))
+    missing = (index for index in range(0 if aborted else the_plan.episodes) if not journal.has(index))
     try:
         with contextlib.closing(finished_episodes(options, the_plan.jobs(missing), interruption, watch, probes)) as rows:
             for row in rows:
                 journal.add(row)
                 watch.add(row)
+                if broken := abort.add(row):
+                    aborted = broken.text
+                    break
     except (EngineError, OutputError) as error:
         trouble = str(error)
     finally:
@@ -281,11 +355,29 @@ def run_episodes(options: SliceOptions, the_plan: Plan, journal: Journal, watch:
         if options.resume is not None:
             remove_stray_documents(options.output_dir, options.resume)
     elapsed_s = clock.monotonic_s() - begun_s
-    return Run(elapsed_s, sampler.sample(), interruption.is_set, trouble, host, probes.document() if probes else None)
+    return Run(
+        elapsed_s,
+        sampler.sample(),
+        interruption.is_set,
+        trouble,
+        host,
+        probes.document() if probes else None,
+        aborted,
+        noise.figures(),
+    )
+
+
+def first_broken(abort: AbortWatch, rows: Iterator[EpisodeResult]) -> str | None:
+    """The threshold that the episodes before a resumption have broken already."""
+    return next((broken.text for broken in map(abort.add, rows) if broken), None)
 
 
 def finished_episodes(
-    options: SliceOptions, jobs: Iterator[Job], interruption: Interruption, watch: Watch, probes: Probes | None
+    options: SliceOptions,
+    jobs: Iterator[Job],
+    interruption: Interruption,
+    watch: Watch | None = None,
+    probes: Probes | None = None,
 ) -> Generator[EpisodeResult, None, None]:
     """The rows of ``jobs`` as they end, until they all have or somebody interrupts."""
     if interruption.is_set:
@@ -298,7 +390,7 @@ def finished_episodes(
         method=_method(options),
         stop_fd=interruption.wake_fd,
         adopt_orphans=True,
-        on_tick=lambda running: watch.look([one for one in running if not isinstance(one.job, ProbeJob)]),
+        on_tick=_look_at_episodes(watch) if watch else None,
         tick_s=TICK_S,
     )
     function, work = (run_job_or_probe, probes.among(jobs)) if probes else (run_job, jobs)
@@ -308,6 +400,46 @@ def finished_episodes(
                 probes.add(getattr(ended.ending, "value", None))
             else:
                 yield settle(ended)
+
+
+def _look_at_episodes(watch: Watch) -> Callable[[Sequence[Running]], None]:
+    """Shows the watch what runs, but for the probe."""
+    return lambda running: watch.look([one for one in running if not isinstance(one.job, ProbeJob)])
+
+
+def run_again(
+    options: SliceOptions,
+    the_plan: Plan,
+    journal: Journal,
+    gate: Gate,
+    run: Run,
+    stamp: str,
+    console: Console,
+    interruption: Interruption,
+) -> JsonObject:
+    """Run some episodes a second time, on new workers, and hold them against the first; the ``determinism`` block."""
+    count = gate.episodes_to_verify(the_plan.episodes, len(the_plan.rows))
+    if not count or run.is_cut_short:
+        return Determinism(requested=count).document()
+    rows = journal.rows_in_order()
+    chosen = choose_episodes(rows, count, episodes=the_plan.episodes, scenario_rows=len(the_plan.rows))
+    requested = len(chosen) or count
+    try:
+        with second_runs_folder(options.output_dir, stamp) as folder:
+            settings = replace(the_plan.settings, runs_dir=folder, keep_runs="all")
+            jobs = (replace(the_plan.job(row.index), settings=settings) for row in chosen)
+            with contextlib.closing(finished_episodes(options, jobs, interruption)) as second_rows:
+                return compare_runs(
+                    chosen,
+                    second_rows,
+                    requested=requested,
+                    runs_dir=options.runs_dir,
+                    second_runs_dir=folder,
+                    first_difference=first_difference,
+                ).document()
+    except (EngineError, OutputError) as error:  # the slice itself is whole, and is told; that it was not checked is too
+        console.say(f"perf_harness: the second runs could not go on: {error}")
+        return Determinism(requested).document()
 
 
 def run_one(job: Job, start_method: str = "auto") -> EpisodeResult:
@@ -353,16 +485,40 @@ def watch_progress(options: SliceOptions, journal: Journal, console: Console) ->
 # --- reduce and write ------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """What the rows come to."""
+
+    summary: JsonObject  # gains its verdict when the slice is judged
+    metrics: list[JsonObject]
+    manifest: JsonObject
+    readings: GateReadings
+    figures: ScenarioFigures
+
+
 def reduce_rows(
-    options: SliceOptions, the_plan: Plan, journal: Journal, run: Run, stamp: str, episodes_run: int
-) -> dict[str, Any]:
+    options: SliceOptions,
+    the_plan: Plan,
+    journal: Journal,
+    gate: Gate,
+    run: Run,
+    determinism: JsonObject,
+    stamp: str,
+    episodes_run: int,
+) -> Reduced:
     """One pass over the rows: the series goes to its file as it is read, the other documents come back.
 
     Raises:
         OutputError: The series could not be written.
     """
     summary, metrics = Summary(), Metrics()
-    rows = feed(journal.rows_in_order(), summary, metrics)
+    findings = Findings(
+        is_resumed=options.resume is not None,
+        repro=functools.partial(repro_command, tasks_dirs=options.tasks_dirs),
+        slice_command=slice_command(options),
+    )
+    readings, figures = GateReadings(gate.thresholds), ScenarioFigures()
+    rows = feed(journal.rows_in_order(), summary, metrics, findings, readings, figures)
     write_series(options.output_dir, stamp, series_chunks(rows))
     summary_document = summary.document(
         episodes_requested=options.episodes,
@@ -373,14 +529,13 @@ def reduce_rows(
         episodes_run=episodes_run,
         interrupted=run.interrupted,
     )
-    return {
-        "summary": {**summary_document, "probe": run.probe},
-        "metrics": metrics.document(),
-        "manifest": manifest_document(options, the_plan, run, stamp),
-    }
+    found = findings.document(host=run.noise, probe=probe_signs(run.probe), determinism=determinism)
+    summary_document |= {"probe": run.probe, "determinism": determinism, **found}
+    manifest = manifest_document(options, the_plan, gate, run, stamp)
+    return Reduced(summary_document, metrics.document(), manifest, readings, figures)
 
 
-def manifest_document(options: SliceOptions, the_plan: Plan, run: Run, stamp: str) -> JsonObject:
+def manifest_document(options: SliceOptions, the_plan: Plan, gate: Gate, run: Run, stamp: str) -> JsonObject:
     """What was asked for, and of what: all that is needed to do it again."""
     return {
         "generated_at": clock.utc_text(),
@@ -396,7 +551,9 @@ def manifest_document(options: SliceOptions, the_plan: Plan, run: Run, stamp: st
         "redaction": the_plan.settings.redaction,
         "limits": asdict(the_plan.settings.limits),
         "confinement": doctor.probe(the_plan.settings.limits, _method(options), thorough=False),
+        "thresholds": [threshold.text for threshold in gate.thresholds],
         "interrupted": run.interrupted,
+        "aborted": run.aborted,
         "trouble": run.trouble,
         "scenario": the_plan.scenario_document(),
         "runtime_identity": {
@@ -411,7 +568,7 @@ def manifest_document(options: SliceOptions, the_plan: Plan, run: Run, stamp: st
     }
 
 
-def write_files(options: SliceOptions, stamp: str, documents: dict[str, Any], samples: Samples | None) -> dict[str, str]:
+def write_files(options: SliceOptions, stamp: str, reduced: Reduced, samples: Samples | None) -> dict[str, str]:
     """Write the documents; gives the paths of all perf files.
 
     Raises:
@@ -420,45 +577,52 @@ def write_files(options: SliceOptions, stamp: str, documents: dict[str, Any], sa
     paths = write_documents(
         options.output_dir,
         stamp,
-        manifest=documents["manifest"],
-        summary=documents["summary"],
-        metrics=documents["metrics"],
+        manifest=reduced.manifest,
+        summary=reduced.summary,
+        metrics=reduced.metrics,
         compress=options.compress,
     )
     if samples:
         paths["samples"] = os.path.join(options.output_dir, samples_name(stamp))
         samples.write(paths["samples"])
-    return paths
+    return paths | write_formats(options.output_dir, options.emit, reduced.figures, reduced.summary)
 
 
 # --- judge -----------------------------------------------------------------------------------------------------------
 
 
-def judge(options: SliceOptions, summary: JsonObject, run: Run) -> int:
-    """The exit code; where several hold, the gravest."""
-    if run.trouble:
-        return EXIT_UNWRITTEN
-    if run.interrupted:
-        return EXIT_INTERRUPTED
-    if summary["episodes"] < options.episodes:
-        return EXIT_INCOMPLETE
-    return EXIT_FAILED if summary["failure_count"] else EXIT_GOOD
+def judge_slice(gate: Gate, reduced: Reduced, run: Run) -> Verdict:
+    """Hold the slice against its thresholds; the verdict, which the summary gains as its last block."""
+    statuses = tuple(reduced.readings.status(threshold, reduced.summary) for threshold in gate.thresholds)
+    verdict = judge(reduced.summary, Evidence(statuses, run.trouble, run.aborted))
+    reduced.summary["verdict"] = verdict_document(verdict, gate)
+    return verdict
 
 
 def resume_command(options: SliceOptions, stamp: str) -> str:
     """The command that finishes this slice."""
+    return _command(options, ["--resume", stamp])
+
+
+def slice_command(options: SliceOptions) -> str:
+    """The command that runs such a slice again."""
+    return _command(options, [])
+
+
+def _command(options: SliceOptions, first: list[str]) -> str:
     defaults = SliceOptions()
     redaction = os.environ.get(REDACTION_VARIABLE)
     words = [f"{REDACTION_VARIABLE}={redaction}"] if redaction else []
     script = sys.argv[0] if os.path.basename(sys.argv[0]) == "perf_harness.py" else "scripts/perf_harness.py"
-    words += ["python", script, "--resume", stamp]
+    words += ["python", script, *first]
     for name, flag in _FLAGS.items():
         value = getattr(options, name)
         if value == getattr(defaults, name):
             continue
         words += [flag] if value is True else [flag, str(value)]
-    for folder in options.tasks_dirs:
-        words += ["--tasks-dir", folder]
+    for name, flag in _REPEATED_FLAGS.items():
+        for value in getattr(options, name):
+            words += [flag, value]
     return shlex.join(words)
 
 
@@ -477,4 +641,14 @@ _FLAGS: Final = {
     "keep_runs": "--keep-runs",
     "fsync": "--fsync",
     "sample_interval_s": "--sample-interval",
+    "gate": "--gate",
+    "no_gate": "--no-gate",
+    "verify_determinism": "--verify-determinism",
+    "step_summary": "--step-summary",
+}
+_REPEATED_FLAGS: Final = {
+    "tasks_dirs": "--tasks-dir",
+    "thresholds": "--thresholds",
+    "threshold": "--threshold",
+    "emit": "--emit",
 }

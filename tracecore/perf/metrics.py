@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any, Final, overload
 from zlib import crc32
 
-from tracecore.perf.summary import PERCENTILE_METHOD, by_count, ratio
+from tracecore.perf.summary import PERCENTILE_METHOD, by_count, is_latency, ratio
 from tracecore.records import EpisodeResult, JsonObject
 from tracecore.stats import nearest_rank
 
@@ -38,7 +38,7 @@ class Group:
     """The episodes of one agent on one task: at least one."""
 
     def __init__(self) -> None:
-        self._run_count = self._success_count = 0
+        self._run_count = self._success_count = self._timed_count = 0
         self._steps, self._tool_calls = Tally(), Tally()
         self._steps_ceiling = self._tool_calls_ceiling = 0
         self._failure_types: Counter[str] = Counter()
@@ -58,7 +58,9 @@ class Group:
         if not row.success:
             self._failure_types[row.failure_type or "(none given)"] += 1
         self._termination_reasons[row.termination_reason] += 1
-        self._wall_clock_s += row.usage.wall_clock_s
+        if is_latency(row):
+            self._timed_count += 1
+            self._wall_clock_s += row.usage.wall_clock_s
         self._artifact_bytes += row.artifact_bytes
         self._largest_artifact_bytes = max(self._largest_artifact_bytes, row.artifact_bytes)
         self._llm_trace_entries += row.llm_trace_entries
@@ -84,7 +86,7 @@ class Group:
             "percentile_method": PERCENTILE_METHOD,
             "failure_taxonomy": by_count(self._failure_types),
             "termination_taxonomy": by_count(self._termination_reasons),
-            "avg_wall_clock_s": self._wall_clock_s / self._run_count,
+            "avg_wall_clock_s": ratio(self._wall_clock_s, self._timed_count),
             "artifact_bytes_avg": self._artifact_bytes / self._run_count,
             "artifact_bytes_max": self._largest_artifact_bytes,
             "llm_trace_entries_total": self._llm_trace_entries,

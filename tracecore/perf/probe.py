@@ -67,7 +67,16 @@ class Probes:
             "cpu_robust_cv": robust_cv(cpus_s),
             "wall_s_median": median(walls_s),
             "wall_robust_cv": robust_cv(walls_s),
+            "cpu_last_to_first": _last_to_first(cpus_s),
+            "wall_last_to_first": _last_to_first(walls_s),
         }
+
+
+def _last_to_first(seconds: list[float]) -> float | None:
+    """The median of the last quarter as a multiple of that of the first; null of fewer than eight readings."""
+    quarter = len(seconds) // 4
+    first_s = median(seconds[:quarter]) if quarter >= 2 else 0.0
+    return median(seconds[-quarter:]) / first_s if first_s > 0 else None
 
 
 def make_job_or_probe_ready(job: Job) -> None:

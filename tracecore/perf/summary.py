@@ -18,6 +18,8 @@ PERCENTILE_METHOD: Final = "nearest-rank"
 DISTINCT_REASONS: Final = 200  # texts kept apart; agents write them, so that their number has no end by itself
 OTHER_REASONS: Final = "(other reasons)"
 REASON_CHARACTERS: Final = 300
+TIMEOUTS: Final = frozenset({"timeout"})
+CRASHES: Final = frozenset({"agent_crashed", "episode_crashed"})
 
 
 class Summary:
@@ -25,7 +27,7 @@ class Summary:
 
     def __init__(self) -> None:
         self._walls_s = Readings()
-        self._success_count = 0
+        self._total = self._success_count = self._timeouts = self._crashes = 0
         self._reasons: Counter[str] = Counter()
         self._failure_types: Counter[str] = Counter()
         self._termination_reasons: Counter[str] = Counter()
@@ -35,7 +37,11 @@ class Summary:
 
     def add(self, row: EpisodeResult) -> None:
         """Count one finished episode."""
-        self._walls_s.append(row.usage.wall_clock_s)
+        self._total += 1
+        if is_latency(row):
+            self._walls_s.append(row.usage.wall_clock_s)
+        self._timeouts += row.termination_reason in TIMEOUTS
+        self._crashes += row.termination_reason in CRASHES
         self._termination_reasons[row.termination_reason] += 1
         if row.success:
             self._success_count += 1
@@ -64,6 +70,8 @@ class Summary:
     ) -> JsonObject:
         """The document of ``perf-summary-<stamp>.json``; averages and percentiles of nothing are null.
 
+        Wall clocks are those of episodes that came to an end of their own: timeouts and crashes are counted instead.
+
         Args:
             episodes_requested: How many were asked for; ``episodes`` is how many results there are.
             workers: Processes that ran them.
@@ -73,7 +81,7 @@ class Summary:
             episodes_run: How many ran in that time, if it was not all of them: a resumed slice ran only the rest.
             interrupted: Whether somebody stopped the slice before its end.
         """
-        total = len(self._walls_s)
+        total, walls_s = self._total, self._walls_s
         failed = total - self._success_count
         ran = total if episodes_run is None else episodes_run
         return {
@@ -82,8 +90,8 @@ class Summary:
                 "passed": self._success_count,
                 "failed": failed,
                 "workers": workers,
-                "p50_wall_clock_s": nearest_rank(self._walls_s, 50) if total else None,
-                "p95_wall_clock_s": nearest_rank(self._walls_s, 95) if total else None,
+                "p50_wall_clock_s": nearest_rank(walls_s, 50) if walls_s else None,
+                "p95_wall_clock_s": nearest_rank(walls_s, 95) if walls_s else None,
                 "percentile_method": PERCENTILE_METHOD,
                 "success_rate": ratio(self._success_count, total),
                 "throughput_eps": ran / elapsed_s if ran and elapsed_s else None,
@@ -93,6 +101,8 @@ class Summary:
             "interrupted": interrupted,
             "success_count": self._success_count,
             "failure_count": failed,
+            "timeouts": self._timeouts,
+            "crashes": self._crashes,
             "elapsed_s": elapsed_s,
             "max_wall_clock_s": self._walls_s.largest,
             "failure_reasons": by_count(self._reasons),
@@ -172,6 +182,11 @@ class Readings(Sequence[float]):
             chunk = slice(start, start + self.CHUNK)
             self._values[chunk] = array("d", sorted(self._values[chunk]))
         self._is_sorted = True
+
+
+def is_latency(row: EpisodeResult) -> bool:
+    """Whether the time of an episode tells how fast it is: not if it was cut off by the clock, or died."""
+    return row.termination_reason not in TIMEOUTS and row.termination_reason not in CRASHES
 
 
 def reason_text(row: EpisodeResult) -> str:

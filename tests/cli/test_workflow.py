@@ -1,0 +1,79 @@
+"""The workflow that ships with the project: what it runs must exist, and its files must be kept when it is red."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+WORKFLOW = ROOT / ".github" / "workflows" / "perf.yml"
+
+
+@pytest.fixture(scope="module")
+def workflow():
+    # YAML 1.1 reads the key `on` as true; GitHub does not.
+    document = yaml.safe_load(WORKFLOW.read_text("utf-8"))
+    return {"on" if key is True else key: value for key, value in document.items()}
+
+
+def commands(job):
+    return [step["run"] for step in job["steps"] if "run" in step]
+
+
+def test_it_runs_on_pull_requests_on_tags_and_on_demand(workflow):
+    assert set(workflow["on"]) == {"pull_request", "push", "workflow_dispatch"}
+    assert list(workflow["on"]["push"]) == ["tags"]
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_a_pull_request_is_gated_and_compared_with_its_target(workflow):
+    job = workflow["jobs"]["pull-request"]
+    assert job["if"] == "github.event_name == 'pull_request'"
+    gate, compare = commands(job)[-2:]
+    assert " --gate " in gate
+    assert compare.startswith('python scripts/perf_harness.py ab --base "$BASE"')
+    (step,) = [step for step in job["steps"] if step.get("run") == compare]
+    assert step["env"] == {"BASE": "origin/${{ github.base_ref }}"}
+    assert "!cancelled()" in step["if"]
+    assert job["steps"][0]["with"]["fetch-depth"] == 0  # else there is no other commit to compare with
+
+
+def test_the_long_slice_has_1000_episodes(workflow):
+    job = workflow["jobs"]["long-slice"]
+    assert job["if"] == "github.event_name != 'pull_request'"
+    assert workflow["on"]["workflow_dispatch"]["inputs"]["episodes"]["default"] == "1000"
+    (step,) = [step for step in job["steps"] if "--episodes" in step.get("run", "")]
+    assert step["env"]["EPISODES"].endswith("'1000' }}")
+
+
+@pytest.mark.parametrize("name", ["pull-request", "long-slice"])
+def test_files_are_kept_even_when_red(workflow, name):
+    job = workflow["jobs"][name]
+    last = job["steps"][-1]
+    assert last["uses"].startswith("actions/upload-artifact@")
+    assert last["if"] == "${{ !cancelled() }}"
+    assert "deliverables/perf/" in last["with"]["path"].split()
+    assert last["with"]["include-hidden-files"] is True  # the runs lie under a dot
+    assert job["timeout-minutes"] <= 60
+
+
+@pytest.mark.parametrize("name", ["pull-request", "long-slice"])
+def test_no_text_from_outside_is_pasted_into_a_shell(workflow, name):
+    for command in commands(workflow["jobs"][name]):
+        assert "${{" not in command
+        assert "|" not in command  # a pipe would hide the exit code
+
+
+@pytest.mark.parametrize("name", ["pull-request", "long-slice"])
+def test_every_option_it_gives_exists(workflow, name):
+    script = str(ROOT / "scripts" / "perf_harness.py")
+    known = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True).stdout
+    for command in commands(workflow["jobs"][name]):
+        words = shlex.split(command)
+        if words[1:2] == ["scripts/perf_harness.py"] and words[2].startswith("--"):
+            options = [word for word in words if word.startswith("--")]
+            assert [option for option in options if not re.search(rf"^  {option}\b", known, re.MULTILINE)] == []

@@ -1,0 +1,216 @@
+"""A slice as GitHub shows it: the job's summary page, annotations on its log, and outputs for later steps.
+
+Nothing here changes how a slice ends: what cannot be written is said on stderr.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from tracecore.errors import one_line
+from tracecore.perf.console import Console, bytes_text, seconds_text
+from tracecore.perf.emit import Group, ScenarioFigures
+from tracecore.records import JsonObject
+from tracecore.stats import nearest_rank
+
+SUMMARY_BYTES_MOST: Final = 900_000  # GitHub drops the whole page of a step beyond 1024 KiB
+ROWS_SHOWN: Final = 20
+FINDINGS_SHOWN: Final = 20
+CELL_CHARACTERS: Final = 200
+ANNOTATIONS_MOST: Final = 5  # of a kind; GitHub shows ten per step, and other steps have some
+OFF: Final = "off"
+
+
+def tell_github(
+    summary: JsonObject,
+    figures: ScenarioFigures,
+    manifest: JsonObject,
+    paths: Mapping[str, str],
+    step_summary: str | None,
+    console: Console,
+    environ: Mapping[str, str] | None = None,
+) -> None:
+    """Write the page, annotations and outputs as far as GitHub, or ``--step-summary``, asks for them.
+
+    Args:
+        summary: The summary document with its verdict.
+        figures: Of each scenario.
+        manifest: The manifest document.
+        paths: Of the perf files, by what they are.
+        step_summary: A file for the page, ``off`` for nothing of all this, or None for what the environment says.
+        console: Annotations go there: stdout holds one JSON object, and GitHub reads both streams.
+        environ: The environment; this process's own unless a test says otherwise.
+    """
+    environ = os.environ if environ is None else environ
+    if step_summary == OFF:
+        return
+    page = step_summary or environ.get("GITHUB_STEP_SUMMARY")
+    if page:
+        _append(page, step_summary_page(summary, figures, manifest, paths), console)
+    if environ.get("GITHUB_STEP_SUMMARY") or environ.get("GITHUB_ACTIONS") == "true":
+        for line in annotations(summary):
+            console.say(line)
+    if environ.get("GITHUB_OUTPUT"):
+        _append(environ["GITHUB_OUTPUT"], outputs(summary, paths), console)
+
+
+def _append(path: str, text: str, console: Console) -> None:
+    try:
+        with open(path, "ab") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        console.say(f"perf_harness: {one_line(path)}: cannot be written: {getattr(error, 'strerror', error)}")
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def step_summary_page(
+    summary: JsonObject,
+    figures: ScenarioFigures,
+    manifest: JsonObject,
+    paths: Mapping[str, str],
+    *,
+    bytes_most: int = SUMMARY_BYTES_MOST,
+) -> str:
+    """The page in GitHub's Markdown: what fails first, details folded away; of the latter, rows are dropped if need be."""
+    top = "\n".join([_headline(summary), *_broken_table(summary), *_failure_table(summary), *_finding_list(summary)])
+    rows = [_scenario_row(name, group) for name, group in figures.groups().items()]
+    tail = "\n".join(["", *_host_lines(manifest), *_file_lines(paths), "", "</details>", ""])
+    room = bytes_most - len((top + tail).encode("utf-8", "backslashreplace")) - 1000  # for what stands around the rows
+    return "\n".join([top, "", *_scenario_table(rows, room), tail])
+
+
+def _headline(summary: JsonObject) -> str:
+    verdict = summary["verdict"]
+    word = "PASS" if verdict["exit_code"] == 0 else "FAIL"
+    first, *others = (_escape(reason) for reason in verdict["reasons"])
+    return "\n".join([f"### Perf: {word} - {first}", "", *(f"- {reason}" for reason in others[:ROWS_SHOWN]), ""])
+
+
+def _broken_table(summary: JsonObject) -> list[str]:
+    broken = [threshold for threshold in summary["verdict"]["thresholds"] if threshold["status"] != "passed"]
+    if not broken:
+        return []
+    rows = [
+        f"| {_escape(threshold['text'])} | {_number(threshold['observed'])} | {_number(threshold['limit'])} "
+        f"| {_number(threshold['margin'])} | {threshold['status'].replace('_', ' ')} | {threshold['severity']} |"
+        for threshold in broken[:ROWS_SHOWN]
+    ]
+    head = ["| threshold | observed | limit | margin | status | severity |", "|---|---|---|---|---|---|"]
+    return [*head, *rows, *_more(broken), ""]
+
+
+def _failure_table(summary: JsonObject) -> list[str]:
+    reasons = list(summary["failure_reasons"].items())
+    if not reasons:
+        return []
+    rows = [f"| {_escape(text)} | {count} |" for text, count in reasons[:ROWS_SHOWN]]
+    repros = [f"- {_code(failure['repro'])}" for failure in summary["failures"][:3]]
+    return ["| failure | episodes |", "|---|---|", *rows, *_more(reasons), "", "To repeat one:", "", *repros, ""]
+
+
+def _finding_list(summary: JsonObject) -> list[str]:
+    shown = summary["findings"][:FINDINGS_SHOWN]
+    return [f"- **{finding['id']}** ({finding['severity']}): {_escape(finding['text'])}" for finding in shown]
+
+
+def _more(rows: Sequence[object]) -> list[str]:
+    return [f"\nand {len(rows) - ROWS_SHOWN} more"] if len(rows) > ROWS_SHOWN else []
+
+
+def _scenario_table(rows: list[str], room: int) -> list[str]:
+    head = [
+        "<details><summary>All scenarios, host and files</summary>",
+        "",
+        "| scenario | episodes | failures | wall median | wall p95 | CPU median | peak RSS |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    kept: list[str] = []
+    for row in rows:
+        room -= len(row.encode("utf-8", "backslashreplace")) + 1
+        if room < 0:
+            return [*head, *kept, "", f"and {len(rows) - len(kept)} more scenarios, in the metrics file"]
+        kept.append(row)
+    return [*head, *kept]
+
+
+def _scenario_row(name: str, group: Group) -> str:
+    asked = [(group.walls_s, 50), (group.walls_s, 95), (group.cpus_s, 50)]
+    times = [seconds_text(nearest_rank(readings, percent)) if readings else "" for readings, percent in asked]
+    cells = [_escape(name), str(group.episodes), str(group.failures), *times, bytes_text(group.peak_rss_bytes)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _host_lines(manifest: JsonObject) -> list[str]:
+    host, identity = manifest["host"], manifest["runtime_identity"]
+    machine = f"{_escape(str(host['cpu_model']))}, {host['cpus_usable']} usable CPUs, {_escape(str(host['kernel']))}"
+    return [
+        "",
+        f"- host: {machine}, Python {host['python_version']}",
+        f"- tracecore {identity['version']}, commit {identity['git_sha']}; {manifest['workers']} workers",
+    ]
+
+
+def _file_lines(paths: Mapping[str, str]) -> list[str]:
+    return [f"- {kind}: {_code(path)}" for kind, path in paths.items()]
+
+
+def _escape(text: str) -> str:
+    """``text`` as one table cell: nothing in it is Markdown or HTML, or ends the cell or the line."""
+    text = one_line(text)
+    text = text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join("\\" + c if c in "\\`|*_[]~$" else c for c in text)
+
+
+def _code(text: str) -> str:
+    """``text`` as code that can be copied: the fence is longer than any run of backticks inside."""
+    text = one_line(text)
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+
+
+def _number(value: float | None) -> str:
+    return "no data" if value is None else f"{value:.6g}"
+
+
+# --- annotations and outputs -----------------------------------------------------------------------------------------
+
+
+def annotations(summary: JsonObject) -> list[str]:
+    """Workflow commands: an error per reason of a bad verdict, a warning per warning and finding; five of each at most."""
+    verdict = summary["verdict"]
+    errors = verdict["reasons"] if verdict["exit_code"] else []
+    warnings = [*verdict["warnings"], *(finding["text"] for finding in summary["findings"] if finding["severity"] != "info")]
+    return [*_commands("error", errors), *_commands("warning", warnings)]
+
+
+def _commands(kind: str, messages: list[str]) -> list[str]:
+    shown = messages[:ANNOTATIONS_MOST]
+    if len(messages) > ANNOTATIONS_MOST:
+        shown = [*messages[: ANNOTATIONS_MOST - 1], f"and {len(messages) - ANNOTATIONS_MOST + 1} more, in the summary"]
+    return [f"::{kind} title=perf::{_escape_command(message)}" for message in shown]
+
+
+def _escape_command(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def outputs(summary: JsonObject, paths: Mapping[str, str]) -> str:
+    """Lines for ``GITHUB_OUTPUT``: the verdict, the exit code, how many gates are broken, and where the files are."""
+    verdict = summary["verdict"]
+    values = {
+        "verdict": "pass" if verdict["exit_code"] == 0 else "fail",
+        "exit_code": verdict["exit_code"],
+        "regressions": len(verdict["breaches"]),
+        **paths,
+    }
+    return _lines(values.items())
+
+
+def _lines(values: Iterable[tuple[str, object]]) -> str:
+    # A line break in a value would begin another output.
+    return "".join(f"{name}={one_line(str(value))}\n" for name, value in values)

@@ -1,0 +1,67 @@
+"""What else went on while a slice ran: load before it, time stolen from the machine, memory of the harness itself."""
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from tracecore.records import JsonObject
+
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+@dataclass(frozen=True, slots=True)
+class HostNoise:
+    """What the host did to a slice; None where it is not known."""
+
+    load1_before: float | None = None  # processes that wanted to run, over the minute before the slice
+    cpus_total: int | None = None
+    cpus_usable: int | None = None
+    steal_share: float | None = None  # of all CPU time: taken by other guests of the same machine
+    harness_growth_bytes: int | None = None  # resident memory of the harness, from before the first episode to after the last
+
+
+UNKNOWN: Final = HostNoise()
+
+
+class HostWatch:
+    """Takes the figures: made before the first episode, asked after the last."""
+
+    def __init__(self, host: JsonObject, root: str = "/") -> None:
+        """Begin.
+
+        Args:
+            host: The facts of the host as they were just now, its load among them.
+            root: Where ``proc`` lies.
+        """
+        self._root = root
+        self._load1 = host["load_averages"][0] if host["load_averages"] else None
+        self._cpus_total, self._cpus_usable = host["cpus_total"], host["cpus_usable"]
+        self._ticks = self._cpu_ticks()
+        self._resident_bytes = self._own_resident_bytes()
+
+    def figures(self) -> HostNoise:
+        """What has happened since."""
+        before, after = self._ticks, self._cpu_ticks()
+        steal_share = None
+        if before and after and sum(after) > sum(before):
+            steal_share = (after[7] - before[7]) / (sum(after) - sum(before))
+        resident_bytes, growth_bytes = self._own_resident_bytes(), None
+        if resident_bytes is not None and self._resident_bytes is not None:
+            growth_bytes = resident_bytes - self._resident_bytes
+        return HostNoise(self._load1, self._cpus_total, self._cpus_usable, steal_share, growth_bytes)
+
+    def _cpu_ticks(self) -> list[int] | None:
+        """User, nice, system, idle, iowait, irq, softirq and steal, of all CPUs; guest time is part of user time."""
+        words = self._read("proc/stat").partition("\n")[0].split()
+        return [int(word) for word in words[1:9]] if words[:1] == ["cpu"] and len(words) > 8 else None
+
+    def _own_resident_bytes(self) -> int | None:
+        words = self._read("proc/self/statm").split()
+        return int(words[1]) * PAGE_BYTES if len(words) > 1 else None
+
+    def _read(self, path: str) -> str:
+        try:
+            with open(os.path.join(self._root, path), encoding="ascii", errors="replace") as file:
+                return file.read(1 << 16)
+        except OSError:
+            return ""
