@@ -20,6 +20,8 @@ Runs episodes of a scenario in parallel, keeps one artifact of each, and writes 
 
 perf_harness.py ab --base REF     compares the working tree with another commit instead
 perf_harness.py compare --help    compares archived perf files instead
+perf_harness.py report SLICE      draws a slice that has been run, as pictures and a page
+perf_harness.py verify PATH       recomputes what perf files say, and checks every hash
 
 Episode i (from 0) takes scenario row i modulo the number of rows, with the row's seed plus i. All relative paths start
 at the working directory.
@@ -58,6 +60,16 @@ exit codes:
   3    something got worse (or, with --require-conclusive, nobody knows)
   4    a run could not be finished
   130  interrupted
+"""
+
+REPORT_DESCRIPTION = """\
+Draws a slice that has been run: SVG charts, perf-report-<stamp>.html for a browser and perf-report-<stamp>.md for a code host.
+Needs the report extra: pip install 'tracecore[report]'. Exit 0; 2 where the slice cannot be read.
+"""
+
+VERIFY_DESCRIPTION = """\
+Recomputes summary and metrics of archived perf files from their series, checks every hash, and says what does not agree.
+Exit 0 where everything agrees, 1 where something does not, 2 where the files cannot be read.
 """
 
 SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -155,6 +167,7 @@ def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             verify_determinism=arguments.verify_determinism,
             emit=tuple(arguments.emit),
             step_summary=arguments.step_summary,
+            report=arguments.report,
         )
     )
     return end.exit_code, end.document
@@ -201,6 +214,27 @@ def comparison_options(arguments: argparse.Namespace) -> Any:
         require_conclusive=arguments.require_conclusive,
         accept_changes=arguments.accept_changes,
     )
+
+
+def report(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """Draw a slice that has been run; the exit code and the document for stdout."""
+    from tracecore.perf.report import check_extra, find_set, write_report  # noqa: PLC0415  (as in measure)
+
+    check_extra("report")
+    archived = find_set(arguments.slice, arguments.output_dir or "deliverables/perf")
+    baseline = find_set(arguments.baseline, arguments.output_dir or "deliverables/perf") if arguments.baseline else None
+    paths = write_report(archived, arguments.output_dir, baseline)
+    write(sys.stderr, f"perf_harness: open {paths['report']}\n")
+    return 0, {"ok": True, "stamp": archived.stamp, "artifacts": paths}
+
+
+def verify(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """Recompute what perf files say; the exit code and the document for stdout."""
+    from tracecore.perf.harness import verify_path  # noqa: PLC0415  (as in measure)
+
+    problems, document = verify_path(arguments.path, arguments.runs_dir)
+    write(sys.stderr, "".join(f"perf_harness: {problem}\n" for problem in problems))
+    return int(bool(problems)), {"ok": not problems, "exit_code": int(bool(problems)), **document, "problems": problems}
 
 
 def complain(exit_code: int, message: str) -> tuple[int, str]:
@@ -285,7 +319,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def build_ab_parser() -> argparse.ArgumentParser:
     """The options of ``perf_harness.py ab``."""
-    parser = command_parser("ab", AB_DESCRIPTION)
+    parser = command_parser("ab", AB_DESCRIPTION, COMPARISON_EPILOG)
     parser.set_defaults(do=measure_both, needed=(("base", "--base"),))
     group = parser.add_argument_group("what is compared")
     group.add_argument("--base", metavar="REF", type=some_text, help="the commit, branch or tag to compare with; needed")
@@ -350,7 +384,7 @@ def build_ab_parser() -> argparse.ArgumentParser:
 
 def build_compare_parser() -> argparse.ArgumentParser:
     """The options of ``perf_harness.py compare``."""
-    parser = command_parser("compare", COMPARE_DESCRIPTION)
+    parser = command_parser("compare", COMPARE_DESCRIPTION, COMPARISON_EPILOG)
     parser.set_defaults(do=compare_sets, needed=(("sets", "BASE"), ("to", "--to")))
     group = parser.add_argument_group("what is compared")
     group.add_argument(
@@ -369,11 +403,49 @@ def build_compare_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def command_parser(name: str, description: str) -> argparse.ArgumentParser:
+def build_report_parser() -> argparse.ArgumentParser:
+    """The options of ``perf_harness.py report``."""
+    parser = command_parser("report", REPORT_DESCRIPTION)
+    parser.set_defaults(do=report, needed=(("slice", "SLICE"),))
+    group = parser.add_argument_group("what is drawn")
+    group.add_argument(
+        "slice", nargs="?", metavar="SLICE", type=some_text, help="its stamp, summary or zip, or a folder that holds it alone"
+    )
+    group.add_argument(
+        "--baseline", metavar="SLICE", type=some_text, help="another slice to draw it against, named likewise (default: none)"
+    )
+    group.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        type=some_text,
+        help="folder of the report, and of slices named by their stamp (default: deliverables/perf for a stamp, else where "
+        "the slice lies)",
+    )
+    return parser
+
+
+def build_verify_parser() -> argparse.ArgumentParser:
+    """The options of ``perf_harness.py verify``."""
+    parser = command_parser("verify", VERIFY_DESCRIPTION)
+    parser.set_defaults(do=verify, needed=(("path", "PATH"),))
+    group = parser.add_argument_group("what is verified")
+    group.add_argument(
+        "path", nargs="?", metavar="PATH", type=some_text, help="a summary, a zip, or a folder of any number of them"
+    )
+    group.add_argument(
+        "--runs-dir",
+        metavar="DIR",
+        type=folder,
+        help="folder of the run artifacts, to compute their hashes again (default: where the summary says, if they are there)",
+    )
+    return parser
+
+
+def command_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"perf_harness.py {name}",
         description=description,
-        epilog=COMPARISON_EPILOG,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         exit_on_error=False,
@@ -547,6 +619,11 @@ def add_output_options(group: Any) -> None:
         action="store_true",
         help="check every run artifact against its schema before its episode counts as a success (default: off)",
     )
+    group.add_argument(
+        "--report",
+        action="store_true",
+        help="draw charts and write a page of the slice; needs the report extra (default: off)",
+    )
     group.add_argument("--compress", action="store_true", help="put the perf files into a zip as well (default: off)")
     group.add_argument(
         "--keep-runs",
@@ -677,7 +754,12 @@ def quote(text: str) -> str:
 
 
 # What the first word may be; without one of these, a slice is run.
-COMMANDS = {"ab": build_ab_parser, "compare": build_compare_parser}
+COMMANDS = {
+    "ab": build_ab_parser,
+    "compare": build_compare_parser,
+    "report": build_report_parser,
+    "verify": build_verify_parser,
+}
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
         "verify_determinism": None,
         "emit": [],
         "step_summary": None,
+        "report": False,
     }
 
 
@@ -96,7 +97,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "--scenario s.toml --start-method spawn --progress never --memory-limit 512MiB "
         "--confinement off --keep-runs failed --fsync full --probe --resume 20260131T120000Z --sample-interval 0 "
         "--gate --no-gate --thresholds a.toml --thresholds b.toml --verify-determinism 0 "
-        "--emit bmf,github-benchmark --step-summary off"
+        "--emit bmf,github-benchmark --step-summary off --report"
     )
     expressions = ["--threshold", "failure_count == 0", "--threshold=episodes > 3"]
     assert read_options(clone, *arguments.split(), *expressions, "--tasks-dir", str(first), "--tasks-dir", str(second)) == {
@@ -125,6 +126,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "verify_determinism": 0,
         "emit": ["bmf", "github-benchmark"],
         "step_summary": "off",
+        "report": True,
     }
 
 
@@ -322,6 +324,7 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
         "--verify-determinism": "0; with --gate one per scenario row",
         "--emit": "none",
         "--step-summary": "$GITHUB_STEP_SUMMARY if it is set, else off",
+        "--report": "off",
     }.items():
         explained = [words for words in described if words.strip().startswith(option) and f"(default: {default})" in words]
         assert explained, option

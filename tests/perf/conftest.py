@@ -36,6 +36,6 @@ def make(index: int = 0, *, wall_clock_s: float = 0.25, error: str | None = None
     return EpisodeResult(**fields)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_row() -> Callable[..., EpisodeResult]:
     return make

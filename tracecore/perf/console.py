@@ -118,7 +118,8 @@ def _judgement(document: JsonObject) -> list[str]:
 
 
 def _files(artifacts: Mapping[str, str]) -> list[str]:
-    return [f"  {one_line(kind):<10}  {one_line(path)}" for kind, path in artifacts.items()]
+    shown = {kind: path for kind, path in artifacts.items() if not kind.startswith("chart_")}  # they lie beside the report
+    return [f"  {one_line(kind):<10}  {one_line(path)}" for kind, path in shown.items()]
 
 
 def _cut(text: str) -> str:

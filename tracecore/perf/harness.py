@@ -41,6 +41,7 @@ from tracecore.perf.metrics import Metrics
 from tracecore.perf.outputs import check_writable, reserve_stamp, write_documents, write_series
 from tracecore.perf.probe import ProbeJob, Probes, make_job_or_probe_ready, run_job_or_probe
 from tracecore.perf.progress import Progress
+from tracecore.perf.report import check_extra, find_set, write_report
 from tracecore.perf.repro import repro_command
 from tracecore.perf.samples import DEFAULT_INTERVAL_S, Samples, samples_name
 from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
@@ -48,10 +49,12 @@ from tracecore.perf.series import feed, series_chunks
 from tracecore.perf.summary import Summary
 from tracecore.perf.system import SystemSampler, host_block, machine_class
 from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents
+from tracecore.perf.verify import verify_sets
 from tracecore.perf.watch import TICK_S, Watch
 from tracecore.records import EpisodeResult, Job, JsonObject, Limits, Running, Settings, Verdict
 from tracecore.runtime import doctor
 from tracecore.runtime.agent_process import Preparation
+from tracecore.runtime.artifact import artifact_hash, trace_hash
 from tracecore.runtime.catalog import find_agent, find_task
 from tracecore.runtime.job import make_ready, run_job, settle
 from tracecore.runtime.reach import secret_folders
@@ -93,6 +96,7 @@ class SliceOptions:
     verify_determinism: int | None = None
     emit: tuple[str, ...] = ()
     step_summary: str | None = None
+    report: bool = False  # charts and a page; needs the report extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,8 @@ def prepare(options: SliceOptions) -> tuple[str, Plan, Journal]:
     Raises:
         InputError: Something that was given is wrong.
     """
+    if options.report:
+        check_extra("--report")
     settings = read_settings(options)
     if options.confinement == "require":
         require_confinement(options)
@@ -585,7 +591,18 @@ def write_files(options: SliceOptions, stamp: str, reduced: Reduced, samples: Sa
     if samples:
         paths["samples"] = os.path.join(options.output_dir, samples_name(stamp))
         samples.write(paths["samples"])
+    if options.report:
+        paths |= write_report(find_set(stamp, options.output_dir), options.output_dir)
     return paths | write_formats(options.output_dir, options.emit, reduced.figures, reduced.summary)
+
+
+def verify_path(path: str, runs_dir: str | None = None) -> tuple[list[str], JsonObject]:
+    """Recompute what the perf files at ``path`` say; what does not agree, and what was verified.
+
+    Raises:
+        InputError: The files cannot be read.
+    """
+    return verify_sets(path, lambda artifact: (artifact_hash(artifact), trace_hash(artifact)), runs_dir)
 
 
 # --- judge -----------------------------------------------------------------------------------------------------------
@@ -645,6 +662,7 @@ _FLAGS: Final = {
     "no_gate": "--no-gate",
     "verify_determinism": "--verify-determinism",
     "step_summary": "--step-summary",
+    "report": "--report",
 }
 _REPEATED_FLAGS: Final = {
     "tasks_dirs": "--tasks-dir",
