@@ -8,7 +8,7 @@ import pytest
 
 from tracecore.perf.determinism import Determinism
 from tracecore.perf.finding_rules import Probe
-from tracecore.perf.findings import KINDS, Findings
+from tracecore.perf.findings import KINDS, Findings, probe_signs
 from tracecore.perf.host_noise import HostNoise
 from tracecore.records import Usage
 
@@ -380,6 +380,12 @@ def test_a_machine_that_was_not_quiet_is_told(make_row, host, probe, sign):
     assert list(finding["evidence"]) == [sign]
 
 
+@pytest.mark.parametrize(("running", "found"), [(None, ["noisy_host"]), (4, ["noisy_host"]), (3, []), (0, [])])
+def test_a_load_that_is_over_already_is_no_noise(make_row, running, found):
+    noise = HostNoise(load1_before=9.0, running_before=running, cpus_total=4, cpus_usable=4, steal_share=0.0)
+    assert ids(look(slice_rows(make_row, 48), host=noise)) == found
+
+
 def test_at_its_limits_a_machine_counts_as_quiet(make_row):
     noise = HostNoise(load1_before=5.0, cpus_total=4, cpus_usable=2, steal_share=0.02)
     probe = Probe(robust_cv=0.1, before_after_ratio=1.09)
@@ -417,3 +423,24 @@ def test_memory_is_eight_bytes_per_episode_and_figure(make_row):
     held = sum(sys.getsizeof(value) for value in columns.values())
     figures = sum(len(value) == 20_000 for value in columns.values() if hasattr(value, "__len__"))
     assert held < 20_000 * 8 * figures * 1.2 + 10_000
+
+
+# --- the probe
+
+
+def readings(walls_s):
+    from tracecore.perf.probe import Probes, Reading
+
+    probes = Probes(1000)
+    for wall_s in walls_s:
+        probes.add(Reading(wall_s, wall_s / 2))
+    return probes.document()
+
+
+def test_a_probe_says_whether_the_machine_became_slower():
+    assert probe_signs(readings([1.0] * 10 + [1.2] * 5)) == Probe(0.0, pytest.approx(1.2), pytest.approx(1.2))
+
+
+def test_a_probe_of_few_readings_or_none_says_little():
+    assert probe_signs(readings([1.0] * 7)) == Probe(0.0, None, None)
+    assert probe_signs(readings([])) == Probe()

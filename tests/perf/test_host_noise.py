@@ -9,6 +9,7 @@ HOST = {"load_averages": [0.25, 1.0, 2.0], "cpus_total": 4, "cpus_usable": 2}
 def write(root: pathlib.Path, ticks: str, pages: int) -> None:
     (root / "proc" / "self").mkdir(parents=True, exist_ok=True)
     (root / "proc" / "stat").write_text(f"cpu  {ticks} 0 0\ncpu0 {ticks} 0 0\n")
+    (root / "proc" / "loadavg").write_text("0.25 1.00 2.00 4/345 6789\n")
     (root / "proc" / "self" / "statm").write_text(f"9000 {pages} 30 1 0 500 0\n")
 
 
@@ -19,7 +20,7 @@ def test_stolen_time_and_own_growth_are_those_of_the_slice(tmp_path: pathlib.Pat
     figures = watch.figures()
     assert figures.steal_share == 0.05
     assert figures.harness_growth_bytes == 500 * PAGE_BYTES
-    assert (figures.load1_before, figures.cpus_total, figures.cpus_usable) == (0.25, 4, 2)
+    assert (figures.load1_before, figures.running_before, figures.cpus_total, figures.cpus_usable) == (0.25, 3, 4, 2)
 
 
 def test_where_nothing_is_told_nothing_is_known(tmp_path: pathlib.Path):

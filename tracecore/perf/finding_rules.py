@@ -410,11 +410,11 @@ def noisy_host(columns: Columns, host: HostNoise, probe: Probe) -> list[Finding]
     workers = len(columns.first_places)
     cpus = host.cpus_usable or 0
     signs = {
-        "load1_before": _beyond(host.load1_before, LOAD_PER_CPU * host.cpus_total if host.cpus_total else None),
+        "load1_before": _beyond(host.load1_before, LOAD_PER_CPU * (host.cpus_total or 0)) if _is_still_busy(host) else None,
         "steal_share": _beyond(host.steal_share, STEAL_SHARE),
         "probe_robust_cv": _beyond(probe.robust_cv, PROBE_SPREAD),
         "probe_before_after": _beyond(_distance(probe.before_after_ratio), PROBE_SPREAD),
-        "workers": _beyond(float(workers), WORKERS_PER_CPU * cpus if cpus else None),
+        "workers": _beyond(float(workers), WORKERS_PER_CPU * cpus) if cpus else None,
     }
     if not any(value is not None for value in (host.load1_before, host.steal_share, probe.robust_cv)):
         return None
@@ -424,6 +424,11 @@ def noisy_host(columns: Columns, host: HostNoise, probe: Probe) -> list[Finding]
     words = "; ".join(_NOISE_WORDS[name].format(*sign) for name, sign in seen.items())
     evidence = {name: {"observed": observed, "limit": limit} for name, (observed, limit) in seen.items()}
     return [Finding("noisy_host", "warn", f"The machine was not quiet: {words}. Times of this slice say little.", evidence)]
+
+
+def _is_still_busy(host: HostNoise) -> bool:
+    """Whether a high load is one of now: the average of a minute still holds the slice that ended a moment ago."""
+    return bool(host.cpus_total) and (host.running_before is None or host.running_before >= (host.cpus_total or 0))
 
 
 _NOISE_WORDS: Final = {
