@@ -30,7 +30,7 @@ sys.path.insert(0, ROOT)
 
 from tracecore.perf.ab import ratios_in, subjects_that_moved  # noqa: E402  (the clone that this file lies in comes first)
 from tracecore.perf.archive import read_sets  # noqa: E402
-from tracecore.perf.compare import RunRecord, gather_samples, read_run, row_names  # noqa: E402
+from tracecore.perf.compare import METRICS, RunRecord, gather_samples, make_samples, read_run, row_names  # noqa: E402
 from tracecore.perf.decide import OVERALL, Sample, decide  # noqa: E402
 from tracecore.stats import MAD_TO_SIGMA, mad, wilson_interval  # noqa: E402
 
@@ -59,6 +59,8 @@ def main() -> int:
     parser.add_argument("--task", default="rate_limited_api", help="where the slow-down is planted (default: %(default)s)")
     parser.add_argument("--slower", type=float, default=0.15, help="share of the task's CPU time (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=1000, help="replayed trials of each kind (default: %(default)s)")
+    parser.add_argument("--keep", metavar="FILE", help="write the pool's figures there, for --replay (default: nowhere)")
+    parser.add_argument("--replay", metavar="FILE", help="gather nothing: take the pool from there (default: gather one)")
     parser.add_argument("--seed", type=int, help="of the draws (default: a new one, which is told)")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "little")
@@ -72,38 +74,77 @@ def main() -> int:
 
 def measure(options: argparse.Namespace, scratch: str, chance: random.Random) -> dict[str, Any]:
     """All figures."""
-    arms = {name: copy_clone(os.path.join(scratch, name)) for name in ("one", "two", "slow")}
-    loops = plant(options, arms)
-    pool = gather(options, arms)
+    pool = read_pool(options.replay) if options.replay else make_pool(options, scratch)
+    if options.keep:
+        write_pool(options.keep, pool)
     window = SCREEN_ROUNDS + options.rounds
-    rounds = len(pool["one"])
+    logs = pool.logs
+    rounds = len(logs["one"])
     if rounds < window:
         raise SystemExit(f"{rounds} rounds gathered, {window} are needed for one trial: allow more --minutes")
-    logs = {name: [logs_of(run) for run in runs] for name, runs in pool.items()}
     task = next(row for row, _ in logs["one"][0] if row.startswith(f"{options.task}@"))
     null = [replay(null_sides(logs, chance, window), options.rounds) for _ in range(options.trials)]
     planted = [replay(planted_sides(logs, chance, window), options.rounds) for _ in range(options.trials)]
     independent = rounds // window
     return {
         "rounds": rounds,
-        "episodes": options.episodes,
-        "workers": options.workers,
-        "machine_class": pool["one"][0].manifest["machine_class"],
-        "load_at_start": pool["one"][0].manifest["host"]["load_averages"],
+        **pool.about,
         "independent_windows": independent,
         "trials": options.trials,
-        "planted": {"task": task, "loops": loops, "asked": options.slower, "measured": planted_share(logs, task)},
+        "planted": {"task": task, "measured": planted_share(logs, task)},
         "false_alarms": rate(null, independent, lambda found: bool(found["regressed"])),
         "false_improvements": rate(null, independent, lambda found: bool(found["improved"])),
         "screen_alone_settles_identical_code": rate(null, independent, lambda found: not found["went_on"]),
         "found": rate(planted, independent, lambda found: task in found["regressed"]),
         "found_and_pinned_alone": rate(planted, independent, lambda found: found["regressed"] == [task]),
         "named_wrongly": rate(planted, independent, lambda found: bool(set(found["regressed"]) - {task, OVERALL})),
-        "spread_between_runs": spreads(pool, logs),
+        "spread_between_runs": spreads(pool),
     }
 
 
 # --- the pool --------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pool:
+    """What was gathered."""
+
+    about: dict[str, Any]  # of the machine, and of what was asked for
+    logs: dict[str, list[Logs]]  # by copy and round
+    probes: dict[str, list[float | None]]  # likewise: the probe's median in CPU seconds
+
+
+def make_pool(options: argparse.Namespace, scratch: str) -> Pool:
+    """Run everything."""
+    arms = {name: copy_clone(os.path.join(scratch, name)) for name in ("one", "two", "slow")}
+    loops = plant(options, arms)
+    runs = gather(options, arms)
+    manifest = runs["one"][0].manifest
+    about = {
+        "episodes": options.episodes,
+        "workers": options.workers,
+        "machine_class": manifest["machine_class"],
+        "load_at_start": manifest["host"]["load_averages"],
+        "loops": loops,
+        "asked": options.slower,
+    }
+    logs = {name: [logs_of(run) for run in made] for name, made in runs.items()}
+    return Pool(about, logs, {name: [run.probe_cpu_s for run in made] for name, made in runs.items()})
+
+
+def write_pool(path: str, pool: Pool) -> None:
+    """Keep it as JSON, which has no tuples for keys."""
+    logs = {name: [[[*key, value] for key, value in run.items()] for run in runs] for name, runs in pool.logs.items()}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"about": pool.about, "logs": logs, "probes": pool.probes}, file)
+
+
+def read_pool(path: str) -> Pool:
+    """What :func:`write_pool` kept."""
+    with open(path, encoding="utf-8") as file:
+        kept = json.load(file)
+    logs = {name: [{(row, kind): value for row, kind, value in run} for run in runs] for name, runs in kept["logs"].items()}
+    return Pool(kept["about"], logs, kept["probes"])
 
 
 def copy_clone(folder: str) -> str:
@@ -202,16 +243,20 @@ def replay(sides: Sides, rounds: int) -> dict[str, Any]:
     gating = [one for one in made if one.gates]
     return {
         "went_on": True,
-        **{verdict: [one.row for one in gating if one.verdict == verdict] for verdict in ("regressed", "improved")},
+        **{
+            verdict: list(dict.fromkeys(one.row for one in gating if one.verdict == verdict))
+            for verdict in ("regressed", "improved")
+        },
     }
 
 
 def samples(base: list[Logs], new: list[Logs]) -> list[Sample]:
-    """One sample per scenario row and metric."""
-    return [
-        Sample(row, metric, tuple(run[row, metric] for run in base), tuple(run[row, metric] for run in new), metric == "cpu")
-        for row, metric in base[0]
-    ]
+    """What ``ab`` would decide on."""
+    medians: dict[str, dict[str, list[float]]] = {}
+    for row, metric in base[0]:
+        if row != OVERALL and metric in METRICS:
+            medians.setdefault(metric, {})[row] = [run[row, metric] for run in [*base, *new]]
+    return make_samples(medians, len(base), ("cpu",))
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -230,14 +275,15 @@ def planted_share(logs: dict[str, list[Logs]], task: str) -> float:
     return math.expm1(statistics.median(ratios))
 
 
-def spreads(pool: dict[str, list[RunRecord]], logs: dict[str, list[Logs]]) -> dict[str, Any]:
+def spreads(pool: Pool) -> dict[str, Any]:
     """Robust standard deviation of a run's figure between identical runs: raw, and in units of the calibration probe."""
-    runs = [(run, log) for name in ("one", "two") for run, log in zip(pool[name], logs[name], strict=True)]
+    probes = [*pool.probes["one"], *pool.probes["two"]]
+    runs = [*pool.logs["one"], *pool.logs["two"]]
     figures: dict[str, Any] = {}
-    for metric in ("cpu", "wall"):
-        for row in [row for row, kind in runs[0][1] if kind == metric]:
-            raw = [log[row, metric] for _, log in runs]
-            calibrated = [log[row, metric] - math.log(run.probe_cpu_s) for run, log in runs if run.probe_cpu_s]
+    for row, metric in runs[0]:
+        if metric != "rss":
+            raw = [run[row, metric] for run in runs]
+            calibrated = [value - math.log(probe) for value, probe in zip(raw, probes, strict=True) if probe]
             figures[f"{row} {metric}"] = {"raw": MAD_TO_SIGMA * mad(raw), "calibrated": MAD_TO_SIGMA * mad(calibrated)}
     return figures
 
@@ -250,7 +296,7 @@ def print_table(report: dict[str, Any]) -> None:
     )
     lines += [_line(name, figure) for name, figure in report.items() if isinstance(figure, dict) and "rate" in figure]
     planted = report["planted"]
-    lines.append(f"planted in {planted['task']}: {planted['asked']:.0%} asked for, {planted['measured']:.1%} measured")
+    lines.append(f"planted in {planted['task']}: {report['asked']:.0%} asked for, {planted['measured']:.1%} measured")
     lines.append("spread between identical runs           raw   calibrated")
     for name, spread in report["spread_between_runs"].items():
         lines.append(f"  {name:34} {spread['raw']:7.2%}   {spread['calibrated']:7.2%}")

@@ -100,7 +100,7 @@ def test_a_slower_task_is_named_and_no_other(sets):
     document = compare_paths(sets.five(), sets.five(slower={TASKS[1]: 1.3}), DEFAULTS)
     assert document["verdict"] == "regressed"
     assert [row["row"] for row in document["rows"] if row["verdict"] == "regressed"] == [TASKS[1]]
-    assert document["reasons"][0].startswith(f"{TASKS[1]}: CPU time 10.10 to 13.13 ms (+30.0%")
+    assert document["reasons"][0].startswith(f"{TASKS[1]}: CPU time next to the other rows 10.10 to 13.13 ms (+30.0%")
     assert exit_code_of(document, DEFAULTS) == 3
     assert TASKS[1] in tell(document)
 
@@ -109,6 +109,32 @@ def test_a_faster_task_is_improved(sets):
     document = compare_paths(sets.five(), sets.five(slower={TASKS[1]: 0.7}), DEFAULTS)
     assert document["verdict"] == "improved"
     assert verdicts(document)[TASKS[1]] == "improved"
+
+
+def test_what_slows_all_tasks_is_found_overall_and_names_none(sets):
+    document = compare_paths(sets.five(), sets.five(slower=dict.fromkeys(TASKS, 1.3)), DEFAULTS)
+    assert document["verdict"] == "regressed"
+    assert document["breaches"][0].startswith("overall: CPU time 10.10 to 13.13 ms (+30.0%")
+    assert set(verdicts(document, "cpu_adjusted").values()) == {"unchanged"}
+
+
+def test_a_host_that_is_slow_for_whole_runs_hides_no_slow_task_and_blames_none(sets):
+    def on(speed, **changes):
+        return sets.write(cpu_s=0.010 * speed, **changes)
+
+    base = [on(speed) for speed in (1.0, 1.4, 0.9, 1.2, 2.3)]
+    noisy = (1.1, 0.95, 1.3, 2.0, 1.0)
+    slow = compare_paths(base, [on(speed, slower={TASKS[1]: 1.25}) for speed in noisy], DEFAULTS)
+    assert [row["row"] for row in slow["rows"] if row["verdict"] == "regressed"] == [TASKS[1]]
+    same = compare_paths(base, [on(speed) for speed in noisy], DEFAULTS)
+    assert set(verdicts(same, "cpu_adjusted").values()) == {"unchanged"}
+    assert same["verdict"] == "inconclusive"  # all of them may have become slower
+
+
+def test_rows_that_only_look_slower_beside_faster_ones_are_not_blamed(sets):
+    document = compare_paths(sets.five(), sets.five(slower={TASKS[0]: 0.6, TASKS[1]: 0.6}), DEFAULTS)
+    assert not [row for row in document["rows"] if row["verdict"] == "regressed"]
+    assert [row["verdict"] for row in document["rows"][:2]] == ["improved", "improved"]
 
 
 def test_wall_clock_alone_warns_and_fails_only_when_asked(sets):
@@ -319,9 +345,9 @@ def test_a_screen_moves_where_a_gating_time_does_by_more_than_the_lower_floor(se
     quiet = compare_paths(two(sets), two(sets, slower={TASKS[1]: 1.04}), DEFAULTS)
     assert subjects_that_moved(quiet) == []
     slower = compare_paths(two(sets), two(sets, slower={TASKS[1]: 1.15}), DEFAULTS)
-    assert subjects_that_moved(slower) == [f"{TASKS[1]} cpu +15.0%"]
+    assert subjects_that_moved(slower) == [f"{TASKS[1]} cpu_adjusted +15.0%"]
     faster = compare_paths(two(sets), two(sets, slower={TASKS[1]: 0.9}), DEFAULTS)
-    assert subjects_that_moved(faster) == [f"{TASKS[1]} cpu -10.0%"]
+    assert subjects_that_moved(faster) == [f"{TASKS[1]} cpu_adjusted -10.0%"]
 
 
 def test_a_screen_that_did_not_move_settles_times_and_leaves_behaviour_as_it_is(sets):

@@ -37,6 +37,7 @@ from tracecore.perf.compare import (
     read_run,
     say_power,
     tell,
+    tests_of,
 )
 from tracecore.perf.decide import FLOORS, Subject, power_of
 from tracecore.perf.interrupt import EXIT_INTERRUPTED, Interruption, watch_for_interruption
@@ -133,7 +134,7 @@ def compare_sides(options: AbOptions, runner: "_Runner", base: Side, work: Side)
     """The three stages; the document without its exit code."""
     settings = replace(options.compare, expect_same_scenario=False)
     warm = [runner.run(side, min(WARM_UP_EPISODES, options.episodes), "warm-up") for side in (base, work)]
-    tests = count_tests(warm[0], settings)
+    tests = tests_of(len(warm[0].columns.rows), settings.gate_on)
     power = power_of(options.rounds, options.rounds, tests)
     runner.say(say_power(power) + ("" if power.is_enough else f"; --rounds {options.rounds} was asked for"))
     head = {
@@ -179,12 +180,6 @@ def run_rounds(
         for side, runs in turns if round_ % 2 == 0 else reversed(turns):
             runs.append(runner.run(side, options.episodes, f"round {round_ + 1} of {options.rounds}"))
     return old, new, null
-
-
-def count_tests(run: RunRecord, settings: CompareOptions) -> int:
-    """How many tests can fail the comparison: each gating metric in each scenario row, and over all of them."""
-    rows = len(run.columns.rows)
-    return len(settings.gate_on) * (rows + (rows > 1))
 
 
 # --- what the screen says --------------------------------------------------------------------------------------------

@@ -12,23 +12,27 @@ from typing import Any, Final
 
 from tracecore.errors import InputError, one_line
 from tracecore.perf.archive import ArchivedSet, read_sets
-from tracecore.perf.decide import FLOORS, OVERALL, Decision, Power, Sample, Subject, decide, power_of, rounds_needed
+from tracecore.perf.decide import ADJUSTED, FLOORS, OVERALL, Decision, Power, Sample, Subject, decide, power_of, rounds_needed
 from tracecore.perf.exact import ExactChange, Verdict, compare_exactly
 from tracecore.perf.run_columns import AMOUNTS, RowKey, RunColumns, log_median
 from tracecore.perf.system import stable_facts
 from tracecore.records import JsonObject
+from tracecore.stats import median
 
 EXIT_GOOD: Final = 0
 EXIT_BAD_INPUT: Final = 2
 EXIT_REGRESSED: Final = 3
 
 METRICS: Final = AMOUNTS
+ROWS_TO_ADJUST: Final = 4
 RUNS_MOST: Final = 200  # of one side
 REASONS_MOST: Final = 50
 
 _UNITS: Final = {
     "cpu": ("CPU time", 1e3, "ms"),
+    "cpu_adjusted": ("CPU time next to the other rows", 1e3, "ms"),
     "wall": ("wall clock", 1e3, "ms"),
+    "wall_adjusted": ("wall clock next to the other rows", 1e3, "ms"),
     "rss": ("peak memory", 1 / (1 << 20), "MiB"),
 }
 
@@ -263,24 +267,58 @@ def row_names(runs: Iterable[RunColumns]) -> dict[RowKey, str]:
 def gather_samples(
     base: Sequence[RunRecord], new: Sequence[RunRecord], names: Mapping[RowKey, str], gate_on: Sequence[str]
 ) -> list[Sample]:
-    """Per metric and scenario row one number of each run, and the mean over all rows where there are several."""
+    """Per metric and scenario row one number of each run; see :func:`make_samples`."""
     runs = [run.columns for run in [*base, *new]]
-    split = len(base)
-    samples: list[Sample] = []
+    medians: dict[str, dict[str, list[float]]] = {}
     for metric in METRICS:
-        if any(metric in run.lacks for run in runs):
-            continue
-        medians = {row: found for row in names if (found := _row_medians(runs, row, metric))}
-        for row, values in medians.items():
-            samples.append(_sample(names[row], metric, values, split, gate_on))
-        if len(medians) > 1:
-            means = [sum(values) / len(values) for values in zip(*medians.values(), strict=True)]
-            samples.append(_sample(OVERALL, metric, means, split, gate_on))
+        if not any(metric in run.lacks for run in runs):
+            medians[metric] = {name: found for row, name in names.items() if (found := _row_medians(runs, row, metric))}
+    return make_samples(medians, len(base), gate_on)
+
+
+def make_samples(medians: Mapping[str, Mapping[str, Sequence[float]]], split: int, gate_on: Sequence[str]) -> list[Sample]:
+    """The samples to decide on: each row by itself, each next to the others of its run, and the mean of all.
+
+    What slows a whole run, the host or the code, moves all rows alike. Next to the median of the others of the same run a row
+    shows what is its own, whatever the host does; the mean over all rows shows what they share. It takes four rows, so that
+    one that changed does not move the median that the others are held against.
+
+    Args:
+        medians: By metric and scenario row, the logarithm of each run's median: first those of the base, then the new ones.
+        split: How many of them are the base's.
+        gate_on: The metrics that can fail the comparison.
+    """
+    samples: list[Sample] = []
+    for metric, rows in medians.items():
+        gates = metric in gate_on
+        is_adjusted = metric in ADJUSTED and len(rows) >= ROWS_TO_ADJUST
+        # A row gates once: every further test would make each of them harder to pass.
+        samples += [_sample(row, metric, values, split, gates and not is_adjusted) for row, values in rows.items()]
+        if is_adjusted:
+            samples += [_sample(row, ADJUSTED[metric], values, split, gates) for row, values in _adjust(rows, split).items()]
+        if len(rows) > 1:
+            means = [sum(values) / len(values) for values in zip(*rows.values(), strict=True)]
+            samples.append(_sample(OVERALL, metric, means, split, gates))
     return samples
 
 
-def _sample(row: str, metric: str, values: Sequence[float], split: int, gate_on: Sequence[str]) -> Sample:
-    return Sample(row, metric, tuple(values[:split]), tuple(values[split:]), metric in gate_on)
+def tests_of(rows: int, gate_on: Sequence[str]) -> int:
+    """How many of :func:`make_samples`' samples gate for so many scenario rows."""
+    return len(gate_on) * (rows + (rows > 1))
+
+
+def _adjust(rows: Mapping[str, Sequence[float]], split: int) -> dict[str, list[float]]:
+    """Each row's values less what the median of the other rows in the same run is beyond its usual."""
+    adjusted = {}
+    for row, values in rows.items():
+        others = [median(run) for run in zip(*(rows[other] for other in rows if other != row), strict=True)]
+        usual = median(others[:split])
+        adjusted[row] = [value - (other - usual) for value, other in zip(values, others, strict=True)]
+    return adjusted
+
+
+def _sample(row: str, metric: str, values: Sequence[float], split: int, gates: bool) -> Sample:
+    return Sample(row, metric, tuple(values[:split]), tuple(values[split:]), gates)
 
 
 def _row_medians(runs: Sequence[RunColumns], row: RowKey, metric: str) -> list[float] | None:
@@ -305,7 +343,7 @@ def _calibrated(
     if len(old) < len(base) or len(now) < len(new):
         return [(decision, None) for decision in decisions]
     probe_ratio = now[len(now) // 2] / old[len(old) // 2]
-    return [(decision, None if decision.metric == "rss" else decision.ratio / probe_ratio) for decision in decisions]
+    return [(decision, decision.ratio / probe_ratio if decision.metric in {"cpu", "wall"} else None) for decision in decisions]
 
 
 def _decision_document(decision: Decision, calibrated_ratio: float | None) -> JsonObject:
@@ -331,7 +369,7 @@ def judge_rows(
         if not old or not now:
             verdict = "missing" if old else "new"
         else:
-            here: list[Verdict] = [decision.verdict for decision in decisions if decision.row == name and decision.gates]
+            here: list[Verdict] = [one.verdict for one in decisions if one.row == name and one.gates]
             here += [change.verdict for change in changes if change.row == row and change.gates]
             verdict = gravest(here or ["inconclusive"])
         lines.append(
@@ -367,9 +405,13 @@ def gravest(verdicts: Iterable[Verdict]) -> Verdict:
 def overall_verdict(rows: Sequence[JsonObject], decisions: Sequence[Decision], changes: Sequence[ExactChange]) -> Verdict:
     """The verdict of the whole comparison; rows that one side lacks are told, and decide nothing."""
     verdicts: list[Verdict] = [row["verdict"] for row in rows if row["verdict"] not in {"new", "missing"}]
-    # What all rows have in common adds a finding of its own, but leaves nothing open that the rows have settled.
-    settled = {"regressed", "improved"}
-    verdicts += [one.verdict for one in decisions if one.gates and one.row == OVERALL and one.verdict in settled]
+    # What all rows have in common leaves nothing open that each row by itself has settled.
+    by_itself = {one.verdict for one in decisions if one.row != OVERALL and one.metric in METRICS}
+    verdicts += [
+        one.verdict
+        for one in decisions
+        if one.gates and one.row == OVERALL and (one.verdict != "inconclusive" or "inconclusive" in by_itself)
+    ]
     verdicts += [change.verdict for change in changes if change.gates]
     return gravest(verdicts)
 
@@ -459,7 +501,7 @@ def tell(document: JsonObject) -> str:
     decisions = [one for one in document.get("decisions", ()) if one["metric"] == "cpu" or one["gates"]]
     if decisions:
         width = max(len(one["row"]) for one in decisions)
-        lines.append(f"  {'':{width}}  metric     base      new   change  interval           verdict")
+        lines.append(f"  {'':{width}}  {'metric':13} {'base':>8} {'new':>8}      change  interval           verdict")
         lines += [f"  {_table_line(one, width)}" for one in decisions]
     return "\n".join(lines)
 
@@ -471,4 +513,4 @@ def _table_line(one: JsonObject, width: int) -> str:
         interval = " to ".join(f"{100 * (bound - 1):+.1f}" for bound in one["interval"]) + "%"
     change = f"{100 * (one['ratio'] - 1):+.1f}%"
     values = f"{one['base'] * factor:8.2f} {one['new'] * factor:8.2f} {unit}"
-    return f"{one['row']:{width}}  {one['metric']:4} {values} {change:>8}  {interval:17}  {one['verdict']}"
+    return f"{one['row']:{width}}  {one['metric']:13} {values} {change:>8}  {interval:17}  {one['verdict']}"
