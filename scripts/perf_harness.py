@@ -165,6 +165,11 @@ def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             thresholds=tuple(arguments.thresholds),
             threshold=tuple(arguments.threshold),
             verify_determinism=arguments.verify_determinism,
+            baseline=tuple(arguments.baseline),
+            gate_on=",".join(arguments.gate_on),
+            compare_anyway=arguments.compare_anyway,
+            require_conclusive=arguments.require_conclusive,
+            accept_changes=arguments.accept_changes,
             emit=tuple(arguments.emit),
             step_summary=arguments.step_summary,
             report=arguments.report,
@@ -395,11 +400,7 @@ def build_compare_parser() -> argparse.ArgumentParser:
     )
     judging = parser.add_argument_group("how it is judged")
     add_comparison_options(judging)
-    judging.add_argument(
-        "--compare-anyway",
-        action="store_true",
-        help="show the figures of runs that are not comparable; nothing can fail then (default: off)",
-    )
+    add_compare_anyway(judging)
     return parser
 
 
@@ -449,6 +450,14 @@ def command_parser(name: str, description: str, epilog: str = "") -> argparse.Ar
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         exit_on_error=False,
+    )
+
+
+def add_compare_anyway(group: Any) -> None:
+    group.add_argument(
+        "--compare-anyway",
+        action="store_true",
+        help="show the figures of runs that are not comparable; nothing can fail then (default: off)",
     )
 
 
@@ -597,6 +606,17 @@ def add_judgement_options(group: Any) -> None:
         type=whole_number(0, 10_000_000),
         help="run N of the episodes twice; if a hash differs, exit 3 (default: 0; with --gate one per scenario row)",
     )
+    group.add_argument(
+        "--baseline",
+        metavar="PATH",
+        nargs="+",
+        type=some_text,
+        action="extend",
+        default=[],
+        help="compare the slice with archived ones when it ends: summaries, zips or folders; worse is exit 3 (default: none)",
+    )
+    add_comparison_options(group)
+    add_compare_anyway(group)
 
 
 def add_output_options(group: Any) -> None:

@@ -82,6 +82,11 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
         "thresholds": [],
         "threshold": [],
         "verify_determinism": None,
+        "baseline": [],
+        "gate_on": "cpu",
+        "compare_anyway": False,
+        "require_conclusive": False,
+        "accept_changes": False,
         "emit": [],
         "step_summary": None,
         "report": False,
@@ -95,7 +100,8 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
     arguments = (
         "--episodes=3 --workers 2 --timeout 0.5 --strict-spec --compress --output-dir out --runs-dir runs "
         "--scenario s.toml --start-method spawn --progress never --memory-limit 512MiB "
-        "--confinement off --keep-runs failed --fsync full --probe --resume 20260131T120000Z --sample-interval 0 "
+        "--confinement off --keep-runs failed --fsync full --probe --baseline a b --gate-on cpu,rss --compare-anyway "
+        "--require-conclusive --accept-changes --resume 20260131T120000Z --sample-interval 0 "
         "--gate --no-gate --thresholds a.toml --thresholds b.toml --verify-determinism 0 "
         "--emit bmf,github-benchmark --step-summary off --report"
     )
@@ -124,6 +130,11 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "thresholds": ["a.toml", "b.toml"],
         "threshold": ["failure_count == 0", "episodes > 3"],
         "verify_determinism": 0,
+        "baseline": ["a", "b"],
+        "gate_on": "cpu,rss",
+        "compare_anyway": True,
+        "require_conclusive": True,
+        "accept_changes": True,
         "emit": ["bmf", "github-benchmark"],
         "step_summary": "off",
         "report": True,

@@ -16,6 +16,8 @@ from typing import Any, Final
 from tracecore import __version__, clock, processes, provenance
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.errors import EngineError, InputError, OptionError, OutputError
+from tracecore.perf.baseline import Baseline, read_baseline
+from tracecore.perf.compare import CompareOptions
 from tracecore.perf.console import Console, human_summary
 from tracecore.perf.determinism import Determinism, choose_episodes, compare_runs, second_runs_folder
 from tracecore.perf.emit import FORMATS, ScenarioFigures, write_formats
@@ -97,6 +99,11 @@ class SliceOptions:
     emit: tuple[str, ...] = ()
     step_summary: str | None = None
     report: bool = False  # charts and a page; needs the report extra
+    baseline: tuple[str, ...] = ()  # archived sets to compare with
+    gate_on: str = "cpu"  # metrics that can fail the comparison, with commas between
+    compare_anyway: bool = False
+    require_conclusive: bool = False
+    accept_changes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,7 @@ def run_slice(options: SliceOptions) -> SliceEnd:
     with watch_for_interruption() as interruption:
         console = Console()
         gate = read_conditions(options)
-        stamp, the_plan, journal = prepare(options)
+        stamp, the_plan, journal, baseline = prepare(options)
         interruption.last_words = f"\nperf_harness: ended at once; to finish it: {resume_command(options, stamp)}\n"
         with journal, take_samples(options, journal) as samples:
             already_done = journal.rows
@@ -145,7 +152,9 @@ def run_slice(options: SliceOptions) -> SliceEnd:
             try:
                 determinism = run_again(options, the_plan, journal, gate, run, stamp, console, interruption)
                 run = replace(run, interrupted=interruption.is_set)
-                reduced = reduce_rows(options, the_plan, journal, gate, run, determinism, stamp, journal.rows - already_done)
+                reduced = reduce_rows(
+                    options, the_plan, journal, gate, run, determinism, stamp, journal.rows - already_done, baseline
+                )
                 verdict = judge_slice(gate, reduced, run)
                 paths = write_files(options, stamp, reduced, samples)
             except OutputError as error:
@@ -187,8 +196,8 @@ def end_unwritten(options: SliceOptions, stamp: str, journal: Journal, console: 
 # --- plan ------------------------------------------------------------------------------------------------------------
 
 
-def prepare(options: SliceOptions) -> tuple[str, Plan, Journal]:
-    """Ask every question before the first episode; gives the stamp, the plan and the open journal.
+def prepare(options: SliceOptions) -> tuple[str, Plan, Journal, Baseline | None]:
+    """Ask every question before the first episode; gives the stamp, the plan, the open journal and what to compare with.
 
     Raises:
         InputError: Something that was given is wrong.
@@ -209,6 +218,7 @@ def prepare(options: SliceOptions) -> tuple[str, Plan, Journal]:
         scenario=options.scenario or "the default scenario",
     )
     the_plan = make_plan(slice_id=os.urandom(8).hex())
+    baseline = prepare_baseline(options, the_plan) if options.baseline else None
     check_writable(options.output_dir)
     check_writable(options.runs_dir)
     if options.resume is None:
@@ -216,13 +226,37 @@ def prepare(options: SliceOptions) -> tuple[str, Plan, Journal]:
         header = {"slice_id": the_plan.slice_id, **what_decides(the_plan)}
         path = journal_path(options.output_dir, stamp)
         try:
-            return stamp, the_plan, create_journal(path, header, options.episodes, fsync=_fsync(options))
+            return stamp, the_plan, create_journal(path, header, options.episodes, fsync=_fsync(options)), baseline
         except OutputError:
             with contextlib.suppress(OSError):
                 os.unlink(path)  # nothing has run: the stamp is free again
             raise
     journal = reopen_journal(options, the_plan)
-    return options.resume, make_plan(slice_id=journal.header["slice_id"]), journal
+    return options.resume, make_plan(slice_id=journal.header["slice_id"]), journal, baseline
+
+
+def prepare_baseline(options: SliceOptions, the_plan: Plan) -> Baseline:
+    """The archived runs that this slice is compared with at its end.
+
+    Raises:
+        InputError: One cannot be read, or this slice would not be comparable with them.
+    """
+    host = host_block(_method(options), provenance.git_state())
+    planned = {
+        "episodes": options.episodes,
+        "workers": options.workers,
+        "strict_spec": options.strict_spec,
+        "scenario": the_plan.scenario_document(),
+        "host": host,
+        "machine_class": machine_class(host),
+    }
+    how = CompareOptions(
+        gate_on=tuple(options.gate_on.split(",")),
+        compare_anyway=options.compare_anyway,
+        require_conclusive=options.require_conclusive,
+        accept_changes=options.accept_changes,
+    )
+    return read_baseline(options.baseline, planned, how)
 
 
 def read_conditions(options: SliceOptions) -> Gate:
@@ -511,6 +545,7 @@ def reduce_rows(
     determinism: JsonObject,
     stamp: str,
     episodes_run: int,
+    baseline: Baseline | None,
 ) -> Reduced:
     """One pass over the rows: the series goes to its file as it is read, the other documents come back.
 
@@ -524,7 +559,7 @@ def reduce_rows(
         slice_command=slice_command(options),
     )
     readings, figures = GateReadings(gate.thresholds), ScenarioFigures()
-    rows = feed(journal.rows_in_order(), summary, metrics, findings, readings, figures)
+    rows = feed(journal.rows_in_order(), summary, metrics, findings, readings, figures, *([baseline] if baseline else []))
     write_series(options.output_dir, stamp, series_chunks(rows))
     summary_document = summary.document(
         episodes_requested=options.episodes,
@@ -538,6 +573,9 @@ def reduce_rows(
     found = findings.document(host=run.noise, probe=probe_signs(run.probe), determinism=determinism)
     summary_document |= {"probe": run.probe, "determinism": determinism, **found}
     manifest = manifest_document(options, the_plan, gate, run, stamp)
+    if baseline:
+        is_complete = not run.is_cut_short and summary_document["episodes"] == options.episodes
+        summary_document["comparison"] = baseline.document(options.output_dir, stamp, manifest, is_complete=is_complete)
     return Reduced(summary_document, metrics.document(), manifest, readings, figures)
 
 
@@ -611,7 +649,11 @@ def verify_path(path: str, runs_dir: str | None = None) -> tuple[list[str], Json
 def judge_slice(gate: Gate, reduced: Reduced, run: Run) -> Verdict:
     """Hold the slice against its thresholds; the verdict, which the summary gains as its last block."""
     statuses = tuple(reduced.readings.status(threshold, reduced.summary) for threshold in gate.thresholds)
-    verdict = judge(reduced.summary, Evidence(statuses, run.trouble, run.aborted))
+    comparison = reduced.summary.get("comparison", {})
+    breaches, warnings = (tuple(comparison.get(name, ())) for name in ("breaches", "warnings"))
+    if gate.is_off:
+        breaches, warnings = (), (*breaches, *warnings)
+    verdict = judge(reduced.summary, Evidence(statuses, run.trouble, run.aborted, breaches, warnings))
     reduced.summary["verdict"] = verdict_document(verdict, gate)
     return verdict
 
@@ -663,10 +705,15 @@ _FLAGS: Final = {
     "verify_determinism": "--verify-determinism",
     "step_summary": "--step-summary",
     "report": "--report",
+    "gate_on": "--gate-on",
+    "compare_anyway": "--compare-anyway",
+    "require_conclusive": "--require-conclusive",
+    "accept_changes": "--accept-changes",
 }
 _REPEATED_FLAGS: Final = {
     "tasks_dirs": "--tasks-dir",
     "thresholds": "--thresholds",
     "threshold": "--threshold",
     "emit": "--emit",
+    "baseline": "--baseline",
 }
