@@ -14,6 +14,7 @@ import re
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
@@ -68,7 +69,7 @@ def read_sets(path: str) -> list[ArchivedSet]:
 
     Args:
         path: The summary of a set (its three siblings lie beside it), a zip of one, or a folder that holds any number of
-            either. A zip beside its own unpacked documents counts once.
+            either. A zip beside its own unpacked documents counts once, and stands in for those that are missing.
 
     Raises:
         InputError: There is none, or one of them cannot be trusted.
@@ -84,6 +85,9 @@ def read_sets(path: str) -> list[ArchivedSet]:
     name = os.path.basename(path)
     match = _NAME.fullmatch(name)
     if match and match[1] == "summary":
+        folder, zipped = os.path.dirname(path), f"perf-artifacts-{match[2]}.zip"
+        if not os.path.exists(os.path.join(folder, f"perf-series-{match[2]}.json")) and zipped in os.listdir(folder or "."):
+            return [_read_zip(os.path.join(folder, zipped))]
         return [_read_files(path, os.path.dirname(path), match[2])]
     if name.endswith(".zip"):
         return [_read_zip(path)]
@@ -103,8 +107,11 @@ def _read_folder(folder: str) -> list[ArchivedSet]:
                     raise InputError(folder, "", f"more than {MAX_FOLDER_NAMES} files", "a folder of perf files")
     except OSError as error:
         raise _unreadable(folder, error) from error
-    stamps = {match[2] for name in names if (match := _NAME.fullmatch(name))}
-    zips = {match[1]: name for name in names if (match := _ZIP_NAME.fullmatch(name)) and match[1] not in stamps}
+    on_disk = Counter(match[2] for name in names if (match := _NAME.fullmatch(name)))
+    zips = {match[1]: name for name in names if (match := _ZIP_NAME.fullmatch(name))}
+    # Of a published set the summary alone lies beside the zip.
+    stamps = {stamp for stamp, count in on_disk.items() if count == len(DOCUMENTS) or stamp not in zips}
+    zips = {stamp: name for stamp, name in zips.items() if stamp not in stamps}
     if not stamps and not zips:
         raise InputError(folder, "", "no perf files", "perf-summary-<stamp>.json with its siblings, or zips of them")
     if len(stamps) + len(zips) > MAX_SETS:

@@ -39,8 +39,9 @@ def markdown_page(data: ReportData, answer: Answer, pictures: Sequence[tuple[Cha
 
 def md(value: Any) -> str:
     """Text as itself: nothing in it is taken for Markdown, HTML, a table's border, a link or a mention."""
-    text = re.sub(r"([\\`*_{}\[\]()#+!|~$:-])", r"\\\1", one_line(str(value)))
+    text = re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", one_line(str(value)))
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+    text = text.replace("://", "&#58;//")
     return re.sub(r"\b(www)\.", r"\1&#46;", text)
 
 

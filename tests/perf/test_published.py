@@ -1,0 +1,101 @@
+import json
+import re
+
+import pytest
+from helpers.reports import STAMP, write_slice
+
+from tracecore.errors import InputError
+from tracecore.perf import published
+from tracecore.perf.archive import read_sets
+from tracecore.perf.compare import read_run
+from tracecore.perf.verify import verify_sets
+
+
+@pytest.fixture
+def folder(tmp_path, make_row):
+    """A class of one published slice: its summary and its zip."""
+    (tmp_path / "all").mkdir()
+    written = write_slice(tmp_path / "all" / "a-class", make_row)
+    for kind in ("manifest", "metrics", "series"):
+        (written / f"perf-{kind}-{STAMP}.json").unlink()
+    published.write_index(str(written), "python make.py")
+    return written
+
+
+def test_the_index_tells_the_slice_and_holds_every_file_to_its_hash(folder):
+    index = published.read_index(str(folder))
+    assert index["machine_class"] == "x86_64-2cpu-16gib-py3.11-0a1b2c3d"
+    assert [one["episodes"] for one in index["slices"]] == [90]
+    assert index["slices"][0]["exit_code"] == 1
+    assert set(index["files"]) == {path.name for path in folder.iterdir()} - {"index.json"}
+    problems, told = verify_sets(str(folder), lambda _: ("", ""))
+    assert told["indexed_files"] == 3
+    assert problems == []
+    (folder / f"perf-summary-{STAMP}.json").write_text("{}")
+    assert len(verify_sets(str(folder), lambda _: ("", ""))[0]) == 2  # not what is in the zip, nor in the index
+
+
+def test_a_published_slice_is_read_by_its_folder_its_summary_and_its_zip(folder):
+    for path in (folder, folder / f"perf-summary-{STAMP}.json", folder / f"perf-artifacts-{STAMP}.zip"):
+        assert [one.stamp for one in read_sets(str(path))] == [STAMP]
+
+
+def test_a_class_larger_than_may_be_is_refused(folder):
+    (folder / "large.svg").write_bytes(b"x" * published.CLASS_BYTES_MOST)
+    with pytest.raises(InputError, match="at most 3 MB"):
+        published.write_index(str(folder), "")
+
+
+def test_the_overview_leads_to_every_file_that_it_names(folder):
+    (folder / f"perf-report-{STAMP}.md").write_text("x")
+    published.write_index(str(folder), "")
+    published.write_overview(str(folder.parent))
+    text = (folder.parent / "README.md").read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links == ["a-class/index.json", f"a-class/perf-report-{STAMP}.md"]
+    assert all((folder.parent / link).exists() for link in links)
+    assert "python scripts/baseline.py make" in text
+
+
+def test_the_same_behaviour_has_no_changes_whatever_the_times(tmp_path, folder, make_row):
+    def slower(index, **changes):
+        return make_row(index, **{**changes, "run_id": "f" * 32})
+
+    new = write_slice(tmp_path / "new", slower, 30)
+    changes, compared = published.behaviour_changes(published.read_class(str(folder)), read_run(read_sets(str(new))[0]))
+    assert (changes, compared) == ([], 30)
+
+
+@pytest.mark.parametrize(
+    ("changed", "quantity"),
+    [({"steps_used": 6}, "steps_used"), ({"tokens_used": 9}, "tokens_used"), ({"trace_hash": "sha256:0"}, "trace_hash")],
+)
+def test_other_behaviour_is_named_even_of_changed_agents(tmp_path, folder, make_row, changed, quantity):
+    def other(index, **changes):
+        return make_row(index, **{**changes, **(changed if index == 5 else {})})
+
+    new = write_slice(tmp_path / "new", other, 30)
+    changes, _ = published.behaviour_changes(published.read_class(str(folder)), read_run(read_sets(str(new))[0]))
+    assert [(change.quantity, change.changed) for change in changes] == [(quantity, 1)]
+
+
+def test_without_baselines_a_check_is_bad_input_and_no_pass(tmp_path):
+    with pytest.raises(InputError, match="no published baselines"):
+        published.pick_class(str(tmp_path / "none"), None)
+
+
+def test_the_own_class_is_picked_and_else_the_first(folder):
+    other = folder.parent / "another"
+    other.mkdir()
+    (other / "index.json").write_text("{}")
+    assert published.pick_class(str(folder.parent), "a-class").endswith("a-class")
+    assert published.pick_class(str(folder.parent), "unknown").endswith("a-class")
+    with pytest.raises(InputError, match="an object with machine_class"):
+        published.read_index(str(other))
+
+
+def test_times_stand_beside_those_of_the_baseline(folder):
+    summary = json.loads((folder / f"perf-summary-{STAMP}.json").read_text())
+    lines = published.tell_times(published.read_index(str(folder)), summary)
+    assert len(lines) == 3
+    assert all("baseline" in line for line in lines)
