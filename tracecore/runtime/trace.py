@@ -10,6 +10,9 @@ from tracecore.records import JsonObject
 REDACTIONS: Final = ("off", "partial", "full")
 ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 WORDS_MOST: Final = 600
+# An agent says what it spent, and nobody checks. One absurd figure must not spoil the sums of a slice, which every reader of
+# JSON must be able to hold: beyond 2**53 many of them round.
+TOKENS_MOST: Final = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +114,7 @@ def _take_entry(entry: Any, redaction: str, totals: LlmTotals) -> JsonObject:
     totals.entries += 1
     totals.prompt_bytes += _text_bytes(request.get("prompt"))
     totals.completion_bytes += _text_bytes(response.get("completion"))
-    tokens = response.get("tokens_used")
-    if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0:
-        totals.tokens_used += tokens
+    totals.tokens_used += _tokens(response.get("tokens_used"))
     metadata = request.get("metadata")
     version = metadata.get("version") if isinstance(metadata, dict) else None
     totals.models[_text(request.get("provider")), _text(request.get("model")), _text(version)] = None
@@ -123,6 +124,11 @@ def _take_entry(entry: Any, redaction: str, totals: LlmTotals) -> JsonObject:
         "request": {**request, "prompt": redact(request.get("prompt"), redaction)},
         "response": {**response, "completion": redact(response.get("completion"), redaction)},
     }
+
+
+def _tokens(value: Any) -> int:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= TOKENS_MOST
+    return value if is_count else 0
 
 
 def _part(entry: Any, name: str) -> JsonObject:
