@@ -1,0 +1,67 @@
+"""A real slice, held against a real one at its end."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = pathlib.Path(__file__).parent.parent.parent / "scripts" / "perf_harness.py"
+
+
+def run(cwd, *options, output="new"):
+    command = [sys.executable, str(SCRIPT), "--episodes", "4", "--workers", "2", "--output-dir", output, "--runs-dir", "runs"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=cwd)
+    return done, json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("baseline")
+    done, _ = run(folder, output="old")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def summary_of(folder, document):
+    return json.loads((folder / document["artifacts"]["summary"]).read_text())
+
+
+def test_the_same_again_is_exit_0_and_says_what_one_run_cannot_tell(folder):
+    done, document = run(folder, "--baseline", "old")
+    assert done.returncode == 0, done.stderr
+    comparison = summary_of(folder, document)["comparison"]
+    assert comparison["exact"] == {"compared_episodes": 4, "reasons": [], "changes": []}
+    assert (comparison["verdict"], comparison["breaches"]) == ("inconclusive", [])
+
+
+def test_other_behaviour_than_the_baselines_is_exit_3_with_the_reason(folder):
+    (series,) = (folder / "old").glob("perf-series-*.json")
+    good = series.read_text()
+    rows = json.loads(good)
+    rows[2]["steps_used"] += 1
+    try:
+        series.write_text(json.dumps(rows))
+        done, document = run(folder, "--baseline", "old")
+        waived, _ = run(folder, "--baseline", "old", "--no-gate")
+    finally:
+        series.write_text(good)
+    assert (done.returncode, document["ok"]) == (3, False)
+    assert "rate_limited_chain@1: steps used changed in 1 of 1 episodes" in document["reasons"][0]
+    assert waived.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--baseline", "nowhere"], "nowhere: found"),
+        (["--baseline", "old", "--strict-spec"], "--baseline: strict_spec: found 'False', expected True, as this slice has"),
+    ],
+)
+def test_a_baseline_that_cannot_be_used_is_exit_2_before_anything_runs(folder, options, said):
+    before = sorted(path.name for path in folder.rglob("*"))
+    done, document = run(folder, *options, output="old")
+    assert done.returncode == 2
+    assert said in document["error"]
+    assert sorted(path.name for path in folder.rglob("*")) == before
