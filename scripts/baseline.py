@@ -122,7 +122,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def run_slice(arguments: argparse.Namespace, scratch: str, *more: str) -> tuple[int, dict[str, Any]]:
-    """Run the harness in ``scratch``, so that published files name no folder of this machine; its exit code, and what it told."""
+    """Run the harness in ``scratch``: published files then name no folder of this machine. Its exit code, and what it told."""
     options = ["--strict-spec", "--gate", "--runs-dir", "runs", "--output-dir", "out", *more]
     size = ["--episodes", str(arguments.episodes), "--workers", str(arguments.workers)]
     command = [sys.executable, HARNESS, *size, *options]

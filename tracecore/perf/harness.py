@@ -437,7 +437,10 @@ def finished_episodes(
     with contextlib.closing(run_batch(function, work, batch_options)) as endings:
         for ended in endings:
             if probes and isinstance(ended.job, ProbeJob):
-                probes.add(getattr(ended.ending, "value", None))
+                reading = getattr(ended.ending, "value", None)
+                probes.add(reading)
+                if watch:
+                    watch.probed(getattr(reading, "wall_s", None))
             else:
                 yield settle(ended)
 

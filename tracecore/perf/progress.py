@@ -82,9 +82,10 @@ class Progress:
     def _name(self, row: EpisodeResult) -> None:
         self._clear()
         where = f"episode {row.index + 1}: {row.agent} on {row.task_ref}, seed {row.seed}"
-        last = "; further failures are counted only" if self._failed == FAILURES_NAMED else ""
         self._console.say(one_line(f"failed {where}: {reason_text(row)}"))
-        self._console.say(one_line(f"  again: {repro_command(row, tasks_dirs=self._tasks_dirs)}") + last)
+        self._console.say(one_line(f"  again: {repro_command(row, tasks_dirs=self._tasks_dirs)}"))
+        if self._failed == FAILURES_NAMED:
+            self._console.say("further failures are counted, and not named")
         self._drawn_at_s = float("-inf")
 
     def _redraw(self) -> None:
