@@ -227,7 +227,7 @@ def test_every_start_method_gives_the_same_hash_under_strict_spec() -> None:
     ("words", "complaint"),
     [
         ((), "the following arguments are required: COMMAND; try --help"),
-        (("rnu",), "COMMAND: invalid choice: 'rnu' (choose from 'run', 'check', 'replay'); try --help"),
+        (("rnu",), "COMMAND: invalid choice: 'rnu' (choose from 'run', 'check', 'replay', 'doctor'); try --help"),
         (("run", "--task", "odd"), "the following arguments are required: --agent; try --help"),
         (("run", *TOY, "--seed", "1_0"), "--seed: found '1_0', expected an integer of 64 bits"),
         (("run", *TOY, "--seed", str(1 << 63)), "--seed: found '9223372036854775808', expected an integer of 64 bits"),
