@@ -200,7 +200,7 @@ class _Episode:
             raise
         except InvalidAction as invalid:
             self._spend_step()
-            given = canon.encode({"repr": invalid.text})
+            given = canon.encode({"repr": stable_words(invalid.text)})
             end = End("invalid_action", f"{invalid.reason}: {invalid.words}")
             self._record(observation, given, NULL, None, begun_s, end, 0)
             raise end from invalid
@@ -245,20 +245,23 @@ class _Episode:
         self._facts.tool_calls_used += 1
         self._env.violation = None  # of this action alone, not of what setup or the validator may have tried
         try:
-            result, result_json = self._task_code("action_exception", f"action {action['type']}", self._call, action)
+            result_json = self._task_code("action_exception", f"action {action['type']}", self._call, action)
         except End as end:
             return end, NULL, 1
         if self._env.violation is not None:  # task code caught it, but the attempt was made all the same
             return End("sandbox_violation", str(self._env.violation)), result_json, 1
-        if action["type"] == "list_dir" and isinstance(result, dict) and result.get("ok") is not False:
-            self._mark_seen(result.get("files"))
+        if action["type"] == "list_dir":
+            self._mark_seen(canon.decode(result_json))  # not the object itself, which is the task's
         return None, result_json, 1
 
-    def _call(self, action: JsonObject) -> tuple[Any, bytes]:
-        result = self._task.surface.call(action)
-        return result, canon.encode_foreign(result)  # now: what task code changes in it later must not show
+    def _call(self, action: JsonObject) -> bytes:
+        # Encoded at once: what task code changes in it later must not show.
+        return canon.encode_foreign(self._task.surface.call(action))
 
-    def _mark_seen(self, files: Any) -> None:
+    def _mark_seen(self, listing: Any) -> None:
+        if not isinstance(listing, dict) or listing.get("ok") is False:
+            return
+        files = listing.get("files")
         if isinstance(files, list):
             self._env.mark_seen([path for path in files if isinstance(path, str)])
 
@@ -291,15 +294,21 @@ class _Episode:
         facts.action_trace.append(trace_entry(record))
 
     def _validate(self) -> None:
-        verdict = self._task_code("validator_exception", "validate", self._task.validate, self._env)
+        verdict = self._task_code("validator_exception", "validate", self._ask_validator)
         self._env.take_audit()  # the validator's own looks are not the agent's
-        if not isinstance(verdict, dict) or not isinstance(verdict.get("ok"), bool):
-            raise End("validator_exception", f"validate gave {verdict!r:.200}, not a dict with a bool ok")
-        self._facts.validator = _known_keys(verdict)
+        self._facts.validator = verdict
         if verdict["ok"]:
             raise End("success", None)
-        if verdict.get("terminal") is True:
-            raise _terminal_end(self._facts.validator)
+        if verdict.get("terminal"):
+            raise _terminal_end(verdict)
+
+    def _ask_validator(self) -> JsonObject:
+        """The validator's verdict, made of plain values: the objects it gave are task code, and may raise when looked at."""
+        verdict: object = self._task.validate(self._env)
+        known = _known_keys(verdict) if isinstance(verdict, dict) else {}
+        if "ok" not in known:
+            raise End("validator_exception", f"validate gave {repr(verdict)[:200]}, not a dict with a bool ok")
+        return known
 
     def _task_code(self, reason: str, what: str, function: Callable[..., Any], *args: Any) -> Any:
         """Call into the task; what it raises ends the episode for ``reason``."""
@@ -332,12 +341,14 @@ def describe(error: BaseException) -> str:
 
 def _known_keys(verdict: JsonObject) -> JsonObject:
     known: JsonObject = {}
-    for key, value in verdict.items():
+    for key in VALIDATOR_KEYS & verdict.keys():
+        value = verdict[key]
         if key in FLAGS:
             if isinstance(value, bool):
                 known[key] = value
-        elif key in VALIDATOR_KEYS and value is not None:
-            known[key] = stable_words(value if isinstance(value, str) else repr(value))
+        elif value is not None:
+            # str.__str__ makes a plain string of a subclass, which could not leave this process.
+            known[key] = stable_words(str.__str__(value if isinstance(value, str) else repr(value)))
     return known
 
 
@@ -367,6 +378,8 @@ class _TaskTime:
         self._deadline_s = deadline_s
         self._in_task = False
         self._before: Any = None
+        self._timer_before = (0.0, 0.0)  # seconds until it rings, and between its rings, when ours took its place
+        self._armed_s = 0.0
 
     def arm(self) -> None:
         left_s = self._deadline_s - monotonic_s()
@@ -377,13 +390,20 @@ class _TaskTime:
         except (ValueError, AttributeError):
             return  # not the main thread, or a platform without the signal
         # Again every 50 ms: an alarm that rings between two pieces of task code must not be the last one.
-        signal.setitimer(signal.ITIMER_REAL, left_s, 0.05)
+        self._armed_s = monotonic_s()
+        self._timer_before = signal.setitimer(signal.ITIMER_REAL, left_s, 0.05)
 
     def disarm(self) -> None:
         self._in_task = False
         if self._before is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._before)
+            self._give_timer_back()
+
+    def _give_timer_back(self) -> None:
+        left_s, interval_s = self._timer_before
+        if left_s > 0:  # one that would have rung in the meantime rings at once
+            signal.setitimer(signal.ITIMER_REAL, max(left_s - (monotonic_s() - self._armed_s), 1e-6), interval_s)
 
     def __enter__(self) -> None:
         if monotonic_s() >= self._deadline_s:
