@@ -137,7 +137,9 @@ class InProcessAgent:
         source = job.agent
         self._limits = job.settings.limits
         self._host = AgentHost(
-            lambda: execute_agent(compile_agent(source.path, source.sha256), source.path), self._limits.message_bytes
+            lambda: execute_agent(compile_agent(source.path, source.sha256), source.path),
+            self._limits.message_bytes,
+            source.path,
         )
         self._steps = 0
 

@@ -15,7 +15,7 @@ from types import CodeType
 from typing import Any, Final
 
 from tracecore import canon, frames
-from tracecore.errors import AgentError
+from tracecore.errors import AgentError, one_line
 from tracecore.runtime.agent import execute_agent
 
 WORDS_MOST: Final = 500  # characters of an exception's message
@@ -24,10 +24,17 @@ REPR_MOST: Final = 200  # characters of an action that is none
 
 
 class AgentHost:
-    """An agent, and the only ways in which the episode reaches it. Outcomes are JSON objects, as bytes."""
+    """An agent, and the only ways in which the episode reaches it. Outcomes are JSON objects, as bytes.
 
-    def __init__(self, load: Callable[[], Any], message_bytes: int) -> None:
+    Args:
+        load: Gives the agent.
+        message_bytes: Of one answer, at most.
+        path: The agent's file. Errors tell its name alone: its folder differs from machine to machine.
+    """
+
+    def __init__(self, load: Callable[[], Any], message_bytes: int, path: str = "") -> None:
         self._load, self._most_bytes = load, message_bytes - ENVELOPE_BYTES
+        self._path = path
         self._agent: Any = None
         self._known_llm: list[Any] = []
 
@@ -39,7 +46,7 @@ class AgentHost:
             where = "reset"
             self._agent.reset(task_spec)
         except BaseException as error:  # an agent may raise anything, also what would end this process
-            return canon.encode({"raised": describe_error(where, error)})
+            return canon.encode({"raised": describe_error(where, error, self._path)})
         return b'{"did":{}}'
 
     def step(self, observation: Any) -> bytes:
@@ -51,7 +58,7 @@ class AgentHost:
             action = self._agent.act()
             return self._offer(action, self._new_llm_entries())
         except BaseException as error:  # as above; also an agent's own dict or str class, which runs while it is read
-            return canon.encode({"raised": describe_error(where, error)})
+            return canon.encode({"raised": describe_error(where, error, self._path)})
 
     def _offer(self, action: Any, llm_trace: list[Any] | None) -> bytes:
         if not isinstance(action, dict):
@@ -96,7 +103,7 @@ def serve(code: CodeType | None, problem: str | None, path: str, nonce: str, fds
             raise AgentError(path, "", "a file that cannot be loaded", str(problem))
         return execute_agent(code, path)
 
-    host = AgentHost(load, limit)
+    host = AgentHost(load, limit, path)
     calls = {"reset": host.reset, "step": host.step}
     read_fd, write_fd = fds
     try:
@@ -109,14 +116,20 @@ def serve(code: CodeType | None, problem: str | None, path: str, nonce: str, fds
         pass  # the episode is over
 
 
-def describe_error(where: str, error: BaseException) -> dict[str, str]:
-    """An exception as plain text, whatever its ``__str__`` does."""
-    return {"where": where, "type": type(error).__name__[:80], "message": _words(error)}
+def describe_error(where: str, error: BaseException, path: str = "") -> dict[str, str]:
+    """An exception as plain text, whatever its ``__str__`` does; the file at ``path`` goes by its name alone."""
+    return {"where": where, "type": type(error).__name__[:80], "message": _words(error, path)}
 
 
-def _words(error: BaseException) -> str:
+def _words(error: BaseException, path: str = "") -> str:
     try:
-        return str(error)[:WORDS_MOST]
+        words = str(error)
+        if isinstance(error, ImportError) and error.path:  # where a file lies differs from machine to machine
+            words = words.replace(f" ({error.path})", "")
+        if path:
+            name = path.rpartition("/")[2]
+            words = words.replace(path, name).replace(one_line(path), one_line(name))
+        return words[:WORDS_MOST]  # cut last, so that the folder's length does not show
     except BaseException:  # an exception class of the agent's may raise here too
         return "(its message cannot be read)"
 
