@@ -490,7 +490,7 @@ def spoil():
 
 
 def test_the_validator_is_asked_after_each_action_and_its_last_verdict_is_kept(artifact_of: Run):
-    code = "N = []\ndef validate(env):\n    N.append(1)\n    return {'ok': len(N) == 3, 'message': f'call {len(N)}', 'x': object()}\n"
+    code = "N = []\ndef validate(env):\n    N.append(1)\n    return {'ok': len(N) == 3, 'message': f'call {len(N)}', 'x': N}\n"
     artifact = artifact_of(Plan(LOOK), validate=code)
     assert end_of(artifact) == ("success", None, 3, 3)
     assert artifact["validator"] == {"ok": True, "message": "call 3"}
