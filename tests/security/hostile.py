@@ -534,4 +534,117 @@ UNDOES = (
     ),
 )
 
-HOSTILE = (*READS, *LOOKS, *STARTS, *CONNECTS, *CHANGES, *NATIVE, *UNDOES)
+EVADES = (
+    Hostile(
+        "reads in an interpreter without a hook",
+        """
+        def attempt():
+            try:
+                import _xxsubinterpreters as interpreters
+            except ImportError:
+                import _interpreters as interpreters
+            script = "raise ValueError(open(%r).read())" % (T.TASK + "/setup.py")
+            return interpreters.run_string(interpreters.create(), script)
+        """,
+        "start an interpreter",
+    ),
+    Hostile(
+        "reads through a path that lies, from an allowed folder",
+        """
+        import io
+        class Lie(str):
+            pass
+        def attempt():
+            os.chdir(os.path.dirname(os.__file__))
+            return io.FileIO(Lie(T.TASK + "/setup.py")).read()
+        """,
+        "open (a path",
+    ),
+    Hostile(
+        "lists a path that lies, from an allowed folder",
+        """
+        class Lie(str):
+            pass
+        def attempt():
+            os.chdir(os.path.dirname(os.__file__))
+            return os.listdir(Lie(T.TASK))
+        """,
+        "list (a path",
+    ),
+    does("imports by a name that lies", "__import__(type('Lie', (str,), {})('_testcapi'))", "import (a path"),
+    Hostile(
+        "loads native code by another suffix",
+        """
+        def attempt():
+            import _imp
+            from importlib.machinery import ModuleSpec
+            return _imp.create_dynamic(ModuleSpec("native", None, origin=T.AGENTS + "/targets.py"))
+        """,
+        "load {agents}/targets.py",
+    ),
+    Hostile(
+        "makes a built-in module afresh",
+        """
+        def attempt():
+            import _imp
+            from importlib.machinery import ModuleSpec
+            fresh = _imp.create_builtin(ModuleSpec("posix", None, origin="built-in"))
+            _imp.exec_builtin(fresh)
+            return fresh.mkfifo(T.VICTIM + ".new")
+        """,
+        "make a built-in module afresh",
+    ),
+    Hostile(
+        "has the words of its attempt wait in a full pipe",
+        """
+        import fcntl, threading
+        def mode(fd):
+            try:
+                return fcntl.fcntl(fd, fcntl.F_GETFL) & 3
+            except OSError:
+                return 0
+        def attempt():
+            answers = [fd for fd in range(3, 300) if mode(fd) == os.O_WRONLY]
+            _, full = os.pipe()
+            os.set_blocking(full, False)
+            try:
+                while True:
+                    os.write(full, bytes(4096))
+            except BlockingIOError:
+                os.set_blocking(full, True)
+            kept = os.dup(answers[0])
+            os.dup2(full, answers[0])
+            thread = threading.Thread(target=lambda: open("/etc/passwd"), daemon=True)
+            thread.start()
+            thread.join(1)
+            os.dup2(kept, answers[0])
+            return "still here"
+        """,
+        "do what the audit hook forbids",
+    ),
+    does("locks a file", "fcntl.flock(os.open(os.__file__, 0), fcntl.LOCK_EX)", "lock a file", imports="fcntl"),
+    does("locks the null device", "fcntl.lockf(os.open(os.devnull, 1), fcntl.LOCK_EX)", "lock a file", imports="fcntl"),
+    does("locks by the lower call", "fcntl.fcntl(os.open(os.devnull, 1), 37, bytes(32))", "lock a file", imports="fcntl"),
+    does("leases a file", "fcntl.fcntl(os.open(os.__file__, 0), 1024, 1)", "signal another process", imports="fcntl"),
+    does("pairs sockets of another family", "socket.socketpair(30, 5)", imports="socket"),
+    does("writes by readline", "readline.write_history_file(T.VICTIM)", imports="readline"),
+    does(
+        "reads by readline",
+        "readline.read_history_file(T.TASK + '/setup.py') or readline.get_history_item(2)",
+        imports="readline",
+    ),
+    does(
+        "has the database attach the setup code",
+        "sqlite3.connect(':memory:').execute('attach ? as x', (T.TASK + '/setup.py',)).execute('select * from x.y')",
+        imports="sqlite3",
+    ),
+    does(
+        "loads readline although there is none",
+        "(sys.modules.pop('readline'), __import__('readline'))[1].write_history_file(T.VICTIM)",
+        "import readline",
+    ),
+    does("asks for what shared memory needs", "__import__('multiprocessing.managers')"),
+    does("reads by NumPy", "numpy.fromfile(T.TASK + '/setup.py', 'u1').tobytes()", "open {task}", imports="numpy"),
+)
+
+HOSTILE = (*READS, *LOOKS, *STARTS, *CONNECTS, *CHANGES, *NATIVE, *UNDOES, *EVADES)

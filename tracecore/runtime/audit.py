@@ -5,6 +5,8 @@ is not exactly of a built-in type, and holds constants only: an agent that gets 
 is the layer that gives words; it is no wall (see docs/security.md).
 """
 
+import contextlib
+import importlib
 import os
 import posix
 import sys
@@ -17,7 +19,6 @@ from tracecore.runtime.reach import Readable
 VIOLATION_EXIT: Final = 87  # how the process leaves when it could not say what was tried
 ATTEMPT: Final = "tracecore.attempt"  # the event that our own stand-ins raise
 WORDS_MOST: Final = 300
-NATIVE_SUFFIX: Final = ".so"
 WEB_PORTS: Final = frozenset((80, 443))
 ODD: Final = "(a path that is no plain string)"
 
@@ -64,12 +65,18 @@ PLAIN: Final = {
     "syslog.openlog": "write the system log",
     "syslog.syslog": "write the system log",
     "os.lockf": "lock a file",
+    "fcntl.flock": "lock a file",
+    "fcntl.lockf": "lock a file",
+    "cpython.PyInterpreterState_New": "start an interpreter",  # which would have no hook
 }
 HOSTS: Final = frozenset(("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"))
 PEERS: Final = frozenset(("socket.connect", "socket.sendto", "socket.sendmsg"))
 SOCKET_FAMILIES: Final = frozenset((1, 2, 10))  # AF_UNIX (socket pairs), AF_INET, AF_INET6
 FCNTL_ATTEMPTS: Final = frozenset((8, 10, 15, 1024, 1026))  # as in seccomp.py: each has a signal sent
+FCNTL_LOCKS: Final = frozenset((6, 7, 37, 38))
 IOCTL_QUERIES: Final = frozenset((0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451))
+# Compiled modules that open files without an event. Importing one fails; loading its file is an attempt.
+ABSENT_MODULES: Final = ("readline", "_dbm", "_gdbm", "_posixshmem")
 # Modules that reach behind Python; who needs them has them loaded already, and changed.
 CLOSED_MODULES: Final = frozenset(
     ("_ctypes", "_ctypes_test", "_posixsubprocess", "_testcapi", "_testinternalcapi", "_testbuffer", "_cffi_backend", "cffi")
@@ -110,9 +117,9 @@ def _make_hook(
     watched |= {"socket.__new__", "socket.bind", "fcntl.fcntl", "fcntl.ioctl", "sqlite3.connect", ATTEMPT}
     # Tuples of pairs: a dict could be changed by whoever gets hold of it.
     words = (*LOOKS.items(), *CHANGES.items(), *STARTS.items(), *PLAIN.items())
-    attempt_event, closed, native, ports = ATTEMPT, CLOSED_MODULES, NATIVE_SUFFIX, WEB_PORTS
+    attempt_event, closed, absent, ports = ATTEMPT, CLOSED_MODULES, frozenset(ABSENT_MODULES), WEB_PORTS
     hosts_events, peers, families = HOSTS, PEERS, SOCKET_FAMILIES
-    fcntls, ioctls, odd = FCNTL_ATTEMPTS, IOCTL_QUERIES, ODD
+    fcntls, locks, ioctls, odd = FCNTL_ATTEMPTS, FCNTL_LOCKS, IOCTL_QUERIES, ODD
     directory, kind_bits = 0o040000, 0o170000
     write_bits = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | (os.O_TMPFILE & ~os.O_DIRECTORY)
     secret_name = os.O_EXCL
@@ -166,9 +173,11 @@ def _make_hook(
                     tell("open " + name)
         elif event == "import":
             module, path = text(args[0]), args[1]
-            if module in closed or module.rpartition(".")[2] in closed:
+            if type_(args[0]) is not str_ or module in closed or module.rpartition(".")[2] in closed:
                 tell("import " + module)
-            if path is not None and text(path)[-3:] == native and refuses(text(path), True):
+            if path is not None and module.rpartition(".")[2] in absent:
+                tell("import " + module)
+            if path is not None and refuses(text(path), True):  # of compiled modules only, whatever the file's name ends in
                 tell("load " + text(path))
         elif event in looks:
             path = args[0]
@@ -214,6 +223,8 @@ def _make_hook(
         elif event == "fcntl.fcntl":
             if args[1] in fcntls:
                 tell("signal another process")
+            if args[1] in locks:
+                tell("lock a file")
         elif event == "fcntl.ioctl":
             if args[1] not in ioctls:
                 tell("control a device")
@@ -229,6 +240,7 @@ def _make_hook(
 def _make_teller() -> tuple[Callable[[str], None], Callable[[int, str], None]]:
     """What writes the message and ends the process; and what sets where it goes, and the nonce."""
     write, leave, quoted, join = os.write, os._exit, encode_basestring_ascii, b"".join
+    set_blocking = os.set_blocking
     code, most = VIOLATION_EXIT, WORDS_MOST
     length, to_bytes = len, int.to_bytes
     target, head = -1, b""
@@ -240,6 +252,7 @@ def _make_teller() -> tuple[Callable[[str], None], Callable[[int, str], None]]:
     def tell(attempt: str) -> None:
         try:
             body = join((head, quoted(attempt[:most]).encode("ascii"), b"}}"))
+            set_blocking(target, False)  # into a full pipe, one thread would wait here for ever while the others went on
             write(target, join((to_bytes(length(body), 4, "big"), body)))
         finally:
             leave(code)
@@ -253,7 +266,7 @@ def _make_path_check(found: Readable) -> Callable[..., bool]:
     slashed = tuple(folder.rstrip("/") + "/" for folder in found.folders)
     hidden = tuple(folder.rstrip("/") + "/" for folder in found.hidden)
     own = tuple(folder.rstrip("/") + "/" for folder in found.own)
-    own_exactly, files = frozenset(found.own), found.files
+    own_exactly, files, odd = frozenset(found.own), found.files, ODD
 
     def normal(path: str) -> str:
         parts: tuple[str, ...] = ()
@@ -295,6 +308,8 @@ def _make_path_check(found: Readable) -> Callable[..., bool]:
     def refuses(path: str, native: bool = False) -> bool:
         if "\0" in path:
             return False  # no call takes it
+        if path == odd:
+            return True  # also where the working directory would make it a name in an allowed folder
         whole = path if path[:1] == "/" else cwd() + "/" + path
         lexical = normal(whole)
         if lexical in files:
@@ -313,9 +328,13 @@ def _make_path_check(found: Readable) -> Callable[..., bool]:
 def plant_refusals() -> None:
     """Put stand-ins in the place of functions that Python raises no event for. Once, in the zygote: its agents inherit it.
 
-    The stand-ins do nothing by themselves: the event that they raise is the hook's business.
+    The stand-ins do nothing by themselves: the event that they raise is the hook's business. A built-in module
+    made afresh would have the functions themselves: all are loaded first, and none can be made afterwards.
     """
     audit = sys.audit
+    for name in sys.builtin_module_names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
     def stand_in(words: str) -> Callable[..., None]:
         def refused(*_args: Any, **_named: Any) -> None:
@@ -324,6 +343,8 @@ def plant_refusals() -> None:
 
         return refused
 
+    for name in ABSENT_MODULES:
+        sys.modules[name] = None  # type: ignore[assignment]
     for module_name, names in STAND_INS.items():
         module = sys.modules.get(module_name)
         for name, words in names.items():
@@ -354,6 +375,7 @@ _POSIX: Final = {
     "posix_fallocate": "write a descriptor",
 }
 STAND_INS: Final = {
+    "_imp": {"create_builtin": "make a built-in module afresh"},
     "posix": _POSIX,
     "os": _POSIX,
     "time": {"clock_settime": "change the clock", "clock_settime_ns": "change the clock"},

@@ -38,8 +38,8 @@ ALLOWED: Final = """
     231 94; clock_gettime 228 113; clock_getres 229 114; timerfd_create 283 85; timerfd_settime 286 86;
     timerfd_gettime 287 87; eventfd 284 -; eventfd2 290 19; timer_create 222 107; timer_settime 223 110;
     timer_gettime 224 108; timer_getoverrun 225 109; timer_delete 226 111; getrandom 318 278; wait4 61 260;
-    waitid 247 95; socketpair 53 199; recvfrom 45 207; recvmsg 47 212; getsockname 51 204; getpeername 52 205;
-    getsockopt 55 209; setsockopt 54 208; shutdown 48 210; fadvise64 221 223; flock 73 32; copy_file_range 326
+    waitid 247 95; recvfrom 45 207; recvmsg 47 212; getsockname 51 204; getpeername 52 205;
+    getsockopt 55 209; setsockopt 54 208; shutdown 48 210; fadvise64 221 223; copy_file_range 326
     285; sendfile 40 71; splice 275 76; tee 276 77; restart_syscall 219 128; getcpu 309 168; pidfd_open 434
     434; readahead 187 213; getxattr 191 8; lgetxattr 192 9; fgetxattr 193 10; listxattr 194 11; llistxattr
     195 12; flistxattr 196 13
@@ -65,7 +65,7 @@ REFUSED: Final = """
     removexattr 197 14; lremovexattr 198 15; fremovexattr 199 16; setuid 105 146; setgid 106 144; setreuid 113
     145; setregid 114 143; setresuid 117 147; setresgid 119 149; setfsuid 122 151; setfsgid 123 152; setgroups
     116 159; capset 126 91; seccomp 317 277; setrlimit 160 164; vhangup 153 58; nfsservctl 180 42;
-    lookup_dcookie 212 18; modify_ldt 154 -; personality 135 92
+    lookup_dcookie 212 18; modify_ldt 154 -; personality 135 92; flock 73 32
 """
 
 # Refused unless the scenario row allows hosts.
@@ -80,7 +80,7 @@ LAST: Final = """
 """
 
 # Allowed or refused by their arguments.
-SOCKET, SENDTO, IOCTL, FCNTL = (41, 198), (44, 206), (16, 29), (72, 25)
+SOCKET, SOCKETPAIR, SENDTO, IOCTL, FCNTL = (41, 198), (53, 199), (44, 206), (16, 29), (72, 25)
 PRLIMIT64, PRCTL, CLONE, CLONE3 = (302, 261), (157, 167), (56, 220), (435, 435)
 KILL, TGKILL = (62, 129), (234, 131)
 
@@ -93,6 +93,8 @@ IOCTL_QUERIES: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGET
 IOCTL_ATTEMPTS: Final = (0x5412, 0x541C, 0x540E)  # TIOCSTI TIOCLINUX TIOCSCTTY
 # F_SETOWN F_SETSIG F_SETOWN_EX F_SETLEASE F_NOTIFY: each has the kernel send a signal to a process of one's choice.
 FCNTL_ATTEMPTS: Final = (8, 10, 15, 1024, 1026)
+# F_SETLK F_SETLKW F_OFD_SETLK F_OFD_SETLKW: a lock is seen by, and holds up, whoever else may open the file.
+FCNTL_LOCKS: Final = (6, 7, 37, 38)
 PRCTL_HARMLESS: Final = (3, 15, 16, 39, 0x53564D41)  # GET_DUMPABLE SET_NAME GET_NAME GET_NO_NEW_PRIVS SET_VMA
 
 RET_KILL: Final = 0x80000000  # the process, not the thread
@@ -121,8 +123,9 @@ def zygote_filter(machine: str, *, network: bool) -> bytes:
         *([(_ANY_BIT, 0, 1, X32_BIT), _return(RET_KILL)] if machine == "x86_64" else []),
         *_when(CLONE3[column], [_return(RET_ERRNO | ENOSYS)]),  # its flags lie in memory: callers fall back to clone
         *_when(SOCKET[column], _one_of(0, families, RET_KILL)),
+        *_when(SOCKETPAIR[column], _one_of(0, (AF_UNIX,), RET_KILL)),
         *_when(IOCTL[column], [*_each(1, IOCTL_ATTEMPTS, RET_KILL), *_one_of(1, IOCTL_QUERIES, RET_ERRNO | ENOTTY)]),
-        *_when(FCNTL[column], [*_each(1, FCNTL_ATTEMPTS, RET_KILL), _return(RET_ALLOW)]),
+        *_when(FCNTL[column], [*_each(1, (*FCNTL_ATTEMPTS, *FCNTL_LOCKS), RET_KILL), _return(RET_ALLOW)]),
     ]
     # A socket pair's own ends may be written to; a call that names somebody is a message to the outside.
     program += _when(SENDTO[column], [_return(RET_ALLOW)] if network else _null_pointer(4))
