@@ -27,7 +27,7 @@ def run_jobs(jobs: Iterable[Job], *, workers: int = 4, method: str = "fork", ado
     """Run them all; the rows by index."""
     options = BatchOptions(
         workers=workers,
-        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
+        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[method],
         prepare=Preparation(LIMITS),
         make_ready=make_ready,
         method=method,

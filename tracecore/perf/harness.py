@@ -66,7 +66,8 @@ from tracecore.runtime.trace import REDACTIONS
 FINISHED: Final = frozenset({EXIT_GOOD, EXIT_FAILED, EXIT_BREACHED})  # every episode has its result
 REDACTION_VARIABLE: Final = "TRACECORE_LLM_TRACE_REDACTION"
 # Behind the time limit of an episode, for its own process to write down that the agent was too slow; then its worker kills it.
-GRACE_S: Final = 1.0
+# A spawned process counts its time from when it is up, and needs a while for that on a busy machine.
+GRACE_S: Final = {processes.FORK: 1.0, processes.SPAWN: 5.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,7 +425,7 @@ def finished_episodes(
         return
     batch_options = BatchOptions(
         workers=options.workers,
-        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
+        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[_method(options)],
         prepare=Preparation(_limits(options), secret_folders(options.tasks_dirs, options.runs_dir, options.output_dir)),
         make_ready=make_job_or_probe_ready if probes else make_ready,
         method=_method(options),
@@ -492,12 +493,13 @@ def run_one(job: Job, start_method: str = "auto") -> EpisodeResult:
         EngineError: No worker could be started.
         OutputError: The artifact could not be written.
     """
+    method = processes.default_method() if start_method == "auto" else start_method
     batch_options = BatchOptions(
         workers=1,
-        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
+        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[method],
         prepare=Preparation(job.settings.limits, secret_folders(())),
         make_ready=make_ready,
-        method=processes.default_method() if start_method == "auto" else start_method,
+        method=method,
     )
     (ended,) = run_batch(run_job, [job], batch_options)
     return settle(ended)
