@@ -230,3 +230,10 @@ def test_failures_come_with_the_command_that_repeats_them(folder):
     )
     assert "\x1b" not in failures[0]["error"]
     assert HOSTILE.startswith("<script>")
+
+
+def test_what_a_scenario_row_allows_its_agent_is_shown(folder):
+    write_report(read_sets(str(folder))[0], str(folder))
+    page = (folder / f"perf-report-{STAMP}.html").read_text("utf-8")
+    assert "may read /data/&lt;i&gt;notes, reach api.example.test." in page
+    assert "may read /data/&lt;i&gt;notes, reach api.example.test" in (folder / f"perf-report-{STAMP}.md").read_text("utf-8")

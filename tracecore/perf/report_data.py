@@ -20,6 +20,7 @@ FAILURES_SHOWN: Final = 20
 MAX_SAMPLES_BYTES: Final = 64 << 20
 LABEL_CHARACTERS: Final = 44
 NONE_TEXT: Final = "\N{EN DASH}"  # where a figure is not known
+ALLOWED: Final = (("read", "read"), ("reach", "network"))  # what an agent may then do, and where the manifest says so
 CUT_OFF: Final = TIMEOUTS | CRASHES
 RUN_FACTS: Final = ("generated_at", "machine_class", "strict_spec", "start_method", "timeout", "keep_runs")
 
@@ -71,6 +72,16 @@ class ReportData:
     def stamp(self) -> str:
         """Of the slice."""
         return self.archived.stamp
+
+    @property
+    def allowances(self) -> list[tuple[str, str, str]]:
+        """Task, agent and what a scenario row allows that agent beyond the rule, in words; of the rows that do."""
+        found: dict[tuple[str, str, str], None] = {}
+        for row in self.archived.manifest.get("scenario") or ():
+            if isinstance(row, dict) and isinstance(allow := row.get("allow"), dict):
+                words = [f"{verb} {what}" for verb, key in ALLOWED for what in allow.get(key) or ()]
+                found[str(row.get("task_ref")), str(row.get("agent")), ", ".join(map(one_line, words))] = None
+        return list(found)
 
 
 def folder_of(archived: ArchivedSet) -> str:

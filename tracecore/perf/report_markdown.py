@@ -29,6 +29,7 @@ def markdown_page(data: ReportData, answer: Answer, pictures: Sequence[tuple[Cha
         *_findings(summary),
         "## Scenario rows",
         _scenario(data),
+        *_allowances(data),
         *_charts(pictures),
         *_failures(data, summary),
         "## Host",
@@ -132,6 +133,13 @@ def _scenario(data: ReportData) -> str:
             )
         )
     return _table(("", "task", "agent", "episodes", "success", "p50", "p95", "steps, p50", "artifact, average"), rows)
+
+
+def _allowances(data: ReportData) -> list[str]:
+    return [
+        f"Allowed by its row: {code(agent, in_table=False)} on {code(task_ref, in_table=False)} may {md(words)}."
+        for task_ref, agent, words in data.allowances
+    ]
 
 
 def _charts(pictures: Sequence[tuple[Chart, str]]) -> list[str]:
