@@ -160,7 +160,7 @@ def let_loose(
     ]
     options = BatchOptions(
         workers=2,
-        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S,
+        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[method],
         prepare=Preparation(settings.limits, secret_folders((str(arena.task.parent),), str(arena.runs))),
         method=method,
         adopt_orphans=True,
