@@ -38,7 +38,7 @@ from tracecore.perf.gate import (
 from tracecore.perf.github import tell_github
 from tracecore.perf.host_noise import HostNoise, HostWatch
 from tracecore.perf.interrupt import Interruption, watch_for_interruption
-from tracecore.perf.journal import Journal, create_journal, journal_path, resume_journal
+from tracecore.perf.journal import Fsync, Journal, create_journal, journal_path, resume_journal
 from tracecore.perf.metrics import Metrics
 from tracecore.perf.outputs import check_writable, reserve_stamp, write_documents, write_series
 from tracecore.perf.probe import ProbeJob, Probes, make_job_or_probe_ready, run_job_or_probe
@@ -88,7 +88,7 @@ class SliceOptions:
     memory_limit_bytes: int = 2 << 30
     confinement: str = "auto"
     keep_runs: str = "all"
-    fsync: str = "none"
+    fsync: Fsync = "none"
     resume: str | None = None
     probe: bool = False
     sample_interval_s: float = DEFAULT_INTERVAL_S  # 0: no samples
@@ -227,7 +227,7 @@ def prepare(options: SliceOptions) -> tuple[str, Plan, Journal, Baseline | None]
         header = {"slice_id": the_plan.slice_id, **what_decides(the_plan)}
         path = journal_path(options.output_dir, stamp)
         try:
-            return stamp, the_plan, create_journal(path, header, options.episodes, fsync=_fsync(options)), baseline
+            return stamp, the_plan, create_journal(path, header, options.episodes, fsync=options.fsync), baseline
         except OutputError:
             with contextlib.suppress(OSError):
                 os.unlink(path)  # nothing has run: the stamp is free again
@@ -336,7 +336,7 @@ def reopen_journal(options: SliceOptions, the_plan: Plan) -> Journal:
         InputError: There is none, or it was begun with something else than is given now; the field is named.
     """
     path = journal_path(options.output_dir, options.resume or "")
-    journal, _recovery = resume_journal(path, fsync=_fsync(options))
+    journal, _recovery = resume_journal(path, fsync=options.fsync)
     now = what_decides(the_plan)
     for name, value in now.items():
         if journal.header.get(name) != value:
@@ -356,10 +356,6 @@ def _first_difference(name: str, then: Any, now: Any) -> tuple[str, Any, str]:
             if then[key] != now[key]:
                 return _first_difference(f"{name}.{key}", then[key], now[key])
     return name, now, f"{then!r}, as when the slice was begun"
-
-
-def _fsync(options: SliceOptions) -> Any:
-    return options.fsync
 
 
 # --- run -------------------------------------------------------------------------------------------------------------
