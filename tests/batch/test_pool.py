@@ -65,6 +65,12 @@ def beside(action: Callable[[threading.Event], None]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_peak_memory_of_a_job_is_its_own_and_not_that_of_the_worker_that_started_it(method: str) -> None:
+    (ended,) = run(jobs.answer, [Errand(0, "fine")], method=method, make_ready=jobs.use_much_memory).values()
+    assert 1 << 20 < ended.usage.peak_rss_bytes < 100 << 20
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_every_job_ends_once_and_in_its_own_way(method: str) -> None:
     words = ["large", "raise", "exit", "signal", "cannot pickle", "fine"]
     ended = run(jobs.answer, [Errand(i, word) for i, word in enumerate(words)], method=method)

@@ -64,6 +64,12 @@ def kill_worker_behind_a_daemon(job: Errand, link: Any) -> int:
     return kill_first_worker(Errand(job.index, job.path + "/again"), link)
 
 
+def use_much_memory(job: Errand) -> None:
+    """In the worker, before the job."""
+    del job
+    bytearray(200 << 20)
+
+
 def answer(job: Errand, link: Any) -> Any:
     """Whatever its path says."""
     del link

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from tracecore import frames, processes
-from tracecore.batch.child import RETURNED, run_child
+from tracecore.batch.child import PEAK_BYTES, RETURNED, run_child
 from tracecore.batch.endings import ending_of_status
 from tracecore.clock import monotonic_s
 from tracecore.errors import TracecoreError
@@ -176,7 +176,7 @@ class _Worker:
             taken_s - assignment.handed_s,
             spent.ru_utime + (beside.cpu_user_s if beside else 0.0),
             spent.ru_stime + (beside.cpu_sys_s if beside else 0.0),
-            max(spent.ru_maxrss * 1024, beside.peak_rss_bytes if beside else 0),
+            max(_peak_told(answer) or processes.peak_rss_bytes(spent), beside.peak_rss_bytes if beside else 0),
             self._setup.number,
             assignment.attempt,
             leaked,
@@ -207,7 +207,7 @@ class _Worker:
         answer_r, answer_w = os.pipe()
         leash_fd = self._leash.read_fd if self._leash else None
         keep = [answer_w, *(link.fds if link else ()), *([] if leash_fd is None else [leash_fd])]
-        arguments = (self._function, assignment.job, link, answer_w, leash_fd)
+        arguments = (self._function, assignment.job, link, answer_w, leash_fd, self._setup.method)
         try:
             return processes.start(run_child, arguments, method=self._setup.method, keep_fds=keep), answer_r
         except BaseException:
@@ -266,13 +266,19 @@ def _is_whole(data: bytes) -> bool:
     return len(data) >= header and len(data) >= header + int.from_bytes(data[:header], "big")
 
 
+def _peak_told(answer: bytes) -> int:
+    """The peak of its own memory that a child told; 0 when it did not."""
+    start = frames.HEADER_BYTES + 1
+    return int.from_bytes(answer[start : start + PEAK_BYTES], "big") if _is_whole(answer) else 0
+
+
 def _classify(answer: bytes, status: int, limit_s: float | None) -> Ending | bytes:
     """The ending of a child; of one that returned, the pickled value, which the harness alone reads."""
     if _is_whole(answer):
         message = answer[frames.HEADER_BYTES :]
         if message[:1] == RETURNED:
-            return message[1:]
-        return Raised(*pickle.loads(message[1:]))  # noqa: S301 - from our own child
+            return message[1 + PEAK_BYTES :]
+        return Raised(*pickle.loads(message[1 + PEAK_BYTES :]))  # noqa: S301 - from our own child
     if limit_s is not None:
         return TimedOut(limit_s)
     return ending_of_status(status)

@@ -27,6 +27,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Final
@@ -43,6 +44,7 @@ from tracecore.runtime.reach import Reach, is_below, reach_from_json
 
 ANSWER_PATIENCE_S: Final = 5.0  # the zygote only kills and reaps: one that is silent for so long is gone
 EXIT_PATIENCE_S: Final = 0.25  # between an agent closing its pipe and its death, when it is dying
+LINGER_S: Final = 0.5  # of a spawned agent whose episode is over, so that the zygote can ask how much memory it has used
 MESSAGE_BYTES: Final = 1 << 16
 ZYGOTES_MOST: Final = 8  # that a worker keeps; one that is needed again later is started again
 
@@ -373,12 +375,14 @@ class _Agent:
             # Its pipes close a moment before it can be reaped: waiting for that tells its own end from our kill.
             _wait_for_exit(self._pid, EXIT_PATIENCE_S)
             killed_by_us = not _has_exited(self._pid)
+        own_peak = processes.own_peak_rss_bytes(self._pid) if self._method == processes.SPAWN else None
         # Before it is reaped: until then its id cannot have become somebody else's.
         processes.kill_group(self._pid)
         _pid, status, usage = os.wait4(self._pid, 0)
         self._pid = 0
         self._end_orphans()
-        self._end = (status, killed_by_us, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
+        peak = own_peak or processes.peak_rss_bytes(usage)
+        self._end = (status, killed_by_us, usage.ru_utime, usage.ru_stime, peak)
         return self._end
 
     def _end_orphans(self) -> None:
@@ -408,6 +412,7 @@ def serve_spawned(path: str, sha256: str, nonce: str, fds: tuple[int, int], limi
     confine.confine(confinement)
     confine.confine_agent(confinement, fds[1], nonce)
     serve(code, problem, path, nonce, fds, limits.message_bytes)
+    time.sleep(LINGER_S)
 
 
 def _compile(source: AgentSource) -> tuple[CodeType | None, str | None]:
