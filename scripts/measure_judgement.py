@@ -12,7 +12,6 @@ and their intervals count no more trials than that.
 """
 
 import argparse
-import dataclasses
 import json
 import math
 import os
@@ -32,6 +31,7 @@ from tracecore.perf.ab import ratios_in, subjects_that_moved  # noqa: E402  (the
 from tracecore.perf.archive import read_sets  # noqa: E402
 from tracecore.perf.compare import METRICS, RunRecord, gather_samples, make_samples, read_run, row_names  # noqa: E402
 from tracecore.perf.decide import OVERALL, Sample, decide  # noqa: E402
+from tracecore.record import as_dict, record  # noqa: E402
 from tracecore.stats import MAD_TO_SIGMA, mad, wilson_interval  # noqa: E402
 
 SCREEN_ROUNDS = 2
@@ -105,7 +105,7 @@ def measure(options: argparse.Namespace, scratch: str, chance: random.Random) ->
 # --- the pool --------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record
 class Pool:
     """What was gathered."""
 
@@ -236,7 +236,7 @@ def planted_sides(logs: dict[str, list[Logs]], chance: random.Random, window: in
 def replay(sides: Sides, rounds: int) -> dict[str, Any]:
     """``ab`` on these runs: the rows that its verdict names."""
     base, new = sides
-    screen = {"decisions": [dataclasses.asdict(one) for one in decide(samples(base[:SCREEN_ROUNDS], new[:SCREEN_ROUNDS]))]}
+    screen = {"decisions": [as_dict(one) for one in decide(samples(base[:SCREEN_ROUNDS], new[:SCREEN_ROUNDS]))]}
     if not subjects_that_moved(screen):
         return {"went_on": False, "regressed": [], "improved": []}
     made = decide(samples(base[-rounds:], new[-rounds:]), screen=ratios_in(screen))

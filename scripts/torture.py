@@ -22,13 +22,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 ROOT: Final = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from tracecore import processes  # noqa: E402 - the clone that this file lies in, installed or not
+from tracecore.record import field, mutable_record  # noqa: E402
 from tracecore.runtime import spec  # noqa: E402
 
 faults: Any = importlib.import_module("helpers.faults")
@@ -47,7 +47,7 @@ BELOW: Final = ("worker", "episode or zygote", "agent")
 KINDS: Final = ("harness SIGKILL", "harness SIGINT", "harness SIGTERM", *(f"{who} SIGKILL" for who in BELOW))
 
 
-@dataclass
+@mutable_record
 class Report:
     """What happened, and what must not have."""
 

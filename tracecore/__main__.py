@@ -234,15 +234,14 @@ def find_sources(old: "JsonObject", arguments: argparse.Namespace) -> tuple[Any,
     Raises:
         UsageError: There is none, and which option tells where it is.
     """
-    from dataclasses import replace as changed  # noqa: PLC0415
-
     from tracecore.errors import InputError  # noqa: PLC0415
+    from tracecore.record import replace  # noqa: PLC0415
     from tracecore.runtime.catalog import find_agent, find_task  # noqa: PLC0415
 
     option = "--agent"
     try:
         # Under the name of then: it is part of the artifact, and what is asked is whether the run was the same.
-        agent = changed(find_agent(arguments.agent or old["agent_ref"]), ref=old["agent_ref"])
+        agent = replace(find_agent(arguments.agent or old["agent_ref"]), ref=old["agent_ref"])
         option = "--tasks-dir"
         return agent, find_task(old["task_ref"], arguments.tasks_dir)
     except InputError as error:
@@ -462,9 +461,9 @@ def say_json(document: dict[str, Any]) -> None:
 
 
 def as_json(row: "EpisodeResult") -> "JsonObject":
-    from dataclasses import asdict  # noqa: PLC0415
+    from tracecore.record import as_dict  # noqa: PLC0415
 
-    return asdict(row)
+    return as_dict(row)
 
 
 def complain(exit_code: int, message: str) -> int:

@@ -10,9 +10,9 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
+from tracecore.record import record
 from tracecore.stats import ROUNDING, Interval, median, normal_quantile, normal_tail
 
 EXACT_PAIRS: Final = 400  # 20 v 20: the largest product of two sample sizes whose rank sums are counted
@@ -22,7 +22,7 @@ EXACT_ORDERS: Final = 50  # values without ties whose orders are counted for Ken
 Method = Literal["exact", "normal approximation"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TestResult:
     """The answer of one test."""
 

@@ -4,15 +4,16 @@ Units are in the names: ``_s`` seconds, ``_ms`` milliseconds, ``_bytes`` bytes. 
 and compares by value.
 """
 
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from tracecore.record import field, record
 
 JsonObject = dict[str, Any]
 
 SPEC_VERSION: Final = "tracecore-spec-v1.0"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Budgets:
     """How much an episode may spend."""
 
@@ -20,7 +21,7 @@ class Budgets:
     tool_calls: int  # actions executed
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AgentSource:
     """An agent as it was referenced and found, before any of its code has run."""
 
@@ -29,7 +30,7 @@ class AgentSource:
     sha256: str  # "sha256:<hex>" of the file's bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskSource:
     """A task as it was referenced and found, before any of its code has run."""
 
@@ -38,7 +39,7 @@ class TaskSource:
     sha256: str  # "sha256:<hex>" over every file of the folder, names included
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """What one agent process may use; ``None`` means no limit."""
 
@@ -51,7 +52,7 @@ class Limits:
     layers_off: str = ""  # names of layers left out, comma-separated: for tests of what the others hold
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """What all jobs of a slice share."""
 
@@ -65,7 +66,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Allowance:
     """What a scenario row lets its agent reach beside what every agent may."""
 
@@ -77,7 +78,7 @@ class Allowance:
         return {"read": list(self.read), "network": list(self.network)} if self.read or self.network else None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Job:
     """One episode to be run."""
 
@@ -90,14 +91,14 @@ class Job:
     allow: Allowance = Allowance()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Returned:
     """The job's function returned a value."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Raised:
     """The job's function raised; the exception itself never crosses the process boundary."""
 
@@ -106,28 +107,28 @@ class Raised:
     traceback: str  # as text, for a maintainer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exited:
     """The job's process left by itself without an answer."""
 
     code: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Killed:
     """The job's process was killed by a signal that was not ours."""
 
     signal: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TimedOut:
     """The job's process was killed by its worker when its time was over."""
 
     limit_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerLost:
     """The worker died while it held the job, and a second one did too."""
 
@@ -138,7 +139,7 @@ class WorkerLost:
 Ending = Returned | Raised | Exited | Killed | TimedOut | WorkerLost
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Usage:
     """What one job cost, as its worker saw it. Offsets are monotonic seconds since the batch began."""
 
@@ -154,7 +155,7 @@ class Usage:
     leaked_processes: int = 0  # processes that were still there when the job had ended, and were killed
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ended:
     """A job, how it ended, and what it cost."""
 
@@ -163,7 +164,7 @@ class Ended:
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Running:
     """A job that a worker is running now."""
 
@@ -171,7 +172,7 @@ class Running:
     since_s: float  # monotonic: when it became the one that its worker runs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """How one episode ended, on whatever path."""
 
@@ -184,7 +185,7 @@ class Outcome:
     artifact: bytes  # the whole run artifact as it will lie on disk
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EpisodeResult:
     """The small row that an episode leaves: travels to the harness, into the journal, into every perf file."""
 
@@ -214,7 +215,7 @@ class EpisodeResult:
     usage: Usage = Usage(wall_clock_s=0.0)  # the whole cost, as the harness pays it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verdict:
     """What a slice is judged to be."""
 

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import pathlib
 import subprocess
@@ -15,6 +14,7 @@ from tracecore.perf.outputs import write_documents, write_series
 from tracecore.perf.scenario import DEFAULT_SCENARIO
 from tracecore.perf.series import feed, series_chunks
 from tracecore.perf.summary import Summary
+from tracecore.record import as_dict, replace
 from tracecore.records import Usage
 
 SCRIPT = pathlib.Path(__file__).parent.parent.parent / "scripts" / "perf_harness.py"
@@ -48,9 +48,7 @@ class Sets:
                 "episodes": episodes,
                 "workers": 2,
                 "strict_spec": False,
-                "scenario": [
-                    {**dataclasses.asdict(row), "agent_hash": "sha256:a", "task_hash": "sha256:t"} for row in DEFAULT_SCENARIO
-                ],
+                "scenario": [{**as_dict(row), "agent_hash": "sha256:a", "task_hash": "sha256:t"} for row in DEFAULT_SCENARIO],
                 "machine_class": "x86_64-2cpu-16gib-py3.11-0a1b2c3d",
                 "host": HOST,
                 "runtime_identity": {"name": "tracecore", "version": "0.1.0", "git_sha": "a" * 40, "dirty": False},
@@ -85,7 +83,7 @@ def verdicts(document, metric="cpu"):
 
 
 def only(index, **changes):
-    return lambda row: dataclasses.replace(row, **changes) if row.index == index else row
+    return lambda row: replace(row, **changes) if row.index == index else row
 
 
 def test_equal_runs_are_unchanged_in_every_row(sets):
@@ -139,7 +137,7 @@ def test_rows_that_only_look_slower_beside_faster_ones_are_not_blamed(sets):
 
 def test_wall_clock_alone_warns_and_fails_only_when_asked(sets):
     def wait(row):
-        return dataclasses.replace(row, usage=dataclasses.replace(row.usage, wall_clock_s=row.usage.wall_clock_s * 2))
+        return replace(row, usage=replace(row.usage, wall_clock_s=row.usage.wall_clock_s * 2))
 
     base, new = sets.five(), sets.five(change=wait)
     document = compare_paths(base, new, DEFAULTS)
@@ -215,12 +213,12 @@ def test_any_change_of_behaviour_is_reported_and_fails(sets, field, value):
 
 def test_artifact_hashes_are_compared_within_one_commit_alone(sets):
     other = {"runtime_identity": {"name": "tracecore", "version": "0.1.0", "git_sha": "b" * 40, "dirty": False}}
-    new = sets.write(change=lambda row: dataclasses.replace(row, artifact_hash="sha256:other"), manifest=other)
+    new = sets.write(change=lambda row: replace(row, artifact_hash="sha256:other"), manifest=other)
     assert compare_paths([sets.write()], [new], DEFAULTS)["exact"]["changes"] == []
 
 
 def test_other_behaviour_of_a_changed_task_is_told_and_not_judged(sets):
-    rows = [{**dataclasses.asdict(row), "agent_hash": "a", "task_hash": "new"} for row in DEFAULT_SCENARIO]
+    rows = [{**as_dict(row), "agent_hash": "a", "task_hash": "new"} for row in DEFAULT_SCENARIO]
     new = sets.write(change=only(7, steps_used=9), manifest={"scenario": rows})
     document = compare_paths([sets.write()], [new], DEFAULTS)
     assert [(change["verdict"], change["gates"]) for change in document["exact"]["changes"]] == [("not_comparable", False)]
@@ -229,7 +227,7 @@ def test_other_behaviour_of_a_changed_task_is_told_and_not_judged(sets):
 
 def test_a_few_bytes_more_are_no_change_and_six_percent_are(sets):
     def grow(by):
-        return lambda row: dataclasses.replace(row, artifact_bytes=row.artifact_bytes + by(row.index))
+        return lambda row: replace(row, artifact_bytes=row.artifact_bytes + by(row.index))
 
     base = sets.write()
     jitter = compare_paths([base], [sets.write(change=grow(lambda index: index % 7 - 3))], DEFAULTS)
@@ -260,8 +258,8 @@ def test_slices_of_different_length_share_their_first_episodes(sets):
 
 def test_episodes_that_were_cut_short_are_no_latency(sets):
     def cut(row):
-        usage = dataclasses.replace(row.usage, cpu_user_s=60.0)
-        return dataclasses.replace(row, usage=usage, success=False, error="slow", termination_reason="timeout")
+        usage = replace(row.usage, cpu_user_s=60.0)
+        return replace(row, usage=usage, success=False, error="slow", termination_reason="timeout")
 
     change = lambda row: cut(row) if row.index in {1, 5, 9, 13} else row  # noqa: E731
     document = compare_paths(sets.five(), sets.five(change=change), DEFAULTS)
@@ -276,7 +274,7 @@ def test_episodes_that_were_cut_short_are_no_latency(sets):
         ({"machine_class": "x86_64-4cpu-16gib-py3.11-ffffffff", "host": {**HOST, "cpus_usable": 4}}, "machine_class"),
         ({"workers": 4}, "workers"),
         ({"strict_spec": True}, "strict_spec"),
-        ({"scenario": [dataclasses.asdict(DEFAULT_SCENARIO[0])]}, "scenario"),
+        ({"scenario": [as_dict(DEFAULT_SCENARIO[0])]}, "scenario"),
     ],
 )
 def test_what_is_not_alike_is_not_compared_and_named(sets, manifest, field):
@@ -382,7 +380,7 @@ def planned(sets, **changes):
 def finish(baseline, sets, manifest, *, is_complete=True, **changes):
     for index in range(24):
         row = sets._row(index, 0.010, {})
-        baseline.add(dataclasses.replace(row, **(changes if index == 5 else {})))
+        baseline.add(replace(row, **(changes if index == 5 else {})))
     return baseline.document("here", "now", manifest, is_complete=is_complete)
 
 

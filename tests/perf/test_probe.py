@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import pathlib
 import pickle
@@ -9,6 +8,7 @@ import pytest
 
 from tracecore.perf import probe
 from tracecore.perf.probe import ProbeJob, Probes, Reading, run_probe
+from tracecore.record import as_dict
 from tracecore.records import AgentSource, Job, Settings, TaskSource
 
 SCRIPT = pathlib.Path(__file__).parent.parent.parent / "scripts" / "perf_harness.py"
@@ -32,7 +32,7 @@ def test_a_probe_is_a_job_that_travels_like_any_other():
     first = next(iter(Probes(1).among(jobs(1))))
     assert isinstance(first, ProbeJob)
     assert pickle.loads(pickle.dumps(first)) == first
-    assert dataclasses.asdict(first) == dataclasses.asdict(next(jobs(1)))
+    assert as_dict(first) == as_dict(next(jobs(1)))
 
 
 def test_a_reading_is_what_the_work_took():

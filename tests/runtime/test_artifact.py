@@ -2,7 +2,6 @@ import copy
 import json
 import pathlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from tracecore import canon
 from tracecore.errors import OutputError
+from tracecore.record import replace
 from tracecore.records import SPEC_VERSION, AgentSource, Allowance, Budgets, Job, JsonObject, Outcome
 from tracecore.runtime import spec
 from tracecore.runtime.artifact import (

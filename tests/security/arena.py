@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hostile import Hostile
 
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.perf.harness import GRACE_S
+from tracecore.record import replace
 from tracecore.records import EpisodeResult, Job, Limits, Settings
 from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.catalog import find_agent, find_task

@@ -25,7 +25,6 @@ import selectors
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
@@ -43,6 +42,7 @@ from tracecore.batch.worker import (
 )
 from tracecore.clock import monotonic_s
 from tracecore.errors import EngineError
+from tracecore.record import field, mutable_record, record
 from tracecore.records import Ended, Ending, Running, Usage, WorkerLost
 
 ATTEMPTS_MOST: Final = 2  # of one job, when its worker dies
@@ -57,7 +57,7 @@ STUCK_PATIENCE_S: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BatchOptions:
     """How a batch runs."""
 
@@ -103,7 +103,7 @@ def run_batch(
         pool.close()
 
 
-@dataclass(slots=True, eq=False)
+@mutable_record
 class _Worker:
     process: BaseProcess
     jobs_fd: int

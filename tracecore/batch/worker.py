@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from tracecore import frames, processes
@@ -21,6 +20,7 @@ from tracecore.batch.child import PEAK_BYTES, RETURNED, run_child
 from tracecore.batch.endings import ending_of_status
 from tracecore.clock import monotonic_s
 from tracecore.errors import TracecoreError
+from tracecore.record import record
 from tracecore.records import Ending, Raised, Returned, TimedOut
 
 LEAVE_PATIENCE_S: Final = 1.0  # between a child's answer and its death; it only has to call _exit
@@ -50,7 +50,7 @@ class Companion(Protocol):
         """The worker leaves."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerSetup:
     """What a worker is born with."""
 
@@ -66,7 +66,7 @@ class WorkerSetup:
     work: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assignment:
     """A job as it is handed to a worker."""
 

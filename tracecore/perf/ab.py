@@ -21,7 +21,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tracecore import clock
@@ -43,6 +42,7 @@ from tracecore.perf.decide import FLOORS, Subject, power_of
 from tracecore.perf.interrupt import EXIT_INTERRUPTED, Interruption, watch_for_interruption
 from tracecore.perf.outputs import check_writable
 from tracecore.perf.sides import SCRIPT, Side, clean_environment, two_sides
+from tracecore.record import field, record, replace
 from tracecore.records import JsonObject
 
 WARM_UP_EPISODES: Final = 8
@@ -52,7 +52,7 @@ MAX_ANSWER_BYTES: Final = 1 << 20
 _CLONE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AbOptions:
     """What the command line says; see ``perf_harness.py ab --help``."""
 
@@ -69,7 +69,7 @@ class AbOptions:
     compare: CompareOptions = field(default_factory=CompareOptions)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AbEnd:
     """How it ended."""
 

@@ -11,11 +11,11 @@ No data fails, and never passes: an empty slice, a task that did not run, a valu
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from tracecore.perf.summary import Readings
 from tracecore.perf.thresholds import Operator, Selector, Severity, Threshold
+from tracecore.record import record
 from tracecore.records import JsonObject
 from tracecore.stats import nearest_rank
 
@@ -29,7 +29,7 @@ LARGEST: Final = 1e300
 Status = Literal["passed", "failed", "no_data"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ThresholdStatus:
     """How one threshold came out."""
 

@@ -16,10 +16,10 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 
 from tracecore.errors import MISSING, InputError
+from tracecore.record import record
 from tracecore.records import JsonObject
 
 DOCUMENTS: Final = ("manifest", "summary", "metrics", "series")
@@ -43,7 +43,7 @@ class Readable(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ArchivedSet:
     """One set: three documents in memory, and the series to be read row by row, as often as one likes."""
 

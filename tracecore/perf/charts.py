@@ -8,10 +8,10 @@ import io
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from tracecore.perf.report_data import Group, ReportData
+from tracecore.record import record
 from tracecore.records import JsonObject
 from tracecore.stats import median, nearest_rank
 
@@ -58,7 +58,7 @@ STYLE: Final[Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Chart:
     """One picture."""
 

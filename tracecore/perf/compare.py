@@ -7,7 +7,6 @@ all runs have. Behaviour is compared exactly, by agent, task and seed, and one r
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from tracecore.errors import InputError, one_line
@@ -16,6 +15,7 @@ from tracecore.perf.decide import ADJUSTED, FLOORS, OVERALL, Decision, Power, Sa
 from tracecore.perf.exact import ExactChange, Verdict, compare_exactly
 from tracecore.perf.run_columns import AMOUNTS, RowKey, RunColumns, log_median
 from tracecore.perf.system import stable_facts
+from tracecore.record import as_dict, record
 from tracecore.records import JsonObject
 from tracecore.stats import median
 
@@ -37,7 +37,7 @@ _UNITS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompareOptions:
     """How strict a comparison is."""
 
@@ -48,7 +48,7 @@ class CompareOptions:
     expect_same_scenario: bool = True  # a difference there makes everything not comparable, not only the rows in question
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunRecord:
     """One run of a comparison."""
 
@@ -73,7 +73,7 @@ class RunRecord:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Difference:
     """Something in which the two sides must agree, and do not."""
 
@@ -144,7 +144,7 @@ def compare_runs(
     """
     found = find_differences(base, new, expect_same_scenario=options.expect_same_scenario)
     head = {"base": [run.about() for run in base], "new": [run.about() for run in new]}
-    differences = [asdict(difference) for difference in found]
+    differences = [as_dict(difference) for difference in found]
     if found and not options.compare_anyway:
         reasons = [_say_difference(difference) for difference in found]
         return {
@@ -182,10 +182,10 @@ def compare_runs(
         "exact": {
             "compared_episodes": sum(row["compared_episodes"] for row in rows),
             "reasons": behaviour[:REASONS_MOST],
-            "changes": [{**asdict(change), "row": names[change.row]} for change in changes],
+            "changes": [{**as_dict(change), "row": names[change.row]} for change in changes],
         },
-        "power": {**asdict(power), "runs_needed": rounds_needed(power.tests) if power.tests else None},
-        "floors": {name: asdict(floor) for name, floor in FLOORS.items()},
+        "power": {**as_dict(power), "runs_needed": rounds_needed(power.tests) if power.tests else None},
+        "floors": {name: as_dict(floor) for name, floor in FLOORS.items()},
         "decisions": [_decision_document(decision, calibrated) for decision, calibrated in _calibrated(decisions, base, new)],
     }
 
@@ -347,7 +347,7 @@ def _calibrated(
 
 
 def _decision_document(decision: Decision, calibrated_ratio: float | None) -> JsonObject:
-    return {**asdict(decision), "calibrated_ratio": calibrated_ratio}
+    return {**as_dict(decision), "calibrated_ratio": calibrated_ratio}
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ The unit of replication is the run. Everything works on logarithms: a difference
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from tracecore.perf.exact import Verdict
 from tracecore.ranks import benjamini_hochberg, hodges_lehmann, hodges_lehmann_interval, holm, mann_whitney_greater, smallest_p
+from tracecore.record import record
 from tracecore.stats import MAD_TO_SIGMA, Interval, mad, median
 
 ALPHA: Final = 0.05  # of any false alarm among the gating metrics
@@ -22,7 +22,7 @@ Subject = tuple[str, str]  # scenario row or "overall", and metric
 OVERALL: Final = "overall"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Floor:
     """The smallest effect that counts."""
 
@@ -47,7 +47,7 @@ ADJUSTED: Final[Mapping[str, str]] = {"cpu": "cpu_adjusted", "wall": "wall_adjus
 OWN_SHARE: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sample:
     """One metric of one scenario row: a value per run."""
 
@@ -58,7 +58,7 @@ class Sample:
     gates: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     """What is to be thought of one sample."""
 
@@ -77,7 +77,7 @@ class Decision:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Power:
     """Whether so many runs can say anything at all."""
 

@@ -5,10 +5,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from tracecore.errors import OutputError, describe
+from tracecore.record import field, mutable_record
 from tracecore.records import EpisodeResult, JsonObject
 
 # They end by the clock or by a death outside the episode, not by its inputs: a second run need not agree.
@@ -32,7 +32,7 @@ class Difference(Protocol):
 FirstDifference = Callable[[JsonObject, JsonObject], Difference | None]
 
 
-@dataclass(slots=True)
+@mutable_record
 class Determinism:
     """The account of the second runs."""
 

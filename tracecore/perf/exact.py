@@ -1,10 +1,10 @@
 """What must be the same from run to run: compared by agent, task and seed, without any statistics."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from tracecore.perf.run_columns import COUNTS, EXACT, RowColumns, RowKey, RunColumns
+from tracecore.record import record
 from tracecore.records import JsonObject
 
 Verdict = Literal["regressed", "improved", "unchanged", "inconclusive", "not_comparable", "new", "missing"]
@@ -16,7 +16,7 @@ BYTES_WARN: Final = 64.0  # per episode
 BYTES_FAIL_SHARE: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExactChange:
     """One quantity of one scenario row that is not what it was."""
 

@@ -10,7 +10,6 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from tracecore.perf.host_noise import HostNoise
@@ -30,6 +29,7 @@ from tracecore.perf.trends import (
     trend,
 )
 from tracecore.ranks import holm
+from tracecore.record import record
 from tracecore.records import JsonObject
 from tracecore.stats import MAD_TO_SIGMA, fisher_greater, hypergeometric_tail, nearest_rank
 
@@ -56,7 +56,7 @@ PROBE_SPREAD: Final = 0.10
 WORKERS_PER_CPU: Final = 2  # the pool goes beyond one only while the cores are not busy
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """Something that a reader of the slice should know."""
 
@@ -68,7 +68,7 @@ class Finding:
     repro_place: int | None = None  # of the episode that shows it best; None: the whole slice does
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Probe:
     """What a probe that never changes measured during the slice."""
 
@@ -101,7 +101,7 @@ def failure_cluster(columns: Columns) -> list[Finding]:
     return findings
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Suspect:
     kind: str
     key: Any
@@ -181,7 +181,7 @@ def _cluster_finding(columns: Columns, suspect: _Suspect, left: bytearray, key_o
 # --- outliers --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outliers:
     """Episodes far slower than the others of their scenario."""
 
@@ -285,7 +285,7 @@ def _worst_first(found: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
 # --- over the course of the slice ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Course:
     """Which block of the slice's course each episode belongs to, once all workers were there."""
 

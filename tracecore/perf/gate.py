@@ -5,7 +5,6 @@ their own or work alone, and ``--no-gate`` takes all of them off, though a mista
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from tracecore.errors import ThresholdError
@@ -16,6 +15,7 @@ from tracecore.perf.series import series_row
 from tracecore.perf.summary import Summary
 from tracecore.perf.system import FIGURES as SAMPLE_FIGURES
 from tracecore.perf.thresholds import Threshold, leaf_paths, parse_threshold, read_thresholds
+from tracecore.record import as_dict, field_names, record
 from tracecore.records import EpisodeResult, JsonObject, Usage, Verdict
 from tracecore.stats import wilson_interval
 
@@ -59,7 +59,7 @@ TERMINATION_REASONS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gate:
     """What a slice is held against."""
 
@@ -165,7 +165,7 @@ def summary_paths() -> tuple[str, ...]:
 
 def series_fields() -> tuple[str, ...]:
     """Every field of the series that a threshold may name."""
-    values: dict[str, Any] = dict.fromkeys((field.name for field in fields(EpisodeResult)), 0)
+    values: dict[str, Any] = dict.fromkeys(field_names(EpisodeResult), 0)
     return tuple(series_row(EpisodeResult(**{**values, "usage": Usage(0.0)})))
 
 
@@ -235,7 +235,7 @@ class GateReadings:
 # --- the verdict -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Evidence:
     """What a slice is judged by, beside its summary."""
 
@@ -243,7 +243,7 @@ class Evidence:
     trouble: str | None = None  # why the run could not go on
     aborted: str | None = None  # the threshold that ended it early
     breaches: tuple[str, ...] = ()  # of a comparison, as sentences: each counts as a failed gate
-    warnings: tuple[str, ...] = field(default=())  # of a comparison, as sentences
+    warnings: tuple[str, ...] = ()  # of a comparison, as sentences
 
 
 def judge(summary: JsonObject, evidence: Evidence) -> Verdict:
@@ -290,7 +290,7 @@ def verdict_document(verdict: Verdict, gate: Gate) -> JsonObject:
 
 def _threshold_document(status: ThresholdStatus) -> JsonObject:
     margin = None if status.margin is None else status.margin + 0.0  # which makes 0.0 of -0.0
-    return {**asdict(status), "margin": margin}
+    return {**as_dict(status), "margin": margin}
 
 
 def _trouble(evidence: Evidence) -> list[str]:

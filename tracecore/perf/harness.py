@@ -10,7 +10,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from tracecore import __version__, clock, processes, provenance
@@ -53,6 +52,7 @@ from tracecore.perf.system import SystemSampler, host_block, machine_class
 from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents
 from tracecore.perf.verify import verify_sets
 from tracecore.perf.watch import TICK_S, Watch
+from tracecore.record import as_dict, record, replace
 from tracecore.records import EpisodeResult, Job, JsonObject, Limits, Running, Settings, Verdict
 from tracecore.runtime import doctor
 from tracecore.runtime.agent_process import Preparation
@@ -70,7 +70,7 @@ REDACTION_VARIABLE: Final = "TRACECORE_LLM_TRACE_REDACTION"
 GRACE_S: Final = {processes.FORK: 1.0, processes.SPAWN: 5.0}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SliceOptions:
     """What the command line says; see ``--help`` of ``scripts/perf_harness.py``."""
 
@@ -107,7 +107,7 @@ class SliceOptions:
     accept_changes: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SliceEnd:
     """How a slice ended."""
 
@@ -115,7 +115,7 @@ class SliceEnd:
     document: JsonObject  # for stdout
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Run:
     """What there is to know of the running of a slice, beside its rows."""
 
@@ -325,7 +325,7 @@ def what_decides(the_plan: Plan) -> JsonObject:
         "strict_spec": settings.strict_spec,
         "redaction": settings.redaction,
         "keep_runs": settings.keep_runs,
-        "limits": asdict(settings.limits),
+        "limits": as_dict(settings.limits),
     }
 
 
@@ -526,7 +526,7 @@ def watch_progress(options: SliceOptions, journal: Journal, console: Console) ->
 # --- reduce and write ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reduced:
     """What the rows come to."""
 
@@ -594,7 +594,7 @@ def manifest_document(options: SliceOptions, the_plan: Plan, gate: Gate, run: Ru
         "keep_runs": options.keep_runs,
         "fsync": options.fsync,
         "redaction": the_plan.settings.redaction,
-        "limits": asdict(the_plan.settings.limits),
+        "limits": as_dict(the_plan.settings.limits),
         "confinement": doctor.probe(the_plan.settings.limits, _method(options), thorough=False),
         "thresholds": [threshold.text for threshold in gate.thresholds],
         "interrupted": run.interrupted,

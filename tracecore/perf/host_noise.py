@@ -1,15 +1,15 @@
 """What else went on while a slice ran: load before it, time stolen from the machine, memory of the harness itself."""
 
 import os
-from dataclasses import dataclass
 from typing import Final
 
+from tracecore.record import record
 from tracecore.records import JsonObject
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HostNoise:
     """What the host did to a slice; None where it is not known."""
 

@@ -4,14 +4,15 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
+
+from tracecore.record import mutable_record
 
 EXIT_INTERRUPTED: Final = 130
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-@dataclass(slots=True)
+@mutable_record
 class Interruption:
     """Whether somebody has asked the slice to end, and a descriptor that turns readable when they do."""
 

@@ -18,7 +18,6 @@ import os
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
 from operator import attrgetter
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -26,6 +25,7 @@ from typing import Any, Final, Literal, Self
 from tracecore import clock
 from tracecore.errors import InputError, OutputError
 from tracecore.files import SHARED, write_all, write_atomic_stream
+from tracecore.record import field_names, record
 from tracecore.records import EpisodeResult, JsonObject, Usage
 
 try:
@@ -43,15 +43,15 @@ BEHIND_BYTES: Final = 1 << 16  # of a block, what lies before the row that was a
 LONGEST_LINE_BYTES: Final = 1 << 24  # anything longer is no line of ours
 ABSENT: Final = -1
 
-_FIELDS: Final = [field.name for field in fields(EpisodeResult)]
-_USAGE_FIELDS: Final = [field.name for field in fields(Usage)]
+_FIELDS: Final = list(field_names(EpisodeResult))
+_USAGE_FIELDS: Final = list(field_names(Usage))
 _own_values = attrgetter(*_FIELDS[:-1])  # the last one is `usage`, which is a list of its own
 _usage_values = attrgetter(*_USAGE_FIELDS)
 _encode = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().raw_decode
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recovery:
     """What was found when a journal was opened again."""
 

@@ -8,9 +8,9 @@ import json
 import mmap
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple
 
+from tracecore.record import field_names, record
 from tracecore.records import EpisodeResult, Job, JsonObject
 from tracecore.runtime.agent_process import AgentLink
 from tracecore.runtime.job import make_ready, run_job
@@ -25,7 +25,7 @@ TOUCHED_BYTES: Final = 2 << 20
 _DOCUMENT: Final = {f"key{number}": [number, str(number), number / 3, None, True] for number in range(20)}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProbeJob(Job):
     """A slot of the probe's: by its fields the episode that comes next, so that whoever handles jobs can handle it."""
 
@@ -48,7 +48,7 @@ class Probes:
         """The jobs, and at the beginning of each so many of them a probe."""
         for place, job in enumerate(jobs):
             if place % self._step == 0:
-                yield ProbeJob(*(getattr(job, field.name) for field in fields(job)))
+                yield ProbeJob(*(getattr(job, name) for name in field_names(Job)))
             yield job
 
     def add(self, reading: object) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tracecore.errors import one_line
@@ -13,6 +12,7 @@ from tracecore.perf.console import bytes_text
 from tracecore.perf.repro import repro_command
 from tracecore.perf.samples import samples_name
 from tracecore.perf.summary import CRASHES, TIMEOUTS
+from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
 from tracecore.stats import nearest_rank
 
@@ -25,7 +25,7 @@ CUT_OFF: Final = TIMEOUTS | CRASHES
 RUN_FACTS: Final = ("generated_at", "machine_class", "strict_spec", "start_method", "timeout", "keep_runs")
 
 
-@dataclass(slots=True)
+@mutable_record
 class Group:
     """The episodes of one agent on one task, which is what a scenario row comes to; by episode index."""
 
@@ -58,7 +58,7 @@ class Group:
         return {"p50_wall_clock_s": p50_s, "p95_wall_clock_s": p95_s, "max_wall_clock_s": walls_s[-1]}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReportData:
     """One slice, as a report needs it."""
 

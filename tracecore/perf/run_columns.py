@@ -4,9 +4,9 @@ import hashlib
 import math
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from tracecore.record import field, mutable_record
 from tracecore.stats import median
 
 # Texts are kept as 8 bytes of their hash: two different ones pass for one with a chance of one in 10^19.
@@ -27,7 +27,7 @@ class RowKey(NamedTuple):
     seed: int  # of the row: that of an episode less its index
 
 
-@dataclass(slots=True)
+@mutable_record
 class RowColumns:
     """The episodes of one scenario row in one run, by ascending seed."""
 

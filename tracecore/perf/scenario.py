@@ -7,10 +7,10 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tracecore.errors import MISSING, ScenarioError
+from tracecore.record import field, record
 from tracecore.records import AgentSource, Allowance, Job, JsonObject, Settings, TaskSource
 from tracecore.runtime.manifest import read_manifest
 from tracecore.runtime.reach import is_below, secret_folders
@@ -27,7 +27,7 @@ _ALLOW_KEYS = ("read", "network")
 _SEEDS = "an integer of 64 bits: -2**63 to 2**63 - 1"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScenarioRow:
     """One row of a scenario, as it was written."""
 
@@ -45,7 +45,7 @@ DEFAULT_SCENARIO: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """Every episode of a slice, made on demand: a million of them take no more memory than one.
 

@@ -6,10 +6,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from tracecore.errors import OptionError, OutputError
+from tracecore.record import record
 
 GIT_PATIENCE_S: Final = 120.0
 SCRIPT: Final = os.path.join("scripts", "perf_harness.py")
@@ -18,7 +18,7 @@ SCRIPT: Final = os.path.join("scripts", "perf_harness.py")
 NOT_PASSED_ON: Final = ("GIT_", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_ACTIONS")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Side:
     """One version, ready to run."""
 

@@ -15,10 +15,10 @@ import math
 import re
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
 from tracecore.errors import MISSING, ThresholdError
+from tracecore.record import record, replace
 from tracecore.records import JsonObject
 
 MAX_FILE_BYTES: Final = 1 << 20
@@ -37,7 +37,7 @@ _UNQUOTED = re.compile(r'[^,{}"]+')
 _SPACES = re.compile(r"\s*")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Threshold:
     """One condition that a slice must meet. Either ``path`` is given, or ``metric`` and ``aggregate``."""
 

@@ -9,11 +9,11 @@ import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from tracecore.perf.summary import Readings
 from tracecore.ranks import kendall, theil_sen
+from tracecore.record import record
 from tracecore.stats import nearest_rank
 
 BLOCKS: Final = 20
@@ -22,7 +22,7 @@ RISE_P: Final = 0.01
 RISE_RATIO: Final = 1.10  # of the last quarter to the first
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trend:
     """How a figure changed from the first block to the last."""
 

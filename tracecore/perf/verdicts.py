@@ -1,8 +1,8 @@
 """The answer that a summary gives: whether to ship, and why, in words. Of older summaries, what their figures allow."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
+from tracecore.record import record
 from tracecore.records import JsonObject
 
 HEADLINES: Final = {
@@ -15,7 +15,7 @@ HEADLINES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """The verdict as it is shown."""
 

@@ -9,7 +9,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Final
 
 from tracecore.errors import InputError, describe, one_line
@@ -18,6 +17,7 @@ from tracecore.perf.metrics import Metrics
 from tracecore.perf.report_data import folder_of
 from tracecore.perf.summary import Summary
 from tracecore.perf.verdicts import derived_verdict
+from tracecore.record import field, field_names, has_default, mutable_record
 from tracecore.records import EpisodeResult, JsonObject, Usage
 
 INDEX: Final = "index.json"
@@ -29,14 +29,14 @@ RELATIVE_TOLERANCE: Final = 1e-9  # of sums of doubles, which may have been adde
 # From a whole run artifact to its artifact hash and its trace hash.
 HashArtifact = Callable[[JsonObject], tuple[str, str]]
 
-_USAGE_FIELDS: Final = tuple(field.name for field in fields(Usage))
-_ROW_FIELDS: Final = tuple(field.name for field in fields(EpisodeResult) if field.name != "usage")
-_OPTIONAL_FIELDS: Final = frozenset(field.name for field in fields(EpisodeResult) if field.default is not MISSING)
+_USAGE_FIELDS: Final = field_names(Usage)
+_ROW_FIELDS: Final = tuple(name for name in field_names(EpisodeResult) if name != "usage")
+_OPTIONAL_FIELDS: Final = frozenset(name for name in field_names(EpisodeResult) if has_default(EpisodeResult, name))
 _SERIES_NAMES: Final = {"index": "episode_index", "artifact_name": "artifact"}  # where the series says it otherwise
 _ARTIFACT_FIELDS: Final = ("run_id", "agent", "task_ref", "seed", "termination_reason", "steps_used", "tool_calls_used")
 
 
-@dataclass(slots=True)
+@mutable_record
 class Findings:
     """What verifying a set has come to."""
 

@@ -1,11 +1,11 @@
 """The action surface of a task: what an agent may do, and why an action is invalid."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from tracecore.errors import TaskError, one_line
+from tracecore.record import record
 
 Action = Callable[..., Any]
 
@@ -72,7 +72,7 @@ def public_functions(module: ModuleType) -> dict[str, Action]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Signature:
     names: tuple[str, ...]
     required: tuple[str, ...]  # those without a default

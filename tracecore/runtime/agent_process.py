@@ -28,13 +28,13 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Final
 
 from tracecore import processes
 from tracecore.clock import monotonic_s
 from tracecore.errors import TracecoreError
+from tracecore.record import record
 from tracecore.records import AgentSource, Job, Limits
 from tracecore.runtime import confine
 from tracecore.runtime.agent import compile_agent
@@ -53,7 +53,7 @@ class ZygoteLost(TracecoreError):
     """The zygote is gone or silent; its worker must be replaced, since a new zygote may not be started from it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AgentLink:
     """What the episode process needs to talk to its agent, and to ask the zygote about it."""
 
@@ -73,7 +73,7 @@ class Refused(OSError):
     """The machine had no process for an agent; no fault of the agent, nor of its episode."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AgentEnd:
     """How an agent process ended and what it had used."""
 
@@ -84,7 +84,7 @@ class AgentEnd:
     peak_rss_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Preparation:
     """What a worker starts once: the agent zygote. Picklable; see ``batch.worker.Companion``."""
 

@@ -2,12 +2,12 @@
 
 import math
 import os
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tracecore import __version__, canon
 from tracecore.errors import OutputError
 from tracecore.files import create_atomic
+from tracecore.record import field, mutable_record, replace
 from tracecore.records import SPEC_VERSION, Budgets, EpisodeResult, Job, JsonObject, Outcome, Usage
 from tracecore.runtime import spec
 from tracecore.runtime.trace import LlmTotals, TraceEntry, stable_entry
@@ -25,7 +25,7 @@ OUTCOME_KEYS: Final = (
 )
 
 
-@dataclass(slots=True)
+@mutable_record
 class EpisodeFacts:
     """What an episode's loop has gathered by the time it ends, on whatever path."""
 

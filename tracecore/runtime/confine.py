@@ -15,9 +15,9 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
+from tracecore.record import field, mutable_record
 from tracecore.records import Limits
 from tracecore.runtime import audit, landlock, namespaces, seccomp
 from tracecore.runtime.kernel import Kernel
@@ -48,7 +48,7 @@ CAP_DAC_READ_SEARCH: Final = 1 << 2
 State = dict[str, bool | str]  # layer: in force, or why not
 
 
-@dataclass(slots=True)
+@mutable_record
 class Confinement:
     """One confinement in the making: what is asked for, and what of it is in force."""
 

@@ -1,11 +1,11 @@
 """What a process pool is given: ``run_job`` for the process of each episode, ``settle`` for one that gave no answer."""
 
 import contextlib
-from dataclasses import replace
 
 from tracecore.clock import utc_text
 from tracecore.errors import OutputError, TracecoreError
 from tracecore.processes import describe_exit, describe_signal
+from tracecore.record import replace
 from tracecore.records import (
     Ended,
     EpisodeResult,

@@ -3,10 +3,10 @@
 import os
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tracecore.errors import MISSING, TaskError
+from tracecore.record import record
 from tracecore.records import Budgets
 from tracecore.runtime.sandbox import is_host_pattern, is_root
 from tracecore.runtime.sources import read_source
@@ -32,7 +32,7 @@ _FIELDS = (
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entrypoint:
     """A function of one of the task's files, written ``file.py:function``."""
 
@@ -40,7 +40,7 @@ class Entrypoint:
     function: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Manifest:
     """What ``task.toml`` says."""
 

@@ -4,8 +4,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from tracecore.record import record
 
 # Files of the system that Python and NumPy read to know what they run on, and that say nothing of anybody else.
 SYSTEM_FILES: Final = (
@@ -23,7 +24,7 @@ RESOLVER_FILES: Final = ("/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf",
 PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reach:
     """What the agents of one zygote may reach. Absolute paths."""
 
@@ -45,7 +46,7 @@ def reach_from_json(document: dict[str, Any]) -> Reach:
     return Reach(document["folder"], *lists)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Readable:
     """A reach, as the audit hook compares it and Landlock enforces it. Every path as written and with links resolved."""
 

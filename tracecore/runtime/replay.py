@@ -4,10 +4,10 @@ import json
 import math
 import os
 import stat
-from dataclasses import dataclass
 from typing import Any, Final
 
 from tracecore.errors import MISSING, InputError, describe
+from tracecore.record import record
 from tracecore.records import JsonObject
 from tracecore.runtime import spec
 from tracecore.runtime.artifact import VOLATILE_KEYS, artifact_hash, trace_hash
@@ -28,7 +28,7 @@ RANK: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Difference:
     """The first place in which two artifacts differ."""
 

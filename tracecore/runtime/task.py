@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import CodeType, ModuleType
 from typing import Any
 
 from tracecore.errors import MISSING, TaskError
+from tracecore.record import record
 from tracecore.records import JsonObject, TaskSource
 from tracecore.runtime.actions import ActionSurface, public_functions
 from tracecore.runtime.env import Environment
@@ -20,7 +20,7 @@ __all__ = ["Manifest", "Task", "TaskCode", "check_task", "compile_task", "hash_f
 _compiled: "dict[TaskSource, TaskCode]" = {}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Task:
     """A task whose modules have been executed: ready for one episode."""
 
@@ -32,7 +32,7 @@ class Task:
     close: Callable[[], None]  # takes the task's modules out of the interpreter; needed only if the process lives on
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskCode:
     """A task that has been read and compiled; none of its code has run."""
 

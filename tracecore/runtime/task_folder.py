@@ -3,15 +3,15 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tracecore.errors import TaskError
+from tracecore.record import record
 from tracecore.runtime.sources import read_source, words_of
 
 MANIFEST_NAME = "task.toml"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FolderContent:
     """What a task's folder held when it was read."""
 

@@ -1,10 +1,10 @@
 """One step's entry in the action trace, and what model calls left in it."""
 
 import re
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tracecore import canon
+from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
 
 REDACTIONS: Final = ("off", "partial", "full")
@@ -15,7 +15,7 @@ WORDS_MOST: Final = 600
 TOKENS_MOST: Final = 1 << 53
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StepRecord:
     """What happened in one step, before it is written down. What is bytes is canonical JSON already."""
 
@@ -33,7 +33,7 @@ class StepRecord:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TraceEntry:
     """An entry of ``action_trace`` in canonical JSON."""
 
@@ -83,7 +83,7 @@ def without_timestamps(llm_trace: list[JsonObject]) -> list[JsonObject]:
     ]
 
 
-@dataclass(slots=True)
+@mutable_record
 class LlmTotals:
     """What an episode's model calls came to; bytes are UTF-8, counted before redaction."""
 
