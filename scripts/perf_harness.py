@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -84,10 +85,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_closed_streams()
     prefer_own_package()
     exit_code, line = answer(sys.argv[1:] if argv is None else argv)
+    ignore_interrupts()  # all is done and written: what is said of it, and the exit code, shall agree with that
     write(sys.stdout, line)
     # Whatever stderr still holds is tried now: a failure at interpreter exit would replace the exit code by 120.
     write(sys.stderr, "")
     return exit_code
+
+
+def ignore_interrupts() -> None:
+    """Let no signal that asks for an end be heard any more; Python keeps this up until its process has ended."""
+    with contextlib.suppress(ValueError):  # not in the main thread: signals are somebody else's
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def open_closed_streams() -> None:
@@ -138,7 +147,8 @@ def answer(argv: Sequence[str]) -> tuple[int, str]:
 def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Run the slice; the exit code and the document for stdout."""
     # Not before the options are known to be good: --help and complaints need none of it.
-    from tracecore.perf.harness import SliceOptions, run_slice  # noqa: PLC0415
+    from tracecore.perf.harness import run_slice  # noqa: PLC0415
+    from tracecore.perf.options import SliceOptions  # noqa: PLC0415
 
     end = run_slice(
         SliceOptions(
@@ -235,7 +245,7 @@ def report(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
 def verify(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Recompute what perf files say; the exit code and the document for stdout."""
-    from tracecore.perf.harness import verify_path  # noqa: PLC0415  (as in measure)
+    from tracecore.perf.verify import verify_path  # noqa: PLC0415  (as in measure)
 
     problems, document = verify_path(arguments.path, arguments.runs_dir)
     write(sys.stderr, "".join(f"perf_harness: {problem}\n" for problem in problems))

@@ -1,5 +1,6 @@
 import ast
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -15,6 +16,8 @@ ALLOWED = {  # floor -> floors it may import; "" is the ground
     "scripts": {"", "perf"},
 }
 JOINS_RUNTIME_TO_BATCH = "tracecore.perf.harness"
+# Rooms that only an option opens: whoever needs one imports it where it is needed, so that a slice without it starts sooner.
+ON_REQUEST = {"tracecore.perf.baseline", "tracecore.perf.compare", "tracecore.perf.report", "tracecore.perf.verify"}
 FRONT_DOOR = "tracecore.__main__"  # `python -m tracecore`: a command line, which stands above every floor
 
 
@@ -73,9 +76,15 @@ def test_the_lower_floors_need_the_standard_library_alone(path: pathlib.Path) ->
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_no_function_imports_tracecore_itself(path: pathlib.Path) -> None:
+def test_functions_import_only_rooms_that_an_option_opens(path: pathlib.Path) -> None:
     nested = {name for name in imports_of(path, nested=True) if name.split(".")[0] == "tracecore"}
-    assert nested == set() or name_of(path) == FRONT_DOOR
+    assert nested <= ON_REQUEST or name_of(path) == FRONT_DOOR
+
+
+def test_a_plain_slice_loads_no_room_that_only_an_option_needs() -> None:
+    code = f"import sys, tracecore.perf.harness; print(sorted({ON_REQUEST!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[]\n"
 
 
 def test_the_imports_have_no_cycle() -> None:

@@ -113,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """``run``: one episode, and what happened in it."""
     from tracecore.perf.episode_text import episode_lines  # noqa: PLC0415
-    from tracecore.perf.harness import SliceOptions, read_settings  # noqa: PLC0415
+    from tracecore.perf.options import SliceOptions  # noqa: PLC0415
+    from tracecore.perf.prepare import read_settings  # noqa: PLC0415
     from tracecore.runtime.catalog import find_agent, find_task  # noqa: PLC0415
 
     options = SliceOptions(
@@ -194,7 +195,8 @@ def consult_doctor(arguments: argparse.Namespace) -> int:
 
 def replay(arguments: argparse.Namespace) -> int:
     """``replay``: the episode of an artifact once more, and whether both runs agree."""
-    from tracecore.perf.harness import SliceOptions, read_settings  # noqa: PLC0415
+    from tracecore.perf.options import SliceOptions  # noqa: PLC0415
+    from tracecore.perf.prepare import read_settings  # noqa: PLC0415
     from tracecore.runtime.replay import first_difference  # noqa: PLC0415
 
     old = read_valid_artifact(arguments.file)

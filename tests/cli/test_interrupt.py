@@ -1,5 +1,7 @@
 """Ctrl-C and SIGTERM at any moment: what had finished is written, nothing is left running, and the slice can be finished."""
 
+import contextlib
+import json
 import os
 import pathlib
 import random
@@ -126,3 +128,28 @@ def test_a_signal_at_any_moment_of_its_life_is_answered(harness_clone: pathlib.P
             rest = slices.run(harness_clone, folder, *done.resume_words)
             assert rest.exit_code == 0, rest.stderr
             assert len(read_files(folder / "out", done.document["stamp"])["series"]) == 24
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_when_all_is_written_changes_nothing(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, number: signal.Signals
+) -> None:
+    """The harness is held at the very end by a full pipe, and signalled there."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write_fd, b" " * 4096)
+    os.set_blocking(write_fd, True)
+    harness = start(harness_clone, tmp_path, "--episodes", "2", "--workers", "1", stdout=write_fd)
+    os.close(write_fd)
+    assert harness.process.stderr is not None
+    while b" samples " not in harness.process.stderr.readline():  # the last it says before it answers
+        assert harness.process.poll() is None
+    time.sleep(0.5)
+    harness.signal(number)
+    time.sleep(0.2)
+    with os.fdopen(read_fd, "rb") as answer:
+        assert json.loads(answer.read())["ok"] is True
+    harness.process.communicate()
+    assert harness.process.returncode == 0

@@ -16,7 +16,6 @@ import collections, os, sys
 from tracecore.errors import EngineError, OutputError, ScenarioError
 
 SliceEnd = collections.namedtuple("SliceEnd", "exit_code document")
-SliceOptions = dict
 
 def run_slice(options):
     print("on stderr: the harness was reached", file=sys.stderr)
@@ -43,6 +42,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     (folder / "tracecore" / "perf").mkdir()
     (folder / "tracecore" / "perf" / "__init__.py").touch()
     (folder / "tracecore" / "perf" / "harness.py").write_text(FAKE_HARNESS)
+    (folder / "tracecore" / "perf" / "options.py").write_text("SliceOptions = dict")
     return folder
 
 

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterable
 
 from tracecore.batch.pool import BatchOptions, run_batch
-from tracecore.perf.harness import GRACE_S
+from tracecore.perf.options import GRACE_S
 from tracecore.records import EpisodeResult, Job, Limits, Settings
 from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.catalog import find_agent, find_task

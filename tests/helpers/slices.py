@@ -91,7 +91,7 @@ def start(clone: pathlib.Path, folder: pathlib.Path, *options: str, **more: Any)
     command = [sys.executable, str(clone / "scripts" / "perf_harness.py"), *folders, *options]
     more.setdefault("cwd", folder)
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return Slice(subprocess.Popen(command, start_new_session=True, **streams, **more), folder)
+    return Slice(subprocess.Popen(command, start_new_session=True, **{**streams, **more}), folder)
 
 
 def run(clone: pathlib.Path, folder: pathlib.Path, *options: str, **more: Any) -> Done:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hostile import Hostile
 
 from tracecore.batch.pool import BatchOptions, run_batch
-from tracecore.perf.harness import GRACE_S
+from tracecore.perf.options import GRACE_S
 from tracecore.record import replace
 from tracecore.records import EpisodeResult, Job, Limits, Settings
 from tracecore.runtime.agent_process import Preparation

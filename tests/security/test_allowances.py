@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from tracecore.errors import ScenarioError
-from tracecore.perf.harness import SliceOptions, run_slice
+from tracecore.perf.harness import run_slice
+from tracecore.perf.options import SliceOptions
 from tracecore.perf.scenario import DEFAULT_SCENARIO, ScenarioRow, plan, read_scenario
 from tracecore.records import Allowance, Settings
 from tracecore.runtime.catalog import find_agent, find_task

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from tracecore.errors import OptionError
-from tracecore.perf import harness
+from tracecore.perf.options import SliceOptions
+from tracecore.perf.prepare import prepare
 from tracecore.records import Limits
 from tracecore.runtime import doctor
 from tracecore.runtime.confine import LAYERS, SWITCHED_OFF
@@ -57,4 +58,4 @@ def test_a_slice_that_requires_confinement_does_not_run_without_a_layer(monkeypa
     state = {**dict.fromkeys(LAYERS, True), "seccomp": "not available (Invalid argument)"}
     monkeypatch.setattr(doctor, "probe", lambda *_args, **_named: state)
     with pytest.raises(OptionError, match=r"--confinement: .*seccomp: not available"):
-        harness.prepare(harness.SliceOptions(confinement="require"))
+        prepare(SliceOptions(confinement="require"))

@@ -19,6 +19,7 @@ from tracecore.perf.summary import Summary
 from tracecore.perf.verdicts import derived_verdict
 from tracecore.record import field, field_names, has_default, mutable_record
 from tracecore.records import EpisodeResult, JsonObject, Usage
+from tracecore.runtime.artifact import artifact_hash, trace_hash
 
 INDEX: Final = "index.json"
 PROBLEMS_SHOWN: Final = 50
@@ -53,6 +54,15 @@ class Findings:
             self.problems.append(one_line(text))
         else:
             self.hidden += 1
+
+
+def verify_path(path: str, runs_dir: str | None = None) -> tuple[list[str], JsonObject]:
+    """Recompute what the perf files at ``path`` say; what does not agree, and what was verified.
+
+    Raises:
+        InputError: The files cannot be read.
+    """
+    return verify_sets(path, lambda artifact: (artifact_hash(artifact), trace_hash(artifact)), runs_dir)
 
 
 def verify_sets(path: str, hash_artifact: HashArtifact, runs_dir: str | None = None) -> tuple[list[str], JsonObject]:

@@ -1,0 +1,125 @@
+"""What a slice is asked for, and the commands that ask for it again."""
+
+import os
+import shlex
+import sys
+from typing import Final
+
+from tracecore import processes
+from tracecore.perf.journal import Fsync
+from tracecore.perf.samples import DEFAULT_INTERVAL_S
+from tracecore.record import record
+from tracecore.records import Limits
+
+REDACTION_VARIABLE: Final = "TRACECORE_LLM_TRACE_REDACTION"
+# Behind the time limit of an episode, for its own process to write down that the agent was too slow; then its worker kills it.
+# A spawned process counts its time from when it is up, and needs a while for that on a busy machine.
+GRACE_S: Final = {processes.FORK: 1.0, processes.SPAWN: 5.0}
+
+
+@record
+class SliceOptions:
+    """What the command line says; see ``--help`` of ``scripts/perf_harness.py``."""
+
+    episodes: int = 24
+    workers: int = 4
+    timeout_s: float = 180.0
+    strict_spec: bool = False
+    compress: bool = False
+    output_dir: str = "deliverables/perf"
+    runs_dir: str = ".agent_bench/runs"
+    scenario: str | None = None
+    tasks_dirs: tuple[str, ...] = ()
+    start_method: str = "auto"
+    progress: str = "auto"
+    memory_limit_bytes: int = 2 << 30
+    confinement: str = "auto"
+    keep_runs: str = "all"
+    fsync: Fsync = "none"
+    resume: str | None = None
+    probe: bool = False
+    sample_interval_s: float = DEFAULT_INTERVAL_S  # 0: no samples
+    gate: bool = False
+    no_gate: bool = False
+    thresholds: tuple[str, ...] = ()  # files
+    threshold: tuple[str, ...] = ()  # expressions
+    verify_determinism: int | None = None
+    emit: tuple[str, ...] = ()
+    step_summary: str | None = None
+    report: bool = False  # charts and a page; needs the report extra
+    baseline: tuple[str, ...] = ()  # archived sets to compare with
+    gate_on: str = "cpu"  # metrics that can fail the comparison, with commas between
+    compare_anyway: bool = False
+    require_conclusive: bool = False
+    accept_changes: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        """What one agent process may use."""
+        return Limits(memory_bytes=self.memory_limit_bytes, confinement=self.confinement)
+
+    @property
+    def method(self) -> str:
+        """How the processes of an episode start: ``fork`` or ``spawn``."""
+        return processes.default_method() if self.start_method == "auto" else self.start_method
+
+
+def resume_command(options: SliceOptions, stamp: str) -> str:
+    """The command that finishes this slice."""
+    return _command(options, ["--resume", stamp])
+
+
+def slice_command(options: SliceOptions) -> str:
+    """The command that runs such a slice again."""
+    return _command(options, [])
+
+
+def _command(options: SliceOptions, first: list[str]) -> str:
+    defaults = SliceOptions()
+    redaction = os.environ.get(REDACTION_VARIABLE)
+    words = [f"{REDACTION_VARIABLE}={redaction}"] if redaction else []
+    script = sys.argv[0] if os.path.basename(sys.argv[0]) == "perf_harness.py" else "scripts/perf_harness.py"
+    words += ["python", script, *first]
+    for name, flag in _FLAGS.items():
+        value = getattr(options, name)
+        if value == getattr(defaults, name):
+            continue
+        words += [flag] if value is True else [flag, str(value)]
+    for name, flag in _REPEATED_FLAGS.items():
+        for value in getattr(options, name):
+            words += [flag, value]
+    return shlex.join(words)
+
+
+_FLAGS: Final = {
+    "episodes": "--episodes",
+    "workers": "--workers",
+    "timeout_s": "--timeout",
+    "strict_spec": "--strict-spec",
+    "compress": "--compress",
+    "output_dir": "--output-dir",
+    "runs_dir": "--runs-dir",
+    "scenario": "--scenario",
+    "start_method": "--start-method",
+    "memory_limit_bytes": "--memory-limit",
+    "confinement": "--confinement",
+    "keep_runs": "--keep-runs",
+    "fsync": "--fsync",
+    "sample_interval_s": "--sample-interval",
+    "gate": "--gate",
+    "no_gate": "--no-gate",
+    "verify_determinism": "--verify-determinism",
+    "step_summary": "--step-summary",
+    "report": "--report",
+    "gate_on": "--gate-on",
+    "compare_anyway": "--compare-anyway",
+    "require_conclusive": "--require-conclusive",
+    "accept_changes": "--accept-changes",
+}
+_REPEATED_FLAGS: Final = {
+    "tasks_dirs": "--tasks-dir",
+    "thresholds": "--thresholds",
+    "threshold": "--threshold",
+    "emit": "--emit",
+    "baseline": "--baseline",
+}

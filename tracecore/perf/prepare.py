@@ -1,0 +1,190 @@
+"""Every question that is asked before the first episode."""
+
+import contextlib
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+from tracecore import __version__, processes, provenance
+from tracecore.errors import InputError, OptionError, OutputError
+from tracecore.perf.emit import FORMATS
+from tracecore.perf.gate import Gate, read_gate
+from tracecore.perf.journal import Journal, create_journal, journal_path, resume_journal
+from tracecore.perf.options import REDACTION_VARIABLE, SliceOptions
+from tracecore.perf.outputs import check_writable, reserve_stamp
+from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
+from tracecore.perf.system import host_block, machine_class
+from tracecore.record import as_dict
+from tracecore.records import JsonObject, Settings
+from tracecore.runtime import doctor
+from tracecore.runtime.catalog import find_agent, find_task
+from tracecore.runtime.trace import REDACTIONS
+
+if TYPE_CHECKING:
+    from tracecore.perf.baseline import Baseline
+
+
+def prepare(options: SliceOptions) -> tuple[str, Plan, Journal, "Baseline | None"]:
+    """Ask every question before the first episode; gives the stamp, the plan, the open journal and what to compare with.
+
+    Raises:
+        InputError: Something that was given is wrong.
+    """
+    if options.report:
+        from tracecore.perf.report import check_extra  # noqa: PLC0415
+
+        check_extra("--report")
+    settings = read_settings(options)
+    if options.confinement == "require":
+        require_confinement(options)
+    rows = DEFAULT_SCENARIO if options.scenario is None else read_scenario(options.scenario)
+    make_plan = functools.partial(
+        plan,
+        rows,
+        options.episodes,
+        settings,
+        find_agent,
+        functools.partial(find_task, tasks_dirs=tuple(map(os.path.abspath, options.tasks_dirs))),
+        scenario=options.scenario or "the default scenario",
+    )
+    the_plan = make_plan(slice_id=os.urandom(8).hex())
+    baseline = prepare_baseline(options, the_plan) if options.baseline else None
+    check_writable(options.output_dir)
+    check_writable(options.runs_dir)
+    if options.resume is None:
+        stamp = reserve_stamp(options.output_dir)
+        header = {"slice_id": the_plan.slice_id, **what_decides(the_plan)}
+        path = journal_path(options.output_dir, stamp)
+        try:
+            return stamp, the_plan, create_journal(path, header, options.episodes, fsync=options.fsync), baseline
+        except OutputError:
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # nothing has run: the stamp is free again
+            raise
+    journal = reopen_journal(options, the_plan)
+    return options.resume, make_plan(slice_id=journal.header["slice_id"]), journal, baseline
+
+
+def prepare_baseline(options: SliceOptions, the_plan: Plan) -> "Baseline":
+    """The archived runs that this slice is compared with at its end.
+
+    Raises:
+        InputError: One cannot be read, or this slice would not be comparable with them.
+    """
+    from tracecore.perf.baseline import read_baseline  # noqa: PLC0415
+    from tracecore.perf.compare import CompareOptions  # noqa: PLC0415
+
+    host = host_block(options.method, provenance.git_state())
+    planned = {
+        "episodes": options.episodes,
+        "workers": options.workers,
+        "strict_spec": options.strict_spec,
+        "scenario": the_plan.scenario_document(),
+        "host": host,
+        "machine_class": machine_class(host),
+    }
+    how = CompareOptions(
+        gate_on=tuple(options.gate_on.split(",")),
+        compare_anyway=options.compare_anyway,
+        require_conclusive=options.require_conclusive,
+        accept_changes=options.accept_changes,
+    )
+    return read_baseline(options.baseline, planned, how)
+
+
+def read_conditions(options: SliceOptions) -> Gate:
+    """What the slice will be held against, and in which formats it is to be told.
+
+    Raises:
+        InputError: A threshold or a format is wrong.
+    """
+    for name in options.emit:
+        if name not in FORMATS:
+            raise OptionError("--emit", "", name, " or ".join(FORMATS))
+    return read_gate(
+        episodes=options.episodes,
+        builtin=options.gate,
+        off=options.no_gate,
+        files=options.thresholds,
+        expressions=options.threshold,
+        verify=options.verify_determinism,
+        keep_runs=options.keep_runs,
+    )
+
+
+def read_settings(options: SliceOptions) -> Settings:
+    """What all episodes share.
+
+    Raises:
+        OptionError: The redaction variable holds none of its words, or fork is asked for where there is none.
+    """
+    redaction = os.environ.get(REDACTION_VARIABLE, "off") or "off"
+    if redaction not in REDACTIONS:
+        raise OptionError(REDACTION_VARIABLE, "", redaction, " or ".join(REDACTIONS))
+    if options.start_method == processes.FORK and processes.default_method() != processes.FORK:
+        raise OptionError("--start-method", "", options.start_method, "spawn or auto on this platform")
+    return Settings(
+        runs_dir=os.path.abspath(options.runs_dir),
+        timeout_s=options.timeout_s,
+        strict_spec=options.strict_spec,
+        redaction=redaction,
+        git_sha=provenance.git_state()["git_sha"],
+        keep_runs=options.keep_runs,
+        fsync=options.fsync == "full",
+        limits=options.limits,
+    )
+
+
+def require_confinement(options: SliceOptions) -> None:
+    """Refuse to go on without every layer.
+
+    Raises:
+        OptionError: One is not in force; it is named, and why.
+    """
+    if missing := doctor.missing(doctor.probe(options.limits, options.method)):
+        raise OptionError("--confinement", "", "require", f"auto or off where a layer is missing: {'; '.join(missing)}")
+
+
+def what_decides(the_plan: Plan) -> JsonObject:
+    """Everything that an episode's outcome depends on: two parts of one slice must agree in it."""
+    settings = the_plan.settings
+    return {
+        "tracecore": __version__,
+        "git_sha": settings.git_sha,
+        "episodes": the_plan.episodes,
+        "scenario": the_plan.scenario_document(),
+        "timeout_s": settings.timeout_s,
+        "strict_spec": settings.strict_spec,
+        "redaction": settings.redaction,
+        "keep_runs": settings.keep_runs,
+        "limits": as_dict(settings.limits),
+    }
+
+
+def reopen_journal(options: SliceOptions, the_plan: Plan) -> Journal:
+    """The journal of the slice to resume.
+
+    Raises:
+        InputError: There is none, or it was begun with something else than is given now; the field is named.
+    """
+    path = journal_path(options.output_dir, options.resume or "")
+    journal, _recovery = resume_journal(path, fsync=options.fsync)
+    now = what_decides(the_plan)
+    for name, value in now.items():
+        if journal.header.get(name) != value:
+            journal.close(sync=False)
+            raise InputError(path, *_first_difference(name, journal.header.get(name), value))
+    return journal
+
+
+def _first_difference(name: str, then: Any, now: Any) -> tuple[str, Any, str]:
+    """Where two values differ: field, what stands now, and what the slice was begun with."""
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for place, (a, b) in enumerate(zip(then, now, strict=True)):
+            if a != b:
+                return _first_difference(f"{name}[{place}]", a, b)
+    if isinstance(then, dict) and isinstance(now, dict) and then.keys() == now.keys():
+        for key in now:
+            if then[key] != now[key]:
+                return _first_difference(f"{name}.{key}", then[key], now[key])
+    return name, now, f"{then!r}, as when the slice was begun"
