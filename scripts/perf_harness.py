@@ -205,7 +205,8 @@ def measure_both(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         output_dir=arguments.output_dir,
         compare=comparison_options(arguments),
     )
-    end = run_ab(options, lambda line: write(sys.stderr, f"{line}\n"))
+    end = run_ab(options, say)
+    tell_github(end.document, arguments)
     return end.exit_code, end.document
 
 
@@ -216,8 +217,22 @@ def compare_sets(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     options = comparison_options(arguments)
     document = compare_paths(arguments.sets, arguments.to, options)
     exit_code = exit_code_of(document, options)
-    write(sys.stderr, tell(document) + "\n")
-    return exit_code, {"ok": exit_code == 0, "exit_code": exit_code, **document}
+    say(tell(document))
+    document = {"ok": exit_code == 0, "exit_code": exit_code, **document}
+    tell_github(document, arguments)
+    return exit_code, document
+
+
+def tell_github(document: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Show a comparison that came to a verdict in the GitHub job that it ran in, or where it was asked for."""
+    from tracecore.perf.github_comparison import tell_github_of_comparison  # noqa: PLC0415  (as in measure)
+
+    if "verdict" in document:
+        tell_github_of_comparison(document, arguments.step_summary, say)
+
+
+def say(line: str) -> None:
+    write(sys.stderr, f"{line}\n")
 
 
 def comparison_options(arguments: argparse.Namespace) -> Any:
@@ -393,6 +408,7 @@ def build_ab_parser() -> argparse.ArgumentParser:
         type=some_text,
         help="keep the perf files of all runs and the comparison there, in a folder ab-<stamp> (default: they are removed)",
     )
+    add_step_summary(group)
     add_comparison_options(parser.add_argument_group("how it is judged"))
     return parser
 
@@ -408,6 +424,7 @@ def build_compare_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--to", metavar="NEW", nargs="+", type=some_text, action="extend", default=[], help="the other side, likewise; needed"
     )
+    add_step_summary(group)
     judging = parser.add_argument_group("how it is judged")
     add_comparison_options(judging)
     add_compare_anyway(judging)
@@ -488,6 +505,15 @@ def add_comparison_options(group: Any) -> None:
         "--accept-changes",
         action="store_true",
         help="report changed behaviour without failing for it, unless an episode fails or fails otherwise (default: off)",
+    )
+
+
+def add_step_summary(group: Any) -> None:
+    group.add_argument(
+        "--step-summary",
+        metavar="PATH",
+        type=some_text,
+        help="where a Markdown summary is appended, or off (default: $GITHUB_STEP_SUMMARY if it is set, else off)",
     )
 
 
@@ -670,12 +696,7 @@ def add_output_options(group: Any) -> None:
         default=[],
         help="further formats, with commas between: github-benchmark, bmf (default: none)",
     )
-    group.add_argument(
-        "--step-summary",
-        metavar="PATH",
-        type=some_text,
-        help="where a Markdown summary is appended, or off (default: $GITHUB_STEP_SUMMARY if it is set, else off)",
-    )
+    add_step_summary(group)
     group.add_argument(
         "--fsync",
         metavar="POLICY",

@@ -4,11 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from helpers.github import read_command, read_outputs, read_tables
 
 from tracecore.errors import InputError
 from tracecore.perf.ab import judge_null, settle_by_screen, subjects_that_moved, void
 from tracecore.perf.baseline import read_baseline
 from tracecore.perf.compare import CompareOptions, compare_paths, exit_code_of, read_runs, tell
+from tracecore.perf.github_comparison import comparison_annotations, comparison_outputs, comparison_page
 from tracecore.perf.metrics import Metrics
 from tracecore.perf.outputs import write_documents, write_series
 from tracecore.perf.scenario import DEFAULT_SCENARIO
@@ -432,6 +434,83 @@ def test_the_command_answers_in_json_and_in_words_with_its_exit_code(sets, tmp_p
     assert (done.returncode, document["ok"], document["exit_code"], document["verdict"]) == (3, False, 3, "regressed")
     assert done.stderr.startswith("compared: regressed\n")
     assert TASKS[2] in done.stderr.splitlines()[1]
+
+
+# --- in a GitHub job
+
+
+def compared(base, new, options=DEFAULTS):
+    document = compare_paths(base, new, options)
+    return {"ok": not exit_code_of(document, options), "exit_code": exit_code_of(document, options), **document}
+
+
+def test_the_page_of_a_comparison_names_what_got_worse_first_and_folds_the_rest(sets):
+    document = compared(sets.five(), sets.five(slower={TASKS[1]: 1.3}))
+    page = comparison_page(document)
+    assert page.startswith("### Perf: FAIL - comparison: regressed\n")
+    (header, worse), (_, every) = read_tables(page)
+    assert header == ["scenario", "metric", "base", "new", "change", "95% interval", "verdict"]
+    named = [row for row in worse if row[-1] == "regressed"]
+    assert [row[0].replace("\\", "") for row in named] == [TASKS[1]]
+    assert named[0][2:5] == ["10.10 ms", "13.13 ms", "+30.0%"]
+    assert len(every) == len(document["decisions"])
+    assert page.index("| scenario") < page.index("<details>")
+    assert page.count("<details>") == page.count("</details>") == 1
+
+
+def test_the_page_of_the_working_tree_against_a_commit_names_the_commit(sets):
+    comparison = compared(sets.five(), sets.five())
+    document = {**comparison, "base": {"ref": "release|1", "git_sha": "a" * 40}, "comparison": comparison}
+    page = comparison_page(document)
+    assert page.startswith("### Perf: PASS - comparison against release\\|1: unchanged\n")
+    assert f"- base: 5 runs, commit {'a' * 40}" in page
+
+
+def test_changed_behaviour_is_a_table_whose_texts_end_no_cell(sets):
+    change = only(1, success=False, termination_reason="logic_failure", failure_type="logic_failure", error="a|b <img>\n`c`")
+    page = comparison_page(compared([sets.write()], [sets.write(change=change)]))
+    tables = read_tables(page)
+    (behaviour,) = [body for header, body in tables if header[1] == "behaviour"]
+    assert {row[2] for row in behaviour} == {"1 of 6"}
+    assert "<img" not in page
+
+
+def test_runs_that_cannot_be_compared_fail_by_name(sets):
+    document = compared([sets.write()], [sets.write(manifest={"machine_class": "another"})])
+    page = comparison_page(document)
+    assert page.startswith("### Perf: FAIL - comparison: not comparable\n")
+    assert "machine\\_class" in page
+    assert [read_command(line)[0] for line in comparison_annotations(document)] == ["error"] * len(document["reasons"])
+    assert read_outputs(comparison_outputs(document)) == {
+        "verdict": "fail",
+        "comparison": "not_comparable",
+        "exit_code": "2",
+        "regressions": "0",
+    }
+
+
+def test_a_page_that_would_be_too_large_loses_figures_first(sets):
+    page = comparison_page(compared(sets.five(), sets.five(slower={TASKS[1]: 1.3})), bytes_most=3500)
+    assert len(page.encode()) <= 3500
+    assert "more figures" in page
+    assert page.rstrip().endswith("</details>")
+
+
+def test_the_command_tells_a_github_job_or_who_asks_for_it(sets, tmp_path, monkeypatch):
+    page, values = tmp_path / "page.md", tmp_path / "outputs"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    monkeypatch.setenv("GITHUB_OUTPUT", str(values))
+    sides = [*sets.five(), "--to", *sets.five(slower={TASKS[2]: 1.5})]
+    done = run_script("compare", *sides, cwd=tmp_path)
+    assert page.read_text("utf-8").startswith("### Perf: FAIL - comparison: regressed")
+    assert read_outputs(values.read_text())["verdict"] == "fail"
+    commands = [read_command(line) for line in done.stderr.splitlines() if line.startswith("::")]
+    assert commands[0][0] == "error"
+    assert TASKS[2] in commands[0][2]
+    said = run_script("compare", *sides, "--step-summary", "off", cwd=tmp_path).stderr
+    assert "::" not in said
+    assert page.read_text("utf-8").count("### Perf") == 1
 
 
 @pytest.mark.parametrize(

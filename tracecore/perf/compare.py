@@ -28,7 +28,7 @@ ROWS_TO_ADJUST: Final = 4
 RUNS_MOST: Final = 200  # of one side
 REASONS_MOST: Final = 50
 
-_UNITS: Final = {
+UNITS: Final = {  # of a metric: its words, and the factor to the unit it is shown in
     "cpu": ("CPU time", 1e3, "ms"),
     "cpu_adjusted": ("CPU time next to the other rows", 1e3, "ms"),
     "wall": ("wall clock", 1e3, "ms"),
@@ -459,7 +459,7 @@ def say_times(decisions: Sequence[Decision], power: Power) -> list[str]:
 
 def say_decision(decision: Decision) -> str:
     """One figure with its interval and verdict."""
-    words, factor, unit = _UNITS[decision.metric]
+    words, factor, unit = UNITS[decision.metric]
     verdict: str = decision.verdict
     if not decision.gates:
         verdict = f"warning, does not gate ({verdict})" if decision.warns else f"{verdict}, does not gate"
@@ -507,7 +507,7 @@ def tell(document: JsonObject) -> str:
 
 
 def _table_line(one: JsonObject, width: int) -> str:
-    _, factor, unit = _UNITS[one["metric"]]
+    _, factor, unit = UNITS[one["metric"]]
     interval = "unbounded"
     if one["interval"]:
         interval = " to ".join(f"{100 * (bound - 1):+.1f}" for bound in one["interval"]) + "%"

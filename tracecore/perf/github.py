@@ -4,7 +4,7 @@ Nothing here changes how a slice ends: what cannot be written is said on stderr.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from tracecore.errors import one_line
@@ -46,20 +46,21 @@ def tell_github(
         return
     page = step_summary or environ.get("GITHUB_STEP_SUMMARY")
     if page:
-        _append(page, step_summary_page(summary, figures, manifest, paths), console)
+        append_to(page, step_summary_page(summary, figures, manifest, paths), console.say)
     if environ.get("GITHUB_STEP_SUMMARY") or environ.get("GITHUB_ACTIONS") == "true":
         for line in annotations(summary):
             console.say(line)
     if environ.get("GITHUB_OUTPUT"):
-        _append(environ["GITHUB_OUTPUT"], outputs(summary, paths), console)
+        append_to(environ["GITHUB_OUTPUT"], outputs(summary, paths), console.say)
 
 
-def _append(path: str, text: str, console: Console) -> None:
+def append_to(path: str, text: str, say: Callable[[str], None]) -> None:
+    """Append to a page or to the outputs; where that is not possible, ``say`` is told so."""
     try:
         with open(path, "ab") as file:
             file.write(text.encode("utf-8", "backslashreplace"))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        console.say(f"perf_harness: {one_line(path)}: cannot be written: {getattr(error, 'strerror', error)}")
+        say(f"perf_harness: {one_line(path)}: cannot be written: {getattr(error, 'strerror', error)}")
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ def step_summary_page(
     """The page in GitHub's Markdown: what fails first, details folded away; of the latter, rows are dropped if need be."""
     top = "\n".join([_headline(summary), *_broken_table(summary), *_failure_table(summary), *_finding_list(summary)])
     rows = [_scenario_row(name, group) for name, group in figures.groups().items()]
-    tail = "\n".join(["", *_host_lines(manifest), *_file_lines(paths), "", "</details>", ""])
+    tail = "\n".join(["", *_host_lines(manifest), *file_lines(paths), "", "</details>", ""])
     room = bytes_most - len((top + tail).encode("utf-8", "backslashreplace")) - 1000  # for what stands around the rows
     return "\n".join([top, "", *_scenario_table(rows, room), tail])
 
@@ -84,7 +85,7 @@ def step_summary_page(
 def _headline(summary: JsonObject) -> str:
     verdict = summary["verdict"]
     word = "PASS" if verdict["exit_code"] == 0 else "FAIL"
-    first, *others = (_escape(reason) for reason in verdict["reasons"])
+    first, *others = (escape(reason) for reason in verdict["reasons"])
     return "\n".join([f"### Perf: {word} - {first}", "", *(f"- {reason}" for reason in others[:ROWS_SHOWN]), ""])
 
 
@@ -93,29 +94,30 @@ def _broken_table(summary: JsonObject) -> list[str]:
     if not broken:
         return []
     rows = [
-        f"| {_escape(threshold['text'])} | {_number(threshold['observed'])} | {_number(threshold['limit'])} "
+        f"| {escape(threshold['text'])} | {_number(threshold['observed'])} | {_number(threshold['limit'])} "
         f"| {_number(threshold['margin'])} | {threshold['status'].replace('_', ' ')} | {threshold['severity']} |"
         for threshold in broken[:ROWS_SHOWN]
     ]
     head = ["| threshold | observed | limit | margin | status | severity |", "|---|---|---|---|---|---|"]
-    return [*head, *rows, *_more(broken), ""]
+    return [*head, *rows, *more_rows(broken), ""]
 
 
 def _failure_table(summary: JsonObject) -> list[str]:
     reasons = list(summary["failure_reasons"].items())
     if not reasons:
         return []
-    rows = [f"| {_escape(text)} | {count} |" for text, count in reasons[:ROWS_SHOWN]]
-    repros = [f"- {_code(failure['repro'])}" for failure in summary["failures"][:3]]
-    return ["| failure | episodes |", "|---|---|", *rows, *_more(reasons), "", "To repeat one:", "", *repros, ""]
+    rows = [f"| {escape(text)} | {count} |" for text, count in reasons[:ROWS_SHOWN]]
+    repros = [f"- {code(failure['repro'])}" for failure in summary["failures"][:3]]
+    return ["| failure | episodes |", "|---|---|", *rows, *more_rows(reasons), "", "To repeat one:", "", *repros, ""]
 
 
 def _finding_list(summary: JsonObject) -> list[str]:
     shown = summary["findings"][:FINDINGS_SHOWN]
-    return [f"- **{finding['id']}** ({finding['severity']}): {_escape(finding['text'])}" for finding in shown]
+    return [f"- **{finding['id']}** ({finding['severity']}): {escape(finding['text'])}" for finding in shown]
 
 
-def _more(rows: Sequence[object]) -> list[str]:
+def more_rows(rows: Sequence[object]) -> list[str]:
+    """How many rows a table does not show."""
     return [f"\nand {len(rows) - ROWS_SHOWN} more"] if len(rows) > ROWS_SHOWN else []
 
 
@@ -138,13 +140,13 @@ def _scenario_table(rows: list[str], room: int) -> list[str]:
 def _scenario_row(name: str, group: Group) -> str:
     asked = [(group.walls_s, 50), (group.walls_s, 95), (group.cpus_s, 50)]
     times = [seconds_text(nearest_rank(readings, percent)) if readings else "" for readings, percent in asked]
-    cells = [_escape(name), str(group.episodes), str(group.failures), *times, bytes_text(group.peak_rss_bytes)]
+    cells = [escape(name), str(group.episodes), str(group.failures), *times, bytes_text(group.peak_rss_bytes)]
     return f"| {' | '.join(cells)} |"
 
 
 def _host_lines(manifest: JsonObject) -> list[str]:
     host, identity = manifest["host"], manifest["runtime_identity"]
-    machine = f"{_escape(str(host['cpu_model']))}, {host['cpus_usable']} usable CPUs, {_escape(str(host['kernel']))}"
+    machine = f"{escape(str(host['cpu_model']))}, {host['cpus_usable']} usable CPUs, {escape(str(host['kernel']))}"
     return [
         "",
         f"- host: {machine}, Python {host['python_version']}",
@@ -152,11 +154,11 @@ def _host_lines(manifest: JsonObject) -> list[str]:
     ]
 
 
-def _file_lines(paths: Mapping[str, str]) -> list[str]:
-    return [f"- {kind}: {_code(path)}" for kind, path in paths.items()]
+def file_lines(paths: Mapping[str, str]) -> list[str]:
+    return [f"- {kind}: {code(path)}" for kind, path in paths.items()]
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """``text`` as one table cell: nothing in it is Markdown or HTML, or ends the cell or the line."""
     text = one_line(text)
     text = text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"
@@ -164,7 +166,7 @@ def _escape(text: str) -> str:
     return "".join("\\" + c if c in "\\`|*_[]~$" else c for c in text)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """``text`` as code that can be copied: the fence is longer than any run of backticks inside."""
     text = one_line(text)
     fence = "`"
@@ -185,11 +187,12 @@ def annotations(summary: JsonObject) -> list[str]:
     verdict = summary["verdict"]
     errors = verdict["reasons"] if verdict["exit_code"] else []
     warnings = [*verdict["warnings"], *(finding["text"] for finding in summary["findings"] if finding["severity"] != "info")]
-    return [*_commands("error", errors), *_commands("warning", warnings)]
+    return [*commands("error", errors), *commands("warning", warnings)]
 
 
-def _commands(kind: str, messages: list[str]) -> list[str]:
-    shown = messages[:ANNOTATIONS_MOST]
+def commands(kind: str, messages: Sequence[str]) -> list[str]:
+    """Annotations of one kind, five at most, the last of them a count where there are more."""
+    shown = list(messages[:ANNOTATIONS_MOST])
     if len(messages) > ANNOTATIONS_MOST:
         shown = [*messages[: ANNOTATIONS_MOST - 1], f"and {len(messages) - ANNOTATIONS_MOST + 1} more, in the summary"]
     return [f"::{kind} title=perf::{_escape_command(message)}" for message in shown]
@@ -208,9 +211,10 @@ def outputs(summary: JsonObject, paths: Mapping[str, str]) -> str:
         "regressions": len(verdict["breaches"]),
         **paths,
     }
-    return _lines(values.items())
+    return output_lines(values.items())
 
 
-def _lines(values: Iterable[tuple[str, object]]) -> str:
+def output_lines(values: Iterable[tuple[str, object]]) -> str:
+    """Lines for ``GITHUB_OUTPUT``."""
     # A line break in a value would begin another output.
     return "".join(f"{name}={one_line(str(value))}\n" for name, value in values)

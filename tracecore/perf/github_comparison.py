@@ -1,0 +1,153 @@
+"""A comparison as GitHub shows it: what ``github.py`` does for a slice."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tracecore.perf.compare import UNITS
+from tracecore.perf.github import OFF, ROWS_SHOWN, SUMMARY_BYTES_MOST, append_to, commands, escape, more_rows, output_lines
+from tracecore.records import JsonObject
+
+ROOM_AROUND: Final = 1000  # bytes, for what stands around the table of all figures
+
+
+def tell_github_of_comparison(
+    document: JsonObject,
+    step_summary: str | None,
+    say: Callable[[str], None],
+    environ: Mapping[str, str] | None = None,
+) -> None:
+    """Write the page, annotations and outputs as far as GitHub, or ``--step-summary``, asks for them.
+
+    Args:
+        document: What ``ab`` or ``compare`` says on stdout.
+        step_summary: A file for the page, ``off`` for nothing of all this, or None for what the environment says.
+        say: Takes a line for stderr: annotations, and what could not be written.
+        environ: The environment; this process's own unless a test says otherwise.
+    """
+    environ = os.environ if environ is None else environ
+    if step_summary == OFF:
+        return
+    page = step_summary or environ.get("GITHUB_STEP_SUMMARY")
+    if page:
+        append_to(page, comparison_page(document), say)
+    if environ.get("GITHUB_STEP_SUMMARY") or environ.get("GITHUB_ACTIONS") == "true":
+        for line in comparison_annotations(document):
+            say(line)
+    if environ.get("GITHUB_OUTPUT"):
+        append_to(environ["GITHUB_OUTPUT"], comparison_outputs(document), say)
+
+
+def comparison_page(document: JsonObject, *, bytes_most: int = SUMMARY_BYTES_MOST) -> str:
+    """The page in GitHub's Markdown: the verdict and what it rests on; as many figures as there is room for, folded away."""
+    comparison = _comparison_in(document)
+    top = "\n".join([_headline(document), *_time_table(comparison), *_behaviour_table(comparison)])
+    tail = "\n".join(["", *_side_lines(document), "", "</details>", ""])
+    room = bytes_most - len((top + tail).encode("utf-8", "backslashreplace")) - ROOM_AROUND
+    return "\n".join([top, "", *_all_figures(comparison, room), tail])
+
+
+def _comparison_in(document: JsonObject) -> JsonObject:
+    """Of ``ab`` a part of the document, of ``compare`` the document itself."""
+    found: JsonObject = document.get("comparison", document)
+    return found
+
+
+def _headline(document: JsonObject) -> str:
+    word = "PASS" if document["exit_code"] == 0 else "FAIL"
+    base = document["base"]
+    against = f" against {escape(base['ref'])}" if isinstance(base, dict) else ""
+    verdict = document["verdict"].replace("_", " ")
+    reasons = [f"- {escape(reason)}" for reason in document["reasons"][:ROWS_SHOWN]]
+    return "\n".join([f"### Perf: {word} - comparison{against}: {verdict}", "", *reasons, *more_rows(document["reasons"]), ""])
+
+
+def _time_table(comparison: JsonObject) -> list[str]:
+    moved = [one for one in comparison.get("decisions", ()) if one["warns"] or one["verdict"] in {"regressed", "improved"}]
+    if not moved:
+        return []
+    return [*_FIGURES_HEAD, *map(_figure_row, moved[:ROWS_SHOWN]), *more_rows(moved), ""]
+
+
+_FIGURES_HEAD: Final = ("| scenario | metric | base | new | change | 95% interval | verdict |", "|---|---|---|---|---|---|---|")
+
+
+def _figure_row(one: JsonObject) -> str:
+    words, factor, unit = UNITS[one["metric"]]
+    interval = "unbounded"
+    if one["interval"]:
+        interval = " to ".join(f"{100 * (bound - 1):+.1f}%" for bound in one["interval"])
+    verdict = one["verdict"].replace("_", " ") + ("" if one["gates"] else ", does not gate")
+    figures = [f"{one[side] * factor:.2f} {unit}" for side in ("base", "new")]
+    cells = [escape(one["row"]), words, *figures, f"{100 * (one['ratio'] - 1):+.1f}%", interval, verdict]
+    return f"| {' | '.join(cells)} |"
+
+
+def _behaviour_table(comparison: JsonObject) -> list[str]:
+    changes = comparison.get("exact", {}).get("changes", [])
+    if not changes:
+        return []
+    head = ["| scenario | behaviour | changed episodes | for example | verdict |", "|---|---|---|---|---|"]
+    return [*head, *map(_change_row, changes[:ROWS_SHOWN]), *more_rows(changes), ""]
+
+
+def _change_row(change: JsonObject) -> str:
+    example = ""
+    if change["examples"]:
+        first = change["examples"][0]
+        example = f"seed {first['seed']}: {first['base']!r} to {first['new']!r}"
+    verdict = change["verdict"].replace("_", " ") + ("" if change["gates"] else ", does not gate")
+    amount = f"{change['changed']} of {change['compared']}"
+    cells = [escape(change["row"]), change["quantity"].replace("_", " "), amount, escape(example), verdict]
+    return f"| {' | '.join(cells)} |"
+
+
+def _all_figures(comparison: JsonObject, room: int) -> list[str]:
+    head = ["<details><summary>All figures, and what was compared</summary>", "", *_FIGURES_HEAD]
+    rows = [_figure_row(one) for one in comparison.get("decisions", ())]
+    kept: list[str] = []
+    for row in rows:
+        room -= len(row.encode("utf-8", "backslashreplace")) + 1
+        if room < 0:
+            return [*head, *kept, "", f"and {len(rows) - len(kept)} more figures, in the comparison's own document"]
+        kept.append(row)
+    return [*head, *kept]
+
+
+def _side_lines(document: JsonObject) -> list[str]:
+    comparison = _comparison_in(document)
+    lines = [""]
+    for side in ("base", "new"):
+        runs = comparison.get(side, [])
+        commits = sorted({str(run["git_sha"]) + (" with changes" if run["dirty"] else "") for run in runs})
+        classes = sorted({str(run["machine_class"]) for run in runs})
+        of_what = f"{side}: {len(runs)} runs, commit {', '.join(commits)}, machine class {', '.join(classes)}"
+        lines.append(f"- {escape(of_what)}")
+    return lines
+
+
+# --- annotations and outputs
+
+
+def comparison_annotations(document: JsonObject) -> list[str]:
+    """Workflow commands: an error per reason of a bad verdict, a warning per figure that warns; five of each at most."""
+    comparison = _comparison_in(document)
+    errors = (comparison.get("breaches") or document["reasons"]) if document["exit_code"] else []
+    warnings = [
+        f"{one['row']}: {UNITS[one['metric']][0]} {100 * (one['ratio'] - 1):+.1f}%"
+        for one in comparison.get("decisions", ())
+        if one["warns"]
+    ]
+    return [*commands("error", errors), *commands("warning", warnings)]
+
+
+def comparison_outputs(document: JsonObject) -> str:
+    """Lines for ``GITHUB_OUTPUT``: as of a slice, with ``comparison``, the verdict's own word."""
+    values = {
+        "verdict": "pass" if document["exit_code"] == 0 else "fail",
+        "comparison": document["verdict"],
+        "exit_code": document["exit_code"],
+        "regressions": len(_comparison_in(document).get("breaches", ())),
+        **({"folder": document["folder"]} if "folder" in document else {}),
+    }
+    return output_lines(values.items())
