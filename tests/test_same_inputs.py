@@ -52,6 +52,30 @@ class Agent:
     def act(self):
         return object()
 """
+CUT_WORDS = """\
+class Agent:
+    def reset(self, task_spec): pass
+    def observe(self, observation): pass
+    def act(self):
+        raise ValueError("x" * 477 + repr(object()))  # cut after 500 characters, in the middle of the address
+"""
+CUT_REPR = """\
+class Agent:
+    def reset(self, task_spec): pass
+    def observe(self, observation): pass
+    def act(self):
+        return ["x" * 172, object()]  # as above, after 200
+"""
+DEEP = """\
+class Agent:
+    def reset(self, task_spec): pass
+    def observe(self, observation): pass
+    def act(self):
+        args = {}
+        for _ in range(60):
+            args = {"deeper": args}
+        return {"type": "say", "args": args}
+"""
 NO_PYTHON = "class Agent:\n    def act(self: return {}\n"
 NO_CLASS = "class Nothing:\n    pass\n"
 NO_IMPORT = "from json import nothing_of_that_name\n"
@@ -59,6 +83,9 @@ AGENTS = {
     "nosy.py": (NOSY, "success"),
     "raises.py": (RAISES, "agent_exception"),
     "no_action.py": (NO_ACTION, "invalid_action"),
+    "cut_words.py": (CUT_WORDS, "agent_exception"),
+    "cut_repr.py": (CUT_REPR, "invalid_action"),
+    "deep.py": (DEEP, "invalid_action"),
     "no_python.py": (NO_PYTHON, "agent_exception"),
     "no_class.py": (NO_CLASS, "agent_exception"),
     "no_import.py": (NO_IMPORT, "agent_exception"),

@@ -15,12 +15,14 @@ from tracecore.runtime.agent_host import AgentHost
 from tracecore.runtime.agent_process import AgentEnd, AgentLink, agent_is_gone, ask_how_it_ended
 from tracecore.runtime.audit import VIOLATION_EXIT
 from tracecore.runtime.episode import AgentViolation, End, InvalidAction
+from tracecore.runtime.words import cut_bytes
 
 INTEGER_MOST: Final = 1 << 63  # an integer beyond is not the same in every reader of the artifact
 # Whether it is found before a question or in place of its answer is a matter of luck, and must not be told.
 UNASKED: Final = "sent an answer that belongs to no question"
 LAST_WORDS_S: Final = 0.05  # a message that has begun is whole within this
 ATTEMPT_MOST: Final = 300  # characters
+EXCERPT_MOST: Final = 100  # bytes of a message that is no JSON
 SIGSYS: Final = 31  # on every architecture with filters; not there on every platform
 FORBIDDEN_CALL: Final = "make a system call that is forbidden"
 UNTOLD: Final = "do what the audit hook forbids"
@@ -81,7 +83,7 @@ class ProcessAgent:
         except NotJson as error:
             if call == "reset":
                 raise self._broken(f"answered a reset with what is no JSON: {error}") from error
-            raise InvalidAction("action_not_json", str(error), repr(data[:100])) from error
+            raise InvalidAction("action_not_json", str(error), _excerpt(data, self._link.nonce)) from error
         if violation := self._violation(answer):
             raise violation
         if not isinstance(answer, dict) or answer.get("seq") != self._seq or answer.get("nonce") != self._link.nonce:
@@ -162,7 +164,7 @@ class InProcessAgent:
         try:
             outcome = parse_message(data, self._limits)
         except NotJson as error:
-            raise InvalidAction("action_not_json", str(error), repr(data[:100])) from error
+            raise InvalidAction("action_not_json", str(error), _excerpt(data)) from error
         if "raised" in outcome:
             raise _raised(outcome["raised"], self._steps)
         if "invalid" in outcome:
@@ -245,6 +247,11 @@ def _invalid(invalid: JsonObject) -> InvalidAction:
     reason = invalid.get("reason")
     known = reason if reason in INVALID_REASONS else "action_not_json"
     return InvalidAction(str(known), _word(invalid.get("why")), _word(invalid.get("repr")))
+
+
+def _excerpt(data: bytes, nonce: str = "") -> str:
+    """The begin of a message, without what differs from run to run."""
+    return repr(cut_bytes(data.replace(nonce.encode(), b"...") if nonce else data, EXCERPT_MOST))
 
 
 def _word(value: Any) -> str:

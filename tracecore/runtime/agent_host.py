@@ -17,6 +17,7 @@ from typing import Any, Final
 from tracecore import canon, frames
 from tracecore.errors import AgentError, one_line
 from tracecore.runtime.agent import execute_agent
+from tracecore.runtime.words import cut_words
 
 WORDS_MOST: Final = 500  # characters of an exception's message
 ENVELOPE_BYTES: Final = 256  # what stands around an outcome in its message, at most
@@ -129,14 +130,14 @@ def _words(error: BaseException, path: str = "") -> str:
         if path:
             name = path.rpartition("/")[2]
             words = words.replace(path, name).replace(one_line(path), one_line(name))
-        return words[:WORDS_MOST]  # cut last, so that the folder's length does not show
+        return cut_words(words, WORDS_MOST)  # cut last, so that the folder's length does not show
     except BaseException:  # an exception class of the agent's may raise here too
         return "(its message cannot be read)"
 
 
 def _invalid(reason: str, why: str, action: Any) -> bytes:
     try:
-        text = repr(action)[:REPR_MOST]
+        text = cut_words(repr(action), REPR_MOST)
     except BaseException:  # as in _words
         text = f"(a {type(action).__name__} whose repr cannot be read)"
     return canon.encode({"invalid": {"reason": reason, "why": why, "repr": text}})

@@ -17,6 +17,7 @@ from tracecore.runtime.sandbox import Sandbox, SandboxViolation
 from tracecore.runtime.spec import FAILURE_TYPE_OF, FAILURE_TYPES
 from tracecore.runtime.task import Task, compile_task
 from tracecore.runtime.trace import StepRecord, stable_words, take_llm_entries, trace_entry
+from tracecore.runtime.words import cut_words
 
 NULL: Final = b"null"
 FLAGS: Final = frozenset({"ok", "terminal"})
@@ -307,7 +308,7 @@ class _Episode:
         verdict: object = self._task.validate(self._env)
         known = _known_keys(verdict) if isinstance(verdict, dict) else {}
         if "ok" not in known:
-            raise End("validator_exception", f"validate gave {repr(verdict)[:200]}, not a dict with a bool ok")
+            raise End("validator_exception", f"validate gave {cut_words(repr(verdict), 200)}, not a dict with a bool ok")
         return known
 
     def _task_code(self, reason: str, what: str, function: Callable[..., Any], *args: Any) -> Any:
@@ -331,7 +332,7 @@ class _Episode:
 def describe(error: BaseException) -> str:
     """An exception as ``Type: message``, whatever its ``__str__`` does."""
     try:
-        words = str(error)[:500]
+        words = cut_words(str(error), 500)
     except BaseException:  # it is somebody else's class
         words = "(its message cannot be read)"
     if isinstance(error, ImportError) and error.path:  # where a file lies differs from machine to machine

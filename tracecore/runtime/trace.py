@@ -1,14 +1,13 @@
 """One step's entry in the action trace, and what model calls left in it."""
 
-import re
 from typing import Any, Final
 
 from tracecore import canon
 from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
+from tracecore.runtime.words import cut_words
 
 REDACTIONS: Final = ("off", "partial", "full")
-ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 WORDS_MOST: Final = 600
 # An agent says what it spent, and nobody checks. One absurd figure must not spoil the sums of a slice, which every reader of
 # JSON must be able to hold: beyond 2**53 many of them round.
@@ -155,5 +154,5 @@ def redact(text: Any, redaction: str) -> Any:
 
 def stable_words(text: str) -> str:
     """A failure in words that are the same in every run: no memory address, bounded length."""
-    text = ADDRESS.sub("0x…", text)
+    text = cut_words(text, WORDS_MOST + 1)
     return text if len(text) <= WORDS_MOST else text[: WORDS_MOST - 1] + "…"

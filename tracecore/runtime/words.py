@@ -1,0 +1,21 @@
+"""What agents and tasks say of their failures, in words that are the same in every run."""
+
+import re
+from typing import Final
+
+ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}")
+ADDRESS_IN_BYTES: Final = re.compile(ADDRESS.pattern.encode())
+LOOKED_AT_MOST: Final = 1 << 16  # characters: what lies beyond is cut off anyway
+
+
+def cut_words(text: str, most: int) -> str:
+    """At most ``most`` characters of ``text``, without memory addresses.
+
+    These are taken out before it is cut: what is left of one that is cut through would differ from run to run.
+    """
+    return ADDRESS.sub("0x…", text[:LOOKED_AT_MOST])[:most]
+
+
+def cut_bytes(data: bytes, most: int) -> bytes:
+    """The same of what is no text."""
+    return ADDRESS_IN_BYTES.sub(b"0x...", data[:LOOKED_AT_MOST])[:most]
