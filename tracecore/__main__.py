@@ -124,7 +124,9 @@ def run(arguments: argparse.Namespace) -> int:
         start_method=arguments.start_method,
     )
     agent, task = find_agent(arguments.agent), find_task(arguments.task, arguments.tasks_dir)
-    row, artifact, path = run_episode(new_job(agent, task, arguments.seed, read_settings(options)), arguments)
+    settings = read_settings(options)
+    allow = read_allowance(arguments, task, settings)
+    row, artifact, path = run_episode(new_job(agent, task, arguments.seed, settings, allow), arguments)
     if arguments.json:
         say_json({"ok": row.success, "artifact": path, "episode": as_json(row)})
     else:
@@ -132,12 +134,30 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if row.success else 1
 
 
-def new_job(agent: Any, task: Any, seed: int, settings: Any) -> "Job":
+def read_allowance(arguments: argparse.Namespace, task: Any, settings: Any) -> Any:
+    """What the agent may reach beside the usual.
+
+    Raises:
+        OptionError: It may not be allowed, or is not there.
+    """
+    from tracecore.errors import OptionError  # noqa: PLC0415
+    from tracecore.perf.scenario import resolve_allowance  # noqa: PLC0415
+    from tracecore.records import Allowance  # noqa: PLC0415
+    from tracecore.runtime.reach import secret_folders  # noqa: PLC0415
+
+    def refuse(part: str, _place: int, found: str, expected: str) -> OptionError:
+        return OptionError(f"--allow-{part}", "", found, expected)
+
+    asked = Allowance(tuple(arguments.allow_read), tuple(arguments.allow_network))
+    return resolve_allowance(asked, task, secret_folders((), settings.runs_dir, task.folder), refuse)
+
+
+def new_job(agent: Any, task: Any, seed: int, settings: Any, allow: Any) -> "Job":
     """An episode that is no part of a slice."""
     from tracecore.clock import new_id  # noqa: PLC0415
     from tracecore.records import Job  # noqa: PLC0415
 
-    return Job(index=0, run_id=new_id(), agent=agent, task=task, seed=seed, settings=settings)
+    return Job(index=0, run_id=new_id(), agent=agent, task=task, seed=seed, settings=settings, allow=allow)
 
 
 def run_episode(job: "Job", arguments: argparse.Namespace) -> "tuple[EpisodeResult, JsonObject, str]":
@@ -204,7 +224,8 @@ def replay(arguments: argparse.Namespace) -> int:
     timeout_s = recorded_timeout_s(old) if arguments.timeout is None else arguments.timeout
     with runs_folder(arguments):
         options = SliceOptions(runs_dir=arguments.runs_dir, timeout_s=timeout_s)
-        job = new_job(agent, task, int(old["seed"]), read_settings(options))
+        settings = read_settings(options)
+        job = new_job(agent, task, int(old["seed"]), settings, read_allowance(arguments, task, settings))
         _row, new, path = run_episode(job, arguments)
     difference = first_difference(old, new)
     agrees = difference is None or difference.is_runtime_alone
@@ -342,6 +363,7 @@ def add_run(parser: Any) -> None:
     parser.add_argument("--task", metavar="REF", required=True, help="<id>@<version>, or <id> if there is one version only")
     parser.add_argument("--seed", metavar="N", type=seed, default=0, help="an integer of 64 bits (default: %(default)s)")
     add_tasks_dir(parser)
+    add_allowance(parser)
     parser.add_argument(
         "--runs-dir",
         metavar="DIR",
@@ -375,6 +397,7 @@ def add_replay(parser: Any) -> None:
     parser.set_defaults(function=replay, start_method="auto")
     parser.add_argument("file", metavar="FILE", help="a valid run artifact of at most 64 MiB")
     add_tasks_dir(parser)
+    add_allowance(parser)
     parser.add_argument("--agent", metavar="PATH", help="the agent's file, if it does not lie where the artifact says")
     parser.add_argument(
         "--timeout",
@@ -397,6 +420,25 @@ def add_tasks_dir(parser: Any) -> None:
         action="append",
         default=[],
         help="a folder of more tasks, DIR/<task_id>/task.toml; they win over bundled ones; may be repeated (default: none)",
+    )
+
+
+def add_allowance(parser: Any) -> None:
+    parser.add_argument(
+        "--allow-read",
+        metavar="PATH",
+        type=some_text,
+        action="append",
+        default=[],
+        help="a file, or a folder with all below, that the agent may read beside the usual; may be repeated (default: none)",
+    )
+    parser.add_argument(
+        "--allow-network",
+        metavar="HOST",
+        type=some_text,
+        action="append",
+        default=[],
+        help="a host of the task's own network_hosts that the agent may connect to; may be repeated (default: none)",
     )
 
 

@@ -242,6 +242,8 @@ def test_every_start_method_gives_the_same_hash_under_strict_spec() -> None:
         (("run", *TOY, "\x1b[2J"), r"unrecognized arguments: \x1b[2J"),
         (("run", "--agent", "agents/toy.py", "--task", "odd"), "agent reference: found 'agents/toy.py', expected one"),
         (("run", "--agent", "agents/toy_agent.py", "--task", "odd"), "task reference: found 'odd', expected one that"),
+        (("run", *TOY, "--allow-read", "nope"), "--allow-read: found 'nope', expected a file or folder that exists"),
+        (("run", *TOY, "--allow-network", "example.org"), "--allow-network: found 'example.org', expected a host that"),
         (("check",), "the following arguments are required: FILE; try --help"),
         (("replay", "nope.json"), "nope.json: found 'No such file or directory', expected a regular file"),
     ],

@@ -19,5 +19,14 @@ def test_whatever_the_agent_is_called_the_shell_reads_it_as_one_word(make_row, p
     assert words[-2:] == ["--tasks-dir", "my tasks"]
 
 
+def test_what_a_row_allowed_is_allowed_again_under_the_name_that_it_has_from_here(make_row, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    allow = {"read": [str(tmp_path / "data"), "/elsewhere", str(tmp_path) + "-not-below"], "network": ["api.example.org"]}
+    for row in (make_row(allow=allow), series_row(make_row(allow=allow))):
+        words = shlex.split(repro_command(row))[10:]
+        read = ["--allow-read", "data", "--allow-read", "/elsewhere", "--allow-read", f"{tmp_path}-not-below"]
+        assert words == [*read, "--allow-network", "api.example.org"]
+
+
 def test_a_negative_seed_is_no_option(make_row):
     assert repro_command(make_row(seed=-7)).endswith(" --seed=-7")

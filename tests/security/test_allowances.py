@@ -1,6 +1,9 @@
 import json
+import os
 import pathlib
+import shlex
 import socket
+import subprocess
 import sys
 import threading
 
@@ -9,6 +12,7 @@ import pytest
 from tracecore.errors import ScenarioError
 from tracecore.perf.harness import run_slice
 from tracecore.perf.options import SliceOptions
+from tracecore.perf.repro import repro_command
 from tracecore.perf.scenario import DEFAULT_SCENARIO, ScenarioRow, plan, read_scenario
 from tracecore.records import Allowance, Settings
 from tracecore.runtime.catalog import find_agent, find_task
@@ -62,6 +66,18 @@ def test_what_a_row_allows_can_be_read_and_nothing_else_of_it_changes(tmp_path: 
     assert "allow" not in series[0]
     assert "allow" not in manifest["scenario"][0]
     assert series[1]["allow"] == manifest["scenario"][1]["allow"] == shown
+
+
+def test_the_command_that_repeats_an_episode_allows_what_its_row_did(tmp_path: pathlib.Path, data: pathlib.Path) -> None:
+    row = {"agent": str(tmp_path / "agents" / "reader.py"), "task_ref": "filesystem_hidden_config@1"}
+    (episode,), _ = run(tmp_path, [{**row, "allow": {"read": [str(data.parent)]}}])
+    python, *words = shlex.split(repro_command(episode))
+    assert python == "python"
+    assert words[-2:] == ["--allow-read", str(data.parent)]
+    command = [sys.executable, *words, "--runs-dir", str(tmp_path / "again"), "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent.parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["episode"]["artifact_hash"] == episode["artifact_hash"], done.stderr
 
 
 def test_an_allowance_stands_in_toml_too(tmp_path: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """The command that repeats one episode by hand."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from tracecore.records import EpisodeResult, JsonObject
 
 
 def repro_command(row: EpisodeResult | JsonObject, *, tasks_dirs: Sequence[str] = ()) -> str:
-    """What to type to run the episode of ``row`` again, alone: same agent, task and seed.
+    """What to type to run the episode of ``row`` again, alone: same agent, task, seed and allowance.
 
     Args:
         row: As it came from the episode, or a row of the series document.
@@ -20,8 +21,22 @@ def repro_command(row: EpisodeResult | JsonObject, *, tasks_dirs: Sequence[str] 
     words += [f"--seed={_value(row, 'seed')}"] if int(_value(row, "seed")) < 0 else ["--seed", str(_value(row, "seed"))]
     for folder in tasks_dirs:
         words += ["--tasks-dir", folder]
+    allow = _value(row, "allow") or {}
+    for path in allow.get("read", ()):
+        words += ["--allow-read", as_typed(path)]
+    for host in allow.get("network", ()):
+        words += ["--allow-network", host]
     return shlex.join(words)
 
 
+def as_typed(path: str) -> str:
+    """An absolute path as one would type it here: relative where it lies below the working directory, else as it is."""
+    try:
+        relative = os.path.relpath(path)
+    except (OSError, ValueError):  # the working directory is gone; another drive
+        return path
+    return path if relative.split(os.sep, 1)[0] == os.pardir else relative
+
+
 def _value(row: EpisodeResult | JsonObject, name: str) -> Any:
-    return row[name] if isinstance(row, dict) else getattr(row, name)
+    return row.get(name) if isinstance(row, dict) else getattr(row, name)

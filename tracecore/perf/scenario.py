@@ -1,6 +1,7 @@
 """What a slice repeats: rows of agent, task and seed, from a file or built in, and the plan that makes jobs of them."""
 
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from tracecore.errors import MISSING, ScenarioError
+from tracecore.errors import MISSING, InputError, ScenarioError
 from tracecore.record import field, record
 from tracecore.records import AgentSource, Allowance, Job, JsonObject, Settings, TaskSource
 from tracecore.runtime.manifest import read_manifest
@@ -130,21 +131,33 @@ def plan(
     sources = tuple((agents[row.agent], tasks[row.task_ref]) for row in rows)
     secret = secret_folders((), settings.runs_dir, *(task.folder for task in tasks.values()))
     allowances = tuple(
-        _resolve_allowance(scenario, f"scenario[{place}].allow", row.allow, tasks[row.task_ref], secret)
+        resolve_allowance(row.allow, tasks[row.task_ref], secret, functools.partial(_refuse_allowance, scenario, place))
         for place, row in enumerate(rows)
     )
     return Plan(rows, sources, allowances, episodes, settings, slice_id)
 
 
-def _resolve_allowance(scenario: str, where: str, allow: Allowance, task: TaskSource, secret: tuple[str, ...]) -> Allowance:
-    """What a row allows, as its agent gets it: paths absolute, hosts in their one normal form."""
+def resolve_allowance(
+    allow: Allowance, task: TaskSource, secret: tuple[str, ...], refuse: Callable[[str, int, str, str], InputError]
+) -> Allowance:
+    """What is allowed beside the usual, as the agent gets it: paths absolute, hosts in their one normal form.
+
+    Args:
+        allow: As written.
+        task: Whose own hosts bound those that can be allowed.
+        secret: Folders that no agent may read.
+        refuse: Makes the error, of ``read`` or ``network``, the place in it, what was found, and what is expected.
+
+    Raises:
+        InputError: What ``refuse`` makes.
+    """
     paths = tuple(os.path.abspath(path) for path in allow.read)
     for place, path in enumerate(paths):
         if not os.path.exists(path):
-            raise ScenarioError(scenario, f"{where}.read[{place}]", allow.read[place], "a file or folder that exists")
+            raise refuse("read", place, allow.read[place], "a file or folder that exists")
         if is_below(os.path.realpath(path), [*secret, *map(os.path.realpath, secret)]):
             expected = "no folder of tasks or runs: those are closed to every agent"
-            raise ScenarioError(scenario, f"{where}.read[{place}]", allow.read[place], expected)
+            raise refuse("read", place, allow.read[place], expected)
     hosts = []
     if allow.network:
         allowed = read_manifest(task.folder).network_hosts
@@ -154,8 +167,12 @@ def _resolve_allowance(scenario: str, where: str, allow: Allowance, task: TaskSo
                 hosts.append(sandbox.check_host(host))
             except SandboxViolation as violation:
                 expected = f"a host that {task.ref} allows ({', '.join(allowed) or 'it allows none'})"
-                raise ScenarioError(scenario, f"{where}.network[{place}]", host, expected) from violation
+                raise refuse("network", place, host, expected) from violation
     return Allowance(paths, tuple(hosts))
+
+
+def _refuse_allowance(scenario: str, row: int, part: str, place: int, found: str, expected: str) -> InputError:
+    return ScenarioError(scenario, f"scenario[{row}].allow.{part}[{place}]", found, expected)
 
 
 def _check_last_seed(scenario: str, place: int, seed: int, row_count: int, episodes: int) -> None:
