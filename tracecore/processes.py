@@ -73,27 +73,33 @@ def _ask_again_when_refused(start_one: Callable[[], int]) -> int:
     return start_one()
 
 
-def become(function: Callable[..., object], args: tuple[Any, ...], keep_fds: Iterable[int]) -> NoReturn:
-    """Turn this process into a lean interpreter that runs ``function(*args)``; keeps its id, streams and ``keep_fds``."""
-    kept = sorted(keep_fds)
+def become(call: bytes, fds: tuple[int, ...]) -> NoReturn:
+    """Turn this process into a lean interpreter; keeps its id, streams and ``fds``.
+
+    Args:
+        call: Pickled ``(function, args)``; it need not be importable here.
+        fds: Given to the function behind its other arguments.
+    """
     call_r, call_w = os.pipe()
-    for fd in (call_r, *kept):
+    for fd in (call_r, *fds):
         os.set_inheritable(fd, True)
-    frames.write_message(call_w, pickle.dumps((function, args)))
-    path, argv, env = lean_command(call_r, None)
+    frames.write_message(call_w, call)
+    path, argv, env = lean_command(call_r, None, fds)
     os.execve(path, argv, env)
 
 
-def lean_command(call_fd: int, kept: list[int] | None) -> tuple[str, list[str], dict[str, str]]:
+def lean_command(call_fd: int, kept: list[int] | None, more: tuple[int, ...] = ()) -> tuple[str, list[str], dict[str, str]]:
     """Path, arguments and environment of a lean interpreter that runs the call it reads from ``call_fd``.
 
     Args:
         call_fd: Where the pickled call comes from.
         kept: The descriptors to keep when it starts as a child; ``None`` when it takes the place of this process.
+        more: Further arguments of the call.
     """
     package_root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     paths = [package_root, *(path for path in sys.path if path and path != package_root)]
-    code = f"import sys; sys.path[:] = {paths!r}; from tracecore.processes import run_call; run_call({call_fd}, {kept!r})"
+    call = f"run_call({call_fd}, {kept!r}, {more!r})"
+    code = f"import sys; sys.path[:] = {paths!r}; from tracecore.processes import run_call; {call}"
     executable = sys.executable or "/usr/bin/python3"
     # -S: no site, whose .pth files import whatever is installed; -s -P: no user site, no current folder on the path.
     return executable, [executable, "-S", "-s", "-P", "-B", "-c", code], lean_environment()
@@ -111,13 +117,13 @@ def lean_environment() -> dict[str, str]:
     }
 
 
-def run_call(call_fd: int, kept: list[int] | None) -> None:
+def run_call(call_fd: int, kept: list[int] | None, more: tuple[int, ...]) -> None:
     """The first thing a lean interpreter does: read the call, and run it."""
     function, args = pickle.loads(frames.read_message(call_fd))  # noqa: S301 - written by our own starter
     os.close(call_fd)
     if kept is not None:
-        _run_and_leave(function, args, kept)
-    function(*args)
+        _run_and_leave(function, (*args, *more), kept)
+    function(*args, *more)
 
 
 def _run_and_leave(function: Callable[..., object], args: tuple[Any, ...], kept: list[int]) -> NoReturn:
@@ -246,7 +252,7 @@ def sweep(spare: frozenset[int] = frozenset()) -> int:
     deadline_s = time.monotonic() + SWEEP_PATIENCE_S
     while orphans := [pid for pid in children_of(me) if pid not in spare and not _reap(pid)]:
         frozen: set[int] = set()
-        while fresh := _tree_below(orphans) - frozen:
+        while fresh := tree_below(orphans) - frozen:
             for pid in fresh:
                 send_signal(pid, signal.SIGSTOP)
             frozen |= fresh
@@ -265,7 +271,8 @@ def _reap(pid: int) -> bool:
     return True
 
 
-def _tree_below(roots: list[int]) -> set[int]:
+def tree_below(roots: list[int]) -> set[int]:
+    """``roots`` and the process ids of everything below them."""
     found: set[int] = set()
     todo = list(roots)
     while todo:

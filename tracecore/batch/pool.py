@@ -30,15 +30,17 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from tracecore import frames, processes
+from tracecore.batch.birth import become_worker
+from tracecore.batch.growth import INTERVAL_S, Growth
 from tracecore.batch.worker import (
     READY,
     TROUBLE,
     Assignment,
     Companion,
     WorkerSetup,
-    become_worker,
     ending_in,
     read_report,
+    run_worker,
 )
 from tracecore.clock import monotonic_s
 from tracecore.errors import EngineError
@@ -49,8 +51,6 @@ ATTEMPTS_MOST: Final = 2  # of one job, when its worker dies
 BIRTH_FAILURES_MOST: Final = 3  # workers in a row that die before they are ready
 AHEAD_MOST: Final = 4  # assignments that a worker of short jobs holds, so that it never waits for the harness
 SHORT_JOB_S: Final = 0.05  # jobs longer than this are handed out one at a time
-GROWTH_INTERVAL_S: Final = 0.1  # between two looks at whether more workers would help
-BUSY_SHARE: Final = 0.8  # of the cores: above it, another worker only gets in the others' way
 CLOSE_PATIENCE_S: Final = 1.5  # for a worker that has been told to leave: it only kills, reaps and exits
 STUCK_PATIENCE_S: Final = (
     10.0  # behind a job's limit: a worker that has not reported by then is stopped or stuck, and is killed
@@ -136,8 +136,7 @@ class _Pool:
         self._epoch_s = monotonic_s()
         self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._ahead = 1
-        self._grown_s = self._epoch_s
-        self._cpu_s = 0.0  # spent by the jobs that ended since then
+        self._growth = Growth(options.workers, self._cores)
         self._next_tick_s = self._epoch_s if options.on_tick else math.inf
         self._had_before = self._adopt() if options.adopt_orphans else None
 
@@ -193,23 +192,19 @@ class _Pool:
     # --- workers ---
 
     def _grow(self) -> None:
-        """Start workers: as many as there are cores at once, and further ones while the cores are not busy."""
-        wanted, cores = self._options.workers, max(1, len(self._cores))
-        now_s = monotonic_s()
-        while self._has_more and len(self._workers) < min(wanted, cores):
-            self._start_worker()
-        if not self._has_more or len(self._workers) >= wanted or now_s - self._grown_s < GROWTH_INTERVAL_S:
+        if not self._has_more:
             return
-        busy = self._cpu_s / ((now_s - self._grown_s) * cores)
-        self._grown_s, self._cpu_s = now_s, 0.0
-        if busy < BUSY_SHARE and all(worker.ready for worker in self._workers):
-            for _ in range(min(len(self._workers), wanted - len(self._workers))):
-                self._start_worker()
+        while len(self._workers) < self._growth.at_once:
+            self._start_worker()
+        all_ready = all(worker.ready for worker in self._workers)
+        pids = [worker.process.pid or 0 for worker in self._workers]
+        for _ in range(self._growth.more(monotonic_s(), pids, all_ready=all_ready)):
+            self._start_worker()
 
     def _patience_s(self) -> float | None:
         first_s = min([self._next_tick_s, *(worker.stuck_s for worker in self._workers)])
-        if len(self._workers) < self._options.workers and self._has_more:
-            return min(GROWTH_INTERVAL_S, max(0.0, first_s - monotonic_s()))
+        if self._has_more and self._growth.may_go_on(len(self._workers)):
+            return min(INTERVAL_S, max(0.0, first_s - monotonic_s()))
         return None if first_s == math.inf else max(0.0, first_s - monotonic_s())
 
     def _kill_stuck(self) -> None:
@@ -237,7 +232,7 @@ class _Pool:
         with contextlib.ExitStack() as ends:
             jobs_r, jobs_w = (ends.enter_context(end) for end in self._context.Pipe(duplex=False))
             results_r, results_w = (ends.enter_context(end) for end in self._context.Pipe(duplex=False))
-            process = self._context.Process(target=become_worker, args=(jobs_r, results_w, self._setup()))
+            process = self._context.Process(target=become_worker, args=(jobs_r, results_w, *self._birth()))
             with _interrupts_held():
                 process.start()
             worker = _Worker(process, os.dup(jobs_w.fileno()), os.dup(results_r.fileno()))
@@ -247,18 +242,18 @@ class _Pool:
         self._selector.register(worker.results_fd, selectors.EVENT_READ, worker)
         self._selector.register(process.sentinel, selectors.EVENT_READ, worker)
 
-    def _setup(self) -> WorkerSetup:
+    def _birth(self) -> tuple[bytes, int | None]:
+        """What the next worker runs, and on which core."""
         options, number = self._options, self._numbers
-        return WorkerSetup(
+        setup = WorkerSetup(
             number=number,
-            jobs_fd=-1,
-            results_fd=-1,
             method=options.method,
-            cpu=self._cores[number % len(self._cores)] if options.pin and self._cores else None,
             epoch_s=self._epoch_s,
             prepare=options.prepare,
             work=pickle.dumps((self._function, options.make_ready)),
         )
+        cpu = self._cores[number % len(self._cores)] if options.pin and self._cores else None
+        return pickle.dumps((run_worker, (setup,))), cpu
 
     def _bury(self, worker: _Worker) -> Iterator[Ended]:
         """Take a dead worker out, and see to the jobs that it held."""
@@ -376,7 +371,6 @@ class _Pool:
         worker.expect_first()
         assert assignment.ticket == report[0], "a worker reports in the order in which it was handed its jobs"
         usage = Usage(*report[2])
-        self._cpu_s += usage.cpu_user_s + usage.cpu_sys_s
         self._ahead = AHEAD_MOST if usage.wall_clock_s < SHORT_JOB_S else 1
         ending: Ending = ending_in(report)
         return Ended(assignment.job, ending, usage)

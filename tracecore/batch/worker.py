@@ -9,7 +9,6 @@ import gc
 import os
 import pickle
 import select
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -55,10 +54,7 @@ class WorkerSetup:
     """What a worker is born with."""
 
     number: int  # 0-based
-    jobs_fd: int  # assignments come down
-    results_fd: int  # reports go up
     method: str  # how it starts the processes of its jobs
-    cpu: int | None  # the core that it and they share
     epoch_s: float  # monotonic second that offsets count from
     prepare: Callable[[str], Companion] | None
     # Pickled (function, make_ready). Not read, and so their modules not imported, before the companion has been started: what
@@ -86,42 +82,19 @@ class HarnessGone(Exception):
     """The line to the harness has ended."""
 
 
-def become_worker(jobs: Any, results: Any, setup: WorkerSetup) -> None:
-    """In a process that multiprocessing has just spawned: turn into a lean worker; never returns.
-
-    Args:
-        jobs: Connection that assignments come from.
-        results: Connection that reports go to.
-        setup: The rest; its descriptors are filled in here.
-    """
-    os.setsid()  # Ctrl-C goes to a terminal's whole foreground group: the harness decides what it means
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held back while this process was being started
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    if setup.cpu is not None:
-        os.sched_setaffinity(0, {setup.cpu})
-    processes.become_subreaper()
-    fds = jobs.fileno(), results.fileno()
-    arguments = (setup.number, *fds, setup.method, setup.cpu, setup.epoch_s, setup.prepare, setup.work)
-    processes.become(run_worker, (WorkerSetup(*arguments),), fds)
-
-
-def run_worker(setup: WorkerSetup) -> None:
-    """Serve until the line to the harness ends."""
-    os.set_inheritable(setup.jobs_fd, False)
-    os.set_inheritable(setup.results_fd, False)
+def run_worker(setup: WorkerSetup, jobs_fd: int, results_fd: int) -> None:
+    """Serve until the line to the harness ends: assignments come down ``jobs_fd``, reports go up ``results_fd``."""
+    os.set_inheritable(jobs_fd, False)
+    os.set_inheritable(results_fd, False)
     worker = None
     try:
-        worker = _Worker(setup)
+        worker = _Worker(setup, jobs_fd, results_fd)
         worker.serve()
     except (HarnessGone, frames.ChannelClosed, BrokenPipeError):
         pass
     except OSError as error:
         with contextlib.suppress(OSError):
-            frames.write_message(setup.results_fd, TROUBLE + str(error).encode("utf-8", "backslashreplace"))
+            frames.write_message(results_fd, TROUBLE + str(error).encode("utf-8", "backslashreplace"))
     except TracecoreError:
         sys.exit(1)  # its companion is gone; the harness starts another worker
     finally:
@@ -131,29 +104,29 @@ def run_worker(setup: WorkerSetup) -> None:
 
 
 class _Worker:
-    def __init__(self, setup: WorkerSetup) -> None:
-        self._setup = setup
+    def __init__(self, setup: WorkerSetup, jobs_fd: int, results_fd: int) -> None:
+        self._setup, self._jobs_fd, self._results_fd = setup, jobs_fd, results_fd
         self._companion = setup.prepare(setup.method) if setup.prepare else None
         self._function: Callable[[Any, Any], object]
         self._make_ready: Callable[[Any], None] | None
         self._function, self._make_ready = pickle.loads(setup.work)  # noqa: S301 - from our own harness
         self._leash = processes.Leash() if processes.leash_exists() else None
         self._waiting = select.poll()
-        self._waiting.register(setup.jobs_fd, 0)  # no event asked for: only the end of the line wakes, never a job
+        self._waiting.register(jobs_fd, 0)  # no event asked for: only the end of the line wakes, never a job
         self._report(READY)
 
     def serve(self) -> None:
         gc.collect()
         gc.freeze()  # a collection in a child would write into, and so copy, every page that holds an object
         while True:
-            self._run(pickle.loads(frames.read_message(self._setup.jobs_fd)))  # noqa: S301 - from our own harness
+            self._run(pickle.loads(frames.read_message(self._jobs_fd)))  # noqa: S301 - from our own harness
 
     def close(self) -> None:
         if self._companion:
             self._companion.close()
 
     def _report(self, message: bytes) -> None:
-        frames.write_message(self._setup.results_fd, message)
+        frames.write_message(self._results_fd, message)
 
     def _run(self, assignment: Assignment) -> None:
         """One job, from taking it to having swept everything it started."""
@@ -227,7 +200,7 @@ class _Worker:
         try:
             while True:
                 ready = dict(self._waiting.poll(max(0.0, deadline_s - monotonic_s()) * 1000))
-                if self._setup.jobs_fd in ready:
+                if self._jobs_fd in ready:
                     raise HarnessGone
                 if fd in ready:
                     part = os.read(fd, frames.READ_BYTES)
