@@ -28,5 +28,12 @@ def test_what_a_row_allowed_is_allowed_again_under_the_name_that_it_has_from_her
         assert words == [*read, "--allow-network", "api.example.org"]
 
 
+def test_how_prompts_were_redacted_is_said_since_artifacts_show_it(make_row, monkeypatch):
+    monkeypatch.setenv("TRACECORE_LLM_TRACE_REDACTION", "partial")
+    assert repro_command(make_row(3)).startswith("TRACECORE_LLM_TRACE_REDACTION=partial python -m tracecore run ")
+    assert repro_command(make_row(3), redaction="full").startswith("TRACECORE_LLM_TRACE_REDACTION=full python ")
+    assert repro_command(make_row(3), redaction="off").startswith("python ")
+
+
 def test_a_negative_seed_is_no_option(make_row):
     assert repro_command(make_row(seed=-7)).endswith(" --seed=-7")

@@ -7,11 +7,11 @@ from typing import Final
 
 from tracecore import processes
 from tracecore.perf.journal import Fsync
+from tracecore.perf.repro import REDACTION_VARIABLE, as_typed
 from tracecore.perf.samples import DEFAULT_INTERVAL_S
 from tracecore.record import record
 from tracecore.records import Limits
 
-REDACTION_VARIABLE: Final = "TRACECORE_LLM_TRACE_REDACTION"
 # Behind the time limit of an episode, for its own process to write down that the agent was too slow; then its worker kills it.
 # A spawned process counts its time from when it is up, and needs a while for that on a busy machine.
 GRACE_S: Final = {processes.FORK: 1.0, processes.SPAWN: 5.0}
@@ -79,7 +79,7 @@ def _command(options: SliceOptions, first: list[str]) -> str:
     redaction = os.environ.get(REDACTION_VARIABLE)
     words = [f"{REDACTION_VARIABLE}={redaction}"] if redaction else []
     script = sys.argv[0] if os.path.basename(sys.argv[0]) == "perf_harness.py" else "scripts/perf_harness.py"
-    words += ["python", script, *first]
+    words += ["python", as_typed(script), *first]
     for name, flag in _FLAGS.items():
         value = getattr(options, name)
         if value == getattr(defaults, name):
@@ -101,6 +101,7 @@ _FLAGS: Final = {
     "runs_dir": "--runs-dir",
     "scenario": "--scenario",
     "start_method": "--start-method",
+    "probe": "--probe",
     "memory_limit_bytes": "--memory-limit",
     "confinement": "--confinement",
     "keep_runs": "--keep-runs",

@@ -10,8 +10,9 @@ from tracecore.errors import InputError, OptionError, OutputError
 from tracecore.perf.emit import FORMATS
 from tracecore.perf.gate import Gate, read_gate
 from tracecore.perf.journal import Journal, create_journal, journal_path, resume_journal
-from tracecore.perf.options import REDACTION_VARIABLE, SliceOptions
+from tracecore.perf.options import SliceOptions
 from tracecore.perf.outputs import check_writable, reserve_stamp
+from tracecore.perf.repro import REDACTION_VARIABLE
 from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
 from tracecore.perf.system import host_block, machine_class
 from tracecore.record import as_dict

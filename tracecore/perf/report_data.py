@@ -111,7 +111,7 @@ def gather(archived: ArchivedSet) -> ReportData:
         group.cut_off.append(row.get("termination_reason") in CUT_OFF)
         group.artifact_bytes.append(row["artifact_bytes"])
         if not row["success"] and len(failures) < FAILURES_SHOWN:
-            failures.append(_failure(row))
+            failures.append(_failure(row, archived.manifest))
     told = archived.summary.get("failures")
     if isinstance(told, list) and told and all(isinstance(one, dict) for one in told):
         failures = told  # the slice's own account knows the folders of its tasks, too
@@ -150,7 +150,7 @@ def _fact_text(name: str, value: Any) -> str:
             return str(value)
 
 
-def _failure(row: JsonObject) -> JsonObject:
+def _failure(row: JsonObject, manifest: JsonObject) -> JsonObject:
     return {
         "episode": row["episode_index"] + 1,
         "agent": row["agent"],
@@ -158,7 +158,7 @@ def _failure(row: JsonObject) -> JsonObject:
         "seed": row["seed"],
         "termination_reason": row.get("termination_reason"),
         "error": one_line(row["error"] or ""),
-        "repro": repro_command(row),
+        "repro": repro_command(row, redaction=str(manifest.get("redaction", "off"))),
     }
 
 

@@ -3,19 +3,25 @@
 import os
 import shlex
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from tracecore.records import EpisodeResult, JsonObject
 
+REDACTION_VARIABLE: Final = "TRACECORE_LLM_TRACE_REDACTION"
 
-def repro_command(row: EpisodeResult | JsonObject, *, tasks_dirs: Sequence[str] = ()) -> str:
+
+def repro_command(row: EpisodeResult | JsonObject, *, tasks_dirs: Sequence[str] = (), redaction: str | None = None) -> str:
     """What to type to run the episode of ``row`` again, alone: same agent, task, seed and allowance.
 
     Args:
         row: As it came from the episode, or a row of the series document.
         tasks_dirs: The slice's own ``--tasks-dir``, so that the task is found where it was.
+        redaction: What the slice's environment said of prompts and completions, which shows in artifacts; None for what this
+            process's own says.
     """
-    words = ["python", "-m", "tracecore", "run"]
+    redaction = os.environ.get(REDACTION_VARIABLE) if redaction is None else redaction
+    words = [f"{REDACTION_VARIABLE}={redaction}"] if redaction and redaction != "off" else []
+    words += ["python", "-m", "tracecore", "run"]
     words += ["--agent", str(_value(row, "agent")), "--task", str(_value(row, "task_ref"))]
     # Joined by "=": a negative seed would pass for an option.
     words += [f"--seed={_value(row, 'seed')}"] if int(_value(row, "seed")) < 0 else ["--seed", str(_value(row, "seed"))]
@@ -30,7 +36,9 @@ def repro_command(row: EpisodeResult | JsonObject, *, tasks_dirs: Sequence[str] 
 
 
 def as_typed(path: str) -> str:
-    """An absolute path as one would type it here: relative where it lies below the working directory, else as it is."""
+    """A path as one would type it here: relative where it is below the working directory, else as it is."""
+    if not os.path.isabs(path):
+        return path
     try:
         relative = os.path.relpath(path)
     except (OSError, ValueError):  # the working directory is gone; another drive
