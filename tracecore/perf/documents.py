@@ -21,7 +21,6 @@ from tracecore.perf.summary import Summary
 from tracecore.perf.system import machine_class
 from tracecore.record import as_dict, record
 from tracecore.records import JsonObject
-from tracecore.runtime import doctor
 
 if TYPE_CHECKING:
     from tracecore.perf.baseline import Baseline
@@ -59,13 +58,13 @@ class Reduced:
 
 def reduce_rows(
     options: SliceOptions,
-    the_plan: Plan,
     journal: Journal,
     gate: Gate,
     run: Run,
     determinism: JsonObject,
     stamp: str,
     episodes_run: int,
+    manifest: JsonObject,
     baseline: "Baseline | None",
 ) -> Reduced:
     """One pass over the rows: the series goes to its file as it is read, the other documents come back.
@@ -93,14 +92,15 @@ def reduce_rows(
     )
     found = findings.document(host=run.noise, probe=probe_signs(run.probe), determinism=determinism)
     summary_document |= {"probe": run.probe, "determinism": determinism, **found}
-    manifest = manifest_document(options, the_plan, gate, run, stamp)
     if baseline:
         is_complete = not run.is_cut_short and summary_document["episodes"] == options.episodes
         summary_document["comparison"] = baseline.document(options.output_dir, stamp, manifest, is_complete=is_complete)
     return Reduced(summary_document, metrics.document(), manifest, readings, figures)
 
 
-def manifest_document(options: SliceOptions, the_plan: Plan, gate: Gate, run: Run, stamp: str) -> JsonObject:
+def manifest_document(
+    options: SliceOptions, the_plan: Plan, gate: Gate, run: Run, stamp: str, confinement: dict[str, bool | str]
+) -> JsonObject:
     """What was asked for, and of what: all that is needed to do it again."""
     return {
         "generated_at": clock.utc_text(),
@@ -115,7 +115,7 @@ def manifest_document(options: SliceOptions, the_plan: Plan, gate: Gate, run: Ru
         "fsync": options.fsync,
         "redaction": the_plan.settings.redaction,
         "limits": as_dict(the_plan.settings.limits),
-        "confinement": doctor.probe(the_plan.settings.limits, options.method, thorough=False),
+        "confinement": confinement,
         "thresholds": [threshold.text for threshold in gate.thresholds],
         "interrupted": run.interrupted,
         "aborted": run.aborted,

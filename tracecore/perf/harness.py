@@ -13,7 +13,7 @@ from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.errors import EngineError, OutputError
 from tracecore.perf.console import Console, human_summary
 from tracecore.perf.determinism import Determinism, choose_episodes, compare_runs, second_runs_folder
-from tracecore.perf.documents import Reduced, Run, reduce_rows, write_files
+from tracecore.perf.documents import Reduced, Run, manifest_document, reduce_rows, write_files
 from tracecore.perf.gate import (
     EXIT_BREACHED,
     EXIT_FAILED,
@@ -40,6 +40,7 @@ from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents
 from tracecore.perf.watch import TICK_S, Watch
 from tracecore.record import record, replace
 from tracecore.records import EpisodeResult, Job, JsonObject, Running, Verdict
+from tracecore.runtime import doctor
 from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.job import make_ready, run_job, settle
 from tracecore.runtime.reach import secret_folders
@@ -68,16 +69,18 @@ def run_slice(options: SliceOptions) -> SliceEnd:
         gate = read_conditions(options)
         stamp, the_plan, journal, baseline = prepare(options)
         interruption.last_words = f"\nperf_harness: ended at once; to finish it: {resume_command(options, stamp)}\n"
-        with journal, take_samples(options, journal) as samples:
+        # Begun while the workers start, and asked when all is done: what agents of this slice were kept from.
+        confinement = doctor.Probe(options.limits, options.method, thorough=False)
+        with journal, confinement, take_samples(options, journal) as samples:
             already_done = journal.rows
             watch = Watch(watch_progress(options, journal, console), samples)
             run = run_episodes(options, the_plan, journal, gate, watch, interruption)
             try:
                 determinism = run_again(options, the_plan, journal, gate, run, stamp, console, interruption)
                 run = replace(run, interrupted=interruption.is_set)
-                reduced = reduce_rows(
-                    options, the_plan, journal, gate, run, determinism, stamp, journal.rows - already_done, baseline
-                )
+                episodes_run = journal.rows - already_done
+                manifest = manifest_document(options, the_plan, gate, run, stamp, confinement.state())
+                reduced = reduce_rows(options, journal, gate, run, determinism, stamp, episodes_run, manifest, baseline)
                 verdict = judge_slice(gate, reduced, run)
                 paths = write_files(options, stamp, reduced, samples)
             except OutputError as error:

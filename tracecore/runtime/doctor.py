@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tracecore import frames, processes
 from tracecore.records import JsonObject, Limits
@@ -32,33 +32,57 @@ def probe(limits: Limits, method: str = "auto", *, thorough: bool = True) -> Sta
         method: How agents are started.
         thorough: Whether an attempt that the layer stops must have been stopped, too.
     """
-    if limits.confinement == "off":
-        return dict.fromkeys(LAYERS, confine.SWITCHED_OFF)
-    try:
-        return _probe_in_process(limits, processes.default_method() if method == "auto" else method, thorough=thorough)
-    except OSError as error:  # whoever asks has results to write, which are worth more than this
-        return dict.fromkeys(LAYERS, f"no process could be started to try it: {error}")
+    with Probe(limits, method, thorough=thorough) as trial:
+        return trial.state()
 
 
-def _probe_in_process(limits: Limits, method: str, *, thorough: bool) -> State:
-    read_fd, write_fd = os.pipe()
-    try:
-        # Spawned, and so lean: what calls this may have threads, and more open than an agent is ever given.
-        pid = processes.start(_probe_all, (write_fd, limits, method, thorough), method=processes.SPAWN, keep_fds=[write_fd])
-    except OSError:
-        os.close(read_fd)
-        raise
-    finally:
-        os.close(write_fd)
-    try:
-        state: State = json.loads(_read_within(read_fd, PATIENCE_S))
-    except (frames.ChannelClosed, ValueError):
-        state = dict.fromkeys(LAYERS, "the trial itself died")
-    finally:
-        os.close(read_fd)
-        processes.kill_group(pid)
-        os.waitpid(pid, 0)
-    return {layer: state.get(layer, "not tried") for layer in LAYERS}
+class Probe:
+    """The same, begun now and asked for later; to be used in a ``with`` block, at whose end no process of it is left."""
+
+    def __init__(self, limits: Limits, method: str = "auto", *, thorough: bool = True) -> None:
+        self._state: State | None = None
+        self._pid, self._read_fd = 0, -1
+        if limits.confinement == "off":
+            self._state = dict.fromkeys(LAYERS, confine.SWITCHED_OFF)
+            return
+        try:
+            self._start(limits, processes.default_method() if method == "auto" else method, thorough)
+        except OSError as error:  # whoever asks has results to write, which are worth more than this
+            self._state = dict.fromkeys(LAYERS, f"no process could be started to try it: {error}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._pid:
+            os.close(self._read_fd)
+            processes.kill_group(self._pid)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+            self._pid = 0
+
+    def state(self) -> State:
+        """What was found, as soon as it is."""
+        if self._state is None:
+            try:
+                found: State = json.loads(_read_within(self._read_fd, PATIENCE_S))
+            except (frames.ChannelClosed, ValueError):
+                found = dict.fromkeys(LAYERS, "the trial itself died")
+            self._state = {layer: found.get(layer, "not tried") for layer in LAYERS}
+        return self._state
+
+    def _start(self, limits: Limits, method: str, thorough: bool) -> None:
+        read_fd, write_fd = os.pipe()
+        try:
+            # Spawned, and so lean: what calls this may have threads, and more open than an agent is ever given.
+            arguments = (write_fd, limits, method, thorough)
+            self._pid = processes.start(_probe_all, arguments, method=processes.SPAWN, keep_fds=[write_fd])
+        except OSError:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
+        self._read_fd = read_fd
 
 
 def missing(state: State) -> list[str]:
