@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
 from tracecore.errors import OutputError, describe
+from tracecore.perf.tidy import second_runs_path
 from tracecore.record import field, mutable_record
 from tracecore.records import EpisodeResult, JsonObject
 
@@ -91,7 +92,7 @@ def second_runs_folder(output_dir: str, stamp: str) -> Iterator[str]:
         OutputError: It could not be made.
     """
     # Of the slice's own name, so that one which a killed harness left behind is cleared when the slice is resumed.
-    folder = os.path.abspath(os.path.join(output_dir, f".perf-second-runs-{stamp}"))
+    folder = os.path.abspath(second_runs_path(output_dir, stamp))
     shutil.rmtree(folder, ignore_errors=True)
     try:
         os.mkdir(folder)

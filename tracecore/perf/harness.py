@@ -36,7 +36,7 @@ from tracecore.perf.progress import Progress
 from tracecore.perf.samples import Samples
 from tracecore.perf.scenario import Plan
 from tracecore.perf.system import SystemSampler, host_block
-from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents
+from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents, remove_what_nobody_owns
 from tracecore.perf.watch import TICK_S, Watch
 from tracecore.record import record, replace
 from tracecore.records import EpisodeResult, Job, JsonObject, Running, Verdict
@@ -152,6 +152,7 @@ def run_episodes(
         remove_stray_artifacts(options.runs_dir, (job.run_id for job in the_plan.jobs()))
         if options.resume is not None:
             remove_stray_documents(options.output_dir, options.resume)
+        remove_what_nobody_owns(options.output_dir)
     elapsed_s = clock.monotonic_s() - begun_s
     return Run(
         elapsed_s,

@@ -42,6 +42,8 @@ BLOCK_BYTES: Final = 1 << 18  # read at once when rows are read back
 BEHIND_BYTES: Final = 1 << 16  # of a block, what lies before the row that was asked for: rows are nearly in order
 LONGEST_LINE_BYTES: Final = 1 << 24  # anything longer is no line of ours
 ABSENT: Final = -1
+JOURNAL_BEGIN: Final = ".perf-journal-"
+JOURNAL_END: Final = ".jsonl"
 
 _FIELDS: Final = list(field_names(EpisodeResult))
 _USAGE_FIELDS: Final = list(field_names(Usage))
@@ -63,7 +65,7 @@ class Recovery:
 
 def journal_path(folder: str, stamp: str) -> str:
     """Where the journal of the slice with this stamp lies."""
-    return os.path.join(folder, f".perf-journal-{stamp}.jsonl")
+    return os.path.join(folder, JOURNAL_BEGIN + stamp + JOURNAL_END)
 
 
 def create_journal(

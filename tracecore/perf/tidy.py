@@ -1,11 +1,23 @@
-"""Temporary files whose writer was killed: found by name, and removed when they are this slice's own."""
+"""What a killed harness left behind: found by name, and removed where it is this slice's own, or certainly nobody's."""
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from tracecore.perf.journal import JOURNAL_BEGIN, JOURNAL_END, journal_path
+
+try:
+    import fcntl
+except ImportError:  # a platform without it: nothing is certain there, and nothing removed
+    fcntl = None  # type: ignore[assignment]
+
 TEMPORARY_END: Final = ".tmp"
+SECOND_RUNS_BEGIN: Final = ".perf-second-runs-"
+# A harness reserves its stamp by an empty journal, which it opens and locks a moment later. One that has not by now was killed;
+# and if it was only stopped, its stamp has become nobody else's, and it makes the file anew.
+RESERVED_S: Final = 60.0
 
 
 def remove_stray_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
@@ -26,7 +38,55 @@ def remove_stray_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
 def remove_stray_documents(output_dir: str, stamp: str) -> int:
     """Remove what a killed harness had begun to write of the perf files of this stamp; gives how many files that was."""
     own = [name for name in _temporary_names(output_dir) if name.startswith(".perf-") and f"-{stamp}." in name]
-    return sum(_remove(output_dir, name) for name in own)
+    return sum(_remove(output_dir, name) for name in own) + _remove_folder(second_runs_path(output_dir, stamp))
+
+
+def second_runs_path(output_dir: str, stamp: str) -> str:
+    """The folder of the second runs of the slice with this stamp."""
+    return os.path.join(output_dir, SECOND_RUNS_BEGIN + stamp)
+
+
+def remove_what_nobody_owns(output_dir: str) -> int:
+    """Remove what harnesses that are dead left there and no resumption needs; gives how many files and folders that was.
+
+    These are folders of second runs, which are begun anew, and journals without a first line, whose slice had not begun.
+    A harness holds the lock of its journal as long as it lives, so that a lock which can be had tells that it is dead.
+    """
+    if fcntl is None:
+        return 0
+    with contextlib.suppress(OSError), os.scandir(output_dir) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith((SECOND_RUNS_BEGIN, JOURNAL_BEGIN))]
+        return sum(_remove_if_dead(output_dir, name) for name in names)
+    return 0
+
+
+def _remove_if_dead(output_dir: str, name: str) -> bool:
+    if name.startswith(SECOND_RUNS_BEGIN):
+        with _lock(journal_path(output_dir, name[len(SECOND_RUNS_BEGIN) :])) as dead:
+            return dead is not None and _remove_folder(os.path.join(output_dir, name))
+    if not name.endswith(JOURNAL_END):
+        return False
+    with _lock(os.path.join(output_dir, name)) as dead:
+        is_spare = dead is not None and dead.st_size == 0 and time.time() - dead.st_mtime > RESERVED_S
+        return is_spare and _remove(output_dir, name)
+
+
+@contextlib.contextmanager
+def _lock(path: str) -> Iterator[os.stat_result | None]:
+    """Hold the lock of a journal; gives None where somebody else has it, or where that cannot be told."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield None
+        return
+    try:
+        status = None
+        with contextlib.suppress(OSError):  # held, or a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(fd)
+        yield status
+    finally:
+        os.close(fd)
 
 
 def _temporary_names(folder: str) -> Iterator[str]:
@@ -41,4 +101,17 @@ def _remove(folder: str, name: str) -> bool:
         os.unlink(os.path.join(folder, name))
     except OSError:
         return False  # gone already, or on a disk that can no longer be written
+    return True
+
+
+def _remove_folder(path: str) -> bool:
+    """Remove a folder of files."""
+    if os.path.islink(path):
+        return False
+    try:
+        for name in os.listdir(path):
+            os.unlink(os.path.join(path, name))
+        os.rmdir(path)
+    except OSError:
+        return False
     return True
