@@ -132,6 +132,7 @@ def open_arena(root: pathlib.Path, table: tuple[Hostile, ...]):
         arena.victim.write_text("whole")
         arena.victim.chmod(0o644)
         (arena.agents / "link.py").symlink_to(arena.task / "setup.py")
+        (arena.agents / "second.py").hardlink_to(arena.task / "setup.py")
         (arena.agents / "linked").symlink_to(arena.task)
         (arena.agents / f"native.{sys.implementation.cache_tag}-x86_64-linux-gnu.so").write_bytes(b"\x7fELF")
         (arena.agents / "targets.py").write_text(

@@ -3,6 +3,7 @@
 ``T`` holds what an attacker would know: paths of the task, the runs and a victim file, a port that listens, processes.
 """
 
+import sqlite3
 import textwrap
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ READS = (
     does("reads the setup code", "open(T.TASK + '/setup.py').read()", "open {task}/setup.py"),
     does("reads the validator", "open(T.TASK + '/validate.py').read()", "open {task}/validate.py"),
     does("reads the bundled tasks", "open(T.BUNDLED + '/setup.py').read()", "open {bundled}/setup.py"),
-    does("imports the setup code", "__import__('importlib').import_module(T.MODULE)", "list "),
+    does("imports the setup code", "__import__('importlib').import_module(T.MODULE)", "look at "),
     does("climbs to the setup code", "open(T.AGENTS + '/../tasks/secret/setup.py').read()", "open {agents}/../tasks"),
     does("climbs from where it stands", "(os.chdir(T.AGENTS), open('../tasks/secret/setup.py').read())[1]", "open ../tasks"),
     does("follows a link to the setup code", "open(T.AGENTS + '/link.py').read()", "open {agents}/link.py"),
@@ -114,9 +115,9 @@ READS = (
     does("enters the runs", "os.chdir(T.RUNS)", "enter {runs}"),
     does("globs the runs", "glob.glob(T.RUNS + '/*')", "list {runs}", imports="glob"),
     does("reads a run artifact", "open(T.RUNS + '/x.json').read()", "open {runs}/x.json"),
-    does("reads by linecache", "linecache.getlines(T.TASK + '/setup.py')", imports="linecache"),
+    does("reads by linecache", "linecache.getlines(T.TASK + '/setup.py')", "look at {task}", imports="linecache"),
     does("reads by fileinput", "list(fileinput.input(T.TASK + '/setup.py'))", "open {task}", imports="fileinput"),
-    does("runs the setup code", "runpy.run_path(T.TASK + '/setup.py')", "open {task}", imports="runpy"),
+    does("runs the setup code", "runpy.run_path(T.TASK + '/setup.py')", "look at {task}", imports="runpy"),
     Hostile(
         "loads it as a module",
         """
@@ -217,7 +218,7 @@ LOOKS = (
     ),
     does("looks at its environment", "' '.join(os.environ.values())"),
     does("looks at the command line", "sys.argv + sys.orig_argv"),
-    does("measures the journal", "os.stat(T.RUNS).st_mtime_ns"),
+    does("measures the journal", "os.stat(T.RUNS).st_mtime_ns", "look at {runs}"),
 )
 
 STARTS = (
@@ -647,4 +648,82 @@ EVADES = (
     does("reads by NumPy", "numpy.fromfile(T.TASK + '/setup.py', 'u1').tobytes()", "open {task}", imports="numpy"),
 )
 
-HOSTILE = (*READS, *LOOKS, *STARTS, *CONNECTS, *CHANGES, *NATIVE, *UNDOES, *EVADES)
+HAS_EXTENSIONS = hasattr(sqlite3.Connection, "enable_load_extension")
+LOAD_EXTENSION = "sqlite3.connect(':memory:').enable_load_extension(True)"
+ASKS = (
+    does("asks whether a file is there", "os.path.exists('/etc/passwd')", "look at /etc/passwd"),
+    does("asks whether the task is there", "os.path.isdir(T.TASK)", "look at {task}"),
+    does("asks through a path object", "pathlib.Path(T.TASK).exists()", "look at {task}", imports="pathlib"),
+    does("asks for access", "os.access(T.VICTIM, os.R_OK)", "look at {victim}"),
+    does("asks where a link leads", "os.readlink('/etc/mtab')", "look at /etc/mtab"),
+    does("asks for the real path", "os.path.realpath(T.TASK)", "look at "),
+    does("asks without following", "os.lstat(T.VICTIM)", "look at {victim}"),
+    does("asks for the disk", "os.statvfs(T.RUNS)", "look at {runs}"),
+    does("asks for a path's limits", "os.pathconf(T.RUNS, 'PC_NAME_MAX')", "look at {runs}"),
+    does("asks for attributes", "os.getxattr(T.VICTIM, 'user.x')", "read {victim}"),
+    does("asks through a link of its own", "os.path.exists(T.AGENTS + '/linked/setup.py')", "look at {agents}/linked"),
+    does("asks by climbing", "os.path.exists(T.AGENTS + '/../victim')", "look at {agents}/../victim"),
+    does("asks as bytes", "os.stat(os.fsencode(T.VICTIM))", "look at {victim}"),
+    does("asks by a path that lies", "os.stat(type('Lie', (str,), {})(T.VICTIM))", "look at (a path"),
+    does("asks from a descriptor", "os.stat('x', dir_fd=0)", "look at x"),
+    does("asks for a program", "shutil.which('true')", "look at ", imports="shutil"),
+    does("asks for the users", "__import__('pwd').getpwall()", "read the list of users"),
+    does("asks by a name of no folder", "os.stat('tests')"),
+    Hostile(
+        "asks for the function behind the stand-in",
+        """
+        def attempt():
+            inner = getattr(os.stat, "__wrapped__", None) or (os.stat.__reduce__(), getattr(os.stat, "__closure__", None))
+            return inner
+        """,
+    ),
+)
+LINKS = (
+    does("reads a second name of the setup code", "open(T.AGENTS + '/second.py').read()", "open {agents}/second.py"),
+    does("imports a second name of the setup code", "__import__('second').SALT", "open {agents}/second.py"),
+    does("opens a second name by the lower call", "os.open(T.AGENTS + '/second.py', 0)", "open {agents}/second.py"),
+    does("climbs to a second name", "open(T.AGENTS + '/../agents/second.py').read()", "open {agents}/../agents/second.py"),
+)
+STARVES = (
+    Hostile(
+        "leaves no memory to see what it opens",
+        """
+        def attempt():
+            kept, size = [], 1 << 26
+            while size > 8 and len(kept) < 64:
+                try:
+                    kept.append(bytearray(size))
+                except MemoryError:
+                    size >>= 1
+            for _ in range(1000):
+                try:
+                    return open("/etc/passwd").read()
+                except MemoryError:
+                    pass
+        """,
+        "open /etc/passwd",
+    ),
+)
+NATIVE_CODE = (
+    does(
+        "loads an extension into the database",
+        LOAD_EXTENSION,
+        "load compiled code" if HAS_EXTENSIONS else HARMLESS,
+        imports="sqlite3",
+    ),
+)
+
+HOSTILE = (
+    *READS,
+    *LOOKS,
+    *STARTS,
+    *CONNECTS,
+    *CHANGES,
+    *NATIVE,
+    *UNDOES,
+    *EVADES,
+    *ASKS,
+    *LINKS,
+    *STARVES,
+    *NATIVE_CODE,
+)

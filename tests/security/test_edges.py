@@ -1,5 +1,7 @@
 import dis
+import gc
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -7,7 +9,7 @@ import types
 
 import pytest
 
-from tracecore.runtime import audit
+from tracecore.runtime import audit, path_check
 from tracecore.runtime.reach import Reach, Readable, landlock_paths, readable, secret_folders
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -21,20 +23,27 @@ class Agent:
 
 
 def functions_of(function: types.FunctionType, seen: dict[int, types.FunctionType]) -> dict[int, types.FunctionType]:
-    """A function and those of this project that it can reach by its cells."""
-    if id(function) not in seen and function.__module__ == audit.__name__:
+    """A function and those of this project that it can reach by its cells, sealed or not."""
+    if id(function) not in seen and function.__module__ in {audit.__name__, path_check.__name__}:
         seen[id(function)] = function
         for cell in function.__closure__ or ():
-            if isinstance(cell.cell_contents, types.FunctionType):
-                functions_of(cell.cell_contents, seen)
+            for inner in (cell.cell_contents, *gc.get_referents(cell.cell_contents)):
+                if isinstance(inner, types.FunctionType):
+                    functions_of(inner, seen)
     return seen
 
 
-def test_the_hook_looks_up_no_name_that_an_agent_could_change() -> None:
+def a_hook() -> types.FunctionType:
     found = Readable(("/usr",), ("/home/agent",), frozenset(("/dev/null",)), ("/home/agent/tasks",))
-    hook = audit._make_hook(audit._make_teller()[0], found, frozenset(), frozenset())
-    functions = functions_of(hook, {})  # type: ignore[arg-type]
-    assert len(functions) >= 6
+    tell, _address_it, spared = audit._make_teller()
+    originals = audit.Originals(os.stat, os.readlink)
+    judge = audit._make_judge(tell, found, frozenset(), frozenset(), originals)
+    return audit._make_hook(judge, spared)  # type: ignore[return-value]
+
+
+def test_the_hook_looks_up_no_name_that_an_agent_could_change() -> None:
+    functions = functions_of(a_hook(), {})
+    assert len(functions) >= 12
     for function in functions.values():
         looked_up = {
             i.argval for i in dis.get_instructions(function) if i.opname in {"LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME"}
@@ -43,11 +52,10 @@ def test_the_hook_looks_up_no_name_that_an_agent_could_change() -> None:
 
 
 def test_what_the_hook_holds_cannot_be_changed_in_place() -> None:
-    found = Readable(("/usr",), ("/home/agent",), frozenset(("/dev/null",)), ("/home/agent/tasks",))
-    hook = audit._make_hook(audit._make_teller()[0], found, frozenset(), frozenset())
-    for function in functions_of(hook, {}).values():  # type: ignore[arg-type]
+    for function in functions_of(a_hook(), {}).values():
         values = [cell.cell_contents for cell in function.__closure__ or ()]
-        assert [value for value in values if isinstance(value, list | dict | set | bytearray)] == []
+        # A plain function in a frame's names has cells that can be changed.
+        assert [value for value in values if isinstance(value, list | dict | set | bytearray | types.FunctionType)] == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="paths of another kind")

@@ -5,22 +5,26 @@ is not exactly of a built-in type, and holds constants only: an agent that gets 
 is the layer that gives words; it is no wall (see docs/security.md).
 """
 
-import contextlib
-import importlib
 import os
-import posix
 import sys
 from _json import encode_basestring_ascii
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
+from tracecore.runtime.path_check import FORBIDDEN, ODD, UNSEEN, make_path_check, seal
 from tracecore.runtime.reach import Readable
 
+Hook = Callable[[str, tuple[Any, ...]], None]
+
 VIOLATION_EXIT: Final = 87  # how the process leaves when it could not say what was tried
-ATTEMPT: Final = "tracecore.attempt"  # the event that our own stand-ins raise
+# The events that our own stand-ins raise: an attempt in words; a path that is looked at, and a descriptor that it starts from.
+ATTEMPT: Final = "tracecore.attempt"
+LOOK: Final = "tracecore.look"
 WORDS_MOST: Final = 300
+RESERVE_BYTES: Final = 4 << 20
+NO_MEMORY: Final = "do something, and left no memory to see what"
 WEB_PORTS: Final = frozenset((80, 443))
-ODD: Final = "(a path that is no plain string)"
 
 # Events of which the first argument is a path that is looked at, changed, or started.
 LOOKS: Final = {"os.listdir": "list", "os.scandir": "list", "os.chdir": "enter", "os.getxattr": "read", "os.listxattr": "read"}
@@ -67,6 +71,8 @@ PLAIN: Final = {
     "os.lockf": "lock a file",
     "fcntl.flock": "lock a file",
     "fcntl.lockf": "lock a file",
+    "sqlite3.enable_load_extension": "load compiled code",
+    "sqlite3.load_extension": "load compiled code",
     "cpython.PyInterpreterState_New": "start an interpreter",  # which would have no hook
 }
 HOSTS: Final = frozenset(("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"))
@@ -83,21 +89,32 @@ CLOSED_MODULES: Final = frozenset(
 )
 
 
-def prepare(found: Readable, hosts: frozenset[str], addresses: frozenset[str]) -> Callable[[int, str], None]:
+@dataclass(frozen=True, slots=True)
+class Originals:
+    """Functions that the hook itself calls, and agents may not. Whoever holds this can look at any path."""
+
+    stat: Callable[..., os.stat_result]
+    read_link: Callable[..., str]
+
+
+def prepare(
+    found: Readable, hosts: frozenset[str], addresses: frozenset[str], originals: Originals
+) -> Callable[[int, str], None]:
     """Make the hook ready, as far as it is the same for all agents of a zygote.
 
     Args:
         found: What may be read.
         hosts: What may be connected to; none, usually.
         addresses: What those hosts resolve to.
+        originals: What :func:`tracecore.runtime.stand_ins.plant` gave.
 
     Returns:
         Called in an agent's process with the pipe to the episode and the nonce that goes into messages: from there on an
         attempt ends the process, once it has been told. There is no way back. Whoever holds the result can reach the
         hook: it must be let go before any of the agent's code runs.
     """
-    tell, address_it = _make_teller()
-    hook = _make_hook(tell, found, hosts, addresses)
+    tell, address_it, spared = _make_teller()
+    hook = _make_hook(_make_judge(tell, found, hosts, addresses, originals), spared)
 
     def watch(write_fd: int, nonce: str) -> None:
         address_it(write_fd, nonce)
@@ -106,24 +123,43 @@ def prepare(found: Readable, hosts: frozenset[str], addresses: frozenset[str]) -
     return watch
 
 
-def _make_hook(
-    tell: Callable[[str], None], found: Readable, hosts: frozenset[str], addresses: frozenset[str]
-) -> Callable[[str, tuple[Any, ...]], None]:
-    refuses = _make_path_check(found)
+def _make_hook(judge: Hook, spared: Callable[[bool], None]) -> Hook:
+    """A judge that does not run out of memory: an open that failed for the want of it would be known to nobody."""
+    memory_error = MemoryError
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        try:
+            judge(event, args)
+        except memory_error:
+            spared(False)
+            try:
+                judge(event, args)
+            except memory_error:
+                spared(True)
+
+    return hook
+
+
+def _make_judge(
+    tell: Callable[[str], None], found: Readable, hosts: frozenset[str], addresses: frozenset[str], originals: Originals
+) -> Hook:
+    refuses, answers, is_given = make_path_check(found, originals.read_link)
     str_, bytes_, bytearray_, int_, tuple_, list_, type_, os_error = str, bytes, bytearray, int, tuple, list, type, OSError
-    own_pid, stat, length = os.getpid, posix.stat, len
+    own_pid, stat, length, not_there = os.getpid, originals.stat, len, FileNotFoundError
     looks, changes, starts, plain = (frozenset(table) for table in (LOOKS, CHANGES, STARTS, PLAIN))
     watched = frozenset((*looks, *changes, *starts, *plain, *HOSTS, *PEERS, "open", "import", "subprocess.Popen", "os.kill"))
-    watched |= {"socket.__new__", "socket.bind", "fcntl.fcntl", "fcntl.ioctl", "sqlite3.connect", ATTEMPT}
+    watched |= {"socket.__new__", "socket.bind", "fcntl.fcntl", "fcntl.ioctl", "sqlite3.connect", ATTEMPT, LOOK}
     # Tuples of pairs: a dict could be changed by whoever gets hold of it.
     words = (*LOOKS.items(), *CHANGES.items(), *STARTS.items(), *PLAIN.items())
-    attempt_event, closed, absent, ports = ATTEMPT, CLOSED_MODULES, frozenset(ABSENT_MODULES), WEB_PORTS
+    attempt_event, look_event, unseen, forbidden = ATTEMPT, LOOK, UNSEEN, FORBIDDEN
+    closed, absent, ports = CLOSED_MODULES, frozenset(ABSENT_MODULES), WEB_PORTS
     hosts_events, peers, families = HOSTS, PEERS, SOCKET_FAMILIES
     fcntls, locks, ioctls, odd = FCNTL_ATTEMPTS, FCNTL_LOCKS, IOCTL_QUERIES, ODD
-    directory, kind_bits = 0o040000, 0o170000
+    directory, regular, kind_bits = 0o040000, 0o100000, 0o170000
     write_bits = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | (os.O_TMPFILE & ~os.O_DIRECTORY)
     secret_name = os.O_EXCL
 
+    @seal
     def text(value: Any) -> str:
         kind = type_(value)
         if kind is str_:
@@ -132,20 +168,24 @@ def _make_hook(
             return value.decode("utf-8", "surrogateescape")  # type: ignore[no-any-return]
         return odd
 
+    @seal
     def first(argv: Any) -> str:
         return text(argv[0] if (type_(argv) is tuple_ or type_(argv) is list_) and argv else argv)
 
+    @seal
     def word_for(event: str) -> str:
         for name, word in words:
             if name == event:
                 return word
         return event
 
+    @seal
     def peer(host: Any, port: Any) -> str:
         name = "" if host is None else text(host)
         return name + ":" + (int_.__repr__(port) if type_(port) is int_ else text(port)) if port is not None else name
 
-    def hook(event: str, args: tuple[Any, ...]) -> None:
+    @seal
+    def judge(event: str, args: tuple[Any, ...]) -> None:
         if event not in watched:
             if event[:7] == "ctypes.":
                 tell("use " + event)
@@ -163,13 +203,17 @@ def _make_hook(
                     tell("write " + (name.rpartition("/")[0] + "/…" if flags & secret_name else name))
             elif refuses(name):
                 tell("open " + name)
-            elif mode is None:
-                # A folder's descriptor would give other paths another meaning than they seem to have.
+            else:
                 try:
-                    is_folder = stat(path).st_mode & kind_bits == directory
+                    status = stat(path)
                 except os_error:
-                    is_folder = False
-                if is_folder:
+                    return  # as the open itself will find
+                kind_of_file = status.st_mode & kind_bits
+                # A folder's descriptor would give other paths another meaning than they seem to have.
+                if mode is None and kind_of_file == directory:
+                    tell("open " + name)
+                # Under its other name it may be a file of a task, or of the runs.
+                if kind_of_file == regular and status.st_nlink > 1 and is_given(name):
                     tell("open " + name)
         elif event == "import":
             module, path = text(args[0]), args[1]
@@ -233,153 +277,59 @@ def _make_hook(
                 tell("open " + text(args[0]))
         elif event == attempt_event:
             tell(text(args[0]))
+        elif event == look_event:
+            path, start = args
+            found = answers(text(path)) if type_(path) is not int_ else 0
+            if found == forbidden or start is not None:
+                tell("look at " + text(path))
+            if found == unseen:
+                raise not_there(2, "No such file or directory", path)
 
-    return hook
+    return judge
 
 
-def _make_teller() -> tuple[Callable[[str], None], Callable[[int, str], None]]:
-    """What writes the message and ends the process; and what sets where it goes, and the nonce."""
+def _make_teller() -> tuple[Callable[[str], None], Callable[[int, str], None], Callable[[bool], None]]:
+    """What writes the message and ends the process; what sets where it goes, and the nonce; what helps when memory is short."""
     write, leave, quoted, join = os.write, os._exit, encode_basestring_ascii, b"".join
-    set_blocking = os.set_blocking
+    set_blocking, memory_error = os.set_blocking, MemoryError
     code, most = VIOLATION_EXIT, WORDS_MOST
     length, to_bytes = len, int.to_bytes
-    target, head = -1, b""
+    target, head, last_words = -1, b"", b""
+    reserve: bytes | None = bytes(RESERVE_BYTES)  # never written: it takes room among addresses, and no memory
+
+    @seal
+    def frame(attempt: str) -> bytes:
+        body = join((head, quoted(attempt[:most]).encode("ascii"), b"}}"))
+        return join((to_bytes(length(body), 4, "big"), body))
 
     def address_it(write_fd: int, nonce: str) -> None:
-        nonlocal target, head
+        nonlocal target, head, last_words
         target, head = write_fd, b'{"nonce":' + quoted(nonce).encode() + b',"seq":0,"violation":{"attempt":'
+        last_words = frame(NO_MEMORY)
 
+    @seal
+    def spared(again: bool) -> None:
+        """The first time, free the reserve; with nothing left, say what was made ready for that."""
+        nonlocal reserve
+        if again:
+            try:
+                set_blocking(target, False)
+                write(target, last_words)
+            finally:
+                leave(code)
+        reserve = None
+
+    @seal
     def tell(attempt: str) -> None:
         try:
-            body = join((head, quoted(attempt[:most]).encode("ascii"), b"}}"))
             set_blocking(target, False)  # into a full pipe, one thread would wait here for ever while the others went on
-            write(target, join((to_bytes(length(body), 4, "big"), body)))
+            try:
+                message = frame(attempt)
+            except memory_error:
+                spared(False)
+                message = frame(attempt)
+            write(target, message)
         finally:
             leave(code)
 
-    return tell, address_it
-
-
-def _make_path_check(found: Readable) -> Callable[..., bool]:
-    """Whether a path leads to what may not be read."""
-    cwd, read_link, os_error, range_ = os.getcwd, posix.readlink, OSError, range
-    slashed = tuple(folder.rstrip("/") + "/" for folder in found.folders)
-    hidden = tuple(folder.rstrip("/") + "/" for folder in found.hidden)
-    own = tuple(folder.rstrip("/") + "/" for folder in found.own)
-    own_exactly, files, odd = frozenset(found.own), found.files, ODD
-
-    def normal(path: str) -> str:
-        parts: tuple[str, ...] = ()
-        for part in path.split("/"):
-            if part == "..":
-                parts = parts[:-1]
-            elif part and part != ".":
-                parts = (*parts, part)
-        return "/" + "/".join(parts)
-
-    def resolve(path: str) -> str | None:
-        """With every link followed; None for a loop."""
-        left, done = path.split("/")[1:], ""
-        for _ in range_(200):
-            if not left:
-                return done or "/"
-            part, left = left[0], left[1:]
-            if part in ("", "."):
-                continue
-            if part == "..":
-                done = done.rpartition("/")[0]
-                continue
-            try:
-                target = read_link(done + "/" + part)
-            except os_error:
-                done = done + "/" + part
-                continue
-            left = target.split("/") + left
-            if target[:1] == "/":
-                done = ""
-        return None
-
-    def outside(path: str) -> bool:
-        if path in files:
-            return False
-        inside = path + "/"
-        return not inside.startswith(slashed) or inside.startswith(hidden)
-
-    def refuses(path: str, native: bool = False) -> bool:
-        if "\0" in path:
-            return False  # no call takes it
-        if path == odd:
-            return True  # also where the working directory would make it a name in an allowed folder
-        whole = path if path[:1] == "/" else cwd() + "/" + path
-        lexical = normal(whole)
-        if lexical in files:
-            return False
-        is_own = (lexical + "/").startswith(own) or lexical in own_exactly
-        if native and is_own:
-            return True
-        if not is_own and ".." not in whole:
-            return outside(lexical)
-        real = resolve(whole)
-        return real is None or outside(real)
-
-    return refuses
-
-
-def plant_refusals() -> None:
-    """Put stand-ins in the place of functions that Python raises no event for. Once, in the zygote: its agents inherit it.
-
-    The stand-ins do nothing by themselves: the event that they raise is the hook's business. A built-in module
-    made afresh would have the functions themselves: all are loaded first, and none can be made afterwards.
-    """
-    audit = sys.audit
-    for name in sys.builtin_module_names:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-
-    def stand_in(words: str) -> Callable[..., None]:
-        def refused(*_args: Any, **_named: Any) -> None:
-            audit(ATTEMPT, words)
-            raise PermissionError(words)
-
-        return refused
-
-    for name in ABSENT_MODULES:
-        sys.modules[name] = None  # type: ignore[assignment]
-    for module_name, names in STAND_INS.items():
-        module = sys.modules.get(module_name)
-        for name, words in names.items():
-            if module is not None and hasattr(module, name):
-                setattr(module, name, stand_in(words))
-
-
-_POSIX: Final = {
-    "mkfifo": "create a pipe on disk",
-    "mknod": "create a device",
-    "memfd_create": "create a file in memory",
-    "chroot": "change the root folder",
-    "setuid": "change the user",
-    "seteuid": "change the user",
-    "setreuid": "change the user",
-    "setresuid": "change the user",
-    "setgid": "change the group",
-    "setegid": "change the group",
-    "setregid": "change the group",
-    "setresgid": "change the group",
-    "setgroups": "change the group",
-    "initgroups": "change the group",
-    "nice": "change its priority",
-    "setpriority": "change its priority",
-    "sched_setaffinity": "change its cores",
-    "sched_setscheduler": "change its priority",
-    "sched_setparam": "change its priority",
-    "posix_fallocate": "write a descriptor",
-}
-STAND_INS: Final = {
-    "_imp": {"create_builtin": "make a built-in module afresh"},
-    "posix": _POSIX,
-    "os": _POSIX,
-    "time": {"clock_settime": "change the clock", "clock_settime_ns": "change the clock"},
-    "_posixsubprocess": {"fork_exec": "exec a program"},
-    "signal": {"pidfd_send_signal": "signal another process"},
-    "_signal": {"pidfd_send_signal": "signal another process"},
-}
+    return tell, address_it, spared

@@ -19,9 +19,9 @@ from typing import Final
 
 from tracecore.record import field, mutable_record
 from tracecore.records import Limits
-from tracecore.runtime import audit, landlock, namespaces, seccomp
+from tracecore.runtime import audit, landlock, namespaces, private_root, seccomp, stand_ins
 from tracecore.runtime.kernel import Kernel
-from tracecore.runtime.reach import Reach, Readable, is_below, landlock_paths, library_folders, readable
+from tracecore.runtime.reach import Reach, Readable, is_source_tree, landlock_paths, library_folders, readable
 
 # Every layer and what it stops, in the order in which `doctor` shows them.
 LAYERS: Final = {
@@ -36,7 +36,7 @@ LAYERS: Final = {
     "network_namespace": "every network, this machine's included",
     "ipc_namespace": "shared memory and message queues of others",
     "pid_namespace": "seeing or signalling any process outside, and outliving the episode",
-    "mount_namespace": "writing any disk; seeing folders of tasks and runs",
+    "mount_namespace": "writing any disk; seeing that anything exists but what may be read",
 }
 NAMESPACES: Final = tuple(namespaces.FLAGS)
 SWITCHED_OFF: Final = "switched off"
@@ -57,6 +57,7 @@ class Confinement:
     state: State = field(default_factory=dict)
     kernel: Kernel | None = None
     files: Readable | None = None
+    originals: audit.Originals | None = None
     last_filter: Callable[[int], int] | None = None
     watch: Callable[[int, str], None] | None = None
 
@@ -103,11 +104,11 @@ def leave_namespaces(confinement: Confinement, *, of_children: bool = True) -> N
 def confine(confinement: Confinement) -> None:
     """The part that forks inherit for nothing: everything but what :func:`confine_agent` does."""
     limits, reach = confinement.limits, confinement.reach
-    if confinement.state.get("mount_namespace") is True:
-        _attempt(confinement, "mount_namespace", _close_disk)
-    if confinement.wants("audit_hook"):
-        _load_and_close_modules()
     confinement.files = readable(reach)
+    if confinement.state.get("mount_namespace") is True:
+        _attempt(confinement, "mount_namespace", _leave_disk)
+    if confinement.wants("audit_hook"):
+        confinement.originals = _load_and_close_modules()
     confinement.state["own_session"] = True
     if confinement.wants("resource_limits"):
         bound(limits)
@@ -123,7 +124,8 @@ def confine(confinement: Confinement) -> None:
     if confinement.wants("audit_hook"):
         _close_ctypes()
         if not reach.network:  # what hosts resolve to is found out for each agent
-            confinement.watch = audit.prepare(confinement.files, frozenset(), frozenset())
+            assert confinement.originals is not None
+            confinement.watch = audit.prepare(confinement.files, frozenset(), frozenset(), confinement.originals)
 
 
 def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
@@ -135,16 +137,16 @@ def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
         nonce: Goes into what the audit hook says.
     """
     watch = confinement.watch
-    if watch is None and confinement.files is not None and confinement.wants("audit_hook"):
+    if watch is None and confinement.files is not None and confinement.originals is not None:
         hosts = frozenset(confinement.reach.network)
-        watch = audit.prepare(confinement.files, hosts, frozenset(_resolve(hosts)))
+        watch = audit.prepare(confinement.files, hosts, frozenset(_resolve(hosts)), confinement.originals)
     if confinement.last_filter is not None and confinement.last_filter(os.getpid()):
         raise OSError(0, "the second filter was refused")
     if watch is not None:
         watch(write_fd, nonce)
         confinement.state["audit_hook"] = True
     # The agent can walk up the frames to this record: it must find no way to the hook, and none to ctypes.
-    confinement.watch = confinement.last_filter = confinement.kernel = None
+    confinement.watch = confinement.last_filter = confinement.kernel = confinement.originals = None
 
 
 def bound(limits: Limits) -> None:
@@ -197,12 +199,9 @@ def _needs_privilege(reach: Reach) -> bool:
     return False
 
 
-def _close_disk(confinement: Confinement, kernel: Kernel) -> None:
-    reach = confinement.reach
-    needed = [*library_folders(), reach.folder, *reach.agents, *reach.read]
-    # What agents need may lie inside a hidden folder: the other layers know exceptions, an empty folder does not.
-    hidden = [folder for folder in reach.hidden if not any(is_below(path, (folder,)) for path in needed)]
-    namespaces.close_disk(kernel, hidden, own_processes=confinement.state.get("pid_namespace") is True)
+def _leave_disk(confinement: Confinement, kernel: Kernel) -> None:
+    assert confinement.files is not None
+    private_root.enter(kernel, confinement.files)
 
 
 def _give_up_new_privileges(_confinement: Confinement, kernel: Kernel) -> None:
@@ -236,11 +235,14 @@ def _filter_calls(confinement: Confinement, kernel: Kernel) -> None:
     confinement.last_filter = last_filter
 
 
-def _load_and_close_modules() -> None:
+def _load_and_close_modules() -> audit.Originals:
     # What subprocess needs is loaded now and blunted: loading it again is an attempt.
     with contextlib.suppress(ImportError):
         import _posixsubprocess  # noqa: F401, PLC0415 - not there on every platform
-    audit.plant_refusals()
+    # Of a source tree only the package may be read, and what is not there is no library: libraries look at every entry, and
+    # that would be an attempt.
+    sys.path[:] = [entry for entry in sys.path if os.path.exists(entry) and not is_source_tree(entry)]
+    return stand_ins.plant()
 
 
 def _close_ctypes() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+_MNT_DETACH = 2
 
 
 class Kernel:
@@ -41,6 +42,10 @@ class Kernel:
         """``mount``."""
         words = [os.fsencode(word) for word in (source, target, kind)]
         self._checked(self._libc.mount(*words, self._c.c_ulong(flags), os.fsencode(data)))
+
+    def unmount(self, target: str) -> None:
+        """``umount2``, of all that is mounted below too, as soon as nobody uses it."""
+        self._checked(self._libc.umount2(os.fsencode(target), self._c.c_int(_MNT_DETACH)))
 
     def unshare(self, flags: int) -> None:
         """``unshare``."""

@@ -1,8 +1,7 @@
-"""Namespaces: a network without a wire, a process table with nobody in it, a disk that cannot be written."""
+"""Namespaces: a network without a wire, a process table with nobody in it, a disk of one's own (see private_root.py)."""
 
 import contextlib
 import os
-import struct
 from collections.abc import Iterable
 from typing import Final
 
@@ -23,9 +22,6 @@ PROC_LINKS: Final = {
     "pid_namespace": "pid_for_children",
     "mount_namespace": "mnt",
 }
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REC, MS_PRIVATE = 0x4000, 0x40000
-MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE = 442, -100, 0x8000
 
 
 def enter(kernel: Kernel, wanted: Iterable[str]) -> dict[str, bool | str]:
@@ -61,25 +57,3 @@ def _map_only(uid: int, gid: int) -> None:
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
-
-
-def close_disk(kernel: Kernel, hidden: Iterable[str], *, own_processes: bool) -> None:
-    """In a mount namespace of one's own: hide folders, show no process but one's own, make all read-only.
-
-    Args:
-        kernel: The way into it.
-        hidden: Folders that become empty.
-        own_processes: Whether ``/proc`` is to be that of this process id namespace.
-
-    Raises:
-        OSError: The kernel refused to make the disk read-only. The other two are best effort.
-    """
-    kernel.mount("none", "/", "none", MS_REC | MS_PRIVATE)
-    careful = MS_NOSUID | MS_NODEV | MS_NOEXEC
-    for folder in hidden:
-        with contextlib.suppress(OSError):
-            kernel.mount("none", folder, "tmpfs", careful, "size=4k,mode=000")
-    if own_processes:
-        with contextlib.suppress(OSError):
-            kernel.mount("none", "/proc", "proc", careful)
-    kernel.syscall(MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, struct.pack("QQQQ", MS_RDONLY, 0, 0, 0), 32)

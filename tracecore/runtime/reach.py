@@ -21,6 +21,25 @@ SYSTEM_FILES: Final = (
 # Where the dynamic loader finds what Python's own modules are linked to. Python itself opens nothing there.
 LOADER_PATHS: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 RESOLVER_FILES: Final = ("/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf")
+LINKS_MOST: Final = 400  # parts of a path, those of links among them, before it is taken for a loop
+# Where zoneinfo, mimetypes, gettext and ssl look for files of the system, and libraries for those at home.
+UNANSWERED: Final = (
+    "/usr/share/zoneinfo",
+    "/usr/lib/zoneinfo",
+    "/usr/share/lib/zoneinfo",
+    "/etc/zoneinfo",
+    "/etc/mime.types",
+    "/etc/httpd",
+    "/etc/apache",
+    "/etc/apache2",
+    "/usr/local/etc",
+    "/usr/local/lib/netscape",
+    "/usr/share/locale",
+    "/etc/ssl",
+    "/usr/lib/ssl",
+    "/usr/local/ssl",
+    "/nonexistent",
+)
 PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -54,6 +73,10 @@ class Readable:
     own: tuple[str, ...]  # those of them that may hold links to elsewhere: the agent's folder
     files: frozenset[str]
     hidden: tuple[str, ...]
+    ways: frozenset[str] = frozenset()  # what is passed on the way to all these: it may be asked for, not read
+    given: tuple[str, ...] = ()  # the agent's folder: who sent it may have sent a file with a second name elsewhere
+    trusted: tuple[str, ...] = ()  # installed packages and what a row allows: there, such files are nobody's trick
+    unanswered: tuple[str, ...] = ()  # where Python's library looks by itself: as if there were nothing
 
 
 def secret_folders(tasks_dirs: Iterable[str], *others: str) -> tuple[str, ...]:
@@ -71,23 +94,43 @@ def readable(reach: Reach) -> Readable:
     """What ``reach`` means on this machine."""
     own = _both([reach.folder, *reach.read])
     system = (*SYSTEM_FILES, *(RESOLVER_FILES if reach.network else ()))
+    folders = tuple(dict.fromkeys([*_both(library_folders()), *own]))
+    files = frozenset(_both([*system, *reach.agents]))
+    entries = [entry for entry in sys.path if os.path.isabs(entry)]
     return Readable(
-        folders=tuple(dict.fromkeys([*_both(library_folders()), *own])),
+        folders=folders,
         own=tuple(own),
-        files=frozenset(_both([*system, *reach.agents])),
+        files=files,
         hidden=tuple(_both(reach.hidden)),
+        ways=frozenset(step for path in (*folders, *files, *entries) for step in walk_to(path)[1]),
+        given=tuple(_both([reach.folder])),
+        trusted=tuple(_both([*filter(_is_install_folder, library_folders()), *_own_library(), *reach.read])),
+        unanswered=(*UNANSWERED, *_both([os.path.dirname(sys.executable), *map(_locales, (sys.prefix, sys.base_prefix))])),
     )
+
+
+def _locales(prefix: str) -> str:
+    return os.path.join(prefix, "share", "locale")
 
 
 def library_folders() -> list[str]:
     """Where modules come from in this process. Of a source tree only the package itself, not what lies beside it."""
-    found = [os.path.dirname(os.__file__)]
+    found = _own_library()
     for entry in sys.path:
         if not os.path.isabs(entry) or entry.endswith(".zip"):
             continue
-        is_tree = entry == os.path.dirname(PACKAGE) and not _is_install_folder(entry)
-        found.append(PACKAGE if is_tree else entry)
+        if not is_source_tree(entry):
+            found.append(entry)
     return found
+
+
+def _own_library() -> list[str]:
+    return [os.path.dirname(os.__file__), PACKAGE]
+
+
+def is_source_tree(entry: str) -> bool:
+    """Whether a folder that modules come from is where this package is developed."""
+    return entry == os.path.dirname(PACKAGE) and not _is_install_folder(entry)
 
 
 def _is_install_folder(path: str) -> bool:
@@ -103,6 +146,33 @@ def _both(paths: Iterable[str]) -> list[str]:
 def is_below(path: str, folders: Sequence[str]) -> bool:
     """Whether ``path`` is one of ``folders`` or lies in one."""
     return path.startswith(tuple(os.path.join(folder, "") for folder in folders)) or path in folders
+
+
+def walk_to(path: str) -> tuple[str, dict[str, str]]:
+    """An absolute path with every link followed; and each path that is passed, with where it leads if it is a link."""
+    left, done = path.split("/")[1:], ""
+    passed = {"/": ""}
+    for _ in range(LINKS_MOST):
+        if not left:
+            break
+        part, *left = left
+        if part in ("", "."):
+            continue
+        if part == "..":
+            done = done.rpartition("/")[0]
+            continue
+        here = done + "/" + part
+        try:
+            target = os.readlink(here)
+        except OSError:
+            target = ""
+        passed[here] = target
+        if target:
+            left = target.split("/") + left
+            done = "" if target.startswith("/") else done
+        else:
+            done = here
+    return done or "/", passed
 
 
 def landlock_paths(found: Readable) -> tuple[list[str], list[str]]:
