@@ -40,6 +40,7 @@ from tracecore.runtime import confine
 from tracecore.runtime.agent import compile_agent
 from tracecore.runtime.agent_host import serve
 from tracecore.runtime.confine import Confinement
+from tracecore.runtime.kernel import close_own_memory
 from tracecore.runtime.reach import Reach, is_below, reach_from_json
 
 ANSWER_PATIENCE_S: Final = 5.0  # the zygote only kills and reaps: one that is silent for so long is gone
@@ -106,6 +107,9 @@ class AgentZygote:
         arguments = (theirs.fileno(), method, limits)
         self.pid = processes.start(run_nursery, arguments, method=method, keep_fds=[theirs.fileno()])
         theirs.close()
+        # After the nursery, below which users' namespaces are made by writing what then would be root's.
+        if limits.confinement != "off" and sys.platform == "linux":
+            close_own_memory()
 
     @property
     def pids(self) -> frozenset[int]:
@@ -285,17 +289,17 @@ def refuse(control_fd: int, error: OSError) -> None:
 def run_keeper(control_fd: int, method: str, limits: Limits, reach: dict[str, Any]) -> None:
     """Be the zygote, or, where process ids have a namespace, start it inside and wait for its end."""
     confinement = confine.begin(limits, reach_from_json(reach))
-    if method == processes.FORK:
-        confine.leave_namespaces(confinement)
-        if confinement.state["pid_namespace"] is True:
-            try:
-                pid = processes.start(run_zygote, (control_fd, method, confinement), method=method, keep_fds=[control_fd])
-            except OSError as error:
-                refuse(control_fd, error)
-                return
-            os.close(control_fd)
-            os.waitpid(pid, 0)
+    confine.leave_namespaces(confinement, confine.NAMESPACES if method == processes.FORK else confine.OF_KEEPER)
+    confinement.kernel = None if method == processes.SPAWN else confinement.kernel  # which cannot be sent
+    if confinement.state["pid_namespace"] is True:
+        try:
+            pid = processes.start(run_zygote, (control_fd, method, confinement), method=method, keep_fds=[control_fd])
+        except OSError as error:
+            refuse(control_fd, error)
             return
+        os.close(control_fd)
+        os.waitpid(pid, 0)
+        return
     run_zygote(control_fd, method, confinement)
 
 
@@ -408,7 +412,7 @@ def serve_spawned(path: str, sha256: str, nonce: str, fds: tuple[int, int], limi
     sys.dont_write_bytecode = True
     confinement = confine.begin(limits, reach_from_json(reach))
     code, problem = _compile(AgentSource(path, path, sha256))
-    confine.leave_namespaces(confinement, of_children=False)
+    confine.leave_namespaces(confinement, confine.OF_SPAWNED)
     confine.confine(confinement)
     confine.confine_agent(confinement, fds[1], nonce)
     serve(code, problem, path, nonce, fds, limits.message_bytes)

@@ -7,14 +7,14 @@
                                                  │ Landlock, first filter: all inherited by its forks for nothing
                                                  └─forks──▶ agent process: second filter, audit hook
 
-An agent that is spawned rather than forked has inherited nothing, and does all of it by itself.
+An agent that is spawned rather than forked has inherited nothing but the process table, and does the rest by itself.
 """
 
 import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tracecore.record import field, mutable_record
@@ -39,6 +39,8 @@ LAYERS: Final = {
     "mount_namespace": "writing any disk; seeing that anything exists but what may be read",
 }
 NAMESPACES: Final = tuple(namespaces.FLAGS)
+OF_KEEPER: Final = ("user_namespace", "pid_namespace")  # what is left for agents that are spawned before they are
+OF_SPAWNED: Final = tuple(name for name in NAMESPACES if name != "pid_namespace")  # and what they leave by themselves
 SWITCHED_OFF: Final = "switched off"
 PR_SET_NO_NEW_PRIVS: Final = 38
 CAPSET: Final = {"x86_64": 126, "aarch64": 91}
@@ -78,23 +80,20 @@ def begin(limits: Limits, reach: Reach) -> Confinement:
     return confinement
 
 
-def leave_namespaces(confinement: Confinement, *, of_children: bool = True) -> None:
+def leave_namespaces(confinement: Confinement, names: Sequence[str] = NAMESPACES) -> None:
     """The first part. For a process with one thread.
 
     Args:
         confinement: In the making.
-        of_children: Whether process ids too are left: that changes those of children only, and this process can have no thread.
+        names: Which; that of process ids changes those of children only, and this process can have no thread.
     """
-    wanted = [name for name in NAMESPACES if confinement.wants(name)]
+    wanted = [name for name in names if confinement.wants(name)]
     if confinement.reach.network and "network_namespace" in wanted:
         wanted.remove("network_namespace")
         confinement.state["network_namespace"] = "the scenario row allows hosts"
     if "user_namespace" in wanted and _needs_privilege(confinement.reach):
         wanted.remove("user_namespace")
         confinement.state["user_namespace"] = "files that agents need belong to another user"
-    if not of_children and "pid_namespace" in wanted:
-        wanted.remove("pid_namespace")
-        confinement.state["pid_namespace"] = "not for agents that are spawned"
     if confinement.kernel is None:
         confinement.state.update(dict.fromkeys(wanted, _why_no_kernel()))
     elif wanted:

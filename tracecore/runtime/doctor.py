@@ -125,16 +125,14 @@ def is_wall(state: State) -> bool:
 
 def _probe_all(write_fd: int, limits: Limits, method: str, thorough: bool) -> None:
     reach = Reach(os.path.dirname(os.__file__), (), (), (), ())
-    state = _state_of(limits, reach)
+    state = _state_of(limits, reach, method)
     for layer, attempt in TRIALS.items():
-        if thorough and state.get(layer) is True and not _is_stopped(layer, attempt, limits, reach):
+        if thorough and state.get(layer) is True and not _is_stopped(layer, attempt, limits, reach, method):
             state[layer] = "it is on, but stopped nothing"
-    if method != processes.FORK and state.get("pid_namespace") is True:
-        state["pid_namespace"] = "not for agents that are spawned"
     frames.write_message(write_fd, json.dumps(state).encode())
 
 
-def _state_of(limits: Limits, reach: Reach) -> State:
+def _state_of(limits: Limits, reach: Reach, method: str) -> State:
     """What :mod:`confine` says of itself when all layers are put on, as for an agent."""
     read_fd, write_fd = os.pipe()
 
@@ -142,7 +140,7 @@ def _state_of(limits: Limits, reach: Reach) -> State:
         frames.write_message(write_fd, json.dumps(confinement.state).encode())
         return HELD
 
-    status = _in_confined_child(tell, limits, reach)
+    status = _in_confined_child(tell, limits, reach, method)
     os.close(write_fd)
     try:
         state: State = json.loads(_read_within(read_fd, PATIENCE_S))
@@ -153,7 +151,7 @@ def _state_of(limits: Limits, reach: Reach) -> State:
     return state
 
 
-def _is_stopped(layer: str, attempt: Callable[[], bool], limits: Limits, reach: Reach) -> bool:
+def _is_stopped(layer: str, attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str) -> bool:
     """Whether ``attempt`` fails with this one layer on, and what it needs to be put on."""
     needed = {layer, "no_new_privileges"}
     if layer in NAMESPACES:
@@ -162,10 +160,10 @@ def _is_stopped(layer: str, attempt: Callable[[], bool], limits: Limits, reach: 
     off = ",".join(name for name in LAYERS if name not in needed)
     alone = Limits(memory_bytes=limits.memory_bytes, confinement="auto", layers_off=off)
 
-    return was_stopped(run_trial(attempt, alone, reach))
+    return was_stopped(run_trial(attempt, alone, reach, method))
 
 
-def run_trial(attempt: Callable[[], bool], limits: Limits, reach: Reach) -> int:
+def run_trial(attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str = processes.FORK) -> int:
     """The wait status of a process that is confined by ``limits`` and makes the attempt."""
 
     def run(_confinement: Confinement) -> int:
@@ -174,7 +172,7 @@ def run_trial(attempt: Callable[[], bool], limits: Limits, reach: Reach) -> int:
         except OSError:
             return HELD
 
-    return _in_confined_child(run, limits, reach)
+    return _in_confined_child(run, limits, reach, method)
 
 
 def was_stopped(status: int) -> bool:
@@ -184,21 +182,26 @@ def was_stopped(status: int) -> bool:
     return os.WEXITSTATUS(status) in {HELD, VIOLATION_EXIT}
 
 
-def _in_confined_child(function: Callable[[Confinement], int], limits: Limits, reach: Reach) -> int:
-    """Run ``function`` in a process confined as an agent is; gives its wait status."""
+def _in_confined_child(function: Callable[[Confinement], int], limits: Limits, reach: Reach, method: str) -> int:
+    """Run ``function`` in a process confined as an agent is that is started by ``method``; gives its wait status."""
+    inherits = method == processes.FORK
     keeper = os.fork()
     if keeper == 0:
         code = 1
         with contextlib.suppress(BaseException):
             confinement = confine.begin(limits, reach)
-            confine.leave_namespaces(confinement)
+            confine.leave_namespaces(confinement, confine.NAMESPACES if inherits else confine.OF_KEEPER)
             zygote = os.fork()
             if zygote:
                 os._exit(_pass_on(os.waitpid(zygote, 0)[1]))
-            confine.confine(confinement)
+            if inherits:
+                confine.confine(confinement)
             agent = os.fork()
             if agent:
                 os._exit(_pass_on(os.waitpid(agent, 0)[1]))
+            if not inherits:
+                confine.leave_namespaces(confinement, confine.OF_SPAWNED)
+                confine.confine(confinement)
             null = os.open(os.devnull, os.O_RDWR)
             confinement.state.setdefault("audit_hook", True)
             confine.confine_agent(confinement, null, PROBE_NONCE)

@@ -6,6 +6,7 @@ it is not refused: it does not exist, for whatever way of asking.
 
 import contextlib
 import os
+import stat
 import struct
 from collections.abc import Iterable
 from typing import Final
@@ -87,7 +88,7 @@ def _furnish(kernel: Kernel, place: str, links: dict[str, str], trees: dict[str,
         if path in emptied:
             kernel.mount("none", there, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k,mode=755")
             continue
-        if os.path.isdir(path):
+        if stat.S_ISDIR(os.fstat(trees[path]).st_mode):  # by path it may be out of sight already
             os.makedirs(there, exist_ok=True)
         else:
             os.makedirs(os.path.dirname(there), exist_ok=True)
