@@ -1,5 +1,6 @@
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from tracecore.runtime import doctor
 from tracecore.runtime.confine import LAYERS, SWITCHED_OFF
 from tracecore.runtime.reach import Reach
 
+SECURITY_PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "security.md"
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"), pytest.mark.timeout(120)]
 
 
@@ -37,6 +39,11 @@ def test_a_trial_fails_where_its_layer_is_off(layer: str) -> None:
 def test_a_layer_that_is_off_is_told_as_off() -> None:
     assert doctor.probe(Limits(layers_off="seccomp"))["seccomp"] == SWITCHED_OFF
     assert set(doctor.probe(Limits(confinement="off")).values()) == {SWITCHED_OFF}
+
+
+def test_the_documentation_has_the_same_layers_in_the_same_order() -> None:
+    rows = [line.split("`")[1] for line in SECURITY_PAGE.read_text().splitlines() if line.startswith("| `")]
+    assert rows == list(LAYERS)
 
 
 def test_without_the_kernel_it_is_called_a_guard_rail() -> None:
