@@ -76,6 +76,11 @@ def test_the_lower_floors_need_the_standard_library_alone(path: pathlib.Path) ->
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_records_are_our_own(path: pathlib.Path) -> None:
+    assert "dataclasses" not in imports_of(path, nested=False), "use tracecore.record, which loads a tenth of it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_functions_import_only_rooms_that_an_option_opens(path: pathlib.Path) -> None:
     nested = {name for name in imports_of(path, nested=True) if name.split(".")[0] == "tracecore"}
     assert nested <= ON_REQUEST or name_of(path) == FRONT_DOOR

@@ -9,9 +9,9 @@ import os
 import sys
 from _json import encode_basestring_ascii
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
+from tracecore.record import record
 from tracecore.runtime.path_check import FORBIDDEN, ODD, UNSEEN, make_path_check, seal
 from tracecore.runtime.reach import Readable
 
@@ -89,7 +89,7 @@ CLOSED_MODULES: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Originals:
     """Functions that the hook itself calls, and agents may not. Whoever holds this can look at any path."""
 
