@@ -164,6 +164,7 @@ def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             start_method=arguments.start_method,
             progress=arguments.progress,
             memory_limit_bytes=arguments.memory_limit,
+            message_limit_bytes=arguments.message_limit,
             confinement=arguments.confinement,
             keep_runs=arguments.keep_runs,
             fsync=arguments.fsync,
@@ -566,9 +567,17 @@ def add_process_options(group: Any) -> None:
     group.add_argument(
         "--memory-limit",
         metavar="SIZE",
-        type=memory_size(64 << 20, 1 << 40),
+        type=memory_size(64 << 20, 1 << 40, "512MiB or 2GiB"),
         default="2GiB",
         help="address space of one agent process: bytes, or with KiB, MiB or GiB; 64MiB to 1024GiB (default: %(default)s)",
+    )
+    group.add_argument(
+        "--message-limit",
+        metavar="SIZE",
+        type=memory_size(4 << 10, 64 << 20, "64KiB or 2MiB"),
+        default="1MiB",
+        help="one answer of an agent, what it appended to its llm_trace included: bytes, or with KiB or MiB; 4KiB to 64MiB "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--start-method",
@@ -733,7 +742,7 @@ def seconds(high: int, *, zero: bool = False) -> Callable[[str], float]:
     return read
 
 
-def memory_size(low: int, high: int) -> Callable[[str], int]:
+def memory_size(low: int, high: int, example: str) -> Callable[[str], int]:
     """Reads bytes, plain or with a unit, from ``low`` to ``high`` bytes."""
 
     def read(text: str) -> int:
@@ -743,9 +752,15 @@ def memory_size(low: int, high: int) -> Callable[[str], int]:
             value = int(digits) * SIZES[unit]
             if low <= value <= high:
                 return value
-        raise wrong(text, f"bytes, or a size such as 512MiB or 2GiB, from {low >> 20}MiB to {high >> 30}GiB")
+        raise wrong(text, f"bytes, or a size such as {example}, from {size_text(low)} to {size_text(high)}")
 
     return read
+
+
+def size_text(size: int) -> str:
+    """Bytes in the largest unit of which they are a whole number."""
+    unit = next(unit for unit in ("GiB", "MiB", "KiB", "") if size % SIZES[unit] == 0)
+    return f"{size // SIZES[unit]}{unit}"
 
 
 def one_of(*words: str) -> Callable[[str], str]:

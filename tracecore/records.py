@@ -46,6 +46,7 @@ class Limits:
     memory_bytes: int | None = 2 << 30  # address space
     file_bytes: int | None = 0  # the largest file it may write
     open_files: int | None = 256  # descriptors
+    processes: int | None = 512  # and threads, in all; where they can be counted for agents alone
     message_bytes: int = 1 << 20  # one message from the agent
     message_depth: int = 32  # nesting of one message
     confinement: str = "auto"  # of agents: auto, require or off

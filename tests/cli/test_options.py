@@ -71,6 +71,7 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
         "start_method": "auto",
         "progress": "auto",
         "memory_limit_bytes": 2 << 30,
+        "message_limit_bytes": 1 << 20,
         "confinement": "auto",
         "keep_runs": "all",
         "fsync": "none",
@@ -99,7 +100,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
     second.mkdir()
     arguments = (
         "--episodes=3 --workers 2 --timeout 0.5 --strict-spec --compress --output-dir out --runs-dir runs "
-        "--scenario s.toml --start-method spawn --progress never --memory-limit 512MiB "
+        "--scenario s.toml --start-method spawn --progress never --memory-limit 512MiB --message-limit 4KiB "
         "--confinement off --keep-runs failed --fsync full --probe --baseline a b --gate-on cpu,rss --compare-anyway "
         "--require-conclusive --accept-changes --resume 20260131T120000Z --sample-interval 0 "
         "--gate --no-gate --thresholds a.toml --thresholds b.toml --verify-determinism 0 "
@@ -119,6 +120,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "start_method": "spawn",
         "progress": "never",
         "memory_limit_bytes": 512 << 20,
+        "message_limit_bytes": 4 << 10,
         "confinement": "off",
         "keep_runs": "failed",
         "fsync": "full",
@@ -153,16 +155,19 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         ("--memory-limit", "1024GiB", 1 << 40),
         ("--memory-limit", "131072KiB", 128 << 20),
         ("--memory-limit", "1000000000", 1_000_000_000),
+        ("--message-limit", "4KiB", 4 << 10),
+        ("--message-limit", "64MiB", 64 << 20),
     ],
 )
 def test_a_range_includes_its_ends(clone: pathlib.Path, option: str, text: str, value: float) -> None:
-    names = {"--timeout": "timeout_s", "--memory-limit": "memory_limit_bytes"}
+    names = {"--timeout": "timeout_s", "--memory-limit": "memory_limit_bytes", "--message-limit": "message_limit_bytes"}
     assert read_options(clone, option, text)[names.get(option, option.strip("-"))] == value
 
 
 WHOLE = "expected a whole number from 1 to 10000000"
 TIMEOUT = "expected a number of seconds, more than 0 and at most 86400"
 SIZE = "expected bytes, or a size such as 512MiB or 2GiB, from 64MiB to 1024GiB"
+MESSAGE_SIZE = "expected bytes, or a size such as 64KiB or 2MiB, from 4KiB to 64MiB"
 INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
 
 
@@ -185,6 +190,10 @@ INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
         *(
             (["--memory-limit", text], f"--memory-limit: found '{text}', {SIZE}")
             for text in ("0", "63MiB", "2GB", "MiB", "1.5GiB", "1025GiB", "-1", "2 GiB", "2GiBGiB", "")
+        ),
+        *(
+            (["--message-limit", text], f"--message-limit: found '{text}', {MESSAGE_SIZE}")
+            for text in ("0", "4095", "65MiB", "1MB", "")
         ),
         *(
             (["--sample-interval", text], f"--sample-interval: found '{text}', {INTERVAL}")
@@ -322,6 +331,7 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
         "--start-method": "auto",
         "--progress": "auto",
         "--memory-limit": "2GiB",
+        "--message-limit": "1MiB",
         "--confinement": "auto",
         "--keep-runs": "all",
         "--fsync": "none",

@@ -33,6 +33,7 @@ class SliceOptions:
     start_method: str = "auto"
     progress: str = "auto"
     memory_limit_bytes: int = 2 << 30
+    message_limit_bytes: int = 1 << 20
     confinement: str = "auto"
     keep_runs: str = "all"
     fsync: Fsync = "none"
@@ -56,7 +57,9 @@ class SliceOptions:
     @property
     def limits(self) -> Limits:
         """What one agent process may use."""
-        return Limits(memory_bytes=self.memory_limit_bytes, confinement=self.confinement)
+        return Limits(
+            memory_bytes=self.memory_limit_bytes, message_bytes=self.message_limit_bytes, confinement=self.confinement
+        )
 
     @property
     def method(self) -> str:
@@ -103,6 +106,7 @@ _FLAGS: Final = {
     "start_method": "--start-method",
     "probe": "--probe",
     "memory_limit_bytes": "--memory-limit",
+    "message_limit_bytes": "--message-limit",
     "confinement": "--confinement",
     "keep_runs": "--keep-runs",
     "fsync": "--fsync",

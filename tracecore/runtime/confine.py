@@ -27,7 +27,7 @@ from tracecore.runtime.reach import Reach, Readable, is_source_tree, landlock_pa
 LAYERS: Final = {
     "audit_hook": "what Python does: files, programs, processes, signals, connections; gives the words. No wall",
     "own_session": "inherited descriptors, the terminal, signals to the process group",
-    "resource_limits": "memory, files that grow, descriptors, core dumps",
+    "resource_limits": "memory, files that grow, descriptors, core dumps; threads where they can be counted for agents alone",
     "no_new_privileges": "programs that run with more rights than their caller",
     "capabilities": "what only an administrator may do",
     "seccomp": "system calls: programs, processes, signals, connections, changes of the disk, the kernel's rarer doors",
@@ -103,6 +103,8 @@ def leave_namespaces(confinement: Confinement, names: Sequence[str] = NAMESPACES
 def confine(confinement: Confinement) -> None:
     """The part that forks inherit for nothing: everything but what :func:`confine_agent` does."""
     limits, reach = confinement.limits, confinement.reach
+    if confinement.state.get("pid_namespace") is True and confinement.wants("resource_limits") and limits.processes:
+        namespaces.bound_process_table(limits.processes)
     confinement.files = readable(reach)
     if confinement.state.get("mount_namespace") is True:
         _attempt(confinement, "mount_namespace", _leave_disk)
@@ -110,7 +112,7 @@ def confine(confinement: Confinement) -> None:
         confinement.originals = _load_and_close_modules()
     confinement.state["own_session"] = True
     if confinement.wants("resource_limits"):
-        bound(limits)
+        bound(limits, own_user=confinement.state.get("user_namespace") is True)
         confinement.state["resource_limits"] = True
     for layer, put in (
         ("no_new_privileges", _give_up_new_privileges),
@@ -148,8 +150,14 @@ def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
     confinement.watch = confinement.last_filter = confinement.kernel = confinement.originals = None
 
 
-def bound(limits: Limits) -> None:
-    """Bound what this process and every one it starts may use; each bound is best effort, and inherited for nothing."""
+def bound(limits: Limits, *, own_user: bool) -> None:
+    """Bound what this process and every one it starts may use; each bound is best effort, and inherited for nothing.
+
+    Args:
+        limits: How much.
+        own_user: Whether this is a user namespace of its own: the kernel counts a user's processes in each by itself, and
+            elsewhere this would count those of the whole machine. It counts none of root's, wherever they are.
+    """
     import resource  # noqa: PLC0415 - not there on every platform, and used once
 
     wanted = [
@@ -157,9 +165,10 @@ def bound(limits: Limits) -> None:
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_CORE, 0),
+        (getattr(resource, "RLIMIT_NPROC", None), limits.processes if own_user else None),
     ]
     for which, value in wanted:
-        if value is not None:
+        if which is not None and value is not None:
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(which, (value, value))
 

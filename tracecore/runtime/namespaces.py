@@ -22,6 +22,9 @@ PROC_LINKS: Final = {
     "pid_namespace": "pid_for_children",
     "mount_namespace": "mnt",
 }
+PID_MAX_PER_TABLE: Final = (6, 14)  # the first kernel with one bound for each process table
+PID_MAX_OF_NEW_TABLE: Final = 1 << 22
+RESERVED_PIDS: Final = 300
 
 
 def enter(kernel: Kernel, wanted: Iterable[str]) -> dict[str, bool | str]:
@@ -57,3 +60,22 @@ def _map_only(uid: int, gid: int) -> None:
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
+
+
+def bound_process_table(most: int) -> None:
+    """In a process table of one's own: bound how many processes and threads there are in it, root's too.
+
+    Where the kernel has a bound for each table. It is the highest process id, and after the first round the lowest one is 300:
+    there may be ``most``, or up to 300 more. In older kernels the same file bounds the whole machine, and is not touched.
+    """
+    if _kernel_version() < PID_MAX_PER_TABLE:
+        return
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/pid_max", "r+", encoding="ascii") as file:
+        if int(file.read()) == PID_MAX_OF_NEW_TABLE:
+            file.seek(0)
+            file.write(str(RESERVED_PIDS + most))
+
+
+def _kernel_version() -> tuple[int, ...]:
+    release = os.uname().release.split("-")[0].split(".")[:2]
+    return tuple(int(word) for word in release if word.isdigit())
