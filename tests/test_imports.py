@@ -17,7 +17,7 @@ ALLOWED = {  # floor -> floors it may import; "" is the ground
 }
 JOINS_RUNTIME_TO_BATCH = "tracecore.perf.harness"
 # Rooms that only an option opens: whoever needs one imports it where it is needed, so that a slice without it starts sooner.
-ON_REQUEST = {"tracecore.perf.baseline", "tracecore.perf.compare", "tracecore.perf.report", "tracecore.perf.verify"}
+ON_REQUEST = {f"tracecore.perf.{name}" for name in ("baseline", "bundle", "compare", "report", "verify")}
 FRONT_DOOR = "tracecore.__main__"  # `python -m tracecore`: a command line, which stands above every floor
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tracecore.errors import OptionError, OutputError
 from tracecore.files import write_atomic_stream
+from tracecore.perf import bundle as bundle_module
 from tracecore.perf import outputs
 from tracecore.perf.journal import create_journal, journal_path
 from tracecore.perf.outputs import check_writable, file_names, reserve_stamp, write_documents, write_series
@@ -147,8 +148,8 @@ def test_a_zip_that_comes_back_damaged_is_not_published(tmp_path, monkeypatch, o
         bundle.fp.flush()
         os.pwrite(bundle.fp.fileno(), b"\xff\xff\xff\xff", offset)
 
-    add_member = outputs._add_member
-    monkeypatch.setattr(outputs, "_add_member", add_and_damage)
+    add_member = bundle_module._add_member
+    monkeypatch.setattr(bundle_module, "_add_member", add_and_damage)
     with pytest.raises(OutputError, match="damaged"):
         write_slice(tmp_path)
     assert not [name for name in os.listdir(tmp_path) if ".zip" in name]
@@ -186,7 +187,7 @@ def write_long_bundle(folder):
         with open(os.path.join(folder, file_names(STAMP, compress=False)[kind]), "wb") as file:
             file.write(os.urandom(60_000))
     members = {name: os.path.join(folder, name) for name in file_names(STAMP, compress=False).values()}
-    outputs.fill_atomic(os.path.join(folder, "bundle.zip"), lambda fd: outputs._zip(fd, members))
+    outputs.fill_atomic(os.path.join(folder, "bundle.zip"), lambda fd: bundle_module.fill_bundle(fd, members))
 
 
 @pytest.mark.parametrize(
