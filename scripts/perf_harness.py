@@ -73,6 +73,7 @@ Recomputes summary and metrics of archived perf files from their series, checks 
 Exit 0 where everything agrees, 1 where something does not, 2 where the files cannot be read.
 """
 
+WORKERS = 4  # unless they are given; a cluster has as many as it has threads then
 SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -153,7 +154,10 @@ def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     end = run_slice(
         SliceOptions(
             episodes=arguments.episodes,
-            workers=arguments.workers,
+            workers=arguments.workers or WORKERS,
+            workers_asked=arguments.workers,
+            cluster=arguments.cluster,
+            artifacts=arguments.artifacts,
             timeout_s=arguments.timeout,
             strict_spec=arguments.strict_spec,
             compress=arguments.compress,
@@ -554,8 +558,22 @@ def add_process_options(group: Any) -> None:
         "--workers",
         metavar="N",
         type=whole_number(1, 256),
-        default=4,
-        help="how many episodes at a time, 1 to 256 (default: %(default)s)",
+        help="how many episodes at a time, 1 to 256; on a cluster at most, else as many as it has threads "
+        f"(default: {WORKERS})",
+    )
+    group.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        type=cluster_address,
+        help="run the episodes on a Dask cluster: the scheduler's address, such as tcp://host:8786, or local:N for N workers "
+        "that are started for it; needs the cluster extra (default: on this machine)",
+    )
+    group.add_argument(
+        "--artifacts",
+        metavar="WHERE",
+        type=one_of("return", "node", "shared"),
+        help="run artifacts of a cluster: return (they come back), node (they stay in the node's --runs-dir) or shared "
+        "(--runs-dir is one folder for all) (default: return)",
     )
     group.add_argument(
         "--timeout",
@@ -790,6 +808,15 @@ def some_text(text: str) -> str:
     if not text:
         raise wrong(text, "a path")
     return text
+
+
+def cluster_address(text: str) -> str:
+    protocol, separator, rest = text.partition("://")
+    count = text.removeprefix("local:")
+    is_local = count != text and count.isascii() and count.isdigit() and len(count) <= 3 and int(count) > 0
+    if is_local or (separator and protocol.isalnum() and rest):
+        return text
+    raise wrong(text, "the address of a scheduler, such as tcp://host:8786, or local:N with N from 1 to 999")
 
 
 def expression(text: str) -> str:

@@ -213,6 +213,7 @@ class EpisodeResult:
     tokens_used: int
     episode_s: float  # inside the isolation: the artifact's wall_clock_elapsed_s
     allow: JsonObject | None = None  # what its scenario row allowed beside the usual: {"read": [...], "network": [...]}
+    host: str | None = None  # on a cluster: the name of the machine that ran it
     usage: Usage = Usage(wall_clock_s=0.0)  # the whole cost, as the harness pays it
 
 

@@ -91,6 +91,9 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
         "emit": [],
         "step_summary": None,
         "report": False,
+        "workers_asked": None,
+        "cluster": None,
+        "artifacts": None,
     }
 
 
@@ -104,7 +107,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "--confinement off --keep-runs failed --fsync full --probe --baseline a b --gate-on cpu,rss --compare-anyway "
         "--require-conclusive --accept-changes --resume 20260131T120000Z --sample-interval 0 "
         "--gate --no-gate --thresholds a.toml --thresholds b.toml --verify-determinism 0 "
-        "--emit bmf,github-benchmark --step-summary off --report"
+        "--emit bmf,github-benchmark --step-summary off --report --cluster tcp://127.0.0.1:8786 --artifacts node"
     )
     expressions = ["--threshold", "failure_count == 0", "--threshold=episodes > 3"]
     assert read_options(clone, *arguments.split(), *expressions, "--tasks-dir", str(first), "--tasks-dir", str(second)) == {
@@ -140,6 +143,9 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "emit": ["bmf", "github-benchmark"],
         "step_summary": "off",
         "report": True,
+        "workers_asked": 2,
+        "cluster": "tcp://127.0.0.1:8786",
+        "artifacts": "node",
     }
 
 
@@ -346,6 +352,8 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
         "--emit": "none",
         "--step-summary": "$GITHUB_STEP_SUMMARY if it is set, else off",
         "--report": "off",
+        "--cluster": "on this machine",
+        "--artifacts": "return",
     }.items():
         explained = [words for words in described if words.strip().startswith(option) and f"(default: {default})" in words]
         assert explained, option

@@ -93,7 +93,31 @@ def test_rows_of_any_size_in_any_order_come_back(tmp_path_factory, entries):
 def a_row(index, error, number=0.1):
     usage = Usage(number, number, number, number, number, number, 7, 8, 9, 10)
     return EpisodeResult(
-        index, "id", "a", "t@1", -5, False, "r", None, error, 1, 2, 3, 4, "h", "t", None, 5, 6, 7, 8, 9, number, None, usage
+        index,
+        "id",
+        "a",
+        "t@1",
+        -5,
+        False,
+        "r",
+        None,
+        error,
+        1,
+        2,
+        3,
+        4,
+        "h",
+        "t",
+        None,
+        5,
+        6,
+        7,
+        8,
+        9,
+        number,
+        None,
+        None,
+        usage,
     )
 
 
@@ -194,7 +218,7 @@ def test_a_foreign_tail_is_cut_off(path, make_row, tail):
 
 def test_a_duplicate_on_disk_is_counted_and_the_first_one_kept(path, make_row):
     write_rows(path, [make_row(0)], 2)
-    duplicate = journal_module._line(journal_module._row_values(make_row(0, error="second")))
+    duplicate = journal_module._line(journal_module.row_values(make_row(0, error="second")))
     damage(path, os.path.getsize(path), duplicate)
     journal, recovery = resume_journal(path)
     with journal:
@@ -204,7 +228,7 @@ def test_a_duplicate_on_disk_is_counted_and_the_first_one_kept(path, make_row):
 
 def test_a_row_of_an_episode_beyond_the_slice_is_damage(path, make_row):
     write_rows(path, [make_row(0)], 2)
-    damage(path, os.path.getsize(path), journal_module._line(journal_module._row_values(make_row(10**9))))
+    damage(path, os.path.getsize(path), journal_module._line(journal_module.row_values(make_row(10**9))))
     journal, recovery = resume_journal(path)
     journal.close()
     assert (recovery.rows, recovery.dropped_lines) == (1, 1)
@@ -220,7 +244,7 @@ def test_a_journal_without_a_whole_header_is_refused(path, content):
 
 def test_a_row_in_the_place_of_the_header_is_refused(path, make_row):
     with open(path, "wb") as file:
-        file.write(journal_module._line(journal_module._row_values(make_row(0))))
+        file.write(journal_module._line(journal_module.row_values(make_row(0))))
     with pytest.raises(InputError, match="expected a journal's header"):
         resume_journal(path)
 

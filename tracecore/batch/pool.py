@@ -68,6 +68,8 @@ class BatchOptions:
     method: str = field(default_factory=processes.default_method)  # how processes are started below the workers
     pin: bool = True  # each worker, and all below it, to one core
     stop_fd: int | None = None  # turns readable when the batch is to end now, finished or not
+    # Turns readable when jobs that have run out for now go on: such jobs give None for "none at the moment".
+    more_fd: int | None = None
     # Whether this process is here for the batch alone. Then it adopts what a killed worker leaves behind, and kills it: every
     # child that it did not have before the batch, and that is no worker.
     adopt_orphans: bool = False
@@ -84,7 +86,7 @@ def run_batch(
 
     Args:
         function: Importable by name. What it returns must pickle.
-        jobs: Taken as they are needed: an endless iterable is fine.
+        jobs: Taken as they are needed: an endless iterable is fine. With ``more_fd``, None means that there is none now.
         options: See there. More workers than cores are started only while the cores are not busy.
 
     Yields:
@@ -101,6 +103,9 @@ def run_batch(
         yield from pool.run()
     finally:
         pool.close()
+
+
+_MORE: Final = object()  # what the selector says when jobs go on
 
 
 @mutable_record
@@ -127,6 +132,8 @@ class _Pool:
         self._selector = selectors.DefaultSelector()
         if options.stop_fd is not None:
             self._selector.register(options.stop_fd, selectors.EVENT_READ, None)
+        if options.more_fd is not None:
+            self._selector.register(options.more_fd, selectors.EVENT_READ, _MORE)
         self._workers: list[_Worker] = []
         self._again: deque[Assignment] = deque()  # handed out once, to a worker that died
         self._more_jobs = True
@@ -151,7 +158,7 @@ class _Pool:
                 yield from self._hear_the_last()
                 return
             for key, _ in events:
-                worker: _Worker = key.data
+                worker: Any = key.data
                 if worker in self._workers:  # it may have been buried through its other descriptor
                     yield from self._hear(worker)
             self._kill_stuck()
@@ -312,6 +319,8 @@ class _Pool:
             job = next(self._jobs)
         except StopIteration:
             self._more_jobs = False
+            return None
+        if job is None:
             return None
         self._tickets += 1
         return Assignment(self._tickets, job, self._options.limit_s(job), monotonic_s(), 1)

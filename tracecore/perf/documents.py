@@ -38,6 +38,7 @@ class Run:
     probe: JsonObject | None  # what the calibration probe says of the host
     aborted: str | None  # the threshold that ended it
     noise: HostNoise  # what the host did meanwhile
+    cluster: JsonObject | None = None  # the nodes, where there were any
 
     @property
     def is_cut_short(self) -> bool:
@@ -128,7 +129,8 @@ def manifest_document(
             "dirty": run.host["dirty"],
         },
         "host": run.host,
-        "machine_class": machine_class(run.host),
+        "machine_class": run.cluster["machine_class"] if run.cluster else machine_class(run.host),
+        **({"cluster": run.cluster} if run.cluster else {}),
         "system_samples": run.system_samples,
     }
 

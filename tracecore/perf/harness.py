@@ -6,7 +6,7 @@ ending becomes a row.
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tracecore import clock, processes, provenance
 from tracecore.batch.pool import BatchOptions, run_batch
@@ -29,8 +29,8 @@ from tracecore.perf.github import tell_github
 from tracecore.perf.host_noise import HostWatch
 from tracecore.perf.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.journal import Journal
-from tracecore.perf.options import GRACE_S, SliceOptions, resume_command
-from tracecore.perf.prepare import prepare, read_conditions
+from tracecore.perf.options import GRACE_S, SliceOptions, resume_command, without_cluster
+from tracecore.perf.prepare import find_cluster, prepare, read_conditions
 from tracecore.perf.probe import ProbeJob, Probes, make_job_or_probe_ready, run_job_or_probe
 from tracecore.perf.progress import Progress
 from tracecore.perf.samples import Samples
@@ -45,6 +45,9 @@ from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.job import make_ready, run_job, settle
 from tracecore.runtime.reach import secret_folders
 from tracecore.runtime.replay import first_difference
+
+if TYPE_CHECKING:
+    from tracecore.perf.cluster_run import ClusterEngine
 
 FINISHED: Final = frozenset({EXIT_GOOD, EXIT_FAILED, EXIT_BREACHED})  # every episode has its result
 
@@ -64,19 +67,21 @@ def run_slice(options: SliceOptions) -> SliceEnd:
         InputError: Something that was given is wrong; nothing has run.
         OutputError: Nothing could be written at all.
     """
-    with watch_for_interruption() as interruption:
-        console = Console()
+    console = Console()
+    with watch_for_interruption() as interruption, find_cluster(options, interruption, console) as cluster:
+        if cluster:
+            options = replace(options, workers=cluster.slots)
         gate = read_conditions(options)
-        stamp, the_plan, journal, baseline = prepare(options)
+        stamp, the_plan, journal, baseline = prepare(options, cluster)
         interruption.last_words = f"\nperf_harness: ended at once; to finish it: {resume_command(options, stamp)}\n"
         # Begun while the workers start, and asked when all is done: what agents of this slice were kept from.
         confinement = doctor.Probe(options.limits, options.method, thorough=False)
         with journal, confinement, take_samples(options, journal) as samples:
             already_done = journal.rows
             watch = Watch(watch_progress(options, journal, console), samples)
-            run = run_episodes(options, the_plan, journal, gate, watch, interruption)
+            run = run_episodes(options, the_plan, journal, gate, watch, interruption, cluster)
             try:
-                determinism = run_again(options, the_plan, journal, gate, run, stamp, console, interruption)
+                determinism = run_again(options, the_plan, journal, gate, run, stamp, console, interruption, cluster)
                 run = replace(run, interrupted=interruption.is_set)
                 episodes_run = journal.rows - already_done
                 manifest = manifest_document(options, the_plan, gate, run, stamp, confinement.state())
@@ -87,6 +92,8 @@ def run_slice(options: SliceOptions) -> SliceEnd:
                 return end_unwritten(options, stamp, journal, console, run.trouble or str(error))
             if verdict.exit_code in FINISHED:
                 journal.remove()
+        if cluster and cluster.is_gone:
+            options = without_cluster(options)
         resume = None if verdict.exit_code in FINISHED else resume_command(options, stamp)
         if run.trouble:
             console.say(f"perf_harness: {run.trouble}")
@@ -123,7 +130,13 @@ def end_unwritten(options: SliceOptions, stamp: str, journal: Journal, console: 
 
 
 def run_episodes(
-    options: SliceOptions, the_plan: Plan, journal: Journal, gate: Gate, watch: Watch, interruption: Interruption
+    options: SliceOptions,
+    the_plan: Plan,
+    journal: Journal,
+    gate: Gate,
+    watch: Watch,
+    interruption: Interruption,
+    cluster: "ClusterEngine | None" = None,
 ) -> Run:
     """Run what the journal lacks; every finished episode is in it before the next is looked at."""
     host = host_block(options.method, provenance.git_state())
@@ -137,7 +150,12 @@ def run_episodes(
     trouble = None
     missing = (index for index in range(0 if aborted else the_plan.episodes) if not journal.has(index))
     try:
-        with contextlib.closing(finished_episodes(options, the_plan.jobs(missing), interruption, watch, probes)) as rows:
+        jobs = the_plan.jobs(missing)
+        if cluster:
+            finished = cluster.episodes(the_plan, jobs, 0 if aborted else the_plan.episodes - journal.rows, watch)
+        else:
+            finished = finished_episodes(options, jobs, interruption, watch, probes)
+        with contextlib.closing(finished) as rows:
             for row in rows:
                 journal.add(row)
                 watch.add(row)
@@ -159,10 +177,11 @@ def run_episodes(
         sampler.sample(),
         interruption.is_set,
         trouble,
-        host,
+        {**host, **cluster.host()} if cluster else host,
         probes.document() if probes else None,
         aborted,
         noise.figures(),
+        cluster.document() if cluster else None,
     )
 
 
@@ -218,6 +237,7 @@ def run_again(
     stamp: str,
     console: Console,
     interruption: Interruption,
+    cluster: "ClusterEngine | None" = None,
 ) -> JsonObject:
     """Run some episodes a second time, on new workers, and hold them against the first; the ``determinism`` block."""
     count = gate.episodes_to_verify(the_plan.episodes, len(the_plan.rows))
@@ -230,7 +250,11 @@ def run_again(
         with second_runs_folder(options.output_dir, stamp) as folder:
             settings = replace(the_plan.settings, runs_dir=folder, keep_runs="all")
             jobs = (replace(the_plan.job(row.index), settings=settings) for row in chosen)
-            with contextlib.closing(finished_episodes(options, jobs, interruption)) as second_rows:
+            if cluster:
+                finished = cluster.episodes_again(replace(the_plan, settings=settings), jobs, len(chosen))
+            else:
+                finished = finished_episodes(options, jobs, interruption)
+            with contextlib.closing(finished) as second_rows:
                 return compare_runs(
                     chosen,
                     second_rows,

@@ -171,7 +171,7 @@ class Journal:
         index = row.index
         if self.has(index):
             return False
-        self._append(_line(_row_values(row)), index)
+        self._append(_line(row_values(row)), index)
         self._unsynced_rows += 1
         if self._fsync != "none" and self._is_sync_due():
             self.sync()
@@ -314,7 +314,7 @@ class Journal:
 
     def _parse_row(self, line: str) -> EpisodeResult:
         try:
-            return _row_from(_decode(line)[0][:-1])
+            return row_from(_decode(line)[0][:-1])
         except (ValueError, TypeError, LookupError) as error:
             raise InputError(self.path, "", line, "the row of an episode, as this version writes it") from error
 
@@ -323,11 +323,17 @@ class Journal:
 _SEAL_BYTES: Final = 13
 
 
-def _row_values(row: EpisodeResult) -> list[Any]:
+def row_values(row: EpisodeResult) -> list[Any]:
+    """A row as a list that JSON holds, in the order of its fields."""
     return [*_own_values(row), _usage_values(row.usage)]
 
 
-def _row_from(values: list[Any]) -> EpisodeResult:
+def row_from(values: list[Any]) -> EpisodeResult:
+    """The row that :func:`row_values` made a list of; takes that list over.
+
+    Raises:
+        TypeError: There are too few or too many values.
+    """
     values[-1] = Usage(*values[-1])
     return EpisodeResult(*values)
 

@@ -9,7 +9,7 @@ from tracecore import processes
 from tracecore.perf.journal import Fsync
 from tracecore.perf.repro import REDACTION_VARIABLE, as_typed
 from tracecore.perf.samples import DEFAULT_INTERVAL_S
-from tracecore.record import record
+from tracecore.record import record, replace
 from tracecore.records import Limits
 
 # Behind the time limit of an episode, for its own process to write down that the agent was too slow; then its worker kills it.
@@ -53,6 +53,9 @@ class SliceOptions:
     compare_anyway: bool = False
     require_conclusive: bool = False
     accept_changes: bool = False
+    cluster: str | None = None  # tcp://host:port or local:N; needs the cluster extra
+    artifacts: str | None = None  # on a cluster: return, node or shared
+    workers_asked: int | None = None  # on a cluster, which has as many as it has threads unless fewer are asked for
 
     @property
     def limits(self) -> Limits:
@@ -65,6 +68,12 @@ class SliceOptions:
     def method(self) -> str:
         """How the processes of an episode start: ``fork`` or ``spawn``."""
         return processes.default_method() if self.start_method == "auto" else self.start_method
+
+
+def without_cluster(options: SliceOptions) -> SliceOptions:
+    """The same slice on this machine."""
+    workers = options.workers_asked or SliceOptions().workers
+    return replace(options, cluster=None, artifacts=None, workers=workers)
 
 
 def resume_command(options: SliceOptions, stamp: str) -> str:
@@ -85,6 +94,8 @@ def _command(options: SliceOptions, first: list[str]) -> str:
     words += ["python", as_typed(script), *first]
     for name, flag in _FLAGS.items():
         value = getattr(options, name)
+        if name == "workers" and options.cluster:
+            value = without_cluster(options).workers  # those of the cluster are its own affair
         if value == getattr(defaults, name):
             continue
         words += [flag] if value is True else [flag, str(value)]
@@ -120,6 +131,8 @@ _FLAGS: Final = {
     "compare_anyway": "--compare-anyway",
     "require_conclusive": "--require-conclusive",
     "accept_changes": "--accept-changes",
+    "cluster": "--cluster",
+    "artifacts": "--artifacts",
 }
 _REPEATED_FLAGS: Final = {
     "tasks_dirs": "--tasks-dir",

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from tracecore import __version__, processes, provenance
 from tracecore.errors import InputError, OptionError, OutputError
+from tracecore.perf.console import Console
 from tracecore.perf.emit import FORMATS
 from tracecore.perf.gate import Gate, read_gate
+from tracecore.perf.interrupt import Interruption
 from tracecore.perf.journal import Journal, create_journal, journal_path, resume_journal
 from tracecore.perf.options import SliceOptions
 from tracecore.perf.outputs import check_writable, reserve_stamp
@@ -23,9 +25,30 @@ from tracecore.runtime.trace import REDACTIONS
 
 if TYPE_CHECKING:
     from tracecore.perf.baseline import Baseline
+    from tracecore.perf.cluster_run import ClusterEngine
 
 
-def prepare(options: SliceOptions) -> tuple[str, Plan, Journal, "Baseline | None"]:
+def find_cluster(
+    options: SliceOptions, interruption: Interruption, console: Console
+) -> "contextlib.AbstractContextManager[ClusterEngine | None]":
+    """The cluster to run on, asked and checked; of nothing where the slice runs on this machine.
+
+    Raises:
+        OptionError: It cannot be used, or another option cannot be used with it.
+        KeyboardInterrupt: Somebody did not want to wait for it.
+    """
+    if options.cluster is None:
+        if options.artifacts is not None:
+            raise OptionError("--artifacts", "", options.artifacts, "--cluster with it: on this machine they lie in --runs-dir")
+        return contextlib.nullcontext()
+    if options.probe:
+        raise OptionError("--probe", "", "--cluster", "one of the two: the probe tells of this machine alone")
+    from tracecore.perf.cluster_run import use_cluster  # noqa: PLC0415
+
+    return use_cluster(options, interruption, console.say)
+
+
+def prepare(options: SliceOptions, cluster: "ClusterEngine | None" = None) -> tuple[str, Plan, Journal, "Baseline | None"]:
     """Ask every question before the first episode; gives the stamp, the plan, the open journal and what to compare with.
 
     Raises:
@@ -36,7 +59,7 @@ def prepare(options: SliceOptions) -> tuple[str, Plan, Journal, "Baseline | None
 
         check_extra("--report")
     settings = read_settings(options)
-    if options.confinement == "require":
+    if options.confinement == "require" and cluster is None:
         require_confinement(options)
     rows = DEFAULT_SCENARIO if options.scenario is None else read_scenario(options.scenario)
     make_plan = functools.partial(
@@ -49,7 +72,7 @@ def prepare(options: SliceOptions) -> tuple[str, Plan, Journal, "Baseline | None
         scenario=options.scenario or "the default scenario",
     )
     the_plan = make_plan(slice_id=os.urandom(8).hex())
-    baseline = prepare_baseline(options, the_plan) if options.baseline else None
+    baseline = prepare_baseline(options, the_plan, cluster) if options.baseline else None
     check_writable(options.output_dir)
     check_writable(options.runs_dir)
     if options.resume is None:
@@ -66,7 +89,7 @@ def prepare(options: SliceOptions) -> tuple[str, Plan, Journal, "Baseline | None
     return options.resume, make_plan(slice_id=journal.header["slice_id"]), journal, baseline
 
 
-def prepare_baseline(options: SliceOptions, the_plan: Plan) -> "Baseline":
+def prepare_baseline(options: SliceOptions, the_plan: Plan, cluster: "ClusterEngine | None") -> "Baseline":
     """The archived runs that this slice is compared with at its end.
 
     Raises:
@@ -81,8 +104,8 @@ def prepare_baseline(options: SliceOptions, the_plan: Plan) -> "Baseline":
         "workers": options.workers,
         "strict_spec": options.strict_spec,
         "scenario": the_plan.scenario_document(),
-        "host": host,
-        "machine_class": machine_class(host),
+        "host": {**host, **cluster.host()} if cluster else host,
+        "machine_class": cluster.machine_class() if cluster else machine_class(host),
     }
     how = CompareOptions(
         gate_on=tuple(options.gate_on.split(",")),

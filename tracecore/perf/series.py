@@ -75,4 +75,5 @@ def series_row(row: EpisodeResult) -> JsonObject:
         "attempt": usage.attempt,
         "leaked_processes": usage.leaked_processes,
         **({} if row.allow is None else {"allow": row.allow}),
+        **({} if row.host is None else {"host": row.host}),
     }

@@ -157,6 +157,19 @@ def publish(job: Job, outcome: Outcome) -> EpisodeResult:
     return row
 
 
+def keep_returned(job: Job, row: EpisodeResult, artifact: bytes) -> EpisodeResult:
+    """Write an artifact that was made elsewhere, unless one of this run stands already; the row of the one that stands.
+
+    Raises:
+        OutputError: It could not be written.
+    """
+    path = artifact_path(job)
+    if create_atomic(path, artifact, fsync=job.settings.fsync):
+        return row
+    data = _read(path)
+    return replace(result_row(job, canon.decode(data), data), usage=row.usage, host=row.host)
+
+
 def is_kept(job: Job, row: EpisodeResult) -> bool:
     """Whether the artifact of this row stays on disk."""
     return job.settings.keep_runs == "all" or (job.settings.keep_runs == "failed" and not row.success)

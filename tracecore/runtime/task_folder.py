@@ -34,15 +34,20 @@ def read_folder(folder: str) -> FolderContent:
     """The folder's hash, and the very bytes of Python and manifest that went into it; raises as ``hash_folder``."""
     whole = hashlib.sha256()
     kept = {}
-    root = os.path.realpath(folder)
-    files = sorted((os.fsencode(name), name, path) for name, path in _files_below(root, "", (root,)))
-    for raw_name, name, path in files:
+    for name, path in files_below(folder):
+        raw_name = os.fsencode(name)
         data = read_source(path, TaskError)
         # A length before the name and a digest of fixed size after it: no two folders give the same bytes.
         whole.update(len(raw_name).to_bytes(8, "big") + raw_name + hashlib.sha256(data).digest())
         if name.endswith(".py") or name == MANIFEST_NAME:
             kept[name] = data
     return FolderContent("sha256:" + whole.hexdigest(), kept)
+
+
+def files_below(folder: str) -> list[tuple[str, str]]:
+    """(relative POSIX name, path) of every file that counts, in the order in which it does; raises as ``hash_folder``."""
+    root = os.path.realpath(folder)
+    return sorted(_files_below(root, "", (root,)), key=lambda file: os.fsencode(file[0]))
 
 
 def _files_below(folder: str, prefix: str, trail: tuple[str, ...]) -> Iterator[tuple[str, str]]:
