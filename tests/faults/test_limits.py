@@ -22,6 +22,22 @@ class Agent:
     def act(self):
         return {"type": "say", "args": {"text": "x" * 100_000}} if self.steps == 1 else {"type": "finish"}
 """
+OPENS_FILES = """\
+import os
+
+class Agent:
+    def reset(self, task_spec):
+        pass
+    def observe(self, observation):
+        pass
+    def act(self):
+        last = 0
+        try:
+            while True:
+                last = max(last, os.dup(0))
+        except OSError as error:
+            raise OSError(f"{error}: the last was {last}")
+"""
 STARTS_THREADS = """\
 import threading
 
@@ -72,11 +88,19 @@ def test_how_much_an_agent_may_say_at_once_is_an_option(tmp_path: pathlib.Path, 
     assert row["limits"]["message_bytes"] == 64 << 10
 
 
-def test_an_agent_can_start_no_more_threads_than_leave_room_for_others(tmp_path: pathlib.Path) -> None:
+def test_an_agent_has_a_limited_number_of_descriptors(tmp_path: pathlib.Path) -> None:
+    words = run(tmp_path, OPENS_FILES)["error"]
+    most = Limits().open_files
+    assert most is not None
+    assert words == f"agent_exception: act (step 1) raised OSError: [Errno 24] Too many open files: the last was {most - 1}"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_an_agent_can_start_no_more_threads_than_leave_room_for_others(tmp_path: pathlib.Path, method: str) -> None:
     if not can_count_threads():
         pytest.skip("agents cannot be counted by themselves here")
     before = pathlib.Path("/proc/sys/kernel/pid_max").read_text()
-    row = run(tmp_path, STARTS_THREADS)
+    row = run(tmp_path, STARTS_THREADS, start_method=method)
     words, _, number = row["error"].rpartition(" ")
     assert words == "agent_exception: act (step 1) raised ValueError: no more than"
     most = Limits().processes

@@ -310,6 +310,7 @@ def run_zygote(control_fd: int, method: str, confinement: Confinement) -> None:
     """Serve one worker until its side of the socket is closed."""
     control = socket.socket(fileno=control_fd)
     sys.dont_write_bytecode = True
+    confine.bound_process_table(confinement)
     if method == processes.FORK:
         confine.confine(confinement)
     gc.collect()

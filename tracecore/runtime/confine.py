@@ -100,11 +100,16 @@ def leave_namespaces(confinement: Confinement, names: Sequence[str] = NAMESPACES
         confinement.state.update(namespaces.enter(confinement.kernel, wanted))
 
 
+def bound_process_table(confinement: Confinement) -> None:
+    """In the first process of a process table, before its disk is closed: bound how many there may be in it."""
+    most = confinement.limits.processes
+    if confinement.state.get("pid_namespace") is True and confinement.wants("resource_limits") and most is not None:
+        namespaces.bound_process_table(most)
+
+
 def confine(confinement: Confinement) -> None:
     """The part that forks inherit for nothing: everything but what :func:`confine_agent` does."""
     limits, reach = confinement.limits, confinement.reach
-    if confinement.state.get("pid_namespace") is True and confinement.wants("resource_limits") and limits.processes:
-        namespaces.bound_process_table(limits.processes)
     confinement.files = readable(reach)
     if confinement.state.get("mount_namespace") is True:
         _attempt(confinement, "mount_namespace", _leave_disk)
