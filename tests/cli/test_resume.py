@@ -13,6 +13,8 @@ from helpers import slices
 from helpers.faults import PLAIN_TASK, write_agent
 from helpers.slices import descendants, journals, kill_all, read_files, start, strays, substance, wait_for_no_orphans
 
+from tracecore import processes
+
 pytestmark = pytest.mark.usefixtures("adopting")
 KILLS = int(os.environ.get("TRACECORE_TEST_KILLS", "4"))
 EPISODES = 18
@@ -67,6 +69,21 @@ def test_killed_at_random_moments_and_resumed_it_equals_a_slice_that_was_not(
         assert finish(harness_clone, folder, options) == expected, f"attempt {attempt} of seed {seed}"
         assert strays(folder) == []
         assert journals(folder) == []
+
+
+def test_harness_and_workers_that_die_in_the_same_instant_leave_no_episode_and_no_agent(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    scenario = slices.write_scenario(tmp_path, "sleeps in act", "leaves a thread", bundled=False)
+    task = ["--tasks-dir", str(PLAIN_TASK.parent), "--scenario", scenario]
+    harness = start(harness_clone, tmp_path, "--episodes", "4", "--workers", "2", *task)
+    harness.wait_for_artifacts(1)
+    above = [harness.process.pid, *processes.children_of(harness.process.pid)]
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: none of them notices that another is dead
+        for pid in above:
+            processes.send_signal(pid, number)
+    harness.kill()
+    wait_for_no_orphans()
 
 
 def interrupted(clone: pathlib.Path, folder: pathlib.Path, options: list[str], after: int = 5) -> str:
