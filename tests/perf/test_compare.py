@@ -7,7 +7,7 @@ import pytest
 from helpers.github import read_command, read_outputs, read_tables
 
 from tracecore.errors import InputError
-from tracecore.perf.ab import judge_null, settle_by_screen, subjects_that_moved, void
+from tracecore.perf.ab import AbOptions, judge_null, run_rounds, settle_by_screen, subjects_that_moved, void
 from tracecore.perf.baseline import read_baseline
 from tracecore.perf.compare import CompareOptions, compare_paths, exit_code_of, read_runs, tell
 from tracecore.perf.github_comparison import comparison_annotations, comparison_outputs, comparison_page
@@ -358,6 +358,29 @@ def test_a_screen_that_did_not_move_settles_times_and_leaves_behaviour_as_it_is(
     assert changed["verdict"] == "regressed"
     assert [row["verdict"] for row in changed["rows"]] == ["unchanged", "regressed", "unchanged", "unchanged"]
     assert "steps used changed" in changed["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    ("null_control", "order"),
+    [(False, "base work work base base work"), (True, "base work base base work base base work base")],
+)
+def test_rounds_mirror_each_other_so_that_a_drift_of_the_host_falls_on_both_sides(null_control, order):
+    class Runner:
+        ran = ()
+
+        def run(self, side, *_episodes_and_stage):
+            self.ran += (side,)
+            return len(self.ran)
+
+    runner = Runner()
+    runs = run_rounds(AbOptions(base="main", rounds=3, null_control=null_control), runner, "base", "work")
+    assert " ".join(runner.ran) == order
+    assert [len(side) for side in runs] == [3, 3, 3 * null_control]
+    assert all(
+        runner.ran[number - 1] == side
+        for side, numbers in zip(("base", "work", "base"), runs, strict=True)
+        for number in numbers
+    )
 
 
 def test_base_against_base_that_differs_voids_times_and_not_behaviour(sets):
