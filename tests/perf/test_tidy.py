@@ -10,7 +10,13 @@ import pytest
 
 from tracecore.perf.journal import create_journal, journal_path
 from tracecore.perf.outputs import reserve_stamp
-from tracecore.perf.tidy import RESERVED_S, remove_stray_documents, remove_what_nobody_owns, second_runs_path
+from tracecore.perf.tidy import (
+    RESERVED_S,
+    remove_doubtful_artifacts,
+    remove_stray_documents,
+    remove_what_nobody_owns,
+    second_runs_path,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 
@@ -108,3 +114,21 @@ def test_the_slice_that_is_resumed_removes_its_own_second_runs(tmp_path: pathlib
 
 def test_a_folder_that_is_gone_is_no_trouble(tmp_path: pathlib.Path):
     assert remove_what_nobody_owns(str(tmp_path / "gone")) == 0
+
+
+def test_failures_that_no_row_tells_of_are_removed_and_successes_stand(tmp_path: pathlib.Path) -> None:
+    contents = {
+        "succeeded": '{"success": true}',
+        "failed": '{"success": false}',
+        "garbled": '{"success": tr',
+        "foreign": "[1]",
+        "somebody elses": '{"success": false}',
+    }
+    for name, text in contents.items():
+        (tmp_path / f"{name}.json").write_text(text)
+    assert remove_doubtful_artifacts(str(tmp_path), ["succeeded", "failed", "garbled", "foreign", "never begun"]) == 3
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["somebody elses", "succeeded"]
+
+
+def test_a_folder_that_is_gone_holds_nothing_doubtful(tmp_path: pathlib.Path) -> None:
+    assert remove_doubtful_artifacts(str(tmp_path / "gone"), ["a"]) == 0

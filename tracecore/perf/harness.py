@@ -5,6 +5,7 @@ ending becomes a row.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,7 +37,12 @@ from tracecore.perf.progress import Progress
 from tracecore.perf.samples import Samples
 from tracecore.perf.scenario import Plan
 from tracecore.perf.system import SystemSampler, host_block
-from tracecore.perf.tidy import remove_stray_artifacts, remove_stray_documents, remove_what_nobody_owns
+from tracecore.perf.tidy import (
+    remove_doubtful_artifacts,
+    remove_stray_artifacts,
+    remove_stray_documents,
+    remove_what_nobody_owns,
+)
 from tracecore.perf.watch import TICK_S, Watch
 from tracecore.record import record, replace
 from tracecore.records import EpisodeResult, Job, JsonObject, Running, Verdict
@@ -148,9 +154,11 @@ def run_episodes(
     probes = Probes(the_plan.episodes) if options.probe else None
     begun_s = clock.monotonic_s()
     trouble = None
-    missing = (index for index in range(0 if aborted else the_plan.episodes) if not journal.has(index))
+    missing = functools.partial(indices_without_row, the_plan, journal)
+    if options.resume is not None:
+        remove_doubtful_artifacts(options.runs_dir, (job.run_id for job in the_plan.jobs(missing())))
     try:
-        jobs = the_plan.jobs(missing)
+        jobs = the_plan.jobs(iter(()) if aborted else missing())
         if cluster:
             finished = cluster.episodes(the_plan, jobs, 0 if aborted else the_plan.episodes - journal.rows, watch)
         else:
@@ -183,6 +191,11 @@ def run_episodes(
         noise.figures(),
         cluster.document() if cluster else None,
     )
+
+
+def indices_without_row(the_plan: Plan, journal: Journal) -> Iterator[int]:
+    """The episodes that are still to be run."""
+    return (index for index in range(the_plan.episodes) if not journal.has(index))
 
 
 def first_broken(abort: AbortWatch, rows: Iterator[EpisodeResult]) -> str | None:

@@ -1,6 +1,7 @@
 """What a killed harness left behind: found by name, and removed where it is this slice's own, or certainly nobody's."""
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,25 @@ def remove_stray_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
         strays.setdefault(run_id, []).append(name)
     own = (strays[run_id] for run_id in run_ids if run_id in strays) if strays else iter(())
     return sum(_remove(runs_dir, name) for names in own for name in names)
+
+
+def remove_doubtful_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
+    """Remove the failures among the artifacts of episodes that no row tells of; gives how many that was.
+
+    What killed the harness may have killed an agent a moment before, whose episode then wrote down a crash that was none. The
+    episode runs again; where it fails by itself, it fails again. A success stands, and is taken when its episode runs again.
+    """
+    return sum(_is_failure(runs_dir, f"{run_id}.json") and _remove(runs_dir, f"{run_id}.json") for run_id in run_ids)
+
+
+def _is_failure(folder: str, name: str) -> bool:
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            return json.load(file)["success"] is not True
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return True  # no artifact of ours, under the name of one
 
 
 def remove_stray_documents(output_dir: str, stamp: str) -> int:
