@@ -19,7 +19,7 @@ from typing import Any, Final
 from tracecore import __version__, canon, frames, processes, provenance
 from tracecore.clock import monotonic_s
 from tracecore.errors import MISSING, InputError, OptionError, TracecoreError
-from tracecore.perf.node_runner import ROW
+from tracecore.perf.node_runner import ROWS
 from tracecore.perf.node_slice import NodeSlice
 from tracecore.perf.outputs import check_writable
 from tracecore.perf.sources_pack import TASKS, lay_out_sources
@@ -32,6 +32,7 @@ from tracecore.runtime.reach import secret_folders
 from tracecore.runtime.task_folder import read_folder
 
 RUNS: Final = "runs"
+FORGOTTEN_S: Final = 3600.0  # without a chunk: whoever planned the slice was killed, and will not let go of it
 LEAVE_PATIENCE_S: Final = 2.0  # for runners whose line has ended: they kill, reap and exit
 
 _ARTIFACT_NAME: Final = field_names(EpisodeResult).index("artifact_name")
@@ -86,7 +87,8 @@ async def take_slice(document: str, parcel: bytes, dask_worker: Any = None) -> s
 def _take_slice(document: str, parcel: bytes, local_folder: str) -> str:
     sent = NodeSlice.from_json(json.loads(document))
     folder = os.path.join(os.path.realpath(local_folder), f"tracecore-{sent.slice_id}")
-    _let_go(sent.slice_id)
+    for forgotten in [slice_id for slice_id, one in _slices.items() if one.is_forgotten()]:
+        _let_go(forgotten)
     try:
         the_slice = _prepare(sent, parcel, folder)
     except (TracecoreError, OSError) as error:
@@ -163,12 +165,20 @@ class _Slice:
         self._idle: list[_Runner] = []
         self._runners: list[_Runner] = []
         self._closed = False
+        self._used_s = monotonic_s()
+
+    def is_forgotten(self) -> bool:
+        """Whether nobody will come for it any more."""
+        with self._lock:
+            is_busy = len(self._runners) > len(self._idle)
+        return not is_busy and monotonic_s() - self._used_s > FORGOTTEN_S
 
     def run(self, chunk: list[list[Any]]) -> bytes:
         begun_s = monotonic_s()
         runner = self._take_runner()
         rows, trouble, death = runner.run(chunk)
         self._give_back(runner, is_usable=trouble is None and death is None)
+        self._used_s = monotonic_s()
         files = self._take_artifacts(rows) if self._slice.artifacts == "return" else []
         now_s = monotonic_s()
         head = {
@@ -256,9 +266,9 @@ class _Runner:
         try:
             while len(rows) < len(chunk):
                 message = frames.read_message(self._line.fileno())
-                if message[:1] != ROW:
+                if message[:1] != ROWS:
                     return rows, message[1:].decode("utf-8", "replace"), None
-                rows.append(json.loads(message[1:]))
+                rows += json.loads(message[1:])
         except (frames.ChannelClosed, OSError):
             self.wait(monotonic_s() + LEAVE_PATIENCE_S)
             code = self._process.returncode

@@ -26,14 +26,15 @@ from tracecore.errors import TracecoreError, one_line
 from tracecore.perf.journal import row_values
 from tracecore.perf.node_slice import NodeSlice
 from tracecore.perf.options import GRACE_S
-from tracecore.records import Ended, Job, Running
+from tracecore.records import Job, Running
 from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.job import make_ready, run_job, settle
 
-ROW: Final = b"r"
+ROWS: Final = b"r"
 TROUBLE: Final = b"t"  # why it cannot go on
 IDLE_S: Final = 60.0  # without a chunk, after which it leaves: whoever planned the slice is gone
 LOOK_INTERVAL_S: Final = 5.0
+TELL_INTERVAL_S: Final = 0.5  # rows of a chunk are told together, but none waits longer than this for a later one
 SLOTS_MOST: Final = 4096  # of one machine
 
 
@@ -72,13 +73,15 @@ def _run(fd: int, the_slice: NodeSlice) -> None:
         on_tick=feed.look,
         tick_s=LOOK_INTERVAL_S,
     )
+    rows: list[list[Any]] = []
+    told_s = monotonic_s()
     with contextlib.closing(run_batch(run_job, feed, options)) as endings:
         for ended in endings:
-            _tell(fd, ended)
-
-
-def _tell(fd: int, ended: Ended) -> None:
-    frames.write_message(fd, ROW + json.dumps(row_values(settle(ended)), allow_nan=False).encode("ascii"))
+            rows.append(row_values(settle(ended)))
+            feed.running -= 1
+            if not feed.running or monotonic_s() - told_s > TELL_INTERVAL_S:
+                frames.write_message(fd, ROWS + json.dumps(rows, allow_nan=False).encode("ascii"))
+                rows, told_s = [], monotonic_s()
 
 
 class _Idle(Exception):
@@ -86,7 +89,11 @@ class _Idle(Exception):
 
 
 class _Feed:
-    """The jobs of the chunks, in the order in which they come; None while there is none."""
+    """The jobs of the chunks, in the order in which they come; None while there is none.
+
+    Attributes:
+        running: How many have come that have not ended; whoever sees one end counts it off.
+    """
 
     def __init__(self, fd: int, the_slice: NodeSlice) -> None:
         self._fd, self._slice = fd, the_slice
@@ -94,18 +101,21 @@ class _Feed:
         self._waiting.register(fd, select.POLLIN)
         self._jobs: deque[Job] = deque()
         self._used_s = monotonic_s()
+        self.running = 0
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Job | None:
         while not self._jobs and self._waiting.poll(0):
-            self._jobs.extend(self._slice.jobs(json.loads(frames.read_message(self._fd))))
+            chunk = json.loads(frames.read_message(self._fd))
+            self._jobs.extend(self._slice.jobs(chunk))
+            self.running += len(chunk)
         return self._jobs.popleft() if self._jobs else None
 
     def look(self, running: Sequence[Running]) -> None:
         """See whether anybody still wants something."""
-        if running or self._jobs:
+        if running or self.running:
             self._used_s = monotonic_s()
         elif monotonic_s() - self._used_s > IDLE_S:
             raise _Idle
