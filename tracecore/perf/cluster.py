@@ -15,8 +15,10 @@ import importlib
 import importlib.util
 import json
 import logging
+import signal
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from multiprocessing import resource_tracker
 from typing import Any, Final, Self, TypeVar
 
 from tracecore import clock
@@ -30,6 +32,7 @@ CONNECT_S: Final = 10.0  # for a scheduler to answer, and for a first worker to 
 DESCRIBE_S: Final = 60.0  # for a node to try out what it has
 ANSWER_S: Final = 5.0  # for the scheduler to tell which nodes there are
 CLOSE_S: Final = 2.0
+CLOSE_LOCAL_S: Final = 5.0  # for workers of our own to end
 
 T = TypeVar("T")
 
@@ -147,9 +150,9 @@ class Cluster:
         return classes[0] if len(classes) == 1 else "mixed:" + "+".join(classes)
 
     def _used(self) -> list[Node]:
-        """The nodes that have taken the slice in, or else all that could."""
+        """The nodes that have taken the slice in, or else all."""
         nodes = list(self.nodes.values())
-        return [one for one in nodes if one.is_used] or [one for one in nodes if not one.refused]
+        return [one for one in nodes if one.is_used] or nodes
 
     def close(self) -> None:
         """Let go of the cluster; one of our own ends. Never raises, and never waits long."""
@@ -208,14 +211,15 @@ class Cluster:
             logging.getLogger("tornado").setLevel(logging.CRITICAL)
             warnings.filterwarnings("ignore", module="distributed")
             if address.startswith("local:"):
-                self._local = await distributed.LocalCluster(
-                    n_workers=int(address.removeprefix("local:")),
-                    threads_per_worker=1,
-                    processes=True,
-                    dashboard_address=None,
-                    silence_logs=logging.CRITICAL,
-                    asynchronous=True,
-                )
+                with _interrupts_held():
+                    self._local = await distributed.LocalCluster(
+                        n_workers=int(address.removeprefix("local:")),
+                        threads_per_worker=1,
+                        processes=True,
+                        dashboard_address=None,
+                        silence_logs=logging.CRITICAL,
+                        asynchronous=True,
+                    )
             self.client = await asyncio.wait_for(
                 distributed.Client(self._local or address, asynchronous=True, timeout=CONNECT_S, set_as_default=False),
                 CONNECT_S + 1,
@@ -274,10 +278,11 @@ class Cluster:
 
     def add_node(self, address: str, threads: int, about: JsonObject) -> Node:
         """A node that is to be used."""
-        used = sum(one.slots for one in self.nodes.values())
+        numbered = sum(one.slots for one in self.nodes.values())
+        used = sum(one.slots for one in self.nodes.values() if not one.refused)
         most = self._options.slots_most
         slots = threads if most is None else max(0, min(threads, most - used))
-        self.nodes[address] = new = Node(address, about, used, slots)
+        self.nodes[address] = new = Node(address, about, numbered, slots)
         return new
 
     def say(self, words: str) -> None:
@@ -285,9 +290,21 @@ class Cluster:
         self._say(f"perf_harness: {one_line(words)}")
 
     async def _disconnect(self) -> None:
-        for closing in filter(None, (self.client, self._local)):
-            with contextlib.suppress(Exception, asyncio.CancelledError):
-                await asyncio.wait_for(closing.close(), CLOSE_S)
+        for closing, patience_s in ((self.client, CLOSE_S), (self._local, CLOSE_LOCAL_S)):
+            if closing is not None:
+                with contextlib.suppress(Exception, asyncio.CancelledError):
+                    await asyncio.wait_for(closing.close(), patience_s)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C from the processes that are started meanwhile, for good; ours comes when the block ends."""
+    resource_tracker.ensure_running()  # which lets signals through again when it is started by the first process
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _common(values: list[Any]) -> Any:

@@ -328,6 +328,7 @@ class _ClusterRun:
             node.run_chunk,
             self._slice.slice_id,
             json.dumps(chunk_of(chunk.jobs)),
+            chunk.attempt,
             key=f"tracecore-{self._slice.slice_id}-{os.urandom(4).hex()}-{number}",
             workers=[address],
             allow_other_workers=False,

@@ -24,6 +24,7 @@ from tracecore.perf.node_slice import NodeSlice
 from tracecore.perf.outputs import check_writable
 from tracecore.perf.sources_pack import TASKS, lay_out_sources
 from tracecore.perf.system import host_block, machine_class
+from tracecore.perf.tidy import remove_doubtful_artifacts
 from tracecore.record import field_names
 from tracecore.records import EpisodeResult, JsonObject, Limits
 from tracecore.runtime import doctor
@@ -132,8 +133,13 @@ def read_answer(answer: bytes) -> tuple[JsonObject, list[bytes]]:
     return head, files
 
 
-def run_chunk(slice_id: str, chunk: str) -> bytes:
+def run_chunk(slice_id: str, chunk: str, attempt: int) -> bytes:
     """Run a chunk of a slice that was taken in; gives what :func:`read_answer` reads.
+
+    Args:
+        slice_id: Of the slice.
+        chunk: JSON of what :func:`tracecore.perf.node_slice.chunk_of` gives.
+        attempt: From 2 on, its episodes went down with a node before.
 
     Raises:
         LookupError: The slice was not taken in, or has been let go of.
@@ -141,7 +147,7 @@ def run_chunk(slice_id: str, chunk: str) -> bytes:
     the_slice = _slices.get(slice_id)
     if the_slice is None:
         raise LookupError(f"slice {slice_id}")
-    return the_slice.run(json.loads(chunk))
+    return the_slice.run(json.loads(chunk), attempt)
 
 
 async def let_go(slice_id: str) -> None:
@@ -173,7 +179,10 @@ class _Slice:
             is_busy = len(self._runners) > len(self._idle)
         return not is_busy and monotonic_s() - self._used_s > FORGOTTEN_S
 
-    def run(self, chunk: list[list[Any]]) -> bytes:
+    def run(self, chunk: list[list[Any]], attempt: int) -> bytes:
+        if attempt > 1:
+            # What took the node down may have killed an agent first: a crash that its episode wrote down would be none.
+            remove_doubtful_artifacts(self._slice.settings.runs_dir, (run_id for _, run_id, _ in chunk))
         begun_s = monotonic_s()
         runner = self._take_runner()
         rows, trouble, death = runner.run(chunk)
