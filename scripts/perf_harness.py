@@ -565,15 +565,15 @@ def add_process_options(group: Any) -> None:
         "--cluster",
         metavar="ADDRESS",
         type=cluster_address,
-        help="run the episodes on a Dask cluster: the scheduler's address, such as tcp://host:8786, or local:N for N workers "
-        "that are started for it; needs the cluster extra (default: on this machine)",
+        help="run on a Dask cluster: its scheduler's address, such as tcp://host:8786, or local:N; needs the cluster extra "
+        "(default: on this machine)",
     )
     group.add_argument(
         "--artifacts",
         metavar="WHERE",
         type=one_of("return", "node", "shared"),
-        help="run artifacts of a cluster: return (they come back), node (they stay in the node's --runs-dir) or shared "
-        "(--runs-dir is one folder for all) (default: return)",
+        help="run artifacts on a cluster: return (they come back), node (each node keeps its own) or shared (one folder for "
+        "all) (default: return)",
     )
     group.add_argument(
         "--timeout",
