@@ -149,7 +149,7 @@ def read_allowance(arguments: argparse.Namespace, task: Any, settings: Any) -> A
         return OptionError(f"--allow-{part}", "", found, expected)
 
     asked = Allowance(tuple(arguments.allow_read), tuple(arguments.allow_network))
-    return resolve_allowance(asked, task, secret_folders((), settings.runs_dir, task.folder), refuse)
+    return resolve_allowance(asked, task, secret_folders(arguments.tasks_dir, settings.runs_dir, task.folder), refuse)
 
 
 def new_job(agent: Any, task: Any, seed: int, settings: Any, allow: Any) -> "Job":
@@ -167,7 +167,7 @@ def run_episode(job: "Job", arguments: argparse.Namespace) -> "tuple[EpisodeResu
     from tracecore.perf.outputs import check_writable  # noqa: PLC0415
 
     check_writable(arguments.runs_dir)
-    row = run_one(job, arguments.start_method)
+    row = run_one(job, arguments.start_method, arguments.tasks_dir)
     path = os.path.join(arguments.runs_dir, f"{job.run_id}.json")
     with open(path, "rb") as file:
         return row, decode(file.read()), path

@@ -281,8 +281,13 @@ def run_again(
         return Determinism(requested).document()
 
 
-def run_one(job: Job, start_method: str = "auto") -> EpisodeResult:
+def run_one(job: Job, start_method: str = "auto", tasks_dirs: Sequence[str] = ()) -> EpisodeResult:
     """Run a single episode just as a slice does, for ``python -m tracecore``.
+
+    Args:
+        job: The episode.
+        start_method: ``fork``, ``spawn`` or ``auto``.
+        tasks_dirs: Folders of tasks, none of which the agent may read.
 
     Raises:
         EngineError: No worker could be started.
@@ -292,7 +297,7 @@ def run_one(job: Job, start_method: str = "auto") -> EpisodeResult:
     batch_options = BatchOptions(
         workers=1,
         limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[method],
-        prepare=Preparation(job.settings.limits, secret_folders(())),
+        prepare=Preparation(job.settings.limits, secret_folders(tasks_dirs)),
         make_ready=make_ready,
         method=method,
     )

@@ -14,7 +14,7 @@ from tracecore.errors import MISSING, InputError, ScenarioError
 from tracecore.record import field, record
 from tracecore.records import AgentSource, Allowance, Job, JsonObject, Settings, TaskSource
 from tracecore.runtime.manifest import read_manifest
-from tracecore.runtime.reach import is_below, secret_folders
+from tracecore.runtime.reach import is_below, is_of_task, secret_folders
 from tracecore.runtime.sandbox import Sandbox, SandboxViolation
 
 MAX_FILE_BYTES: Final = 8 << 20
@@ -155,7 +155,7 @@ def resolve_allowance(
     for place, path in enumerate(paths):
         if not os.path.exists(path):
             raise refuse("read", place, allow.read[place], "a file or folder that exists")
-        if is_below(os.path.realpath(path), [*secret, *map(os.path.realpath, secret)]):
+        if is_below(os.path.realpath(path), [*secret, *map(os.path.realpath, secret)]) or is_of_task(path):
             expected = "no folder of tasks or runs: those are closed to every agent"
             raise refuse("read", place, allow.read[place], expected)
     hosts = []

@@ -41,7 +41,7 @@ from tracecore.runtime.agent import compile_agent
 from tracecore.runtime.agent_host import serve
 from tracecore.runtime.confine import Confinement
 from tracecore.runtime.kernel import close_own_memory
-from tracecore.runtime.reach import Reach, is_below, reach_from_json
+from tracecore.runtime.reach import TASK_MARK, Reach, is_below, reach_from_json
 
 ANSWER_PATIENCE_S: Final = 5.0  # the zygote only kills and reaps: one that is silent for so long is gone
 EXIT_PATIENCE_S: Final = 0.25  # between an agent closing its pipe and its death, when it is dying
@@ -190,7 +190,8 @@ def reach_of(job: Job, hidden: tuple[str, ...]) -> Reach:
     own = (job.task.folder, job.settings.runs_dir)
     more = tuple(folder for folder in own if not is_below(folder, hidden))
     folder = os.path.dirname(job.agent.path)
-    agents = (job.agent.path,) if is_below(folder, hidden + more) else ()
+    in_task = is_below(folder, hidden + more) or os.path.lexists(os.path.join(folder, TASK_MARK))
+    agents = (job.agent.path,) if in_task else ()
     return Reach(folder, agents, job.allow.read, job.allow.network, hidden + more)
 
 

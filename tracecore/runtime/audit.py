@@ -143,7 +143,7 @@ def _make_hook(judge: Hook, spared: Callable[[bool], None]) -> Hook:
 def _make_judge(
     tell: Callable[[str], None], found: Readable, hosts: frozenset[str], addresses: frozenset[str], originals: Originals
 ) -> Hook:
-    refuses, answers, is_given = make_path_check(found, originals.read_link)
+    refuses, answers, is_given = make_path_check(found, originals.read_link, originals.stat)
     str_, bytes_, bytearray_, int_, tuple_, list_, type_, os_error = str, bytes, bytearray, int, tuple, list, type, OSError
     own_pid, stat, length, not_there = os.getpid, originals.stat, len, FileNotFoundError
     looks, changes, starts, plain = (frozenset(table) for table in (LOOKS, CHANGES, STARTS, PLAIN))

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from tracecore.runtime.reach import Readable
+from tracecore.runtime.reach import TASK_MARK, Readable
 
 _Any = TypeVar("_Any")
 _Cache: Any = type(functools.lru_cache(print))
@@ -20,7 +20,7 @@ def seal(function: _Any) -> _Any:
 
 
 def make_path_check(
-    found: Readable, read_link: Callable[..., str]
+    found: Readable, read_link: Callable[..., str], stat: Callable[..., os.stat_result]
 ) -> tuple[Callable[..., bool], Callable[[str], int], Callable[[str], bool]]:
     """Whether a path may not be read; what becomes of asking whether it is there; whether it came with the agent.
 
@@ -30,8 +30,9 @@ def make_path_check(
     Args:
         found: What may be read.
         read_link: ``posix.readlink`` itself.
+        stat: ``posix.stat`` itself.
     """
-    cwd, os_error, range_ = os.getcwd, OSError, range
+    cwd, os_error, range_, length, mark = os.getcwd, OSError, range, len, "/" + TASK_MARK
     slashed = tuple(folder.rstrip("/") + "/" for folder in found.folders)
     hidden = tuple(folder.rstrip("/") + "/" for folder in found.hidden)
     own = tuple(folder.rstrip("/") + "/" for folder in found.own)
@@ -86,6 +87,21 @@ def make_path_check(
         return (path + "/").startswith(own) or path in own_exactly
 
     @seal
+    def is_of_task(path: str) -> bool:
+        """Whether a path with no link in it leads, inside of the agent's own folders, to or into a folder of a task."""
+        for folder in own:
+            if (path + "/").startswith(folder):
+                place = folder[:-1]
+                for part in ("", *path[length(folder) :].split("/")):
+                    place = place + "/" + part if part else place
+                    try:
+                        stat(place + mark)
+                    except os_error:
+                        continue
+                    return True
+        return False
+
+    @seal
     def refuses(path: str, native: bool = False) -> bool:
         if "\0" in path:
             return False  # no call takes it
@@ -101,7 +117,7 @@ def make_path_check(
         if not owned and ".." not in whole:
             return outside(lexical)
         real = resolve(whole)
-        return real is None or outside(real)
+        return real is None or outside(real) or (real not in files and is_of_task(real))
 
     def answers(path: str) -> int:
         if path == odd:

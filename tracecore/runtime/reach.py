@@ -41,6 +41,9 @@ UNANSWERED: Final = (
     "/nonexistent",
 )
 PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TASK_MARK: Final = "task.toml"  # what makes a folder one of a task
+INSTALL_FOLDERS: Final = ("site-packages", "dist-packages")
+FOLDERS_SEARCHED: Final = 500  # below one readable folder, for tasks; what lies deeper is the audit hook's to find
 
 
 @record
@@ -86,27 +89,59 @@ def secret_folders(tasks_dirs: Iterable[str], *others: str) -> tuple[str, ...]:
         # Its tasks and not itself: agents may lie beside them.
         with contextlib.suppress(OSError):
             folders = (os.path.join(tasks_dir, name) for name in sorted(os.listdir(tasks_dir)))
-            found += [folder for folder in folders if os.path.lexists(os.path.join(folder, "task.toml"))]
+            found += [folder for folder in folders if os.path.lexists(os.path.join(folder, TASK_MARK))]
     return tuple(dict.fromkeys(os.path.abspath(folder) for folder in (*found, *others)))
 
 
 def readable(reach: Reach) -> Readable:
     """What ``reach`` means on this machine."""
     own = _both([reach.folder, *reach.read])
+    libraries = library_folders()
+    searched = (reach.folder, *reach.read, *filter(_is_somebodys_folder, libraries))
     system = (*SYSTEM_FILES, *(RESOLVER_FILES if reach.network else ()))
-    folders = tuple(dict.fromkeys([*_both(library_folders()), *own]))
+    folders = tuple(dict.fromkeys([*_both(libraries), *own]))
     files = frozenset(_both([*system, *reach.agents]))
     entries = [entry for entry in sys.path if os.path.isabs(entry)]
     return Readable(
         folders=folders,
         own=tuple(own),
         files=files,
-        hidden=tuple(_both(reach.hidden)),
+        hidden=tuple(_both([*reach.hidden, *_installed_tasks(libraries), *_tasks_below(searched)])),
         ways=frozenset(step for path in (*folders, *files, *entries) for step in walk_to(path)[1]),
         given=tuple(_both([reach.folder])),
-        trusted=tuple(_both([*filter(_is_install_folder, library_folders()), *_own_library(), *reach.read])),
+        trusted=tuple(_both([*filter(_is_install_folder, libraries), *_own_library(), *reach.read])),
         unanswered=(*UNANSWERED, *_both([os.path.dirname(sys.executable), *map(_locales, (sys.prefix, sys.base_prefix))])),
     )
+
+
+def _installed_tasks(libraries: Iterable[str]) -> list[str]:
+    """The bundled tasks of every installation of this project that is in sight, not only of the one that runs."""
+    roots = [os.path.dirname(PACKAGE), *libraries]
+    for folder in ("/usr/lib", "/usr/local/lib"):  # which are open to the dynamic loader, and so to native code
+        with contextlib.suppress(OSError):
+            roots += [os.path.join(folder, name) for name in os.listdir(folder) if name.startswith("python")]
+    places = (os.path.join(root, part, "tracecore", "tasks") for root in roots for part in ("", *INSTALL_FOLDERS))
+    return [place for place in dict.fromkeys(places) if os.path.isdir(place)]
+
+
+def _tasks_below(roots: Iterable[str]) -> list[str]:
+    """The task folders in ``roots``, those nearest to them first; bounded, since an agent may lie in anybody's home."""
+    found: list[str] = []
+    for root in dict.fromkeys(roots):
+        todo = [root]
+        for folder in todo:  # which grows
+            try:
+                with os.scandir(folder) as entries:
+                    below = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+            except OSError:
+                continue
+            if any(name == TASK_MARK for name, _ in below):
+                found.append(folder)
+            else:
+                todo += [os.path.join(folder, name) for name, is_folder in below if is_folder][
+                    : max(0, FOLDERS_SEARCHED - len(todo))
+                ]
+    return found
 
 
 def _locales(prefix: str) -> str:
@@ -139,6 +174,11 @@ def _is_install_folder(path: str) -> bool:
     return False
 
 
+def _is_somebodys_folder(path: str) -> bool:
+    """Whether it is neither Python's own library nor one that packages are installed into, but a folder put on its path."""
+    return not is_below(path, _own_library()) and not _is_install_folder(path)
+
+
 def _both(paths: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(form for path in paths for form in (path, os.path.realpath(path))))
 
@@ -146,6 +186,16 @@ def _both(paths: Iterable[str]) -> list[str]:
 def is_below(path: str, folders: Sequence[str]) -> bool:
     """Whether ``path`` is one of ``folders`` or lies in one."""
     return path.startswith(tuple(os.path.join(folder, "") for folder in folders)) or path in folders
+
+
+def is_of_task(path: str) -> bool:
+    """Whether ``path`` is, or lies in, a folder of a task."""
+    place = os.path.realpath(path)
+    while place != os.path.dirname(place):
+        if os.path.lexists(os.path.join(place, TASK_MARK)):
+            return True
+        place = os.path.dirname(place)
+    return False
 
 
 def walk_to(path: str) -> tuple[str, dict[str, str]]:
