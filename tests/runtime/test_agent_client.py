@@ -38,7 +38,11 @@ def test_anything_else_is_refused_and_nothing_but_that(data: bytes) -> None:
         (b"1" * 5000, "out of range"),
         (b'{"a":1,"a":1}', "a key stands twice"),
         (b"[[[[[]]]]]", "nested too deeply"),
-        (b"[" * 100_000, "nested too deeply"),
+        (b"[" * 9_000, "nested too deeply"),
+        (b"[" * 100_000, "more than 10000 values"),
+        (b"[" + b"[]," * 340_000 + b"1]", "more than 10000 values"),
+        (b'{"a":[' + b"1.5," * 10_000 + b"1]}", "more than 10000 values"),
+        (b'["' + b"\\ud800" * 10_001 + b'"]', "more than 10000 escaped surrogates"),
         (b"{} {}", "Extra data"),
         (b"\xef\xbb\xbf{}", "Expecting value"),
         ("{}".encode("utf-16"), "decode"),
@@ -48,3 +52,8 @@ def test_anything_else_is_refused_and_nothing_but_that(data: bytes) -> None:
 def test_what_json_lacks_is_refused_in_words(data: bytes, words: str) -> None:
     with pytest.raises(NotJson, match=words):
         parse_message(data, LIMITS)
+
+
+def test_text_may_hold_as_many_commas_and_brackets_as_it_likes() -> None:
+    value = {"a": 'x,[{"\\' * 20_000, "b": ['\\"', ","] * 100}
+    assert parse_message(json.dumps(value).encode(), LIMITS) == value

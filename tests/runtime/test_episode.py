@@ -9,7 +9,7 @@ import pytest
 
 from tracecore import canon
 from tracecore.records import AgentSource, Job, JsonObject, Outcome, Settings
-from tracecore.runtime import spec
+from tracecore.runtime import episode, spec
 from tracecore.runtime.catalog import find_task
 from tracecore.runtime.episode import AgentViolation, End, InvalidAction, run_episode
 from tracecore.runtime.task import compile_task
@@ -700,3 +700,14 @@ def test_model_calls_are_in_the_entry_of_their_step_and_in_the_sums(artifact_of:
     }
     sums = {key: artifact["metrics"][key] for key in ("llm_trace_entries", "prompt_bytes", "completion_bytes", "tokens_used")}
     assert sums == {"llm_trace_entries": 2, "prompt_bytes": 2, "completion_bytes": 4, "tokens_used": 10}
+
+
+@pytest.mark.parametrize(("limit", "most"), [("TRACE_BYTES_MOST", 800), ("TRACE_COMMAS_MOST", 30)])
+def test_a_trace_that_grows_too_large_ends_the_episode_and_is_kept(
+    limit: str, most: int, artifact_of: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(episode, limit, most)
+    artifact = artifact_of(Plan(LOOK))
+    assert artifact["termination_reason"] == "logic_failure"
+    assert "the trace has grown to more than" in artifact["failure_reason"]
+    assert len(artifact["action_trace"]) == artifact["steps_used"] > 1

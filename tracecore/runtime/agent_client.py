@@ -26,11 +26,21 @@ EXCERPT_MOST: Final = 100  # bytes of a message that is no JSON
 SIGSYS: Final = 31  # on every architecture with filters; not there on every platform
 FORBIDDEN_CALL: Final = "make a system call that is forbidden"
 UNTOLD: Final = "do what the audit hook forbids"
+# A message of many small values costs its reader a hundred times what it cost to send.
+VALUES_MOST: Final = 10_000
 INVALID_REASONS: Final = frozenset({"action_must_be_dict", "action_not_json", "action_too_large"})
 
 
 class NotJson(ValueError):
     """A message is no JSON, or JSON that this project does not take; says why."""
+
+    reason = "action_not_json"
+
+
+class TooManyValues(NotJson):
+    """A message is not taken for what reading it would cost."""
+
+    reason = "action_too_large"
 
 
 class ProcessAgent:
@@ -83,7 +93,7 @@ class ProcessAgent:
         except NotJson as error:
             if call == "reset":
                 raise self._broken(f"answered a reset with what is no JSON: {error}") from error
-            raise InvalidAction("action_not_json", str(error), _excerpt(data, self._link.nonce)) from error
+            raise InvalidAction(error.reason, str(error), _excerpt(data, self._link.nonce)) from error
         if violation := self._violation(answer):
             raise violation
         if not isinstance(answer, dict) or answer.get("seq") != self._seq or answer.get("nonce") != self._link.nonce:
@@ -164,7 +174,7 @@ class InProcessAgent:
         try:
             outcome = parse_message(data, self._limits)
         except NotJson as error:
-            raise InvalidAction("action_not_json", str(error), _excerpt(data)) from error
+            raise InvalidAction(error.reason, str(error), _excerpt(data)) from error
         if "raised" in outcome:
             raise _raised(outcome["raised"], self._steps)
         if "invalid" in outcome:
@@ -183,7 +193,10 @@ def parse_message(data: bytes, limits: Limits) -> Any:
 
     Raises:
         NotJson: Not strict UTF-8 JSON; NaN, Infinity or a number beyond double or 64 bits; a key twice; too deep.
+        TooManyValues: More than :data:`VALUES_MOST` values.
     """
+    if len(data) > VALUES_MOST:  # each takes a byte at least
+        _check_values(data)
     try:
         value = _decode(data.decode("utf-8"))
     except NotJson:
@@ -196,6 +209,24 @@ def parse_message(data: bytes, limits: Limits) -> Any:
     if data.count(b"{") + data.count(b"[") > limits.message_depth:
         _check_depth(value, limits.message_depth)
     return value
+
+
+def _check_values(data: bytes) -> None:
+    """Before anything is read: each value but the first follows a comma or a bracket. Counting bytes costs next to nothing."""
+    if _count(data) > VALUES_MOST and _count(_without_strings(data)) > VALUES_MOST:
+        raise TooManyValues(f"it holds more than {VALUES_MOST} values")
+    # Half a character is no value, but is as slow to write.
+    if data.count(b"\\ud") + data.count(b"\\uD") > VALUES_MOST:
+        raise TooManyValues(f"it holds more than {VALUES_MOST} escaped surrogates")
+
+
+def _count(data: bytes) -> int:
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
+def _without_strings(data: bytes) -> bytes:
+    parts = data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+    return b"".join(parts[::2])
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> JsonObject:

@@ -20,6 +20,9 @@ from tracecore.runtime.trace import StepRecord, stable_words, take_llm_entries, 
 from tracecore.runtime.words import cut_words
 
 NULL: Final = b"null"
+# Of a trace. Its last entry may go beyond: what an artifact is read with again takes 64 MiB.
+TRACE_BYTES_MOST: Final = 48 << 20
+TRACE_COMMAS_MOST: Final = 2_000_000  # as many values, or fewer: each costs whoever reads the artifact some hundred bytes
 FLAGS: Final = frozenset({"ok", "terminal"})
 VALIDATOR_KEYS: Final = FLAGS | {"message", "error", "failure_reason", "failure_type", "termination_reason"}
 
@@ -126,6 +129,7 @@ class _Episode:
         self._last_action = self._last_result = NULL
         self._visible_state: JsonObject = {}
         self._visible_state_json = b"{}"
+        self._trace_bytes = self._trace_commas = 0
 
     def run(self, start_agent: Callable[[Job], Agent]) -> None:
         """Never returns: every path raises :class:`End`."""
@@ -189,6 +193,9 @@ class _Episode:
     def _step(self, agent: Agent) -> None:
         if monotonic_s() >= self._deadline_s:
             raise End("timeout", f"the time limit of {self._job.settings.timeout_s:g} s was over before the next step")
+        if self._trace_bytes > TRACE_BYTES_MOST or self._trace_commas > TRACE_COMMAS_MOST:
+            most = f"{TRACE_BYTES_MOST >> 20} MiB or {TRACE_COMMAS_MOST} values"
+            raise End("logic_failure", f"the trace has grown to more than {most} after {self._facts.steps_used} steps")
         if self._steps_left <= 0:
             raise End("steps_exhausted", f"all {self._task.manifest.budgets.steps} steps were used")
         observation = self._observe()
@@ -292,7 +299,10 @@ class _Episode:
             latency_ms=(monotonic_s() - begun_s) * 1000,
             error=None if end is None or end.words is None else stable_words(end.words),
         )
-        facts.action_trace.append(trace_entry(record))
+        entry = trace_entry(record)
+        facts.action_trace.append(entry)
+        self._trace_bytes += len(entry.stable)
+        self._trace_commas += entry.stable.count(b",")
 
     def _validate(self) -> None:
         verdict = self._task_code("validator_exception", "validate", self._ask_validator)
