@@ -3,11 +3,26 @@
 import pytest
 from system_calls import NoSuchSystemCall, NotSupportedSystemCall, syscalls
 
-from tracecore.runtime import confine, landlock, private_root, seccomp
+from tracecore.runtime import audit, confine, landlock, private_root, seccomp
 
 KERNEL_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
 RETIRED = {"nfsservctl"}  # which newer kernels no longer list, and older ones have
-BY_ARGUMENT = ("SOCKET", "SOCKETPAIR", "SENDTO", "IOCTL", "FCNTL", "PRLIMIT64", "PRCTL", "CLONE", "CLONE3", "KILL", "TGKILL")
+BY_ARGUMENT = (
+    "SOCKET",
+    "SOCKETPAIR",
+    "SENDTO",
+    "IOCTL",
+    "FCNTL",
+    "PRLIMIT64",
+    "PRCTL",
+    "CLONE",
+    "CLONE3",
+    "KILL",
+    "TGKILL",
+    "MADVISE",
+    "PREADV2",
+    "PWRITEV2",
+)
 
 
 def rows() -> list[tuple[str, str, str]]:
@@ -52,3 +67,7 @@ def test_calls_outside_of_the_filters_have_their_numbers_too() -> None:
         assert number_of("pivot_root", machine) == private_root.PIVOT_ROOT[machine]
         assert number_of("capset", machine) == confine.CAPSET[machine]
         assert {call: number_of(call, machine) for call in same_everywhere} == same_everywhere
+
+
+def test_hook_and_filter_let_the_same_fcntls_through() -> None:
+    assert set(seccomp.FCNTL_HARMLESS) == audit.FCNTL_HARMLESS

@@ -78,8 +78,9 @@ PLAIN: Final = {
 HOSTS: Final = frozenset(("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"))
 PEERS: Final = frozenset(("socket.connect", "socket.sendto", "socket.sendmsg"))
 SOCKET_FAMILIES: Final = frozenset((1, 2, 10))  # AF_UNIX (socket pairs), AF_INET, AF_INET6
-FCNTL_ATTEMPTS: Final = frozenset((8, 10, 15, 1024, 1026))  # as in seccomp.py: each has a signal sent
-FCNTL_LOCKS: Final = frozenset((6, 7, 37, 38))
+FCNTL_SIGNALS: Final = frozenset((8, 10, 15, 1024, 1026))  # SETOWN SETSIG SETOWN_EX SETLEASE NOTIFY: each has a signal sent
+FCNTL_LOCKS: Final = frozenset((5, 6, 7, 36, 37, 38))
+FCNTL_HARMLESS: Final = frozenset((0, 1, 2, 3, 4, 9, 11, 16, 1030, 1032, 1034))  # as in seccomp.py
 IOCTL_QUERIES: Final = frozenset((0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451))
 # Compiled modules that open files without an event. Importing one fails; loading its file is an attempt.
 ABSENT_MODULES: Final = ("readline", "_dbm", "_gdbm", "_posixshmem")
@@ -154,7 +155,7 @@ def _make_judge(
     attempt_event, look_event, unseen, forbidden = ATTEMPT, LOOK, UNSEEN, FORBIDDEN
     closed, absent, ports = CLOSED_MODULES, frozenset(ABSENT_MODULES), WEB_PORTS
     hosts_events, peers, families = HOSTS, PEERS, SOCKET_FAMILIES
-    fcntls, locks, ioctls, odd = FCNTL_ATTEMPTS, FCNTL_LOCKS, IOCTL_QUERIES, ODD
+    signals, locks, fcntls, ioctls, odd = FCNTL_SIGNALS, FCNTL_LOCKS, FCNTL_HARMLESS, IOCTL_QUERIES, ODD
     directory, regular, kind_bits = 0o040000, 0o100000, 0o170000
     write_bits = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | (os.O_TMPFILE & ~os.O_DIRECTORY)
     secret_name = os.O_EXCL
@@ -265,10 +266,12 @@ def _make_judge(
             is_pair = type_(address) is tuple_ and length(address) > 1
             tell("listen " + (peer(address[0], None) if is_pair else text(address)))
         elif event == "fcntl.fcntl":
-            if args[1] in fcntls:
+            if args[1] in signals:
                 tell("signal another process")
             if args[1] in locks:
                 tell("lock a file")
+            if args[1] not in fcntls:
+                tell("mark a file by fcntl " + int_.__repr__(args[1]))
         elif event == "fcntl.ioctl":
             if args[1] not in ioctls:
                 tell("control a device")

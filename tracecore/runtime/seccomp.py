@@ -17,11 +17,11 @@ Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, co
 # Reading, memory, time, threads, pipes: what Python and its libraries need, and what changes nothing outside the process.
 ALLOWED: Final = """
     read 0 63; write 1 64; readv 19 65; writev 20 66; pread64 17 67; pwrite64 18 68; preadv 295 69; pwritev
-    296 70; preadv2 327 286; pwritev2 328 287; open 2 -; openat 257 56; close 3 57; close_range 436 436; stat
+    296 70; open 2 -; openat 257 56; close 3 57; close_range 436 436; stat
     4 -; fstat 5 80; lstat 6 -; newfstatat 262 79; statx 332 291; statfs 137 43; fstatfs 138 44; poll 7 -;
     ppoll 271 73; select 23 -; pselect6 270 72; epoll_create 213 -; epoll_create1 291 20; epoll_ctl 233 21;
     epoll_wait 232 -; epoll_pwait 281 22; epoll_pwait2 441 441; lseek 8 62; mmap 9 222; mprotect 10 226;
-    munmap 11 215; mremap 25 216; msync 26 227; madvise 28 233; brk 12 214; mincore 27 232; mlock 149 228;
+    munmap 11 215; mremap 25 216; msync 26 227; brk 12 214; mlock 149 228;
     munlock 150 229; mlock2 325 284; mlockall 151 230; munlockall 152 231; membarrier 324 283; rseq 334 293;
     rt_sigaction 13 134; rt_sigprocmask 14 135; rt_sigreturn 15 139; rt_sigpending 127 136; rt_sigtimedwait
     128 137; rt_sigsuspend 130 133; sigaltstack 131 132; access 21 -; faccessat 269 48; faccessat2 439 439;
@@ -39,9 +39,9 @@ ALLOWED: Final = """
     timerfd_gettime 287 87; eventfd 284 -; eventfd2 290 19; timer_create 222 107; timer_settime 223 110;
     timer_gettime 224 108; timer_getoverrun 225 109; timer_delete 226 111; getrandom 318 278; wait4 61 260;
     waitid 247 95; recvfrom 45 207; recvmsg 47 212; getsockname 51 204; getpeername 52 205;
-    getsockopt 55 209; setsockopt 54 208; shutdown 48 210; fadvise64 221 223; copy_file_range 326
+    getsockopt 55 209; setsockopt 54 208; shutdown 48 210; copy_file_range 326
     285; sendfile 40 71; splice 275 76; tee 276 77; restart_syscall 219 128; getcpu 309 168; pidfd_open 434
-    434; readahead 187 213; getxattr 191 8; lgetxattr 192 9; fgetxattr 193 10; listxattr 194 11; llistxattr
+    434; getxattr 191 8; lgetxattr 192 9; fgetxattr 193 10; listxattr 194 11; llistxattr
     195 12; flistxattr 196 13
 """
 
@@ -65,7 +65,8 @@ REFUSED: Final = """
     removexattr 197 14; lremovexattr 198 15; fremovexattr 199 16; setuid 105 146; setgid 106 144; setreuid 113
     145; setregid 114 143; setresuid 117 147; setresgid 119 149; setfsuid 122 151; setfsgid 123 152; setgroups
     116 159; capset 126 91; seccomp 317 277; setrlimit 160 164; vhangup 153 58; nfsservctl 180 42;
-    lookup_dcookie 212 18; modify_ldt 154 -; personality 135 92; flock 73 32
+    lookup_dcookie 212 18; modify_ldt 154 -; personality 135 92; flock 73 32; fadvise64 221 223; readahead 187 213;
+    mincore 27 232; cachestat 451 451
 """
 
 # Refused unless the scenario row allows hosts.
@@ -83,6 +84,7 @@ LAST: Final = """
 SOCKET, SOCKETPAIR, SENDTO, IOCTL, FCNTL = (41, 198), (53, 199), (44, 206), (16, 29), (72, 25)
 PRLIMIT64, PRCTL, CLONE, CLONE3 = (302, 261), (157, 167), (56, 220), (435, 435)
 KILL, TGKILL = (62, 129), (234, 131)
+MADVISE, PREADV2, PWRITEV2 = (28, 233), (327, 286), (328, 287)
 
 ARCHITECTURES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, AUDIT_ARCH
 SOME_PID: Final = 0x5A5A5A5A  # beyond every process id
@@ -91,16 +93,18 @@ CLONE_THREAD: Final = 0x10000
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 IOCTL_QUERIES: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
 IOCTL_ATTEMPTS: Final = (0x5412, 0x541C, 0x540E)  # TIOCSTI TIOCLINUX TIOCSCTTY
-# F_SETOWN F_SETSIG F_SETOWN_EX F_SETLEASE F_NOTIFY: each has the kernel send a signal to a process of one's choice.
-FCNTL_ATTEMPTS: Final = (8, 10, 15, 1024, 1026)
-# F_SETLK F_SETLKW F_OFD_SETLK F_OFD_SETLKW: a lock is seen by, and holds up, whoever else may open the file.
-FCNTL_LOCKS: Final = (6, 7, 37, 38)
+# F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_GETOWN F_GETSIG F_GETOWN_EX F_DUPFD_CLOEXEC F_GETPIPE_SZ F_GET_SEALS: of the
+# process's own descriptors. The others lock files, have signals sent, or leave a mark on a file that outlives the episode.
+FCNTL_HARMLESS: Final = (0, 1, 2, 3, 4, 9, 11, 16, 1030, 1032, 1034)
+# NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE DONTFORK DOFORK HUGEPAGE NOHUGEPAGE DONTDUMP DODUMP POPULATE_READ _WRITE: of
+# the process's own pages. Others have pages of files put out, which whoever reads them next can tell.
+MADVISE_HARMLESS: Final = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 22, 23)
 PRCTL_HARMLESS: Final = (3, 15, 16, 39, 0x53564D41)  # GET_DUMPABLE SET_NAME GET_NAME GET_NO_NEW_PRIVS SET_VMA
 
 RET_KILL: Final = 0x80000000  # the process, not the thread
 RET_ALLOW: Final = 0x7FFF0000
 RET_ERRNO: Final = 0x00050000
-ENOSYS, ENOTTY = 38, 25
+EINVAL, ENOTTY, ENOSYS = 22, 25, 38
 _LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 _NUMBER, _ARCH, _ARGS = 0, 4, 16  # offsets in struct seccomp_data
 
@@ -125,7 +129,11 @@ def zygote_filter(machine: str, *, network: bool) -> bytes:
         *_when(SOCKET[column], _one_of(0, families, RET_KILL)),
         *_when(SOCKETPAIR[column], _one_of(0, (AF_UNIX,), RET_KILL)),
         *_when(IOCTL[column], [*_each(1, IOCTL_ATTEMPTS, RET_KILL), *_one_of(1, IOCTL_QUERIES, RET_ERRNO | ENOTTY)]),
-        *_when(FCNTL[column], [*_each(1, (*FCNTL_ATTEMPTS, *FCNTL_LOCKS), RET_KILL), _return(RET_ALLOW)]),
+        *_when(FCNTL[column], _one_of(1, FCNTL_HARMLESS, RET_KILL)),
+        *_when(MADVISE[column], _one_of(2, MADVISE_HARMLESS, RET_ERRNO | EINVAL)),
+        # With no flags, as Python calls them: one flag tells whether a file has been read lately.
+        *_when(PREADV2[column], _one_of(5, (0,), RET_KILL)),
+        *_when(PWRITEV2[column], _one_of(5, (0,), RET_KILL)),
     ]
     # A socket pair's own ends may be written to; a call that names somebody is a message to the outside.
     program += _when(SENDTO[column], [_return(RET_ALLOW)] if network else _null_pointer(4))

@@ -31,6 +31,9 @@ def plant() -> Originals:
         for name, words in names.items():
             if module is not None and hasattr(module, name):
                 setattr(module, name, _refusing(words))
+    for name in FLAGGED:
+        if hasattr(posix, name):
+            _plant_without_flags(name)
     for name in LOOKING:
         if hasattr(posix, name):
             _plant_looking(name)
@@ -64,6 +67,22 @@ def _plant_looking(name: str) -> None:
             able.add(stand_in)
 
 
+def _plant_without_flags(name: str) -> None:
+    function, audit, words = getattr(posix, name), sys.audit, _CACHE
+
+    def read_or_write(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
+        if flags:
+            audit(ATTEMPT, words)
+            raise PermissionError(words)
+        return function(fd, buffers, offset)  # type: ignore[no-any-return]
+
+    stand_in = seal(read_or_write)
+    for module in (posix, os):
+        setattr(module, name, stand_in)
+
+
+FLAGGED: Final = ("preadv", "pwritev")
+_CACHE: Final = "ask for what the machine keeps in memory, or change it"
 LOOKING: Final = ("stat", "lstat", "access", "readlink", "statvfs", "pathconf")
 _USERS: Final = "read the list of users"
 _POSIX: Final = {
@@ -87,6 +106,11 @@ _POSIX: Final = {
     "sched_setscheduler": "change its priority",
     "sched_setparam": "change its priority",
     "posix_fallocate": "write a descriptor",
+    "posix_fadvise": _CACHE,
+    "openpty": "open a terminal",
+    "ttyname": "ask for a terminal's name",
+    "getlogin": "ask who the user is",
+    "sync": "have the machine's disks written",
 }
 REFUSED: Final = {
     "pwd": {"getpwnam": _USERS, "getpwuid": _USERS, "getpwall": _USERS},
