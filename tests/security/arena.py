@@ -151,11 +151,17 @@ def open_arena(root: pathlib.Path, table: tuple[Hostile, ...]):
 
 
 def let_loose(
-    arena: Arena, table: tuple[Hostile, ...], *, limits: Limits, method: str = "fork", round_number: int = 0
+    arena: Arena,
+    table: tuple[Hostile, ...],
+    *,
+    limits: Limits,
+    method: str = "fork",
+    round_number: int = 0,
+    timeout_s: float = 10.0,
 ) -> dict[str, EpisodeResult]:
     """Run every agent once, on the real path; the rows by the agent's name."""
     task = find_task("secret@1", tasks_dirs=(str(arena.task.parent),))
-    settings = Settings(str(arena.runs), timeout_s=10.0, strict_spec=True, limits=replace(limits, memory_bytes=512 << 20))
+    settings = Settings(str(arena.runs), timeout_s=timeout_s, strict_spec=True, limits=replace(limits, memory_bytes=512 << 20))
     jobs = [
         Job(place, f"{round_number:04x}{place:028x}", find_agent(str(arena.agents / f"agent_{place}.py")), task, 7, settings)
         for place in range(len(table))

@@ -7,7 +7,9 @@ import pytest
 from arena import artifact_of, let_loose, open_arena
 from hostile import Hostile
 
+from tracecore.errors import AgentError
 from tracecore.records import Limits
+from tracecore.runtime.catalog import find_agent
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"), pytest.mark.timeout(120)]
 MANY = Hostile(
@@ -26,3 +28,25 @@ def test_a_crowd_of_values_is_an_invalid_action_and_the_trace_is_kept(tmp_path: 
         artifact = artifact_of(arena, row)
         assert row.error == "invalid_action: action_too_large: it holds more than 10000 values"
         assert artifact["steps_used"] == len(artifact["action_trace"]) == 1
+
+
+SLOW = "x = [" + "1.5," * 1_000_000 + "]\n"  # 4 MB, the most that is taken: seconds to compile
+SOME = "class Agent:\n    def reset(self, s): pass\n    def observe(self, o): pass\n    def act(self): return {}\n"
+
+
+def test_a_file_that_is_slow_to_compile_costs_its_own_episode_the_time_and_no_worker(tmp_path: pathlib.Path) -> None:
+    table = tuple(Hostile(f"is slow to compile {number}", "") for number in range(4))
+    with open_arena(tmp_path / "x", table) as arena:
+        for place in range(4):
+            (arena.agents / f"agent_{place}.py").write_text(SLOW + SOME)
+        rows = let_loose(arena, table, limits=Limits(), timeout_s=0.2)
+        assert {(row.termination_reason, row.usage.attempt, row.steps_used) for row in rows.values()} == {("timeout", 1, 0)}
+        assert "reset had not finished within the time limit of 0.2 s" in str(rows[table[0].name].error)
+
+
+def test_a_file_too_large_is_refused_before_anything_runs(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "huge.py"
+    with path.open("wb") as file:
+        file.truncate(1500 << 20)  # sparse: it costs its author nothing
+    with pytest.raises(AgentError, match=r"huge.py: found '?1572864000 bytes'?, expected at most 4194304"):
+        find_agent(str(path))

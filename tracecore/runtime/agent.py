@@ -34,6 +34,11 @@ def compile_agent(path: str, sha256: str) -> CodeType:
     return code
 
 
+def compiled_agent(path: str, sha256: str) -> CodeType | None:
+    """What :func:`compile_agent` has made of it in this process, if it has."""
+    return _compiled.get((path, sha256))
+
+
 def execute_agent(code: CodeType, path: str) -> object:
     """Run the agent's module and construct its agent, without arguments.
 

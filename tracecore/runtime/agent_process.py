@@ -10,9 +10,10 @@
       └─forks──▶ episode process: how did it end? ──────▶│                              │ JSON over two pipes
                        └────────────────────────────────────────────────────────────────┘
 
-The zygote compiles agents and executes none. It was started before its worker had read a task, and holds no task code,
-hidden state or result: what an agent must not see was never in its memory. It has one agent at a time. When its worker and
-the episode are gone its socket ends, and it kills its agent and leaves.
+The zygote executes no agent, and compiles one only once its first process has shown that this ends, and soon: until then
+each compiles for itself, within its episode's time limit. It was started before its worker had read a task, and holds no task
+code, hidden state or result: what an agent must not see was never in its memory. It has one agent at a time. When its worker
+and the episode are gone its socket ends, and it kills its agent and leaves.
 
 A zygote is confined to what its agents may reach, so that there is one for each folder of agents and each allowance. They
 come from the nursery, which was started with the worker and knows no more than they do: a worker that has read a task may
@@ -35,9 +36,9 @@ from tracecore import processes
 from tracecore.clock import monotonic_s
 from tracecore.errors import TracecoreError
 from tracecore.record import record
-from tracecore.records import AgentSource, Job, Limits
+from tracecore.records import Job, Limits
 from tracecore.runtime import confine
-from tracecore.runtime.agent import compile_agent
+from tracecore.runtime.agent import compile_agent, compiled_agent
 from tracecore.runtime.agent_host import serve
 from tracecore.runtime.confine import Confinement
 from tracecore.runtime.kernel import close_own_memory
@@ -47,6 +48,7 @@ ANSWER_PATIENCE_S: Final = 5.0  # the zygote only kills and reaps: one that is s
 EXIT_PATIENCE_S: Final = 0.25  # between an agent closing its pipe and its death, when it is dying
 LINGER_S: Final = 0.5  # of a spawned agent whose episode is over, so that the zygote can ask how much memory it has used
 MESSAGE_BYTES: Final = 1 << 16
+COMPILE_CPU_S: Final = 0.5  # of a process that compiled its agent: where it used more, the zygote does not do it for the next
 ZYGOTES_MOST: Final = 8  # that a worker keeps; one that is needed again later is started again
 
 
@@ -344,6 +346,9 @@ class _Agent:
         self._method, self._confinement, self._limits = method, confinement, confinement.limits
         self._pid = 0
         self._end: tuple[int, bool, float, float, int] = (0, False, 0.0, 0.0, 0)
+        self._source = ("", "")  # path and hash of the agent
+        self._proof_fd = -1  # has a byte once it is compiled, if its own process does that
+        self._proven: set[tuple[str, str]] = set()  # what the zygote may compile
         self.refused = ""  # why the last one could not be started
 
     def begin(self, request: dict[str, Any], fds: list[int]) -> None:
@@ -357,16 +362,41 @@ class _Agent:
             os.close(fd)
 
     def _start(self, request: dict[str, Any], fds: list[int]) -> None:
-        code, problem = _compile(AgentSource(request["path"], request["path"], request["sha256"]))
+        path, sha256 = self._source = request["path"], request["sha256"]
         limit = self._limits.message_bytes
         arguments: tuple[Any, ...]
         if self._method == processes.FORK:
-            arguments = (code, problem, request["path"], request["nonce"], (fds[0], fds[1]), limit)
-            self._pid = processes.start(serve_forked, (self._confinement, arguments), method=self._method, keep_fds=fds)
+            code = compiled_agent(path, sha256)
+            if code is None and self._source in self._proven:
+                code, _problem = _compile(path, sha256)
+            proof_w = -1 if code else self._expect_proof()
+            arguments = (code, path, sha256, request["nonce"], (fds[0], fds[1]), limit, proof_w)
+            kept = [*fds, proof_w] if proof_w >= 0 else fds
+            try:
+                self._pid = processes.start(serve_forked, (self._confinement, arguments), method=self._method, keep_fds=kept)
+            finally:
+                if proof_w >= 0:
+                    os.close(proof_w)
         else:
             reach = self._confinement.reach.as_json()
-            arguments = (request["path"], request["sha256"], request["nonce"], (fds[0], fds[1]), self._limits, reach)
+            arguments = (path, sha256, request["nonce"], (fds[0], fds[1]), self._limits, reach)
             self._pid = processes.start(serve_spawned, arguments, method=self._method, keep_fds=fds)
+
+    def _expect_proof(self) -> int:
+        self._drop_proof()
+        self._proof_fd, proof_w = os.pipe()
+        return proof_w
+
+    def _take_proof(self, cpu_s: float) -> None:
+        """It has ended: whether it came as far as to run the agent, and without much work."""
+        if self._proof_fd >= 0 and os.read(self._proof_fd, 1) and cpu_s < COMPILE_CPU_S:
+            self._proven.add(self._source)
+        self._drop_proof()
+
+    def _drop_proof(self) -> None:
+        if self._proof_fd >= 0:
+            os.close(self._proof_fd)
+            self._proof_fd = -1
 
     def look(self) -> tuple[int, bool, float, float, int] | None:
         """How it ended; ``None`` while it lives."""
@@ -387,6 +417,7 @@ class _Agent:
         _pid, status, usage = os.wait4(self._pid, 0)
         self._pid = 0
         self._end_orphans()
+        self._take_proof(usage.ru_utime + usage.ru_stime)
         peak = own_peak or processes.peak_rss_bytes(usage)
         self._end = (status, killed_by_us, usage.ru_utime, usage.ru_stime, peak)
         return self._end
@@ -404,16 +435,22 @@ class _Agent:
 
 def serve_forked(confinement: Confinement, arguments: tuple[Any, ...]) -> None:
     """The start of an agent process that was forked from its zygote: what is confined in each, then the agent."""
-    _code, _problem, _path, nonce, fds, _limit = arguments
+    code, path, sha256, nonce, fds, limit, proof_fd = arguments
+    problem = None
+    if code is None:
+        code, problem = _compile(path, sha256)
+        if code is not None:
+            os.write(proof_fd, b"c")
+        os.close(proof_fd)  # the agent shall not have it
     confine.confine_agent(confinement, fds[1], nonce)
-    serve(*arguments)
+    serve(code, problem, path, nonce, fds, limit)
 
 
 def serve_spawned(path: str, sha256: str, nonce: str, fds: tuple[int, int], limits: Limits, reach: dict[str, Any]) -> None:
     """The start of an agent process that was not forked from its zygote, and so has inherited nothing."""
     sys.dont_write_bytecode = True
     confinement = confine.begin(limits, reach_from_json(reach))
-    code, problem = _compile(AgentSource(path, path, sha256))
+    code, problem = _compile(path, sha256)
     confine.leave_namespaces(confinement, confine.OF_SPAWNED)
     confine.confine(confinement)
     confine.confine_agent(confinement, fds[1], nonce)
@@ -421,9 +458,9 @@ def serve_spawned(path: str, sha256: str, nonce: str, fds: tuple[int, int], limi
     time.sleep(LINGER_S)
 
 
-def _compile(source: AgentSource) -> tuple[CodeType | None, str | None]:
+def _compile(path: str, sha256: str) -> tuple[CodeType | None, str | None]:
     try:
-        return compile_agent(source.path, source.sha256), None
+        return compile_agent(path, sha256), None
     except (TracecoreError, OSError, ValueError, RecursionError, MemoryError) as error:
         return None, str(error)
 

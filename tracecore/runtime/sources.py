@@ -4,24 +4,34 @@ import os
 import stat
 import warnings
 from types import CodeType
+from typing import Final
 
 from tracecore.errors import InputError
+
+SOURCE_BYTES_MOST: Final = 4 << 20  # of Python, and of a manifest: more takes seconds to compile
+DATA_BYTES_MOST: Final = 64 << 20  # of any other file of a task
 
 
 def read_source(path: str, error: type[InputError]) -> bytes:
     """The bytes of a regular file.
 
     Raises:
-        InputError: As ``error``, if there is no such file, it is a folder, pipe or device, or it cannot be read.
+        InputError: As ``error``, if there is no such file, it is a folder, pipe or device, it is too large, or it cannot be
+            read.
     """
+    most = SOURCE_BYTES_MOST if path.endswith((".py", ".toml")) else DATA_BYTES_MOST
     try:
+        status = os.stat(path)
         # A pipe or device is refused before it is opened: reading one may never end.
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise error(path, "", "something that is no regular file", "a regular file")
         with open(path, "rb") as file:
-            return file.read()
+            data = file.read(most + 1) if status.st_size <= most else b""
     except (OSError, ValueError) as problem:
         raise error(path, "", words_of(problem), "a file that can be read") from None
+    if status.st_size > most or len(data) > most:
+        raise error(path, "", f"{max(status.st_size, len(data))} bytes", f"at most {most}")
+    return data
 
 
 def compile_source(path: str, data: bytes, error: type[InputError]) -> CodeType:
