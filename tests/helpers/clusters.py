@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 UP_S = 60.0
+LEAVE_S = 10.0
 
 
 @dataclass
@@ -56,7 +57,14 @@ class DaskCluster:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def close(self) -> None:
-        for process in (*self.workers.values(), self.scheduler):
+        """In good order first: only then does dask take back the semaphores that it keeps in /dev/shm."""
+        everything = (*self.workers.values(), self.scheduler)
+        for process in everything:
+            process.terminate()
+        deadline_s = time.monotonic() + LEAVE_S
+        for process in everything:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline_s - time.monotonic()))
             self.kill(process)
 
     def _start(self, what: str, *options: str, **more: str) -> subprocess.Popen[bytes]:
