@@ -226,7 +226,7 @@ class Cluster:
             )
         except (OSError, TimeoutError, ValueError, RuntimeError) as error:
             words = str(error) or type(error).__name__
-            raise OptionError("--cluster", "", f"{address} ({words})", "the address of a scheduler that answers") from error
+            raise OptionError("--cluster", "", address, f"the address of a scheduler that answers ({words})") from error
 
     async def ask_threads(self) -> dict[str, int]:
         """How many threads each worker of the cluster has, by its address; raises OSError or TimeoutError."""
