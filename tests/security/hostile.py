@@ -168,7 +168,7 @@ LOOKS = (
                     kernel = getattr(part, "kernel", None)
                     if kernel is not None:
                         os.kill = kernel._libc.kill(T.VICTIM_PID, 9)
-                    for name in ("watch", "last_filter"):
+                    for name in ("watch", "last_filter", "drop"):
                         if getattr(part, name, None) is not None:
                             raise AssertionError("found " + name)
             return "nothing"

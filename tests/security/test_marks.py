@@ -1,5 +1,6 @@
 """Agents that leave a mark for a later episode, or look for one: on an inode, in the page cache, in what is shared."""
 
+import os
 import pathlib
 import sys
 
@@ -8,6 +9,7 @@ from arena import artifact_of, let_loose, open_arena
 from hostile import Hostile, does
 
 from tracecore.records import Limits
+from tracecore.runtime import doctor
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"), pytest.mark.timeout(120)]
 CACHE = "ask for what the machine keeps in memory"
@@ -50,6 +52,23 @@ ORDINARY = (
     ),
 )
 
+COUNTS = tuple(
+    Hostile(
+        f"counts those before it, {number}",
+        """
+        import threading
+        def attempt():
+            pids = [os.getpid()]
+            for _ in range(20):
+                one = threading.Thread(target=lambda: pids.append(threading.get_native_id()))
+                one.start()
+                one.join()
+            return (pids[0], pids[-1] - pids[0])
+        """,
+    )
+    for number in range(6)
+)
+
 
 def test_an_attempt_to_leave_a_mark_is_told(tmp_path: pathlib.Path) -> None:
     with open_arena(tmp_path / "x", TABLE) as arena:
@@ -71,3 +90,14 @@ def test_what_an_agent_does_with_its_own_is_no_attempt(tmp_path: pathlib.Path) -
         for agent in ORDINARY:
             (entry,) = artifact_of(arena, rows[agent.name])["action_trace"]
             assert entry["action"]["args"]["text"] == "9", agent.name
+
+
+def test_no_agent_can_tell_from_its_number_how_many_were_before_it(tmp_path: pathlib.Path) -> None:
+    if doctor.probe(Limits(), thorough=False)["pid_namespace"] is not True or not os.access(
+        "/proc/sys/kernel/ns_last_pid", os.W_OK
+    ):
+        pytest.skip("this machine permits no process table of one's own, or none that begins again")
+    with open_arena(tmp_path / "x", COUNTS) as arena:
+        rows = let_loose(arena, COUNTS, limits=Limits())
+        told = [artifact_of(arena, row)["action_trace"][0]["action"]["args"]["text"] for row in rows.values()]
+        assert set(told) == {"(2, 20)"}

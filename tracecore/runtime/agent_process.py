@@ -372,6 +372,7 @@ class _Agent:
             proof_w = -1 if code else self._expect_proof()
             arguments = (code, path, sha256, request["nonce"], (fds[0], fds[1]), limit, proof_w)
             kept = [*fds, proof_w] if proof_w >= 0 else fds
+            confine.before_fork(self._confinement)
             try:
                 self._pid = processes.start(serve_forked, (self._confinement, arguments), method=self._method, keep_fds=kept)
             finally:

@@ -46,6 +46,7 @@ PR_SET_NO_NEW_PRIVS: Final = 38
 CAPSET: Final = {"x86_64": 126, "aarch64": 91}
 CAPABILITY_VERSION: Final = (0x20080522).to_bytes(4, "little") + bytes(4)
 CAP_DAC_READ_SEARCH: Final = 1 << 2
+CAP_CHECKPOINT_RESTORE: Final = 1 << 40
 
 State = dict[str, bool | str]  # layer: in force, or why not
 
@@ -62,6 +63,8 @@ class Confinement:
     originals: audit.Originals | None = None
     last_filter: Callable[[int], int] | None = None
     watch: Callable[[int, str], None] | None = None
+    last_pid_fd: int = -1  # of the zygote; -1 where process ids cannot be begun again
+    drop: Callable[[], int] | None = None  # what the zygote may do and agents may not
 
     def wants(self, layer: str) -> bool:
         """Whether a layer is asked for; says so in the state where it is not."""
@@ -110,6 +113,8 @@ def bound_process_table(confinement: Confinement) -> None:
 def confine(confinement: Confinement) -> None:
     """The part that forks inherit for nothing: everything but what :func:`confine_agent` does."""
     limits, reach = confinement.limits, confinement.reach
+    if confinement.state.get("pid_namespace") is True:
+        confinement.last_pid_fd = namespaces.open_last_pid()
     confinement.files = readable(reach)
     if confinement.state.get("mount_namespace") is True:
         _attempt(confinement, "mount_namespace", _leave_disk)
@@ -146,13 +151,22 @@ def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
     if watch is None and confinement.files is not None and confinement.originals is not None:
         hosts = frozenset(confinement.reach.network)
         watch = audit.prepare(confinement.files, hosts, frozenset(_resolve(hosts)), confinement.originals)
+    if confinement.drop is not None and confinement.drop():
+        raise OSError(0, "the capabilities of the zygote could not be given up")
     if confinement.last_filter is not None and confinement.last_filter(os.getpid()):
         raise OSError(0, "the second filter was refused")
     if watch is not None:
         watch(write_fd, nonce)
         confinement.state["audit_hook"] = True
     # The agent can walk up the frames to this record: it must find no way to the hook, and none to ctypes.
-    confinement.watch = confinement.last_filter = confinement.kernel = confinement.originals = None
+    confinement.watch = confinement.last_filter = confinement.kernel = confinement.originals = confinement.drop = None
+
+
+def before_fork(confinement: Confinement) -> None:
+    """In the zygote, before each agent: every one of them gets the same process id."""
+    if confinement.last_pid_fd >= 0:
+        with contextlib.suppress(OSError):
+            namespaces.begin_pids_again(confinement.last_pid_fd)
 
 
 def bound(limits: Limits, *, own_user: bool) -> None:
@@ -226,8 +240,28 @@ def _give_up_capabilities(confinement: Confinement, kernel: Kernel) -> None:
     if number is None:
         raise OSError(0, f"no numbers of system calls for {os.uname().machine}")
     kept = CAP_DAC_READ_SEARCH if _needs_privilege(confinement.reach) else 0
-    word = kept.to_bytes(4, "little")
-    kernel.syscall(number, CAPABILITY_VERSION, word + word + bytes(16))
+    if confinement.last_pid_fd >= 0:
+        # The zygote keeps what beginning process ids again takes, and each agent's process gives it up.
+        data, set_them = kernel.prepare_capset(number, CAPABILITY_VERSION, _capabilities(kept | CAP_CHECKPOINT_RESTORE))
+        if not set_them() and _can_begin_pids_again(confinement):
+            data[:] = _capabilities(kept)
+            confinement.drop = set_them
+            return
+    kernel.syscall(number, CAPABILITY_VERSION, _capabilities(kept))
+
+
+def _can_begin_pids_again(confinement: Confinement) -> bool:
+    try:
+        namespaces.begin_pids_again(confinement.last_pid_fd)
+    except OSError:
+        return False
+    return True
+
+
+def _capabilities(those: int) -> bytes:
+    """As ``capset`` takes them: effective, permitted and inheritable, the lower halves first."""
+    low, high = (part.to_bytes(4, "little") for part in (those & 0xFFFFFFFF, those >> 32))
+    return low + low + bytes(4) + high + high + bytes(4)
 
 
 def _restrict_files(confinement: Confinement, kernel: Kernel) -> None:

@@ -101,6 +101,24 @@ class Kernel:
         put.__dict__["alive"] = header  # the kernel reads it by address: it must not be collected
         return put
 
+    def prepare_capset(self, number: int, header: bytes, sets: bytes) -> tuple[Any, Callable[[], int]]:
+        """``capset``, made ready as :meth:`prepare_filter` makes its call ready.
+
+        Returns:
+            The capabilities, which can be written; and what sets them, for this process, giving 0 when they are.
+        """
+        c = self._c
+        head, data = (c.create_string_buffer(words, len(words)) for words in (header, sets))
+        call: Any = c.PYFUNCTYPE(c.c_long, c.c_long, c.c_void_p, c.c_void_p)(("syscall", c.PyDLL(None)))
+        head_address, data_address = c.addressof(head), c.addressof(data)
+        view = memoryview(data).cast("B")
+
+        def put() -> int:
+            return int(call(number, head_address, data_address))
+
+        put.__dict__["alive"] = (head, data)
+        return view, put
+
     def _checked(self, result: int) -> int:
         if result < 0:
             code = self._c.get_errno()

@@ -22,6 +22,7 @@ PROC_LINKS: Final = {
     "pid_namespace": "pid_for_children",
     "mount_namespace": "mnt",
 }
+LAST_PID: Final = "/proc/sys/kernel/ns_last_pid"
 PID_MAX_PER_TABLE: Final = (6, 14)  # the first kernel with one bound for each process table
 PID_MAX_OF_NEW_TABLE: Final = 1 << 22
 RESERVED_PIDS: Final = 300
@@ -74,6 +75,23 @@ def bound_process_table(most: int) -> None:
         if int(file.read()) == PID_MAX_OF_NEW_TABLE:
             file.seek(0)
             file.write(str(RESERVED_PIDS + most))
+
+
+def open_last_pid() -> int:
+    """In a process table of one's own: a descriptor for :func:`begin_pids_again`; -1 where there is no such file."""
+    try:
+        return os.open(LAST_PID, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def begin_pids_again(fd: int) -> None:
+    """Have the next process get the lowest free id again: in ids that go on, each agent could count those before it.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    os.pwrite(fd, b"1", 0)
 
 
 def _kernel_version() -> tuple[int, ...]:

@@ -64,7 +64,7 @@ REFUSED: Final = """
     132 -; utimes 235 -; futimesat 261 -; utimensat 280 88; setxattr 188 5; lsetxattr 189 6; fsetxattr 190 7;
     removexattr 197 14; lremovexattr 198 15; fremovexattr 199 16; setuid 105 146; setgid 106 144; setreuid 113
     145; setregid 114 143; setresuid 117 147; setresgid 119 149; setfsuid 122 151; setfsgid 123 152; setgroups
-    116 159; capset 126 91; seccomp 317 277; setrlimit 160 164; vhangup 153 58; nfsservctl 180 42;
+    116 159; seccomp 317 277; setrlimit 160 164; vhangup 153 58; nfsservctl 180 42;
     lookup_dcookie 212 18; modify_ldt 154 -; personality 135 92; flock 73 32; fadvise64 221 223; readahead 187 213;
     mincore 27 232; cachestat 451 451
 """
@@ -74,10 +74,10 @@ NETWORK: Final = """
     connect 42 203; bind 49 200; sendmsg 46 211; sendmmsg 307 269
 """
 
-# Allowed to the zygote, refused to agents.
+# Allowed to the zygote and to an agent's process before it runs its agent, refused to agents.
 LAST: Final = """
     fork 57 -; vfork 58 -; tkill 200 130; rt_sigqueueinfo 129 138; rt_tgsigqueueinfo 297 240;
-    pidfd_send_signal 424 424
+    pidfd_send_signal 424 424; capset 126 91
 """
 
 # Allowed or refused by their arguments.
