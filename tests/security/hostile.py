@@ -621,7 +621,7 @@ EVADES = (
             os.dup2(kept, answers[0])
             return "still here"
         """,
-        "do what the audit hook forbids",
+        "leave as after a forbidden attempt",
     ),
     does("locks a file", "fcntl.flock(os.open(os.__file__, 0), fcntl.LOCK_EX)", "lock a file", imports="fcntl"),
     does("locks the null device", "fcntl.lockf(os.open(os.devnull, 1), fcntl.LOCK_EX)", "lock a file", imports="fcntl"),

@@ -25,7 +25,7 @@ ATTEMPT_MOST: Final = 300  # characters
 EXCERPT_MOST: Final = 100  # bytes of a message that is no JSON
 SIGSYS: Final = 31  # on every architecture with filters; not there on every platform
 FORBIDDEN_CALL: Final = "make a system call that is forbidden"
-UNTOLD: Final = "do what the audit hook forbids"
+UNTOLD: Final = "leave as after a forbidden attempt, and not say which"  # which an agent can do by itself, too
 # A message of many small values costs its reader a hundred times what it cost to send.
 VALUES_MOST: Final = 10_000
 INVALID_REASONS: Final = frozenset({"action_must_be_dict", "action_not_json", "action_too_large"})

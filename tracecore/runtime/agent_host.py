@@ -10,6 +10,8 @@ An answer is one of::
     {"seq": n, "nonce": …, "invalid": {"reason": …, "why": …, "repr": …}}      act gave what JSON has no form for
 """
 
+import time
+from _thread import _count as thread_count
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final
@@ -21,6 +23,9 @@ from tracecore.runtime.words import cut_words
 
 WORDS_MOST: Final = 500  # characters of an exception's message
 ENVELOPE_BYTES: Final = 256  # what stands around an outcome in its message, at most
+# In an episode, for threads that go on behind an answer: what one of them tries is told then, and not at times only.
+THREADS_PATIENCE_S: Final = 0.25
+LOOK_INTERVAL_S: Final = 0.001
 REPR_MOST: Final = 200  # characters of an action that is none
 
 
@@ -107,14 +112,25 @@ def serve(code: CodeType | None, problem: str | None, path: str, nonce: str, fds
     host = AgentHost(load, limit, path)
     calls = {"reset": host.reset, "step": host.step}
     read_fd, write_fd = fds
+    left = THREADS_PATIENCE_S
     try:
         while True:
             request = canon.decode(frames.read_message(read_fd))
             outcome = calls[request["call"]](request["value"])
+            if left > 0 and thread_count():
+                left = _await_threads(left)
             envelope = b'{"nonce":"%b","seq":%d,' % (nonce.encode(), request["seq"])
             frames.write_message(write_fd, envelope + outcome[1:])
     except (frames.ChannelClosed, BrokenPipeError):
         pass  # the episode is over
+
+
+def _await_threads(left_s: float) -> float:
+    """Wait until the agent's other threads have ended, not longer than ``left_s``; what is left of that."""
+    begun_s = time.monotonic()
+    while (used_s := time.monotonic() - begun_s) < left_s and thread_count():
+        time.sleep(LOOK_INTERVAL_S)
+    return left_s - used_s
 
 
 def describe_error(where: str, error: BaseException, path: str = "") -> dict[str, str]:

@@ -3,6 +3,7 @@
 Planted once, in the zygote, and inherited by its agents. Where there is no hook they do as the functions themselves.
 """
 
+import _thread
 import contextlib
 import importlib
 import os
@@ -31,6 +32,7 @@ def plant() -> Originals:
         for name, words in names.items():
             if module is not None and hasattr(module, name):
                 setattr(module, name, _refusing(words))
+    _bound_threads()
     for name in FLAGGED:
         if hasattr(posix, name):
             _plant_without_flags(name)
@@ -81,6 +83,27 @@ def _plant_without_flags(name: str) -> None:
         setattr(module, name, stand_in)
 
 
+def _bound_threads() -> None:
+    function, audit, running, most = _thread.start_new_thread, sys.audit, _thread._count, THREADS_MOST  # noqa: SLF001
+    words = f"start more than {most} threads"
+
+    def start_new_thread(*args: Any) -> int:
+        if running() >= most:
+            audit(ATTEMPT, words)
+            raise RuntimeError(words)
+        return function(*args)
+
+    stand_in = seal(start_new_thread)
+    for module, name in (
+        (_thread, "start_new_thread"),
+        (_thread, "start_new"),
+        (sys.modules.get("threading"), "_start_new_thread"),
+    ):
+        if hasattr(module, name):
+            setattr(module, name, stand_in)
+
+
+THREADS_MOST: Final = 128  # that Python runs at a time, the first one not counted: the same wherever the agent runs
 FLAGGED: Final = ("preadv", "pwritev")
 _CACHE: Final = "ask for what the machine keeps in memory, or change it"
 LOOKING: Final = ("stat", "lstat", "access", "readlink", "statvfs", "pathconf")
