@@ -711,3 +711,9 @@ def test_a_trace_that_grows_too_large_ends_the_episode_and_is_kept(
     assert artifact["termination_reason"] == "logic_failure"
     assert "the trace has grown to more than" in artifact["failure_reason"]
     assert len(artifact["action_trace"]) == artifact["steps_used"] > 1
+
+
+def test_commas_in_text_do_not_count_as_values(artifact_of: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(episode, "TRACE_COMMAS_MOST", 200)
+    look = {"type": "look", "args": {"path": "/app/" + "a," * 500}}
+    assert artifact_of(Plan(look, look, FINISH))["success"]

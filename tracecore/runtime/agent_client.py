@@ -15,7 +15,7 @@ from tracecore.runtime.agent_host import AgentHost
 from tracecore.runtime.agent_process import AgentEnd, AgentLink, agent_is_gone, ask_how_it_ended
 from tracecore.runtime.audit import VIOLATION_EXIT
 from tracecore.runtime.episode import AgentViolation, End, InvalidAction
-from tracecore.runtime.words import cut_bytes
+from tracecore.runtime.words import cut_bytes, without_strings
 
 INTEGER_MOST: Final = 1 << 63  # an integer beyond is not the same in every reader of the artifact
 # Whether it is found before a question or in place of its answer is a matter of luck, and must not be told.
@@ -213,7 +213,7 @@ def parse_message(data: bytes, limits: Limits) -> Any:
 
 def _check_values(data: bytes) -> None:
     """Before anything is read: each value but the first follows a comma or a bracket. Counting bytes costs next to nothing."""
-    if _count(data) > VALUES_MOST and _count(_without_strings(data)) > VALUES_MOST:
+    if _count(data) > VALUES_MOST and _count(without_strings(data)) > VALUES_MOST:
         raise TooManyValues(f"it holds more than {VALUES_MOST} values")
     # Half a character is no value, but is as slow to write.
     if data.count(b"\\ud") + data.count(b"\\uD") > VALUES_MOST:
@@ -222,11 +222,6 @@ def _check_values(data: bytes) -> None:
 
 def _count(data: bytes) -> int:
     return data.count(b",") + data.count(b"[") + data.count(b"{")
-
-
-def _without_strings(data: bytes) -> bytes:
-    parts = data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-    return b"".join(parts[::2])
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> JsonObject:

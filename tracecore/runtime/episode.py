@@ -16,13 +16,13 @@ from tracecore.runtime.env import Environment
 from tracecore.runtime.sandbox import Sandbox, SandboxViolation
 from tracecore.runtime.spec import FAILURE_TYPE_OF, FAILURE_TYPES
 from tracecore.runtime.task import Task, compile_task
-from tracecore.runtime.trace import StepRecord, stable_words, take_llm_entries, trace_entry
-from tracecore.runtime.words import cut_words
+from tracecore.runtime.trace import StepRecord, TraceEntry, stable_words, take_llm_entries, trace_entry
+from tracecore.runtime.words import cut_words, without_strings
 
 NULL: Final = b"null"
 # Of a trace. Its last entry may go beyond: what an artifact is read with again takes 64 MiB.
 TRACE_BYTES_MOST: Final = 48 << 20
-TRACE_COMMAS_MOST: Final = 2_000_000  # as many values, or fewer: each costs whoever reads the artifact some hundred bytes
+TRACE_COMMAS_MOST: Final = 2_000_000  # between values, each of which costs whoever reads the artifact some hundred bytes
 FLAGS: Final = frozenset({"ok", "terminal"})
 VALIDATOR_KEYS: Final = FLAGS | {"message", "error", "failure_reason", "failure_type", "termination_reason"}
 
@@ -130,6 +130,7 @@ class _Episode:
         self._visible_state: JsonObject = {}
         self._visible_state_json = b"{}"
         self._trace_bytes = self._trace_commas = 0
+        self._is_text_apart = False  # whether commas in text are told from those between values, which takes time
 
     def run(self, start_agent: Callable[[Job], Agent]) -> None:
         """Never returns: every path raises :class:`End`."""
@@ -193,7 +194,7 @@ class _Episode:
     def _step(self, agent: Agent) -> None:
         if monotonic_s() >= self._deadline_s:
             raise End("timeout", f"the time limit of {self._job.settings.timeout_s:g} s was over before the next step")
-        if self._trace_bytes > TRACE_BYTES_MOST or self._trace_commas > TRACE_COMMAS_MOST:
+        if self._is_trace_too_large():
             most = f"{TRACE_BYTES_MOST >> 20} MiB or {TRACE_COMMAS_MOST} values"
             raise End("logic_failure", f"the trace has grown to more than {most} after {self._facts.steps_used} steps")
         if self._steps_left <= 0:
@@ -220,6 +221,15 @@ class _Episode:
             raise end_or_none
         self._last_action, self._last_result = action_json, result
         self._validate()
+
+    def _is_trace_too_large(self) -> bool:
+        if self._trace_commas > TRACE_COMMAS_MOST and not self._is_text_apart:
+            self._is_text_apart = True
+            self._trace_commas = sum(map(self._commas, self._facts.action_trace))
+        return self._trace_bytes > TRACE_BYTES_MOST or self._trace_commas > TRACE_COMMAS_MOST
+
+    def _commas(self, entry: TraceEntry) -> int:
+        return (without_strings(entry.stable) if self._is_text_apart else entry.stable).count(b",")
 
     def _observe(self) -> bytes:
         visible_state = self._env.visible_state()
@@ -302,7 +312,7 @@ class _Episode:
         entry = trace_entry(record)
         facts.action_trace.append(entry)
         self._trace_bytes += len(entry.stable)
-        self._trace_commas += entry.stable.count(b",")
+        self._trace_commas += self._commas(entry)
 
     def _validate(self) -> None:
         verdict = self._task_code("validator_exception", "validate", self._ask_validator)
