@@ -292,17 +292,23 @@ def run_one(job: Job, start_method: str = "auto", tasks_dirs: Sequence[str] = ()
     Raises:
         EngineError: No worker could be started.
         OutputError: The artifact could not be written.
+        KeyboardInterrupt: Somebody asked for an end before it had ended.
     """
     method = processes.default_method() if start_method == "auto" else start_method
-    batch_options = BatchOptions(
-        workers=1,
-        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[method],
-        prepare=Preparation(job.settings.limits, secret_folders(tasks_dirs)),
-        make_ready=make_ready,
-        method=method,
-    )
-    (ended,) = run_batch(run_job, [job], batch_options)
-    return settle(ended)
+    # Not an exception out of a signal handler: raised while some object is being finalised, Python would swallow it.
+    with watch_for_interruption() as interruption:
+        batch_options = BatchOptions(
+            workers=1,
+            limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[method],
+            prepare=Preparation(job.settings.limits, secret_folders(tasks_dirs)),
+            make_ready=make_ready,
+            method=method,
+            stop_fd=interruption.wake_fd,
+        )
+        rows = [settle(ended) for ended in run_batch(run_job, [job], batch_options)]
+    if not rows:
+        raise KeyboardInterrupt
+    return rows[0]
 
 
 def take_samples(options: SliceOptions, journal: Journal) -> Samples | contextlib.nullcontext[None]:
