@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="for gathering the pool (default: %(default)s)")
     parser.add_argument("--most-rounds", type=int, default=200, help="of the pool (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="of a trial (default: %(default)s)")
-    parser.add_argument("--episodes", type=int, default=192, help="of each run (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=384, help="of each run (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="(default: usable cores)")
     parser.add_argument("--task", default="rate_limited_api", help="where the slow-down is planted (default: %(default)s)")
     parser.add_argument("--slower", type=float, default=0.15, help="share of the task's CPU time (default: %(default)s)")

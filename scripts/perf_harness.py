@@ -369,7 +369,7 @@ def build_ab_parser() -> argparse.ArgumentParser:
         "--episodes",
         metavar="N",
         type=whole_number(1, 10_000_000),
-        default=192,
+        default=384,
         help="episodes of each run (default: %(default)s)",
     )
     group.add_argument(

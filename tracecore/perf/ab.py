@@ -58,7 +58,7 @@ class AbOptions:
 
     base: str
     rounds: int = 5
-    episodes: int = 192
+    episodes: int = 384
     workers: int | None = None  # as many as there are usable cores
     timeout_s: float = 180.0
     scenario: str | None = None
