@@ -296,6 +296,8 @@ TASK_FAULTS = (
         FINE,
     ),
     validate("comes back twice", "os.fork(); return {'ok': True}", FINE),
+    validate("comes back twice and disagrees", "return {'ok': True} if os.fork() else {'ok': False, 'terminal': True}", FINE),
+    setup("comes back from its fork with an error", "if not os.fork(): 1 / 0", FINE),
 )
 
 

@@ -4,6 +4,7 @@ Every way an episode can end is an :class:`End`: the loop raises it, the outside
 place. Task code runs in this process; the agent is behind the :class:`Agent` interface, usually in another.
 """
 
+import os
 import signal
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -124,7 +125,7 @@ class _Episode:
 
     def __init__(self, job: Job, facts: EpisodeFacts, deadline_s: float) -> None:
         self._job, self._facts, self._deadline_s = job, facts, deadline_s
-        self._task_time = _TaskTime(deadline_s)
+        self._task_code_runs = _TaskCodeRuns(deadline_s)
         # What was last done and seen, in canonical JSON: each goes into the next observation as it is.
         self._last_action = self._last_result = NULL
         self._visible_state: JsonObject = {}
@@ -134,7 +135,7 @@ class _Episode:
 
     def run(self, start_agent: Callable[[Job], Agent]) -> None:
         """Never returns: every path raises :class:`End`."""
-        self._task_time.arm()
+        self._task_code_runs.arm()
         try:
             self._load_task()
             try:
@@ -142,7 +143,7 @@ class _Episode:
             finally:
                 self._task.close()
         finally:
-            self._task_time.disarm()
+            self._task_code_runs.disarm()
 
     def _play(self, agent: Agent) -> None:
         try:
@@ -334,7 +335,7 @@ class _Episode:
     def _task_code(self, reason: str, what: str, function: Callable[..., Any], *args: Any) -> Any:
         """Call into the task; what it raises ends the episode for ``reason``."""
         try:
-            with self._task_time:
+            with self._task_code_runs:
                 return function(*args)
         except _TimeIsOver as over:
             limit = f"the time limit of {self._job.settings.timeout_s:g} s"
@@ -388,15 +389,16 @@ class _TimeIsOver(BaseException):
     """The time limit passed while task code ran. Not an Exception: task code that catches those must not swallow it."""
 
 
-class _TaskTime:
-    """Interrupts task code at the deadline, so that an episode whose task loops still keeps its trace.
+class _TaskCodeRuns:
+    """The bounds of task code in time and in processes: within ``with`` it is running.
 
-    ``arm`` sets the timer; within ``with`` task code is running and may be interrupted. Task code that cannot be
-    interrupted (native code, or code that catches everything) is the business of whoever owns the process.
+    ``arm`` sets a timer that interrupts it at the deadline, so that an episode whose task loops still keeps its trace. Task
+    code that cannot be interrupted (native code, or code that catches everything) is the business of whoever owns the process.
     """
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
+        self._pid = os.getpid()
         self._in_task = False
         self._before: Any = None
         self._timer_before = (0.0, 0.0)  # seconds until it rings, and between its rings, when ours took its place
@@ -433,6 +435,9 @@ class _TaskTime:
 
     def __exit__(self, *_exception: object) -> None:
         self._in_task = False
+        if os.getpid() != self._pid:
+            # Task code forked, and both came back: a second episode would go on here, ask the same agent, and tell another end.
+            os._exit(0)
 
     def _ring(self, _number: int, _frame: object) -> None:
         if self._in_task:
