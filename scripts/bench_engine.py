@@ -7,11 +7,13 @@ episodes per second; trust the ratios, and the rates only on a quiet machine.
 
 import argparse
 import concurrent.futures
+import contextlib
 import functools
 import json
 import multiprocessing
 import os
 import platform
+import select
 import statistics
 import subprocess
 import sys
@@ -19,6 +21,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import psutil
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 HARNESS = os.path.join(ROOT, "scripts", "perf_harness.py")
@@ -37,6 +41,7 @@ RATIOS = (  # name, contestant, other, what is aimed at
     ("tracecore / spawn", "tracecore", "tracecore spawn", ">= 30"),
     ("tracecore / floor", "tracecore", "floor", ">= 0.5"),
 )
+LOOK_INTERVAL_S = 0.5  # at what a long slice holds
 POOLS = ("spawn", "forkserver")  # not fork: both pools fork from a process that runs threads
 
 
@@ -182,8 +187,12 @@ def many_workers(options: argparse.Namespace, scratch: str) -> dict[str, float]:
     return {str(count): statistics.median(values) for count, values in rates.items()}
 
 
-def long_slice(episodes: int, workers: int, scratch: str) -> dict[str, float]:
-    """Rate, peak memory of the harness process alone, and how much of the run was its end."""
+def long_slice(episodes: int, workers: int, scratch: str) -> dict[str, Any]:
+    """Rate, peak memory of the harness process alone, how much of the run was its end, and what it held while it ran.
+
+    Of open files (of the harness and its workers) and of processes (its whole tree), the most that were seen in the first,
+    second and last third of the run: what grows with the run would grow from one to the next.
+    """
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         words = ["--episodes", str(episodes), "--workers", str(workers), "--strict-spec", "--compress", "--keep-runs", "none"]
         folders = ["--output-dir", f"{folder}/perf", "--runs-dir", f"{folder}/runs"]
@@ -191,18 +200,33 @@ def long_slice(episodes: int, workers: int, scratch: str) -> dict[str, float]:
         process = subprocess.Popen(
             [sys.executable, HARNESS, *words, *folders], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        assert process.stdout is not None
-        document = json.load(process.stdout)
-        process.stdout.close()
+        held = list(look_until_it_ends(process.pid))
         _pid, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         whole_s = time.perf_counter() - start_s
+        assert process.stdout is not None
+        document = json.load(process.stdout)
+        process.stdout.close()
         rate = document["summary"]["throughput_eps"]
+        thirds = [held[len(held) * part // 3 : len(held) * (part + 1) // 3] for part in range(3)]
         return {
             "episodes_per_s": rate,
             "peak_rss_mb": usage.ru_maxrss / 1024,
             "end_share": max(0.0, 1 - episodes / rate / whole_s),
+            "open_files_most": [max(files for files, _ in third) for third in thirds if third],
+            "processes_most": [max(processes for _, processes in third) for third in thirds if third],
         }
+
+
+def look_until_it_ends(pid: int) -> Iterator[tuple[int, int]]:
+    """Every half second, open files of the harness and its workers, and processes of its whole tree."""
+    died, died_fd, harness = select.poll(), os.pidfd_open(pid), psutil.Process(pid)
+    died.register(died_fd, select.POLLIN)
+    while not died.poll(LOOK_INTERVAL_S * 1000):
+        with contextlib.suppress(psutil.Error):  # one of them ended while it was looked at
+            files = sum(one.num_fds() for one in (harness, *harness.children()))
+            yield files, 1 + len(harness.children(recursive=True))
+    os.close(died_fd)
 
 
 def median_ratio(ours: list[float], others: list[float]) -> float:

@@ -122,6 +122,28 @@ def test_a_status_in_words(status: int, words: str) -> None:
     assert processes.describe_status(status) == words
 
 
+def test_interrupts_wait_for_the_end_of_the_block() -> None:
+    told: list[str] = []
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: told.append("interrupt"))
+    try:
+        with processes.interrupts_held():
+            os.kill(os.getpid(), signal.SIGINT)
+            told.append("inside")
+        told.append("after")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert told == ["inside", "interrupt", "after"]
+
+
+@pytest.mark.parametrize("asked", ["fork", "spawn"])
+def test_a_method_that_is_asked_for_is_taken(asked: str) -> None:
+    assert processes.method_of(asked) == asked
+
+
+def test_auto_is_the_method_of_the_platform() -> None:
+    assert processes.method_of("auto") == processes.default_method()
+
+
 def test_a_refused_process_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     fork, refusals = os.fork, [1, 2]
 

@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 from tracecore import frames
@@ -28,6 +28,11 @@ SWEEP_PATIENCE_S: Final = 2.0  # a killed process that is still there after this
 def default_method() -> str:
     """``fork`` on Linux, whose fork from a single thread is sound and whose ``/proc`` tells what is left; else ``spawn``."""
     return FORK if sys.platform == "linux" else SPAWN
+
+
+def method_of(asked: str) -> str:
+    """``fork`` or ``spawn``, of what a user asks for; ``auto`` is the platform's own."""
+    return default_method() if asked == "auto" else asked
 
 
 def start(function: Callable[..., object], args: tuple[Any, ...], *, method: str, keep_fds: Iterable[int]) -> int:
@@ -296,12 +301,29 @@ def kill_group(pid: int) -> None:
     send_signal(pid, signal.SIGKILL)
 
 
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C from the processes that are started meanwhile, which inherit that; ours comes when the block ends."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 # --- in words --------------------------------------------------------------------------------------------------------
 
 
 def describe_status(status: int) -> str:
     """A wait status in words: ``exited with code 3``, ``killed by SIGSEGV``."""
-    code = os.waitstatus_to_exitcode(status)
+    return describe_code(os.waitstatus_to_exitcode(status))
+
+
+def describe_code(code: int) -> str:
+    """The same of what ``subprocess`` and ``multiprocessing`` make of it: an exit code, or the negative of a signal."""
     return describe_signal(-code) if code < 0 else describe_exit(code)
 
 

@@ -1,5 +1,6 @@
 """Which tracecore this is."""
 
+import functools
 import os
 import subprocess
 
@@ -8,6 +9,7 @@ from tracecore.records import JsonObject
 GIT_PATIENCE_S = 10.0
 
 
+@functools.cache  # what runs is what was imported, whatever the checkout becomes meanwhile
 def git_state() -> JsonObject:
     """``{git_sha, dirty}`` of the checkout that the package lies in; nulls where it is not run from one."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

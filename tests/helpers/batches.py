@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterable
 
 from tracecore.batch.pool import BatchOptions, run_batch
-from tracecore.perf.options import GRACE_S
+from tracecore.perf.options import limit_behind_timeout
 from tracecore.records import EpisodeResult, Job, Limits, Settings
 from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.catalog import find_agent, find_task
@@ -27,7 +27,7 @@ def run_jobs(jobs: Iterable[Job], *, workers: int = 4, method: str = "fork", ado
     """Run them all; the rows by index."""
     options = BatchOptions(
         workers=workers,
-        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[method],
+        limit_s=limit_behind_timeout(method),
         prepare=Preparation(LIMITS),
         make_ready=make_ready,
         method=method,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hostile import Hostile
 
 from tracecore.batch.pool import BatchOptions, run_batch
-from tracecore.perf.options import GRACE_S
+from tracecore.perf.options import limit_behind_timeout
 from tracecore.record import replace
 from tracecore.records import EpisodeResult, Job, Limits, Settings
 from tracecore.runtime.agent_process import Preparation
@@ -168,7 +168,7 @@ def let_loose(
     ]
     options = BatchOptions(
         workers=2,
-        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[method],
+        limit_s=limit_behind_timeout(method),
         prepare=Preparation(settings.limits, secret_folders((str(arena.task.parent),), str(arena.runs))),
         method=method,
         adopt_orphans=True,

@@ -22,7 +22,6 @@ import multiprocessing
 import os
 import pickle
 import selectors
-import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from multiprocessing import resource_tracker
@@ -240,7 +239,7 @@ class _Pool:
             jobs_r, jobs_w = (ends.enter_context(end) for end in self._context.Pipe(duplex=False))
             results_r, results_w = (ends.enter_context(end) for end in self._context.Pipe(duplex=False))
             process = self._context.Process(target=become_worker, args=(jobs_r, results_w, *self._birth()))
-            with _interrupts_held():
+            with processes.interrupts_held():
                 process.start()
             worker = _Worker(process, os.dup(jobs_w.fileno()), os.dup(results_r.fileno()))
         self._numbers += 1
@@ -385,19 +384,6 @@ class _Pool:
         return Ended(assignment.job, ending, usage)
 
 
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C from a process that is being started until it ignores it; ours comes when the block ends."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _next_attempt(assignment: Assignment) -> Assignment:
     return Assignment(assignment.ticket, assignment.job, assignment.limit_s, monotonic_s(), assignment.attempt + 1)
 
@@ -405,4 +391,4 @@ def _next_attempt(assignment: Assignment) -> Assignment:
 def _describe_code(code: int | None) -> str:
     if code is None:
         return "vanished"
-    return f"was {processes.describe_signal(-code)}" if code < 0 else processes.describe_exit(code)
+    return f"was {processes.describe_code(code)}" if code < 0 else processes.describe_code(code)

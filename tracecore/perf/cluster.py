@@ -15,18 +15,18 @@ import importlib
 import importlib.util
 import json
 import logging
-import signal
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from multiprocessing import resource_tracker
 from typing import Any, Final, Self, TypeVar
 
-from tracecore import clock
+from tracecore import clock, processes
 from tracecore.errors import InputError, OptionError, one_line
 from tracecore.perf import node
 from tracecore.perf.interrupt import Interruption
 from tracecore.record import as_dict, mutable_record, record
 from tracecore.records import JsonObject, Limits
+from tracecore.runtime import doctor
 
 CONNECT_S: Final = 10.0  # for a scheduler to answer, and for a first worker to join
 DESCRIBE_S: Final = 60.0  # for a node to try out what it has
@@ -211,7 +211,8 @@ class Cluster:
             logging.getLogger("tornado").setLevel(logging.CRITICAL)
             warnings.filterwarnings("ignore", module="distributed")
             if address.startswith("local:"):
-                with _interrupts_held():
+                resource_tracker.ensure_running()  # lets signals through again when the first process starts it
+                with processes.interrupts_held():
                     self._local = await distributed.LocalCluster(
                         n_workers=int(address.removeprefix("local:")),
                         threads_per_worker=1,
@@ -270,10 +271,8 @@ class Cluster:
         if theirs["sources"] != mine["sources"]:
             found = f"another tracecore {theirs['tracecore']}"
             return OptionError("--cluster", f"{where}: sources", found, "a package of the same files as here")
-        if self._options.limits.confinement == "require":
-            missing = [f"{layer}: {state}" for layer, state in about["confinement"].items() if state is not True]
-            if missing:
-                return OptionError("--confinement", where, f"require, and no {'; '.join(missing)}", "every layer in force")
+        if self._options.limits.confinement == "require" and (missing := doctor.missing(about["confinement"])):
+            return OptionError("--confinement", where, f"require, and no {'; '.join(missing)}", "every layer in force")
         return None
 
     def add_node(self, address: str, threads: int, about: JsonObject) -> Node:
@@ -294,17 +293,6 @@ class Cluster:
             if closing is not None:
                 with contextlib.suppress(Exception, asyncio.CancelledError):
                     await asyncio.wait_for(closing.close(), patience_s)
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C from the processes that are started meanwhile, for good; ours comes when the block ends."""
-    resource_tracker.ensure_running()  # which lets signals through again when it is started by the first process
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _common(values: list[Any]) -> Any:

@@ -14,6 +14,7 @@ from tracecore.records import JsonObject
 from tracecore.stats import nearest_rank
 
 SUMMARY_BYTES_MOST: Final = 900_000  # GitHub drops the whole page of a step beyond 1024 KiB
+COUNT_BYTES: Final = 100  # room for saying how many rows there was no room for
 ROWS_SHOWN: Final = 20
 FINDINGS_SHOWN: Final = 20
 CELL_CHARACTERS: Final = 200
@@ -41,17 +42,35 @@ def tell_github(
         console: Annotations go there: stdout holds one JSON object, and GitHub reads both streams.
         environ: The environment; this process's own unless a test says otherwise.
     """
-    environ = os.environ if environ is None else environ
+    write_where_asked(
+        step_summary,
+        console.say,
+        os.environ if environ is None else environ,
+        page=lambda: step_summary_page(summary, figures, manifest, paths),
+        annotations=lambda: annotations(summary),
+        outputs=lambda: outputs(summary, paths),
+    )
+
+
+def write_where_asked(
+    step_summary: str | None,
+    say: Callable[[str], None],
+    environ: Mapping[str, str],
+    *,
+    page: Callable[[], str],
+    annotations: Callable[[], list[str]],
+    outputs: Callable[[], str],
+) -> None:
+    """Make and write each of the three as far as the environment, or ``--step-summary``, asks for it; ``say`` takes lines."""
     if step_summary == OFF:
         return
-    page = step_summary or environ.get("GITHUB_STEP_SUMMARY")
-    if page:
-        append_to(page, step_summary_page(summary, figures, manifest, paths), console.say)
+    if page_path := step_summary or environ.get("GITHUB_STEP_SUMMARY"):
+        append_to(page_path, page(), say)
     if environ.get("GITHUB_STEP_SUMMARY") or environ.get("GITHUB_ACTIONS") == "true":
-        for line in annotations(summary):
-            console.say(line)
+        for line in annotations():
+            say(line)
     if environ.get("GITHUB_OUTPUT"):
-        append_to(environ["GITHUB_OUTPUT"], outputs(summary, paths), console.say)
+        append_to(environ["GITHUB_OUTPUT"], outputs(), say)
 
 
 def append_to(path: str, text: str, say: Callable[[str], None]) -> None:
@@ -78,8 +97,30 @@ def step_summary_page(
     top = "\n".join([_headline(summary), *_broken_table(summary), *_failure_table(summary), *_finding_list(summary)])
     rows = [_scenario_row(name, group) for name, group in figures.groups().items()]
     tail = "\n".join(["", *_host_lines(manifest), *file_lines(paths), "", "</details>", ""])
-    room = bytes_most - len((top + tail).encode("utf-8", "backslashreplace")) - 1000  # for what stands around the rows
-    return "\n".join([top, "", *_scenario_table(rows, room), tail])
+    head = [
+        "<details><summary>All scenarios, host and files</summary>",
+        "",
+        "| scenario | episodes | failures | wall median | wall p95 | CPU median | peak RSS |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return page_with_rows([top, "", *head], rows, "scenarios, in the metrics file", tail, bytes_most)
+
+
+def page_with_rows(top: Sequence[str], rows: Sequence[str], what: str, tail: str, bytes_most: int) -> str:
+    """A page with as many of ``rows`` as there is room for; of others it says how many, and that they are ``what``."""
+    room = bytes_most - size_of("\n".join([*top, tail])) - size_of(what) - COUNT_BYTES
+    kept: list[str] = []
+    for row in rows:
+        room -= size_of(row) + 1
+        if room < 0:
+            return "\n".join([*top, *kept, "", f"and {len(rows) - len(kept)} more {what}", tail])
+        kept.append(row)
+    return "\n".join([*top, *kept, tail])
+
+
+def size_of(text: str) -> int:
+    """How many bytes ``text`` takes in a page."""
+    return len(text.encode("utf-8", "backslashreplace"))
 
 
 def _headline(summary: JsonObject) -> str:
@@ -119,22 +160,6 @@ def _finding_list(summary: JsonObject) -> list[str]:
 def more_rows(rows: Sequence[object]) -> list[str]:
     """How many rows a table does not show."""
     return [f"\nand {len(rows) - ROWS_SHOWN} more"] if len(rows) > ROWS_SHOWN else []
-
-
-def _scenario_table(rows: list[str], room: int) -> list[str]:
-    head = [
-        "<details><summary>All scenarios, host and files</summary>",
-        "",
-        "| scenario | episodes | failures | wall median | wall p95 | CPU median | peak RSS |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    kept: list[str] = []
-    for row in rows:
-        room -= len(row.encode("utf-8", "backslashreplace")) + 1
-        if room < 0:
-            return [*head, *kept, "", f"and {len(rows) - len(kept)} more scenarios, in the metrics file"]
-        kept.append(row)
-    return [*head, *kept]
 
 
 def _scenario_row(name: str, group: Group) -> str:

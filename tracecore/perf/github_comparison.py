@@ -5,10 +5,17 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tracecore.perf.compare import UNITS
-from tracecore.perf.github import OFF, ROWS_SHOWN, SUMMARY_BYTES_MOST, append_to, commands, escape, more_rows, output_lines
+from tracecore.perf.github import (
+    ROWS_SHOWN,
+    SUMMARY_BYTES_MOST,
+    commands,
+    escape,
+    more_rows,
+    output_lines,
+    page_with_rows,
+    write_where_asked,
+)
 from tracecore.records import JsonObject
-
-ROOM_AROUND: Final = 1000  # bytes, for what stands around the table of all figures
 
 
 def tell_github_of_comparison(
@@ -25,17 +32,14 @@ def tell_github_of_comparison(
         say: Takes a line for stderr: annotations, and what could not be written.
         environ: The environment; this process's own unless a test says otherwise.
     """
-    environ = os.environ if environ is None else environ
-    if step_summary == OFF:
-        return
-    page = step_summary or environ.get("GITHUB_STEP_SUMMARY")
-    if page:
-        append_to(page, comparison_page(document), say)
-    if environ.get("GITHUB_STEP_SUMMARY") or environ.get("GITHUB_ACTIONS") == "true":
-        for line in comparison_annotations(document):
-            say(line)
-    if environ.get("GITHUB_OUTPUT"):
-        append_to(environ["GITHUB_OUTPUT"], comparison_outputs(document), say)
+    write_where_asked(
+        step_summary,
+        say,
+        os.environ if environ is None else environ,
+        page=lambda: comparison_page(document),
+        annotations=lambda: comparison_annotations(document),
+        outputs=lambda: comparison_outputs(document),
+    )
 
 
 def comparison_page(document: JsonObject, *, bytes_most: int = SUMMARY_BYTES_MOST) -> str:
@@ -43,8 +47,9 @@ def comparison_page(document: JsonObject, *, bytes_most: int = SUMMARY_BYTES_MOS
     comparison = _comparison_in(document)
     top = "\n".join([_headline(document), *_time_table(comparison), *_behaviour_table(comparison)])
     tail = "\n".join(["", *_side_lines(document), "", "</details>", ""])
-    room = bytes_most - len((top + tail).encode("utf-8", "backslashreplace")) - ROOM_AROUND
-    return "\n".join([top, "", *_all_figures(comparison, room), tail])
+    head = ["<details><summary>All figures, and what was compared</summary>", "", *_FIGURES_HEAD]
+    rows = [_figure_row(one) for one in comparison.get("decisions", ())]
+    return page_with_rows([top, "", *head], rows, "figures, in the comparison's own document", tail, bytes_most)
 
 
 def _comparison_in(document: JsonObject) -> JsonObject:
@@ -100,18 +105,6 @@ def _change_row(change: JsonObject) -> str:
     amount = f"{change['changed']} of {change['compared']}"
     cells = [escape(change["row"]), change["quantity"].replace("_", " "), amount, escape(example), verdict]
     return f"| {' | '.join(cells)} |"
-
-
-def _all_figures(comparison: JsonObject, room: int) -> list[str]:
-    head = ["<details><summary>All figures, and what was compared</summary>", "", *_FIGURES_HEAD]
-    rows = [_figure_row(one) for one in comparison.get("decisions", ())]
-    kept: list[str] = []
-    for row in rows:
-        room -= len(row.encode("utf-8", "backslashreplace")) + 1
-        if room < 0:
-            return [*head, *kept, "", f"and {len(rows) - len(kept)} more figures, in the comparison's own document"]
-        kept.append(row)
-    return [*head, *kept]
 
 
 def _side_lines(document: JsonObject) -> list[str]:

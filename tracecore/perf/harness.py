@@ -30,7 +30,7 @@ from tracecore.perf.github import tell_github
 from tracecore.perf.host_noise import HostWatch
 from tracecore.perf.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.journal import Journal
-from tracecore.perf.options import GRACE_S, SliceOptions, resume_command, without_cluster
+from tracecore.perf.options import SliceOptions, limit_behind_timeout, resume_command, without_cluster
 from tracecore.perf.prepare import find_cluster, prepare, read_conditions
 from tracecore.perf.probe import ProbeJob, Probes, make_job_or_probe_ready, run_job_or_probe
 from tracecore.perf.progress import Progress
@@ -215,7 +215,7 @@ def finished_episodes(
         return
     batch_options = BatchOptions(
         workers=options.workers,
-        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[options.method],
+        limit_s=limit_behind_timeout(options.method),
         prepare=Preparation(options.limits, secret_folders(options.tasks_dirs, options.runs_dir, options.output_dir)),
         make_ready=make_job_or_probe_ready if probes else make_ready,
         method=options.method,
@@ -294,12 +294,12 @@ def run_one(job: Job, start_method: str = "auto", tasks_dirs: Sequence[str] = ()
         OutputError: The artifact could not be written.
         KeyboardInterrupt: Somebody asked for an end before it had ended.
     """
-    method = processes.default_method() if start_method == "auto" else start_method
+    method = processes.method_of(start_method)
     # Not an exception out of a signal handler: raised while some object is being finalised, Python would swallow it.
     with watch_for_interruption() as interruption:
         batch_options = BatchOptions(
             workers=1,
-            limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[method],
+            limit_s=limit_behind_timeout(method),
             prepare=Preparation(job.settings.limits, secret_folders(tasks_dirs)),
             make_ready=make_ready,
             method=method,

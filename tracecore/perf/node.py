@@ -64,7 +64,7 @@ async def describe_node(method: str, limits: str, dask_worker: Any = None) -> st
 
 
 def _describe(method: str, limits: str, name: str) -> str:
-    method = processes.default_method() if method == "auto" else method
+    method = processes.method_of(method)
     host = host_block(method, provenance.git_state())
     document = {
         "about": about(),
@@ -280,9 +280,7 @@ class _Runner:
                 rows += json.loads(message[1:])
         except (frames.ChannelClosed, OSError):
             self.wait(monotonic_s() + LEAVE_PATIENCE_S)
-            code = self._process.returncode
-            words = processes.describe_signal(-code) if code < 0 else processes.describe_exit(code)
-            return rows, None, words
+            return rows, None, processes.describe_code(self._process.returncode)
         return rows, None, None
 
     def is_alive(self) -> bool:

@@ -25,7 +25,7 @@ from tracecore.clock import monotonic_s
 from tracecore.errors import TracecoreError, one_line
 from tracecore.perf.journal import row_values
 from tracecore.perf.node_slice import NodeSlice
-from tracecore.perf.options import GRACE_S
+from tracecore.perf.options import limit_behind_timeout
 from tracecore.records import Job, Running
 from tracecore.runtime.agent_process import Preparation
 from tracecore.runtime.job import make_ready, run_job, settle
@@ -64,7 +64,7 @@ def _run(fd: int, the_slice: NodeSlice) -> None:
     feed = _Feed(fd, the_slice)
     options = BatchOptions(
         workers=1,
-        limit_s=lambda job: float(job.settings.timeout_s) + GRACE_S[the_slice.method],
+        limit_s=limit_behind_timeout(the_slice.method),
         prepare=Preparation(the_slice.settings.limits, the_slice.secret),
         make_ready=make_ready,
         method=the_slice.method,

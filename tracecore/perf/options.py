@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from tracecore import processes
@@ -10,11 +11,16 @@ from tracecore.perf.journal import Fsync
 from tracecore.perf.repro import REDACTION_VARIABLE, as_typed
 from tracecore.perf.samples import DEFAULT_INTERVAL_S
 from tracecore.record import record, replace
-from tracecore.records import Limits
+from tracecore.records import Job, Limits
 
 # Behind the time limit of an episode, for its own process to write down that the agent was too slow; then its worker kills it.
 # A spawned process counts its time from when it is up, and needs a while for that on a busy machine.
 GRACE_S: Final = {processes.FORK: 1.0, processes.SPAWN: 5.0}
+
+
+def limit_behind_timeout(method: str) -> Callable[[Job], float]:
+    """How many seconds the process of a job has before it is killed."""
+    return lambda job: job.settings.timeout_s + GRACE_S[method]
 
 
 @record
@@ -67,7 +73,7 @@ class SliceOptions:
     @property
     def method(self) -> str:
         """How the processes of an episode start: ``fork`` or ``spawn``."""
-        return processes.default_method() if self.start_method == "auto" else self.start_method
+        return processes.method_of(self.start_method)
 
 
 def without_cluster(options: SliceOptions) -> SliceOptions:

@@ -46,7 +46,7 @@ class Probe:
             self._state = dict.fromkeys(LAYERS, confine.SWITCHED_OFF)
             return
         try:
-            self._start(limits, processes.default_method() if method == "auto" else method, thorough)
+            self._start(limits, processes.method_of(method), thorough)
         except OSError as error:  # whoever asks has results to write, which are worth more than this
             self._state = dict.fromkeys(LAYERS, f"no process could be started to try it: {error}")
 
