@@ -303,7 +303,10 @@ def kill_group(pid: int) -> None:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C from the processes that are started meanwhile, which inherit that; ours comes when the block ends."""
+    """Keep Ctrl-C from the processes that are started meanwhile, which inherit that; ours comes when the block ends.
+
+    For a process with one thread: any other would take it.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
