@@ -1,6 +1,7 @@
 """Each condition is planted in synthetic rows, and so is its absence."""
 
 import json
+import math
 import random
 import sys
 
@@ -205,6 +206,19 @@ def test_failures_at_one_time_are_a_cluster(make_row):
     assert "tenth 9 of the slice's time" in finding["text"]
 
 
+def test_a_second_cluster_counts_what_the_first_has_left_and_says_so(make_row):
+    def plant(index, fields):
+        if index >= 360 or (index % 4 == 1 and index % 20 == 5):
+            fail(fields)
+
+    first, second = look(slice_rows(make_row, change=plant))["findings"]
+    assert first["text"] == "40 of 58 failures are in tenth 10 of the slice's time, which ran 40 of 400 episodes."
+    assert second["text"] == "18 of 18 other failures are in task beta@1, which ran 90 of 360 other episodes."
+    told = second["evidence"]
+    chance = math.comb(told["episodes"], 18) / math.comb(told["episodes_total"], 18)
+    assert told["p"] == pytest.approx(chance)
+
+
 def test_failures_all_over_are_spread_evenly(make_row):
     chance = random.Random(5)
 
@@ -354,6 +368,16 @@ def test_a_slow_first_episode_of_each_worker_is_a_cold_start(make_row):
     finding = only(look(rows), "cold_start")
     assert finding["evidence"]["workers"] == 4
     assert len(finding["episodes"]) == 4
+
+
+def test_the_share_of_a_cold_start_is_one_of_seconds(make_row):
+    def plant(index, fields):
+        fields["worker"] = index % 2
+        fields["wall_clock_s"] = {0: 3.0, 1: 0.02}.get(index, (1.0, 0.01)[index % 2])
+
+    (finding,) = look(slice_rows(make_row, 24, change=plant))["findings"]
+    assert finding["evidence"]["share_of_time"] == pytest.approx((2.0 + 0.01) / (3.0 + 11.0 + 0.02 + 0.11))
+    assert "what they took beyond it is 14% of all" in finding["text"]
 
 
 def test_a_cold_start_that_costs_nothing_to_speak_of_is_none(make_row):

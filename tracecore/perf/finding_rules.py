@@ -160,17 +160,19 @@ def _other_seeds(columns: Columns, suspects: Sequence[_Suspect]) -> int:
 
 def _cluster_finding(columns: Columns, suspect: _Suspect, left: bytearray, key_of: KeyOf) -> Finding:
     name = f"tenth {suspect.key + 1} of the slice's time" if suspect.kind == "time" else f"{suspect.kind} {suspect.key}"
+    failures_total, episodes_total = sum(left[place] for place in columns.failed), sum(left)
+    which = "" if episodes_total == len(columns) else "other "
     text = (
-        f"{suspect.failed} of {len(columns.failed)} failures are in {name}, which ran {suspect.episodes} of "
-        f"{len(columns)} episodes."
+        f"{suspect.failed} of {failures_total} {which}failures are in {name}, which ran {suspect.episodes} of "
+        f"{episodes_total} {which}episodes."
     )
     evidence = {
         "dimension": suspect.kind,
         "value": suspect.key,
         "failures": suspect.failed,
-        "failures_total": len(columns.failed),
+        "failures_total": failures_total,
         "episodes": suspect.episodes,
-        "episodes_total": len(columns),
+        "episodes_total": episodes_total,
         "p": suspect.p,
     }
     own = (place for place in columns.failed if left[place] and key_of(place) == suspect.key)
@@ -376,12 +378,14 @@ def cold_start(columns: Columns) -> list[Finding] | None:
     usual = nearest_rank(rest, COLD_PERCENT)
     ratios = sorted(relative[place] for place in firsts)
     slow = sum(ratio > usual for ratio in ratios)
-    excess = sum(ratio - 1 for ratio in ratios) / (sum(ratios) + sum(rest))
+    # In seconds: a cold start of a long scenario costs more than one of a short.
+    excess_s = sum(columns.walls_s[place] * (1 - 1 / relative[place]) for place in firsts if relative[place] > 0)
+    excess = excess_s / sum(wall_s for wall_s in columns.walls_s if not math.isnan(wall_s))
     if 4 * slow < 3 * len(ratios) or middle(ratios) < COLD_RATIO or excess < COLD_SHARE:
         return []
     text = (
-        f"The first episode of each worker took {middle(ratios):.3g} times its scenario's median, which made up "
-        f"{excess:.0%} of all episodes' time."
+        f"The first episode of each worker took {middle(ratios):.3g} times its scenario's median; what they took beyond "
+        f"it is {excess:.0%} of all episodes' time."
     )
     evidence = {"workers": len(ratios), "median_ratio": middle(ratios), "share_of_time": excess}
     places = sorted(firsts, key=lambda place: -relative[place])
