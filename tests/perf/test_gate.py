@@ -185,6 +185,21 @@ def test_a_breach_is_exit_3_with_observed_limit_and_margin(make_row):
     assert (status["observed"], status["limit"], status["margin"], status["status"]) == (1000, 900, -100, "failed")
 
 
+@pytest.mark.parametrize(
+    ("expression", "artifact_bytes", "said"),
+    [
+        ("artifact_bytes:max <= 2_000_000", 2_000_001, "observed 2000001, which is off by 1."),
+        ("artifact_bytes:max <= 150_000", 12_345_678, "observed 12345678, which is off by 12195678."),
+        ("artifact_bytes:avg < 0.5", 1, "observed 1, which is off by 0.5."),
+        ("artifact_bytes:max > 7", 7, "observed 7, which is the limit itself."),
+        ("artifact_bytes:max != 7", 7, "observed 7, which is the limit itself."),
+    ],
+)
+def test_a_breach_tells_its_figures_to_the_digit(make_row, expression, artifact_bytes, said):
+    verdict = verdict_of(read_gate(episodes=1, expressions=[expression]), [make_row(0, artifact_bytes=artifact_bytes)])
+    assert verdict.reasons == (f"{expression} does not hold: {said}",)
+
+
 def test_a_warning_gates_nothing(tmp_path: pathlib.Path, make_row):
     file = tmp_path / "gate.toml"
     file.write_text('[[threshold]]\nexpr = "episodes > 3"\nseverity = "warn"\n')

@@ -26,6 +26,8 @@ COUNT_TABLES: Final = frozenset({"failure_types", "termination_reasons"})
 # An agent may claim any number of tokens, also one that no double holds. Cut off here, a hundred million of them still add up.
 LARGEST: Final = 1e300
 
+WRITTEN_OUT: Final = 1e15  # a double holds no further digits that mean anything
+
 Status = Literal["passed", "failed", "no_data"]
 
 
@@ -81,6 +83,13 @@ def evaluate(threshold: Threshold, summary_document: JsonObject, aggregates: Ser
     margin = _margin(observed, threshold.op, threshold.limit)
     status: Status = "passed" if _holds(margin, threshold.op) else "failed"
     return ThresholdStatus(threshold.text, observed, threshold.limit, margin, status, threshold.severity)
+
+
+def figure_text(value: float) -> str:
+    """A figure of a threshold for people: whole numbers to the last digit, others to six, and no powers of ten for bytes."""
+    if abs(value) >= WRITTEN_OUT:
+        return f"{value:.6g}"
+    return f"{value:.0f}" if value == round(value) or abs(value) >= 1e6 else f"{value:.6g}"
 
 
 def _observe(threshold: Threshold, summary_document: JsonObject, aggregates: SeriesAggregates) -> float | None:

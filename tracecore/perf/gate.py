@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tracecore.errors import ThresholdError
-from tracecore.perf.aggregates import SeriesAggregates, ThresholdStatus, evaluate
+from tracecore.perf.aggregates import SeriesAggregates, ThresholdStatus, evaluate, figure_text
 from tracecore.perf.determinism import Determinism
 from tracecore.perf.findings import Findings
 from tracecore.perf.series import series_row
@@ -326,7 +326,8 @@ def _broken(statuses: Sequence[ThresholdStatus], severity: str) -> list[str]:
 def _sentence(status: ThresholdStatus) -> str:
     if status.observed is None or status.margin is None:
         return f"{status.text} has no data to judge, which counts as a breach."
-    return f"{status.text} does not hold: observed {status.observed:.6g}, which is off by {abs(status.margin):.6g}."
+    distance = f"which is off by {figure_text(abs(status.margin))}" if status.margin else "which is the limit itself"
+    return f"{status.text} does not hold: observed {figure_text(status.observed)}, {distance}."
 
 
 def _praise(summary: JsonObject, evidence: Evidence) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from tracecore.errors import one_line
+from tracecore.perf.aggregates import figure_text
 from tracecore.perf.console import Console, bytes_text, seconds_text
 from tracecore.perf.emit import Group, ScenarioFigures
 from tracecore.records import JsonObject
@@ -201,7 +202,7 @@ def code(text: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "no data" if value is None else f"{value:.6g}"
+    return "no data" if value is None else figure_text(value)
 
 
 # --- annotations and outputs -----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tracecore.errors import one_line
+from tracecore.perf.aggregates import figure_text
 from tracecore.perf.charts import Chart
 from tracecore.perf.console import bytes_text, seconds_text
 from tracecore.perf.report_data import NONE_TEXT, ReportData, host_facts_shown
@@ -187,7 +188,7 @@ def _rate(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.6g}" if _is_number(value) else NONE_TEXT
+    return figure_text(value) if _is_number(value) else NONE_TEXT
 
 
 def _is_number(value: Any) -> bool:
