@@ -197,6 +197,30 @@ def test_a_damaged_document_is_refused_by_file_and_field(tmp_path, content, kind
 
 
 @pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("manifest", {"runtime_identity": {"git_sha": [1]}}, "runtime_identity.git_sha: found [1], expected text or null"),
+        ("manifest", {"runtime_identity": {"version": {}}}, "runtime_identity.version: found {}"),
+        ("manifest", {"host": {"git_sha": {}}}, "host.git_sha: found {}"),
+        ("summary", {"episodes_requested": "all"}, "episodes_requested: found 'all', expected a whole number"),
+        ("summary", {"interrupted": "no"}, "interrupted: found 'no', expected true or false"),
+    ],
+)
+def test_a_fact_of_the_wrong_kind_is_refused_by_file_and_field(tmp_path, content, kind, change, said):
+    document = {**json.loads(content[kind]), **change}
+    line = complaint(write_files(tmp_path / "files", {**content, kind: json.dumps(document).encode()}))
+    assert f"perf-{kind}-{STAMP}.json" in line
+    assert said in line
+
+
+def test_hashes_of_a_scenario_row_are_text(tmp_path, content):
+    manifest = json.loads(content["manifest"])
+    manifest["scenario"][0]["task_hash"] = ["x"]
+    line = complaint(write_files(tmp_path / "files", {**content, "manifest": json.dumps(manifest).encode()}))
+    assert "scenario[0].task_hash: found ['x']" in line
+
+
+@pytest.mark.parametrize(
     ("field", "value", "said"),
     [
         ("wall_clock_s", -1, "[1].wall_clock_s: found -1"),

@@ -294,15 +294,20 @@ def _check_manifest(name: str, manifest: JsonObject) -> None:
         if not isinstance(row, dict):
             raise InputError(name, f"scenario[{place}]", row, "an object")
         _check(name, f"scenario[{place}]", row, {"agent": _TEXT, "task_ref": _TEXT, "seed": _INTEGER})
+        _check_if_there(name, f"scenario[{place}]", row, {"agent_hash": _TEXT_OR_NULL, "task_hash": _TEXT_OR_NULL})
     for field in ("host", "runtime_identity"):
         if not isinstance(manifest.get(field, {}), dict):
             raise InputError(name, field, manifest[field], "an object")
+    identity = manifest.get("runtime_identity", {})
+    _check_if_there(name, "runtime_identity", identity, {"version": _TEXT_OR_NULL, "git_sha": _TEXT_OR_NULL})
+    _check_if_there(name, "host", manifest.get("host", {}), {"git_sha": _TEXT_OR_NULL})
     if not isinstance(manifest.get("machine_class", ""), str):
         raise InputError(name, "machine_class", manifest["machine_class"], "text")
 
 
 def _check_summary(name: str, summary: JsonObject) -> None:
     _check(name, "", summary, {"episodes": _COUNT, "success_count": _COUNT, "failure_count": _COUNT})
+    _check_if_there(name, "", summary, {"episodes_requested": _COUNT, "interrupted": _BOOL})
     if summary["success_count"] + summary["failure_count"] != summary["episodes"]:
         found = f"{summary['success_count']} successes and {summary['failure_count']} failures"
         raise InputError(name, "episodes", summary["episodes"], f"the sum of {found}")
@@ -471,9 +476,7 @@ _ROW_EXTRAS: Final = {
 
 def _check_row(name: str, where: str, row: Any) -> None:
     _check(name, where, row, _ROW)
-    for field, (is_good, expected) in _ROW_EXTRAS.items():
-        if field in row and not is_good(row[field]):
-            raise InputError(name, f"{where}.{field}", row[field], expected)
+    _check_if_there(name, where, row, _ROW_EXTRAS)
 
 
 def _check(name: str, where: str, document: JsonObject, fields: Mapping[str, _Check]) -> None:
@@ -481,6 +484,10 @@ def _check(name: str, where: str, document: JsonObject, fields: Mapping[str, _Ch
         value = document.get(field, MISSING)
         if not is_good(value):
             raise InputError(name, f"{where}.{field}" if where else field, value, expected)
+
+
+def _check_if_there(name: str, where: str, document: JsonObject, fields: Mapping[str, _Check]) -> None:
+    _check(name, where, document, {field: check for field, check in fields.items() if field in document})
 
 
 def _unreadable(path: str, error: Exception) -> InputError:
