@@ -1,5 +1,6 @@
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -7,14 +8,15 @@ import pytest
 from helpers.github import read_command, read_outputs, read_tables
 
 from tracecore.errors import InputError
-from tracecore.perf.ab import AbOptions, judge_null, run_rounds, settle_by_screen, subjects_that_moved, void
+from tracecore.perf.ab import AbOptions, compare_sides, judge_null, run_rounds, settle_by_screen, subjects_that_moved, void
 from tracecore.perf.baseline import read_baseline
-from tracecore.perf.compare import CompareOptions, compare_paths, exit_code_of, read_runs, tell
+from tracecore.perf.compare import CompareOptions, compare_paths, compare_runs, exit_code_of, read_runs, tell
 from tracecore.perf.github_comparison import comparison_annotations, comparison_outputs, comparison_page
 from tracecore.perf.metrics import Metrics
 from tracecore.perf.outputs import write_documents, write_series
 from tracecore.perf.scenario import DEFAULT_SCENARIO
 from tracecore.perf.series import feed, series_chunks
+from tracecore.perf.sides import Side
 from tracecore.perf.summary import Summary
 from tracecore.record import as_dict, replace
 from tracecore.records import Usage
@@ -213,6 +215,12 @@ def test_any_change_of_behaviour_is_reported_and_fails(sets, field, value):
     assert len(accepted["exact"]["changes"]) == 1
 
 
+def test_a_changed_hash_is_shown_as_it_stands_in_the_series(sets):
+    new = sets.write(change=only(7, trace_hash="sha256:other"))
+    (change,) = compare_paths([sets.write()], [new], DEFAULTS)["exact"]["changes"]
+    assert change["examples"] == ({"seed": 28, "base": f"sha256:{8:064x}", "new": "sha256:other"},)
+
+
 def test_artifact_hashes_are_compared_within_one_commit_alone(sets):
     other = {"runtime_identity": {"name": "tracecore", "version": "0.1.0", "git_sha": "b" * 40, "dirty": False}}
     new = sets.write(change=lambda row: replace(row, artifact_hash="sha256:other"), manifest=other)
@@ -303,6 +311,19 @@ def test_two_machine_classes_are_refused_by_name_and_the_differing_facts_told(se
     assert "host.cpus_usable is 2 on the base side and 4" in text
 
 
+def test_a_row_name_from_elsewhere_ends_no_line(sets):
+    evil = only(1, task_ref="x@1\n::error::pwned")
+    document = compare_paths([sets.write()], [sets.write(change=evil)], DEFAULTS)
+    assert "x@1\\n::error::pwned: new, the base has no such row" in document["reasons"]
+    assert not any(line.startswith("::") for line in tell(document).splitlines())
+
+
+def test_the_facts_in_which_runs_of_one_side_differ_are_told_too(sets):
+    other = {"machine_class": "x86_64-4cpu-16gib-py3.11-ffffffff", "host": {**HOST, "cpus_usable": 4}}
+    document = compare_paths([sets.write(), sets.write(manifest=other)], [sets.write()], DEFAULTS)
+    assert {"field": "host.cpus_usable", "base": "2, 4", "new": 2} in document["differences"]
+
+
 def test_sets_of_no_known_class_are_not_comparable_either(sets):
     unknown = {"machine_class": None}
     document = compare_paths([sets.write(manifest={"host": {}}), sets.write()], [sets.write(manifest={"workers": 2})], DEFAULTS)
@@ -337,6 +358,23 @@ def test_a_zip_compares_as_its_files_do(sets):
     assert document["exact"] == {"compared_episodes": 24, "reasons": [], "changes": []}
 
 
+def test_copies_of_one_run_are_one_run(sets, tmp_path):
+    copies = [sets.write(compress=True)]
+    copies += [shutil.copytree(copies[0], tmp_path / f"copy{number}") for number in range(4)]
+    bundles = [str(bundle) for copy in copies for bundle in pathlib.Path(copy).glob("*.zip")]
+    slow = sets.five(slower=dict.fromkeys(TASKS, 1.5))
+    document = compare_paths([*map(str, copies), *bundles], slow, DEFAULTS)
+    assert len(document["base"]) == 1
+    assert document["verdict"] == "inconclusive"
+    assert compare_paths(sets.five(), slow, DEFAULTS)["verdict"] == "regressed"
+
+
+def test_a_run_that_stands_on_both_sides_is_told(sets):
+    runs = sets.five()
+    assert "2 runs stand on both sides" in compare_paths(runs, [*sets.five(), *runs[:2]], DEFAULTS)["reasons"][-1]
+    assert "both sides" not in compare_paths(runs, sets.five(), DEFAULTS)["reasons"]
+
+
 def two(sets, **changes):
     return [sets.write(cpu_s=0.010 * factor, **changes) for factor in (0.99, 1.01)]
 
@@ -358,6 +396,38 @@ def test_a_screen_that_did_not_move_settles_times_and_leaves_behaviour_as_it_is(
     assert changed["verdict"] == "regressed"
     assert [row["verdict"] for row in changed["rows"]] == ["unchanged", "regressed", "unchanged", "unchanged"]
     assert "steps used changed" in changed["reasons"][0]
+
+
+def test_a_screen_without_times_that_gate_settles_nothing(sets):
+    def slow(row):
+        return replace(row, success=False, error="slow", termination_reason="timeout") if row.task_ref == TASKS[1] else row
+
+    document = settle_by_screen(compare_paths(two(sets, change=slow), two(sets, change=slow), DEFAULTS))
+    assert (document["verdict"], [row["verdict"] for row in document["rows"]].count("unchanged")) == ("inconclusive", 3)
+    assert document["reasons"][0] == f"no time that gates could be compared in {TASKS[1]}"
+
+
+def test_behaviour_that_changed_in_the_screen_alone_counts(sets):
+    base, new = read_runs(sets.five()), read_runs(sets.five())
+    seen = read_runs([sets.write()]), read_runs([sets.write(change=only(5, success=False, error="now and then"))])
+    assert compare_runs(base, new, DEFAULTS, seen=seen)["verdict"] == "regressed"
+    assert compare_runs(base, new, DEFAULTS, seen=(seen[0], seen[0]))["verdict"] == "unchanged"
+
+
+def test_power_is_told_for_all_rows_of_a_scenario_longer_than_the_warm_up(sets):
+    class Runner:
+        said = ()
+
+        def run(self, _side, episodes, _stage):
+            rows = [{**as_dict(DEFAULT_SCENARIO[0]), "seed": 1000 * number} for number in range(20)]
+            return read_runs([sets.write(episodes=episodes, manifest={"scenario": rows})])[0]
+
+        def say(self, text):
+            self.said += (text,)
+
+    runner, side = Runner(), Side("base", "/clone", "/clone", "a" * 40)
+    compare_sides(AbOptions(base="main", rounds=5, episodes=40), runner, side, side)
+    assert "cannot reach significance in 21 tests" in runner.said[0]
 
 
 @pytest.mark.parametrize(
@@ -406,7 +476,7 @@ def finish(baseline, sets, manifest, *, is_complete=True, **changes):
     for index in range(24):
         row = sets._row(index, 0.010, {})
         baseline.add(replace(row, **(changes if index == 5 else {})))
-    return baseline.document("here", "now", manifest, is_complete=is_complete)
+    return baseline.document("here", "now", manifest, {"probe": {"cpu_s_median": 0.004}}, is_complete=is_complete)
 
 
 def test_a_slice_that_does_as_its_baseline_did_has_no_breach(sets):
@@ -442,8 +512,25 @@ def test_a_baseline_of_another_machine_class_is_refused_before_anything_runs(set
     manifest = planned(sets, machine_class="x86_64-4cpu-16gib-py3.11-ffffffff", host={**HOST, "cpus_usable": 4})
     with pytest.raises(InputError, match=r"--baseline: machine_class: found 'x86_64-2cpu.*differ in .*host\.cpus_usable"):
         read_baseline([sets.write()], manifest, DEFAULTS)
-    shown = finish(read_baseline([sets.write()], manifest, CompareOptions(compare_anyway=True)), sets, manifest, steps_used=9)
+    anyway = CompareOptions(compare_anyway=True)
+    worse = {"steps_used": 9, "artifact_bytes": 10**6, "success": False, "error": "worse"}
+    shown = finish(read_baseline([sets.write()], manifest, anyway), sets, manifest, **worse)
     assert (shown["verdict"], shown["breaches"]) == ("not_comparable", [])
+    assert {"success", "steps_used", "artifact_bytes"} == {change["quantity"] for change in shown["exact"]["changes"]}
+
+
+def test_a_slice_and_its_baseline_have_their_probes_in_the_comparison(sets):
+    manifest, probed = planned(sets), sets.write(summary={"probe": {"cpu_s_median": 0.002}})
+    one = finish(read_baseline([probed], manifest, DEFAULTS), sets, manifest)["decisions"][0]
+    assert one["calibrated_ratio"] == pytest.approx(one["ratio"] / 2)
+
+
+def test_two_probes_on_one_side_count_by_their_mean(sets):
+    def probed(*seconds):
+        return [sets.write(summary={"probe": {"cpu_s_median": value}}) for value in seconds]
+
+    one = compare_paths(probed(0.002, 0.006), probed(0.008), DEFAULTS)["decisions"][0]
+    assert one["calibrated_ratio"] == pytest.approx(one["ratio"] / 2)
 
 
 def run_script(*arguments, cwd):

@@ -30,6 +30,7 @@ from tracecore.perf.archive import read_sets
 from tracecore.perf.compare import (
     CompareOptions,
     RunRecord,
+    Sides,
     compare_runs,
     exit_code_of,
     gravest,
@@ -134,7 +135,8 @@ def compare_sides(options: AbOptions, runner: "_Runner", base: Side, work: Side)
     """The three stages; the document without its exit code."""
     settings = replace(options.compare, expect_same_scenario=False)
     warm = [runner.run(side, min(WARM_UP_EPISODES, options.episodes), "warm-up") for side in (base, work)]
-    tests = tests_of(len(warm[0].columns.rows), settings.gate_on)
+    # Not the rows of the warm-up: it is too short for a long scenario.
+    tests = tests_of(min(options.episodes, len(warm[1].manifest["scenario"])), settings.gate_on)
     power = power_of(options.rounds, options.rounds, tests)
     runner.say(say_power(power) + ("" if power.is_enough else f"; --rounds {options.rounds} was asked for"))
     head = {
@@ -146,9 +148,11 @@ def compare_sides(options: AbOptions, runner: "_Runner", base: Side, work: Side)
     }
     screened: dict[Subject, float] | None = None
     screen_document: JsonObject | None = None
+    seen: Sides = ((), ())
     if options.screen:
         runs = [runner.run(side, options.episodes, "screen") for side in (base, work, work, base)]
-        screen_document = compare_runs([runs[0], runs[3]], [runs[1], runs[2]], settings)
+        seen = (runs[0], runs[3]), (runs[1], runs[2])
+        screen_document = compare_runs(*seen, settings)
         screened = ratios_in(screen_document)
         moved = subjects_that_moved(screen_document)
         if not moved:
@@ -156,7 +160,7 @@ def compare_sides(options: AbOptions, runner: "_Runner", base: Side, work: Side)
             return {**_verdict(screen_document), **head, "stage": "screen", "screen": None, "comparison": screen_document}
         runner.say(f"the screen moved by more than the lower floor: {', '.join(moved)}; running {options.rounds} rounds")
     old, new, null = run_rounds(options, runner, base, work)
-    document = compare_runs(old, new, settings, screen=screened)
+    document = compare_runs(old, new, settings, screen=screened, seen=seen)
     if options.null_control:
         head["null_control"] = null_document = judge_null(old, null, settings)
         if null_document["fired"]:
@@ -210,18 +214,24 @@ def settle_by_screen(document: JsonObject) -> JsonObject:
         return document
     why = "the screen moved by less than the lower floor, so that no rounds were run"
     decisions = [{**one, "verdict": "unchanged", "why": why, "warns": False} for one in document["decisions"] if one["gates"]]
+    timed = {one["row"] for one in decisions}
     decisions += [one for one in document["decisions"] if not one["gates"]]
     changes = [change for change in document["exact"]["changes"] if change["gates"]]
-    rows = []
+    rows, untimed = [], []
     for row in document["rows"]:
-        verdicts = [change["verdict"] for change in changes if change["row"] == row["row"]]
-        settled = row["verdict"] if row["verdict"] in {"new", "missing"} else gravest([*verdicts, "unchanged"])
-        rows.append({**row, "verdict": settled})
-    verdict = gravest([change["verdict"] for change in changes] + ["unchanged"])
+        verdict = row["verdict"]
+        if verdict not in {"new", "missing"}:
+            # That no time moved where none could be compared settles nothing.
+            verdicts = [change["verdict"] for change in changes if change["row"] == row["row"]]
+            verdict = gravest([*verdicts, "unchanged" if row["row"] in timed else "inconclusive"])
+            untimed += [row["row"]] * (row["row"] not in timed)
+        rows.append({**row, "verdict": verdict})
+    settled = gravest([row["verdict"] for row in rows if row["verdict"] not in {"new", "missing"}])
+    open_questions = [f"no time that gates could be compared in {', '.join(untimed)}"] if untimed else []
     return {
         **document,
-        "verdict": verdict,
-        "reasons": [*document["exact"]["reasons"], why],
+        "verdict": settled,
+        "reasons": [*document["exact"]["reasons"], *open_questions, *([why] if timed else [])],
         "decisions": decisions,
         "rows": rows,
     }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tracecore.errors import OptionError
-from tracecore.perf.compare import CompareOptions, RunRecord, compare_runs, find_differences, read_runs
+from tracecore.perf.compare import CompareOptions, RunRecord, compare_runs, find_differences, probe_cpu_s_of, read_runs
 from tracecore.perf.run_columns import RunColumns
 from tracecore.perf.series import series_row
 from tracecore.records import EpisodeResult, JsonObject
@@ -26,19 +26,20 @@ class Baseline:
         """Take one finished episode; rows come by episode index."""
         self._columns.add(series_row(row))
 
-    def document(self, path: str, stamp: str, manifest: JsonObject, *, is_complete: bool) -> JsonObject:
+    def document(self, path: str, stamp: str, manifest: JsonObject, summary: JsonObject, *, is_complete: bool) -> JsonObject:
         """``comparison`` in the summary: as :func:`compare_runs` gives it, with ``breaches`` and ``warnings`` as sentences.
 
         Args:
             path: Where the slice's files lie.
             stamp: Of the slice.
             manifest: Of the slice.
+            summary: Of the slice: what its calibration probe took, if one ran.
             is_complete: Whether it ran to its end: half a slice could pass for a fast one.
         """
         if not is_complete:
             reason = "the slice is not complete, and so not compared with its baseline"
             return {"verdict": "not_comparable", "reasons": [reason], "breaches": [], "warnings": [reason]}
-        run = RunRecord(path, stamp, manifest, self._columns)
+        run = RunRecord(path, stamp, manifest, self._columns, probe_cpu_s_of(summary))
         document = compare_runs(self._runs, [run], self._options)
         breaches = document["breaches"]
         if document["verdict"] == "inconclusive" and self._options.require_conclusive:

@@ -15,7 +15,7 @@ from tracecore.perf.decide import ADJUSTED, FLOORS, OVERALL, Decision, Power, Sa
 from tracecore.perf.exact import ExactChange, Verdict, compare_exactly
 from tracecore.perf.run_columns import AMOUNTS, RowKey, RunColumns, log_median
 from tracecore.perf.system import stable_facts
-from tracecore.record import as_dict, record
+from tracecore.record import as_dict, record, replace
 from tracecore.records import JsonObject
 from tracecore.stats import median
 
@@ -58,6 +58,11 @@ class RunRecord:
     columns: RunColumns
     probe_cpu_s: float | None = None  # median of the calibration probe
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What no other run has, wherever copies of this one lie."""
+        return self.stamp, self.columns.digest()
+
     def about(self) -> JsonObject:
         """What a document says of it."""
         host = self.manifest.get("host") or {}
@@ -71,6 +76,9 @@ class RunRecord:
             "episodes": self.manifest["episodes"],
             "probe_cpu_s": self.probe_cpu_s,
         }
+
+
+Sides = tuple[Sequence[RunRecord], Sequence[RunRecord]]  # base and new
 
 
 @record
@@ -92,7 +100,7 @@ def compare_paths(base: Sequence[str], new: Sequence[str], options: CompareOptio
 
 
 def read_runs(paths: Iterable[str]) -> list[RunRecord]:
-    """The complete runs at these paths: summaries, zips or folders.
+    """The complete runs at these paths: summaries, zips or folders. A run that is given more than once counts once.
 
     Raises:
         InputError: One cannot be read, is empty or was interrupted, or there are too many.
@@ -100,7 +108,9 @@ def read_runs(paths: Iterable[str]) -> list[RunRecord]:
     sets = [archived for path in paths for archived in read_sets(path)]
     if len(sets) > RUNS_MOST:
         raise InputError(sets[0].path, "", f"{len(sets)} sets", f"at most {RUNS_MOST} on one side")
-    return [read_run(archived) for archived in sets]
+    # Five copies of one run agree perfectly, and would prove anything.
+    runs = {run.identity: run for run in map(read_run, sets)}
+    return list(runs.values())
 
 
 def read_run(archived: ArchivedSet) -> RunRecord:
@@ -113,15 +123,18 @@ def read_run(archived: ArchivedSet) -> RunRecord:
     asked = summary.get("episodes_requested", archived.manifest["episodes"])
     if summary.get("interrupted"):
         raise InputError(name, "interrupted", True, "a slice that ran to its end")
-    if not summary["episodes"] or summary["episodes"] != asked:
-        raise InputError(name, "episodes", summary["episodes"], f"all {asked} that were asked for, and at least one")
+    if not summary["episodes"]:
+        raise InputError(name, "episodes", 0, "at least one")
+    if summary["episodes"] != asked:
+        raise InputError(name, "episodes", summary["episodes"], f"all {asked} that were asked for")
     columns = RunColumns()
     for row in archived.series():
         columns.add(row)
-    return RunRecord(archived.path, archived.stamp, archived.manifest, columns, _probe_cpu_s(summary))
+    return RunRecord(archived.path, archived.stamp, archived.manifest, columns, probe_cpu_s_of(summary))
 
 
-def _probe_cpu_s(summary: JsonObject) -> float | None:
+def probe_cpu_s_of(summary: JsonObject) -> float | None:
+    """The median CPU time of the calibration probe in a run with this summary; None where none has run."""
     probe = summary.get("probe")
     value = probe.get("cpu_s_median") if isinstance(probe, dict) else None
     return float(value) if isinstance(value, int | float) and value > 0 else None
@@ -133,6 +146,7 @@ def compare_runs(
     options: CompareOptions,
     *,
     screen: Mapping[Subject, float] | None = None,
+    seen: Sides = ((), ()),
 ) -> JsonObject:
     """The comparison as a document: ``verdict`` and ``reasons`` first, then what they rest on.
 
@@ -141,6 +155,7 @@ def compare_runs(
         new: The runs of the other.
         options: How strict it is.
         screen: What a first stage found; see :func:`tracecore.perf.decide.decide`.
+        seen: The runs of that stage, of either side: their behaviour counts too, their times do not.
     """
     found = find_differences(base, new, expect_same_scenario=options.expect_same_scenario)
     head = {"base": [run.about() for run in base], "new": [run.about() for run in new]}
@@ -160,17 +175,20 @@ def compare_runs(
     samples = gather_samples(base, new, names, options.gate_on if may_gate else ())
     decisions = decide(samples, screen=screen)
     changes = compare_exactly(
-        [run.columns for run in base],
-        [run.columns for run in new],
+        [run.columns for run in [*base, *seen[0]]],
+        [run.columns for run in [*new, *seen[1]]],
         same_sources=_same_sources(base, new),
         same_runtime=_same_runtime(base, new),
-        accept_changes=options.accept_changes or not may_gate,
+        accept_changes=options.accept_changes,
     )
+    if not may_gate:
+        changes = [replace(change, gates=False) for change in changes]
     power = power_of(len(base), len(new), sum(sample.gates for sample in samples))
     rows = judge_rows(base, new, names, decisions, changes)
     verdict = "not_comparable" if found else overall_verdict(rows, decisions, changes)
     behaviour = say_behaviour(rows, changes, names)
     reasons = [*(_say_difference(difference) for difference in found), *behaviour, *say_times(decisions, power)]
+    reasons += _say_shared(base, new)
     return {
         "verdict": verdict,
         "reasons": list(dict.fromkeys(reasons))[:REASONS_MOST],
@@ -216,7 +234,7 @@ def find_differences(
             old, now = (", ".join("unknown" if value is None else str(value) for value in side) for side in sides)
             found.append(Difference(field, old, now))
             if field == "machine_class":
-                found += _host_differences(base[0].manifest, new[0].manifest)
+                found += _host_differences(base, new)
     return found
 
 
@@ -227,9 +245,18 @@ def _condition(manifest: JsonObject, field: str) -> Any:
     return "; ".join(f"{row['agent']} on {row['task_ref']} from seed {row['seed']}" for row in manifest["scenario"])
 
 
-def _host_differences(base: JsonObject, new: JsonObject) -> list[Difference]:
-    old, now = (stable_facts(manifest.get("host") or {}) for manifest in (base, new))
-    return [Difference(f"host.{name}", old[name], now[name]) for name in old if old[name] != now[name]]
+def _host_differences(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[Difference]:
+    facts = [[stable_facts(run.manifest.get("host") or {}) for run in side] for side in (base, new)]
+    found = []
+    for name in facts[0][0]:
+        old, now = ([one[name] for one in side] for side in facts)
+        if any(value != old[0] for value in [*old, *now]):
+            found.append(Difference(f"host.{name}", _one_or_all(old), _one_or_all(now)))
+    return found
+
+
+def _one_or_all(values: Sequence[Any]) -> Any:
+    return values[0] if all(value == values[0] for value in values) else ", ".join(dict.fromkeys(map(str, values)))
 
 
 def _same_sources(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> dict[RowKey, bool]:
@@ -261,6 +288,7 @@ def row_names(runs: Iterable[RunColumns]) -> dict[RowKey, str]:
             names[row] += f" / {row.agent}"
         if pairs[row.task_ref, row.agent] > 1:
             names[row] += f" / {row.seed}"
+        names[row] = one_line(names[row])  # archived sets may come from anywhere
     return names
 
 
@@ -338,11 +366,11 @@ def _calibrated(
     decisions: Sequence[Decision], base: Sequence[RunRecord], new: Sequence[RunRecord]
 ) -> list[tuple[Decision, float | None]]:
     """Each decision with its ratio in units of the calibration probe, which knows how fast the host was; None without one."""
-    old = sorted(run.probe_cpu_s for run in base if run.probe_cpu_s)
-    now = sorted(run.probe_cpu_s for run in new if run.probe_cpu_s)
+    old = [run.probe_cpu_s for run in base if run.probe_cpu_s]
+    now = [run.probe_cpu_s for run in new if run.probe_cpu_s]
     if len(old) < len(base) or len(now) < len(new):
         return [(decision, None) for decision in decisions]
-    probe_ratio = now[len(now) // 2] / old[len(old) // 2]
+    probe_ratio = median(now) / median(old)
     return [(decision, decision.ratio / probe_ratio if decision.metric in {"cpu", "wall"} else None) for decision in decisions]
 
 
@@ -443,7 +471,10 @@ def say_behaviour(rows: Sequence[JsonObject], changes: Sequence[ExactChange], na
     """What is exactly not as it was, gravest first."""
     order = ("regressed", "improved", "inconclusive", "not_comparable", "unchanged")
     told = [say_change(change, names[change.row]) for change in sorted(changes, key=lambda one: order.index(one.verdict))]
-    return told + [f"{row['row']}: {row['verdict']} on the new side" for row in rows if row["verdict"] in {"new", "missing"}]
+    return told + [f"{row['row']}: {_ONE_SIDED[row['verdict']]}" for row in rows if row["verdict"] in _ONE_SIDED]
+
+
+_ONE_SIDED: Final = {"new": "new, the base has no such row", "missing": "missing, the base alone has this row"}
 
 
 def say_times(decisions: Sequence[Decision], power: Power) -> list[str]:
@@ -488,6 +519,14 @@ def say_change(change: ExactChange, name: str) -> str:
     return one_line(
         f"{name}: {quantity} changed in {change.changed} of {change.compared} episodes{example}: {verdict}; {change.why}"
     )
+
+
+def _say_shared(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[str]:
+    shared = len({run.identity for run in base} & {run.identity for run in new})
+    if not shared:
+        return []
+    runs = "1 run stands" if shared == 1 else f"{shared} runs stand"
+    return [f"{runs} on both sides, which makes them look more alike than they are"]
 
 
 def _say_difference(difference: Difference) -> str:

@@ -95,7 +95,9 @@ def reduce_rows(
     summary_document |= {"probe": run.probe, "determinism": determinism, **found}
     if baseline:
         is_complete = not run.is_cut_short and summary_document["episodes"] == options.episodes
-        summary_document["comparison"] = baseline.document(options.output_dir, stamp, manifest, is_complete=is_complete)
+        summary_document["comparison"] = baseline.document(
+            options.output_dir, stamp, manifest, summary_document, is_complete=is_complete
+        )
     return Reduced(summary_document, metrics.document(), manifest, readings, figures)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from tracecore.perf.run_columns import COUNTS, EXACT, RowColumns, RowKey, RunColumns
+from tracecore.perf.run_columns import COUNTS, EXACT, HASHES, RowColumns, RowKey, RunColumns
 from tracecore.record import record
 from tracecore.records import JsonObject
 
@@ -159,12 +159,13 @@ def _example(quantity: str, change: tuple[int, int, int], runs: Sequence[RunColu
     shown: list[object] = list(values)
     if quantity == "success":
         shown = [bool(value) for value in values]
-    elif quantity == "failure_reason":
-        texts = {number: text for run in runs for number, text in run.texts.items()}
-        shown = [texts.get(value, "(not kept)")[:300] for value in values]
     elif quantity not in COUNTS:
-        shown = [f"{value & 0xFFFF_FFFF_FFFF_FFFF:016x}" for value in values]
+        shown = [_text_of(value, "hashes" if quantity in HASHES else "texts", runs) for value in values]
     return {"seed": seed, "base": shown[0], "new": shown[1]}
+
+
+def _text_of(number: int, kept: Literal["texts", "hashes"], runs: Sequence[RunColumns]) -> str:
+    return next((text[:300] for run in runs if (text := getattr(run, kept).get(number)) is not None), "(not kept)")
 
 
 def _compare_bytes(row: RowKey, pairs: _Pairs) -> ExactChange | None:

@@ -16,7 +16,7 @@ EXACT: Final = ("success", "failure_reason", *COUNTS, *HASHES)
 AMOUNTS: Final = ("cpu", "wall", "rss")  # seconds, seconds, bytes
 # Such an episode took as long as somebody's limit, or as it took to die: that is no latency.
 CUT_SHORT: Final = frozenset({"timeout", "agent_crashed", "episode_crashed"})
-TEXTS_MOST: Final = 1000  # failure reasons of a run that are kept to be shown
+TEXTS_MOST: Final = 1000  # failure reasons of a run, and hashes, that are kept to be shown
 
 
 class RowKey(NamedTuple):
@@ -48,12 +48,14 @@ class RunColumns:
     Attributes:
         rows: By scenario row.
         texts: Failure reasons by the number that stands for them.
+        hashes: Hashes likewise, of the first episodes.
         lacks: Quantities that this run does not tell of every episode.
     """
 
     def __init__(self) -> None:
         self.rows: dict[RowKey, RowColumns] = {}
         self.texts: dict[int, str] = {}
+        self.hashes: dict[int, str] = {}
         self.lacks: set[str] = set()
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -70,10 +72,18 @@ class RunColumns:
         for name in COUNTS:
             columns.exact[name].append(_clip(self._known(row, name, 0)))
         for name in HASHES:
-            columns.exact[name].append(text_number(self._known(row, name, "")))
+            columns.exact[name].append(_keep(self._known(row, name, ""), self.hashes))
         columns.amounts["wall"].append(row["wall_clock_s"])
         columns.amounts["cpu"].append(self._known(row, "cpu_user_s", 0.0, "cpu") + self._known(row, "cpu_sys_s", 0.0, "cpu"))
         columns.amounts["rss"].append(self._known(row, "peak_rss_bytes", 0, "rss"))
+
+    def digest(self) -> str:
+        """Of the wall clocks of all episodes: copies of a run share it, and no two runs do."""
+        digest = hashlib.blake2b(digest_size=16)
+        for key, columns in self.rows.items():
+            digest.update(repr((key, len(columns.seeds))).encode("utf-8", "backslashreplace"))
+            digest.update(columns.amounts["wall"])
+        return digest.hexdigest()
 
     def _known(self, row: Mapping[str, Any], name: str, otherwise: Any, quantity: str | None = None) -> Any:
         value = row.get(name)
@@ -88,16 +98,20 @@ class RunColumns:
         reason = row.get("termination_reason")
         # How long it took to be cut short may stand in the text, and differs each time.
         text = reason if reason in CUT_SHORT else row["error"] or reason or "(none given)"
-        number = text_number(text)
-        if len(self.texts) < TEXTS_MOST:
-            self.texts[number] = text
-        return number
+        return _keep(text, self.texts)
 
 
 def log_median(columns: RowColumns, name: str, places: list[int]) -> float:
     """The median of the logarithm of one amount over the episodes at these places; at least one."""
     amounts = columns.amounts[name]
     return median([math.log(max(amounts[place], 1e-9)) for place in places])
+
+
+def _keep(text: str, texts: dict[int, str]) -> int:
+    number = text_number(text)
+    if len(texts) < TEXTS_MOST:
+        texts[number] = text
+    return number
 
 
 def text_number(text: str) -> int:
