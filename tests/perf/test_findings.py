@@ -113,6 +113,18 @@ def test_outliers_in_every_scenario_are_a_tail_and_no_spike(make_row):
     assert finding["repro"].startswith("python -m tracecore run --agent ")
 
 
+def test_a_tail_beside_a_spike_is_one_of_the_other_scenarios(make_row):
+    def plant(index, fields):
+        if index % 20 == 2 or index in {5, 44, 151, 204, 301}:
+            fields["wall_clock_s"] *= 20
+
+    spike, tail = look(slice_rows(make_row, change=plant))["findings"]
+    assert spike["text"].startswith("20 of 100 episodes of gamma@1")
+    assert tail["text"].startswith("5 of 300 other episodes took far longer")
+    assert tail["text"].endswith("no other scenario stands out.")
+    assert tail["evidence"]["share"] == pytest.approx(5 / 300)
+
+
 def test_a_single_extreme_episode_is_a_tail(make_row):
     def plant(index, fields):
         if index == 77:

@@ -269,14 +269,16 @@ def tail_outliers(columns: Columns, outliers: Outliers, spiked: set[int]) -> lis
     place, ratio = own[0]
     worst_s = columns.walls_s[place]
     is_extreme = ratio > EXTREME_RATIO and worst_s - worst_s / ratio > EXTREME_S
-    share = len(own) / outliers.timed.total()
+    timed = sum(count for number, count in outliers.timed.items() if number not in spiked)
+    share = len(own) / timed
     if not is_extreme and (len(own) < TAIL_LEAST or share < TAIL_SHARE):
         return []
+    which, none = ("other ", "no other scenario") if spiked else ("", "no scenario")
     text = (
-        f"{len(own)} of {outliers.timed.total()} episodes took far longer than the median of their scenario, the worst "
-        f"{worst_s:.3g} s, {ratio:.3g} times it; no scenario stands out."
+        f"{len(own)} of {timed} {which}episodes took far longer than the median of their scenario, the worst "
+        f"{worst_s:.3g} s, {ratio:.3g} times it; {none} stands out."
     )
-    evidence = {"outliers": len(own), "share": share, "worst_s": worst_s, "worst_ratio": ratio}
+    evidence = {"outliers": len(own), "episodes": timed, "share": share, "worst_s": worst_s, "worst_ratio": ratio}
     return [Finding("tail_outliers", "info", text, evidence, _shown(columns, [place for place, _ in own]), place)]
 
 
