@@ -137,6 +137,7 @@ def test_the_working_tree_is_taken_as_it_is(clone, scratch):
     assert done.returncode == 2  # the base side has no such file
     assert "the base side" in document["error"]
     assert "newer.toml" in document["error"]
+    assert "No such file or directory" in document["error"]
     done, document = run(clone, scratch, "--scenario", "new.toml", "--episodes", "4")
     assert "the work side" in document["error"]
     assert_nothing_is_left(clone, scratch)

@@ -306,9 +306,10 @@ class _Runner:
         status, answer, complaint = self._finish(self._command(side, episodes, sets, runs), side)
         shutil.rmtree(runs, ignore_errors=True)
         if status == 2:
-            raise OptionError(f"the {side.name} side", "", complaint, "options that its harness takes")
+            # Whole, since the end of it says what is wrong.
+            raise OptionError(f"the {side.name} side", "", "exit code 2", f"a harness that takes this; it says: {complaint}")
         if status not in {0, 1, 3}:
-            raise EngineError(f"a run of the {side.name} side ended with exit code {status}: {complaint}")
+            raise EngineError(f"a run of the {side.name} side ended with exit code {status}: {complaint or 'it said nothing'}")
         try:
             summary = json.loads(answer)["artifacts"]["summary"]
             (archived,) = read_sets(os.path.join(side.cwd, summary))
