@@ -69,7 +69,8 @@ Needs the report extra: pip install 'tracecore[report]'. Exit 0; 2 where the sli
 """
 
 VERIFY_DESCRIPTION = """\
-Recomputes summary and metrics of archived perf files from their series, checks every hash, and says what does not agree.
+Recomputes summary, metrics and verdict of archived perf files from their series, checks every hash, and says what does not
+agree.
 Exit 0 where everything agrees, 1 where something does not, 2 where the files cannot be read.
 """
 

@@ -7,11 +7,14 @@ import pytest
 
 from tracecore.canon import digest
 from tracecore.errors import InputError
+from tracecore.perf.gate import Evidence, Gate, GateReadings, judge, series_fields, summary_paths, verdict_document
 from tracecore.perf.metrics import Metrics
 from tracecore.perf.outputs import write_documents, write_series
 from tracecore.perf.series import feed, series_chunks, series_row
 from tracecore.perf.summary import Summary
+from tracecore.perf.thresholds import parse_threshold
 from tracecore.perf.verify import row_of, verify_sets
+from tracecore.record import replace
 
 STAMP = "20260131T235959Z"
 SAMPLES = {"available": False, "provider": None}
@@ -64,6 +67,76 @@ def change(folder, kind, edit):
 
 def verify(path, runs_dir=None):
     return verify_sets(str(path), hash_artifact, None if runs_dir is None else str(runs_dir))
+
+
+@pytest.fixture
+def judged(slice_of, make_row):
+    """The slice with a verdict: one threshold holds, one is broken, one has no data, one warns."""
+    texts = ["success:rate >= 0.5", "failure_count == 0", "seed{task_ref=x@1}:max > 0", "wall_clock_s:p(95) < 0.1"]
+    paths, fields = summary_paths(), series_fields()
+    thresholds = [parse_threshold(text, "a test", paths=paths, fields=fields) for text in texts]
+    thresholds[3] = replace(thresholds[3], severity="warn")
+    readings = GateReadings(thresholds)
+    for index in range(10):
+        readings.add(make_row(index, error="no" if index == 4 else None))
+
+    def judge_it(summary):
+        statuses = tuple(readings.status(threshold, summary) for threshold in thresholds)
+        verdict = judge(summary, Evidence(statuses=statuses))
+        summary["verdict"] = verdict_document(verdict, Gate(tuple(thresholds)))
+        summary["finding_counts"] = {"late_drift": None, "cold_start": 1}
+        summary["findings"] = [{"id": "cold_start"}]
+        summary["determinism"] = {"differing": 1, "differences": [{}]}
+
+    change(slice_of, "summary", judge_it)
+    (slice_of / f"perf-artifacts-{STAMP}.zip").unlink()
+    return slice_of
+
+
+def test_a_verdict_as_it_was_given_agrees_with_its_series(judged):
+    assert verify(judged)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda d: d["verdict"].update(exit_code=0), "of which 0 is not the gravest"),
+        (lambda d: d["verdict"].update(exit_codes=[1]), "exit codes [1], the gates call for 3"),
+        (lambda d: d["verdict"].update(exit_codes=3), "exit codes [1], the gates call for 3"),
+        (
+            lambda d: d["verdict"]["thresholds"][0].update(observed=1.0),
+            "success:rate >= 0.5: observed: says 1.0, should be 0.9",
+        ),
+        (lambda d: d["verdict"]["thresholds"][1].update(status="passed"), "status: says 'passed', should be 'failed'"),
+        (lambda d: d["verdict"]["thresholds"][1].update(limit=9.0), "limit: says 9.0, should be 0.0"),
+        (lambda d: d["verdict"]["thresholds"][2].update(observed=7), "observed: says 7, should be None"),
+        (lambda d: d["verdict"].update(thresholds=[]), "but no gate is broken"),
+        (lambda d: d.update(findings=[]), "finding_counts.cold_start: says 1, should be 0"),
+        (lambda d: d["findings"].append({"id": "late_drift"}), "finding_counts.late_drift: says None, should be 1"),
+        (lambda d: d["determinism"].update(differing=0), "determinism.differing: says 0, should be 1"),
+    ],
+)
+def test_a_verdict_that_does_not_follow_from_its_series_is_named(judged, edit, told):
+    change(judged, "summary", edit)
+    problems, _ = verify(judged)
+    assert any(told in problem for problem in problems), problems
+
+
+def test_a_threshold_of_another_version_is_noted_and_decides_nothing(judged):
+    change(judged, "summary", lambda d: d["verdict"]["thresholds"][1].update(text="heat_k <= 3"))
+    change(judged, "summary", lambda d: d["verdict"]["thresholds"].pop(2))
+    problems, told = verify(judged)
+    assert problems == []
+    assert told["sets"][0]["notes"] == ["a threshold of another version was not checked: heat_k <= 3"]
+
+
+def test_a_breach_of_a_comparison_calls_for_its_exit_code_too(judged):
+    change(judged, "summary", lambda d: d["verdict"].update(exit_codes=[1], thresholds=[]))
+    assert verify(judged)[0] == []
+    change(judged, "summary", lambda d: d.update(comparison={"breaches": ["slower"]}))
+    assert "call for 3" in verify(judged)[0][0]
+    change(judged, "summary", lambda d: d["verdict"].update(gate_off=True))
+    assert verify(judged)[0] == []
 
 
 def test_a_slice_as_it_was_written_agrees_with_itself(slice_of):

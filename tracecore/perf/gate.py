@@ -25,6 +25,7 @@ EXIT_BREACHED: Final = 3
 EXIT_UNWRITTEN: Final = 4
 EXIT_INCOMPLETE: Final = 5
 EXIT_INTERRUPTED: Final = 130
+EXIT_CODES: Final = (EXIT_UNWRITTEN, EXIT_INTERRUPTED, EXIT_INCOMPLETE, EXIT_FAILED, EXIT_BREACHED, EXIT_GOOD)  # gravest first
 
 SMALL_SLICE: Final = 100  # episodes; up to here a slice is too short to show a trend
 DEFAULT_EPISODES: Final = 24
@@ -270,7 +271,7 @@ def judge(summary: JsonObject, evidence: Evidence) -> Verdict:
         reasons=tuple(reasons),
         breaches=tuple(breaches),
         warnings=(*_broken(evidence.statuses, "warn"), *evidence.warnings),
-        thresholds=tuple(map(_threshold_document, evidence.statuses)),
+        thresholds=tuple(map(threshold_document, evidence.statuses)),
     )
 
 
@@ -288,7 +289,8 @@ def verdict_document(verdict: Verdict, gate: Gate) -> JsonObject:
     }
 
 
-def _threshold_document(status: ThresholdStatus) -> JsonObject:
+def threshold_document(status: ThresholdStatus) -> JsonObject:
+    """One of the ``thresholds`` of the ``verdict`` block."""
     margin = None if status.margin is None else status.margin + 0.0  # which makes 0.0 of -0.0
     return {**as_dict(status), "margin": margin}
 

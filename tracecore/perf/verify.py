@@ -16,7 +16,7 @@ from tracecore.perf.archive import DOCUMENTS, ArchivedSet, Readable, read_sets
 from tracecore.perf.metrics import Metrics
 from tracecore.perf.report_data import folder_of
 from tracecore.perf.summary import Summary
-from tracecore.perf.verdicts import derived_verdict
+from tracecore.perf.verify_verdict import VerdictCheck
 from tracecore.record import field, field_names, has_default, mutable_record
 from tracecore.records import EpisodeResult, JsonObject, Usage
 from tracecore.runtime.artifact import artifact_hash, trace_hash
@@ -109,11 +109,12 @@ def verify_set(archived: ArchivedSet, hash_artifact: HashArtifact, runs_dir: str
 
 
 def _check_documents(archived: ArchivedSet, found: Findings) -> None:
-    summary, metrics = Summary(), Metrics()
+    said = archived.summary
+    summary, metrics, verdict = Summary(), Metrics(), VerdictCheck(said)
     for row in _rows(archived, found):
         summary.add(row)
         metrics.add(row)
-    said = archived.summary
+        verdict.add(row)
     if archived.manifest.get("stamp", archived.stamp) != archived.stamp:
         found.complain(f"the manifest is of slice {describe(archived.manifest['stamp'])}")
     _compare("manifest.episodes", archived.manifest["episodes"], said.get("episodes_requested", found.episodes), found)
@@ -133,7 +134,7 @@ def _check_documents(archived: ArchivedSet, found: Findings) -> None:
     _compare(
         "metrics", [_only(one, other) for one, other in _pair(archived.metrics, metrics.document())], metrics.document(), found
     )
-    _check_verdict(said, found)
+    _check_verdict(verdict, found)
 
 
 def _rows(archived: ArchivedSet, found: Findings) -> Iterator[EpisodeResult]:
@@ -182,15 +183,12 @@ def _episodes_run(said: JsonObject, found: Findings) -> int:
     return ran
 
 
-def _check_verdict(said: JsonObject, found: Findings) -> None:
-    """The verdict may know more than the counts do, and must not know less."""
-    verdict = said.get("verdict")
-    if not isinstance(verdict, dict):
-        return
-    least = derived_verdict(said)["exit_code"]
-    codes = verdict.get("exit_codes") or [verdict.get("exit_code")]
-    if least and least not in codes and 4 not in codes:
-        found.complain(f"summary.verdict: exit codes {describe(codes)}, the counts call for {least}")
+def _check_verdict(verdict: VerdictCheck, found: Findings) -> None:
+    for place, said, again in verdict.differences():
+        _compare(place, said, again, found)
+    for complaint in verdict.complaints():
+        found.complain(complaint)
+    found.notes += [f"a threshold of another version was not checked: {text}" for text in verdict.unknown]
 
 
 def _pair(said: list[JsonObject], again: list[JsonObject]) -> Iterator[tuple[JsonObject, JsonObject]]:
