@@ -301,6 +301,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         UsageError: One of them is wrong, or unknown.
         SystemExit: ``--help`` or ``--version`` was asked for, and has been printed.
     """
+    refuse_dashes(argv)
     build = COMMANDS.get(argv[0]) if argv else None
     parser = build() if build else build_parser()
     try:
@@ -313,6 +314,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if not getattr(arguments, attribute):
             raise UsageError(f"{name}: found nothing, expected a value")
     return arguments
+
+
+def refuse_dashes(argv: Sequence[str]) -> None:
+    """Complain of an option whose value is ``--``: argparse would drop that, and hand on an empty list as the value."""
+    for argument in argv:
+        name, _, value = argument.partition("=")
+        if value == "--" and name.startswith("--"):
+            raise UsageError(f"{name}: found '--', expected a value")
 
 
 def reword(message: str) -> str:

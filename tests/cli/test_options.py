@@ -220,6 +220,8 @@ INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
         (["--resume", "../x"], "--resume: found '../x', expected the stamp of a slice, such as 20260131T120000Z"),
         (["--resume", ""], "--resume: found '', expected the stamp of a slice, such as 20260131T120000Z"),
         (["--workers"], "--workers: found no value, expected one"),
+        (["--workers=--"], "--workers: found '--', expected a value"),
+        (["--episodes=--"], "--episodes: found '--', expected a value"),
         (["--strict-spec=yes"], "--strict-spec: expected no value, found 'yes'"),
         (["--epsiodes", "3"], "'--epsiodes': found an argument that no option takes"),
         (["--epsiodes=3"], "expected one of the options (did you mean --episodes?)"),
