@@ -239,6 +239,15 @@ def test_what_cannot_be_a_folder_is_named(tmp_path, name):
         check_writable(str(tmp_path / name))
 
 
+def test_folders_made_before_one_that_fails_are_gone_again(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OptionError, match="file/below: found"):
+        check_writable(f"{tmp_path}/a/b/", f"{tmp_path}/old/c", f"{tmp_path}/file/below")
+    assert sorted(os.listdir(tmp_path)) == ["file", "old"]
+    assert os.listdir(tmp_path / "old") == []
+
+
 @pytest.mark.parametrize("call", ["write", "link", "replace"])
 def test_a_folder_that_refuses_one_of_the_three_is_named_and_left_clean(tmp_path, monkeypatch, call):
     def refuse(*_):

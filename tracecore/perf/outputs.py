@@ -4,6 +4,7 @@ Order on disk: the journal reserves the stamp before anything runs; series, metr
 the slice has ended, each whole or not at all; the zip is made of them as they lie there.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -20,18 +21,40 @@ DOCUMENTS: Final = ("manifest", "summary", "metrics", "series")
 BUNDLE: Final = "bundle"
 
 
-def check_writable(folder: str) -> None:
-    """Create ``folder`` if need be, and prove that files can be written, linked and renamed in it.
+def check_writable(*folders: str) -> None:
+    """Create each folder if need be, and prove that files can be written, linked and renamed in it.
 
     Raises:
-        OptionError: They cannot, and why.
+        OptionError: They cannot, and why. None of the folders is there that was not there before.
     """
+    made: list[str] = []
+    try:
+        for folder in folders:
+            _check_folder(folder, made)
+    except OptionError:
+        for path in reversed(made):
+            with contextlib.suppress(OSError, ValueError):  # it was not made after all, or somebody uses it already
+                os.rmdir(path)
+        raise
+
+
+def _check_folder(folder: str, made: list[str]) -> None:
+    made += reversed(_missing(folder))
     try:
         os.makedirs(folder, exist_ok=True)
         _probe(os.path.join(folder, f".probe.{os.getpid()}.{os.urandom(4).hex()}"))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         found = error.strerror if isinstance(error, OSError) else str(error)
         raise OptionError(folder, "", found, "a folder in which files can be written, linked and renamed") from error
+
+
+def _missing(folder: str) -> list[str]:
+    """The folders that have to be made for this one to be there, the innermost first."""
+    missing = []
+    while folder and not os.path.lexists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    return missing
 
 
 def _probe(name: str) -> None:
