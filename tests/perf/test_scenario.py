@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracecore.errors import ScenarioError
+from tracecore.errors import AgentError, ScenarioError, TaskError
 from tracecore.perf.scenario import DEFAULT_SCENARIO, MAX_FILE_BYTES, Plan, ScenarioRow, plan, read_scenario
 from tracecore.records import AgentSource, Settings, TaskSource
+from tracecore.runtime.catalog import AGENT_REFERENCE, TASK_REFERENCE
 
 ROWS = (ScenarioRow("a.py", "one@1", 5), ScenarioRow("b.py", "two", 100), ScenarioRow("a.py", "two", 0))
 SETTINGS = Settings(runs_dir="/runs")
@@ -313,3 +314,34 @@ def test_the_default_scenario_is_the_promised_one() -> None:
         ("agents/chain_agent.py", "rate_limited_chain@1", 7),
         ("agents/ops_triage_agent.py", "log_alert_triage@1", 21),
     ]
+
+
+@pytest.mark.parametrize(
+    ("missing", "complaint"),
+    [
+        ("b.py", "s.toml: scenario[1].agent: found 'b.py', expected one that exists; nearest: a.py"),
+        ("two", "s.toml: scenario[1].task_ref: found 'two', expected one that exists; nearest: one@1"),
+    ],
+)
+def test_a_reference_that_means_nothing_is_named_with_file_row_and_field(missing: str, complaint: str) -> None:
+    def agent(ref: str) -> AgentSource:
+        if ref == missing:
+            raise AgentError(AGENT_REFERENCE, "", ref, "one that exists; nearest: a.py")
+        return find_agent(ref)
+
+    def task(ref: str) -> TaskSource:
+        if ref == missing:
+            raise TaskError(TASK_REFERENCE, "", ref, "one that exists; nearest: one@1")
+        return find_task(ref)
+
+    with pytest.raises(ScenarioError) as caught:
+        plan(ROWS, 3, SETTINGS, agent, task, slice_id="0123456789abcdef", scenario="s.toml")
+    assert str(caught.value) == complaint
+
+
+def test_what_is_wrong_with_a_file_that_was_found_is_told_of_that_file() -> None:
+    def broken(_ref: str) -> TaskSource:
+        raise TaskError("/tasks/one/task.toml", "suite", 3, "text")
+
+    with pytest.raises(TaskError, match=r"^/tasks/one/task\.toml: suite: found 3"):
+        plan(ROWS, 3, SETTINGS, find_agent, broken, slice_id="0123456789abcdef", scenario="s.toml")

@@ -8,11 +8,12 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tracecore.errors import MISSING, InputError, ScenarioError
 from tracecore.record import field, record
 from tracecore.records import AgentSource, Allowance, Job, JsonObject, Settings, TaskSource
+from tracecore.runtime.catalog import AGENT_REFERENCE, TASK_REFERENCE
 from tracecore.runtime.manifest import read_manifest
 from tracecore.runtime.reach import is_below, is_of_task, secret_folders
 from tracecore.runtime.sandbox import Sandbox, SandboxViolation
@@ -20,6 +21,8 @@ from tracecore.runtime.sandbox import Sandbox, SandboxViolation
 MAX_FILE_BYTES: Final = 8 << 20
 MIN_SEED: Final = -(1 << 63)
 MAX_SEED: Final = (1 << 63) - 1
+
+Source = TypeVar("Source", AgentSource, TaskSource)
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ROWS = "a list of at least one row: {agent, task_ref, seed}"
@@ -121,13 +124,13 @@ def plan(
         scenario: What errors call the scenario: its file, usually.
 
     Raises:
-        ScenarioError: A seed plus its episode's index does not fit into 64 bits.
-        InputError: Whatever ``find_agent`` and ``find_task`` raise.
+        ScenarioError: A reference means nothing, or a seed plus its episode's index does not fit into 64 bits.
+        InputError: Whatever ``find_agent`` and ``find_task`` raise of the files that they find.
     """
     for place, row in enumerate(rows):
         _check_last_seed(scenario, place, row.seed, len(rows), episodes)
-    agents = {ref: find_agent(ref) for ref in dict.fromkeys(row.agent for row in rows)}
-    tasks = {ref: find_task(ref) for ref in dict.fromkeys(row.task_ref for row in rows)}
+    agents = _find_all(find_agent, [row.agent for row in rows], scenario, "agent")
+    tasks = _find_all(find_task, [row.task_ref for row in rows], scenario, "task_ref")
     sources = tuple((agents[row.agent], tasks[row.task_ref]) for row in rows)
     secret = secret_folders((), settings.runs_dir, *(task.folder for task in tasks.values()))
     allowances = tuple(
@@ -135,6 +138,21 @@ def plan(
         for place, row in enumerate(rows)
     )
     return Plan(rows, sources, allowances, episodes, settings, slice_id)
+
+
+def _find_all(find: Callable[[str], Source], refs: list[str], scenario: str, field: str) -> dict[str, Source]:
+    """What each reference means; where one means nothing, the first row that holds it is named."""
+    found: dict[str, Source] = {}
+    for place, ref in enumerate(refs):
+        if ref in found:
+            continue
+        try:
+            found[ref] = find(ref)
+        except InputError as error:
+            if error.path not in {AGENT_REFERENCE, TASK_REFERENCE}:
+                raise  # it names a file of its own
+            raise ScenarioError(scenario, f"scenario[{place}].{field}", error.found, error.expected) from error
+    return found
 
 
 def resolve_allowance(

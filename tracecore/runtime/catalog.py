@@ -13,6 +13,9 @@ from tracecore.runtime.task_folder import MANIFEST_NAME, hash_folder
 
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 AGENT_REF_LIMIT = 4096  # characters
+# What errors name when the reference itself is wrong, and no file that it leads to.
+AGENT_REFERENCE = "agent reference"
+TASK_REFERENCE = "task reference"
 
 _NEAREST = 3  # references that an error suggests
 
@@ -40,9 +43,9 @@ def find_task(ref: str, tasks_dirs: Sequence[str] = ()) -> TaskSource:
             break
     wanted = [known for known in found if not version or known == f"{task_id}@{version}"]
     if not wanted:
-        raise TaskError("task reference", "", ref, _suggest(ref, _known_task_refs(places)))
+        raise TaskError(TASK_REFERENCE, "", ref, _suggest(ref, _known_task_refs(places)))
     if len(wanted) > 1:
-        raise TaskError("task reference", "", ref, f"a version: {' or '.join(sorted(wanted))}")
+        raise TaskError(TASK_REFERENCE, "", ref, f"a version: {' or '.join(sorted(wanted))}")
     folder = found[wanted[0]]
     return TaskSource(ref=wanted[0], folder=folder, sha256=hash_folder(folder))
 
@@ -59,11 +62,11 @@ def find_agent(ref: str) -> AgentSource:
             something that is not a regular, readable ``.py`` file.
     """
     if not ref.endswith(".py") or not ref.isprintable() or len(ref) > AGENT_REF_LIMIT:
-        raise AgentError("agent reference", "", ref, "the path of a Python file (.py)")
+        raise AgentError(AGENT_REFERENCE, "", ref, "the path of a Python file (.py)")
     for path in _agent_paths(ref):
         if os.path.lexists(path):
             return AgentSource(ref=ref, path=path, sha256=canon.sha256(read_source(path, AgentError)))
-    raise AgentError("agent reference", "", ref, _suggest(ref, _known_agent_refs(ref)))
+    raise AgentError(AGENT_REFERENCE, "", ref, _suggest(ref, _known_agent_refs(ref)))
 
 
 def _split_task_ref(ref: str) -> tuple[str, str]:
@@ -72,7 +75,7 @@ def _split_task_ref(ref: str) -> tuple[str, str]:
     # Only what a manifest can hold gets through: no path, no `..`, no control character ever reaches the disk.
     good_version = len(version) <= 80 and version.isascii() and version.isdigit() and (version[0] != "0" or version == "0")
     if not is_task_id(task_id) or (separator and not good_version):
-        raise TaskError("task reference", "", ref, "<id>@<version> or <id>: lower-case letters, digits, _ and - only")
+        raise TaskError(TASK_REFERENCE, "", ref, "<id>@<version> or <id>: lower-case letters, digits, _ and - only")
     return task_id, version
 
 
