@@ -1,3 +1,4 @@
+import contextlib
 import json
 import pathlib
 import signal
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from tracecore import canon
+from tracecore.errors import TaskError
 from tracecore.records import AgentSource, Job, JsonObject, Outcome, Settings
 from tracecore.runtime import episode, spec
 from tracecore.runtime.catalog import find_task
@@ -74,9 +76,9 @@ class Plan:
 def outcome_of(make_task, tmp_path: pathlib.Path) -> Iterator[Callable[..., Outcome]]:
     jobs = []
 
-    def run(agent: Any, *, edit=str, timeout_s: float = 30.0, start: Any = None, **files: str) -> Outcome:
+    def run(agent: Any, *, edit=str, timeout_s: float = 30.0, start: Any = None, under: str = "", **files: str) -> Outcome:
         contents = {"actions.py": ACTIONS, "validate.py": VALIDATE, **{f"{name}.py": text for name, text in files.items()}}
-        folder = make_task("world", contents, edit=edit, under=f"tasks_{len(jobs)}")
+        folder = make_task("world", contents, edit=edit, under=under or f"tasks_{len(jobs)}")
         source = find_task("world@1", tasks_dirs=(str(folder.parent),))
         settings = Settings(runs_dir=str(tmp_path / "runs"), timeout_s=timeout_s)
         jobs.append(Job(0, "0" * 32, AgentSource("plan.py", "/plan.py", "sha256:" + "0" * 64), source, 9, settings))
@@ -84,7 +86,8 @@ def outcome_of(make_task, tmp_path: pathlib.Path) -> Iterator[Callable[..., Outc
 
     yield run
     for job in jobs:
-        compile_task(job.task).modules.uninstall()
+        with contextlib.suppress(TaskError):  # one that does not compile has installed nothing
+            compile_task(job.task).modules.uninstall()
 
 
 @pytest.fixture
@@ -212,6 +215,24 @@ def test_every_ending_has_its_reason_and_failure_type(artifact_of: Run, agent, h
     assert end_of(artifact)[:2] == (reason, failure_type)
     assert artifact["success"] is (reason == "success")
     assert artifact["failure_reason"] is None if words is None else words in artifact["failure_reason"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"actions": "def act(:\n"},
+        {"validate": "validat = 1\n"},
+        {"actions": "def act(path, /): pass\n"},
+        {"setup": "def setup(seed, env):\n    open(__file__ + 'x')\n"},
+        {"setup": "def setup(seed, env):\n    raise ValueError('-' * 460 + __file__)\n"},
+    ],
+    ids=["no Python", "no function", "no action", "no such file", "cut"],
+)
+def test_where_a_task_lies_is_in_no_artifact(artifact_of: Run, files):
+    here, there = (artifact_of(Plan(LOOK), under=under, **files) for under in ("here", "some/where/else"))
+    assert here["termination_reason"] == "task_exception"
+    assert "world@1/" in here["failure_reason"]
+    assert here["artifact_hash"] == there["artifact_hash"]
 
 
 @pytest.mark.parametrize("how", [{"setup": "def setup(seed, env):\n    1 / 0\n"}, {}])
@@ -519,7 +540,9 @@ def test_a_validator_that_is_not_satisfied_lets_the_episode_go_on(artifact_of: R
             "why",
         ),
         ("'termination_reason': 'gave_up', 'error': 'e', 'message': 'm'", "gave_up", "logic_failure", "e"),
-        ("'failure_type': 'sandbox_violation', 'message': 'm'", "logic_failure", "logic_failure", "m"),
+        ("'failure_type': 'sandbox_violation', 'message': 'm'", "sandbox_violation", "sandbox_violation", "m"),
+        ("'failure_type': 'budget_exhausted'", "budget_exhausted", "budget_exhausted", "the validator ended"),
+        ("'failure_type': 'nonsense'", "logic_failure", "logic_failure", "the validator ended"),
         ("'termination_reason': 'gave_up', 'failure_type': 'nonsense'", "gave_up", "logic_failure", "the validator ended"),
         ("'termination_reason': 'timeout', 'failure_type': 'logic_failure'", "timeout", "timeout", "the validator ended"),
         ("'termination_reason': 'success'", "logic_failure", "logic_failure", "the validator ended"),

@@ -17,7 +17,7 @@ from types import CodeType
 from typing import Any, Final
 
 from tracecore import canon, frames
-from tracecore.errors import AgentError, one_line
+from tracecore.errors import MISSING, AgentError, one_line
 from tracecore.runtime.agent import execute_agent
 from tracecore.runtime.words import cut_words
 
@@ -92,7 +92,7 @@ class AgentHost:
         return trace[shown:]
 
 
-def serve(code: CodeType | None, problem: str | None, path: str, nonce: str, fds: tuple[int, int], limit: int) -> None:
+def serve(code: CodeType | None, problem: Exception | None, path: str, nonce: str, fds: tuple[int, int], limit: int) -> None:
     """Answer requests from ``fds`` (read, write) until the episode closes its side; then leave.
 
     Args:
@@ -106,7 +106,7 @@ def serve(code: CodeType | None, problem: str | None, path: str, nonce: str, fds
 
     def load() -> Any:
         if code is None:
-            raise AgentError(path, "", "a file that cannot be loaded", str(problem))
+            raise problem or AgentError(path, "", MISSING, "the agent's code")
         return execute_agent(code, path)
 
     host = AgentHost(load, limit, path)

@@ -459,11 +459,11 @@ def serve_spawned(path: str, sha256: str, nonce: str, fds: tuple[int, int], limi
     time.sleep(LINGER_S)
 
 
-def _compile(path: str, sha256: str) -> tuple[CodeType | None, str | None]:
+def _compile(path: str, sha256: str) -> tuple[CodeType | None, Exception | None]:
     try:
         return compile_agent(path, sha256), None
     except (TracecoreError, OSError, ValueError, RecursionError, MemoryError) as error:
-        return None, str(error)
+        return None, error
 
 
 def _has_exited(pid: int) -> bool:

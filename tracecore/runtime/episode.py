@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 
 from tracecore import canon
 from tracecore.clock import monotonic_s, utc_text
-from tracecore.records import Job, JsonObject, Outcome
+from tracecore.errors import one_line
+from tracecore.records import Job, JsonObject, Outcome, TaskSource
 from tracecore.runtime.artifact import EpisodeFacts, build_outcome
 from tracecore.runtime.env import Environment
 from tracecore.runtime.sandbox import Sandbox, SandboxViolation
@@ -343,21 +344,24 @@ class _Episode:
         except SandboxViolation as violation:
             if reason == "action_exception":
                 raise End("sandbox_violation", str(violation)) from violation
-            raise End(reason, f"{what} raised {describe(violation)}") from violation
+            raise End(reason, f"{what} raised {describe(violation, self._job.task)}") from violation
         except End:
             raise
         except BaseException as error:  # a task may raise anything; the one exit of the episode must still be reached
-            raise End(reason, f"{what} raised {describe(error)}") from error
+            raise End(reason, f"{what} raised {describe(error, self._job.task)}") from error
 
 
-def describe(error: BaseException) -> str:
-    """An exception as ``Type: message``, whatever its ``__str__`` does."""
+def describe(error: BaseException, task: TaskSource) -> str:
+    """An exception as ``Type: message``, whatever its ``__str__`` does; the folder of ``task`` goes by its reference."""
     try:
-        words = cut_words(str(error), 500)
+        words = str(error)
+        if isinstance(error, ImportError) and error.path:
+            words = words.replace(f" ({error.path})", "")
+        # Where a task lies differs from machine to machine, and a message may have made one line of it.
+        words = words.replace(task.folder, task.ref).replace(one_line(task.folder), task.ref)
+        words = cut_words(words, 500)  # last, so that the folder's length does not show
     except BaseException:  # it is somebody else's class
         words = "(its message cannot be read)"
-    if isinstance(error, ImportError) and error.path:  # where a file lies differs from machine to machine
-        words = words.replace(f" ({error.path})", "")
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
@@ -375,11 +379,14 @@ def _known_keys(verdict: JsonObject) -> JsonObject:
 
 
 def _terminal_end(verdict: JsonObject) -> End:
-    reason = verdict.get("termination_reason") or "logic_failure"
+    failure_type = verdict.get("failure_type")
+    if failure_type not in FAILURE_TYPES:
+        failure_type = None
+    # A failure type that stands alone is the reason as well: beside the default one it would contradict it.
+    reason = verdict.get("termination_reason") or failure_type or "logic_failure"
     if reason == "success":
         reason = "logic_failure"
-    failure_type = verdict.get("failure_type")
-    if reason in FAILURE_TYPE_OF or failure_type not in FAILURE_TYPES:
+    if reason in FAILURE_TYPE_OF:
         failure_type = None  # the one that belongs to the reason
     words = verdict.get("failure_reason") or verdict.get("error") or verdict.get("message")
     return End(reason, words or "the validator ended the episode", failure_type)
