@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tracecore.errors import EngineError, InputError, OutputError  # noqa: PLC0415
 
     try:
-        arguments = build_parser().parse_args(argv)
+        arguments = parse(sys.argv[1:] if argv is None else argv)
         command: Callable[[argparse.Namespace], int] = arguments.function
         return command(arguments)
     except SystemExit as leaving:  # --help and --version have printed what they had to say
@@ -114,8 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     """``run``: one episode, and what happened in it."""
     from tracecore.perf.episode_text import episode_lines  # noqa: PLC0415
     from tracecore.perf.options import SliceOptions  # noqa: PLC0415
-    from tracecore.perf.prepare import read_settings  # noqa: PLC0415
-    from tracecore.runtime.catalog import find_agent, find_task  # noqa: PLC0415
+    from tracecore.perf.prepare import find_sound_task, read_settings  # noqa: PLC0415
+    from tracecore.runtime.catalog import find_agent  # noqa: PLC0415
 
     options = SliceOptions(
         runs_dir=arguments.runs_dir,
@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         strict_spec=arguments.strict_spec,
         start_method=arguments.start_method,
     )
-    agent, task = find_agent(arguments.agent), find_task(arguments.task, arguments.tasks_dir)
+    agent, task = find_agent(arguments.agent), find_sound_task(arguments.task, arguments.tasks_dir)
     settings = read_settings(options)
     allow = read_allowance(arguments, task, settings)
     row, artifact, path = run_episode(new_job(agent, task, arguments.seed, settings, allow), arguments)
@@ -325,6 +325,20 @@ def runtime_text(artifact: "JsonObject") -> str:
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command and its options, each checked by itself.
+
+    Raises:
+        UsageError: One of them is wrong, or unknown.
+        SystemExit: ``--help`` or ``--version`` was asked for, and has been printed.
+    """
+    for argument in argv:
+        name, _, value = argument.partition("=")
+        if value == "--" and name.startswith("--"):  # argparse would drop it, and hand on an empty list as the value
+            raise UsageError(f"{name}: found '--', expected a value; try --help")
+    return build_parser().parse_args(argv)
 
 
 def build_parser() -> Parser:

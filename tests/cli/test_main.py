@@ -232,6 +232,7 @@ def test_every_start_method_gives_the_same_hash_under_strict_spec() -> None:
         (("run", *TOY, "--seed", "1_0"), "--seed: found '1_0', expected an integer of 64 bits"),
         (("run", *TOY, "--seed", str(1 << 63)), "--seed: found '9223372036854775808', expected an integer of 64 bits"),
         (("run", *TOY, "--seed", "9" * 5000), "--seed: found '999"),
+        (("run", *TOY, "--seed=--"), "--seed: found '--', expected a value"),
         (("run", *TOY, "--timeout", "0"), "--timeout: found '0', expected a number of seconds, more than 0"),
         (("run", *TOY, "--timeout", "nan"), "--timeout: found 'nan', expected a number of seconds"),
         (("run", *TOY, "--runs-dir", ""), "--runs-dir: found '', expected a path"),
@@ -254,6 +255,26 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_has_run(bench: pathlib.Pa
     assert stderr.startswith(PROG + complaint)
     assert len(stderr.splitlines()) == 1
     assert not (bench / ".agent_bench").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        ("actions.py", "def (:", "actions.py: line 1: found 'invalid syntax', expected Python that compiles"),
+        ("validate.py", "def judge(env): pass", "validate.py: validate: found nothing, expected a function of that name"),
+    ],
+)
+def test_a_task_that_cannot_be_loaded_is_bad_input(bench: pathlib.Path, file: str, text: str, complaint: str) -> None:
+    (bench / "tasks" / "odd" / file).write_text(text)
+    assert run_odd(bench, "fine") == (2, "", f"{PROG}{bench}/tasks/odd/{complaint}\n")
+    assert not (bench / ".agent_bench").exists()
+
+
+def test_an_agent_that_is_no_python_is_told_in_one_sentence(bench: pathlib.Path) -> None:
+    (bench / "agent.py").write_text("def (:")
+    code, stdout, _ = call("run", "--agent", "agent.py", "--task", "odd", "--tasks-dir", "tasks")
+    assert code == 1
+    assert "load raised AgentError: agent.py: line 1: found 'invalid syntax', expected Python that compiles\n" in stdout
 
 
 @pytest.mark.parametrize("seed", [["--seed", "-7"], ["--seed=-7"]])

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracecore import __version__, processes, provenance
@@ -18,9 +19,10 @@ from tracecore.perf.repro import REDACTION_VARIABLE
 from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
 from tracecore.perf.system import host_block, machine_class
 from tracecore.record import as_dict
-from tracecore.records import JsonObject, Settings
+from tracecore.records import JsonObject, Settings, TaskSource
 from tracecore.runtime import doctor
 from tracecore.runtime.catalog import find_agent, find_task
+from tracecore.runtime.task import check_task
 from tracecore.runtime.trace import REDACTIONS
 
 if TYPE_CHECKING:
@@ -68,13 +70,12 @@ def prepare(options: SliceOptions, cluster: "ClusterEngine | None" = None) -> tu
         options.episodes,
         settings,
         find_agent,
-        functools.partial(find_task, tasks_dirs=tuple(map(os.path.abspath, options.tasks_dirs))),
+        functools.partial(find_sound_task, tasks_dirs=tuple(map(os.path.abspath, options.tasks_dirs))),
         scenario=options.scenario or "the default scenario",
     )
     the_plan = make_plan(slice_id=os.urandom(8).hex())
     baseline = prepare_baseline(options, the_plan, cluster) if options.baseline else None
-    check_writable(options.output_dir)
-    check_writable(options.runs_dir)
+    check_writable(options.output_dir, options.runs_dir)
     if options.resume is None:
         stamp = reserve_stamp(options.output_dir)
         header = {"slice_id": the_plan.slice_id, **what_decides(the_plan)}
@@ -87,6 +88,17 @@ def prepare(options: SliceOptions, cluster: "ClusterEngine | None" = None) -> tu
             raise
     journal = reopen_journal(options, the_plan)
     return options.resume, make_plan(slice_id=journal.header["slice_id"]), journal, baseline
+
+
+def find_sound_task(ref: str, tasks_dirs: Sequence[str] = ()) -> TaskSource:
+    """The task that ``ref`` means, all of which compiles and has the functions that its manifest names.
+
+    Raises:
+        TaskError: There is none, or the file and line that are wrong.
+    """
+    task = find_task(ref, tasks_dirs)
+    check_task(task)
+    return task
 
 
 def prepare_baseline(options: SliceOptions, the_plan: Plan, cluster: "ClusterEngine | None") -> "Baseline":
