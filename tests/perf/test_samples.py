@@ -145,6 +145,18 @@ def test_a_full_disk_ends_the_samples_and_not_the_slice(tmp_path, clock, make_ro
     assert document["samples"] == []
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")
+def test_what_a_full_disk_refuses_at_the_very_end_is_let_go(tmp_path, clock):
+    samples = Samples(str(tmp_path), 0.5, monotonic_s=clock)
+    samples.close()
+    samples._spool = open("/dev/full", "w+b")  # noqa: SIM115 - the samples close it
+    samples.finish()  # is held, and not yet written
+    samples.close()
+    clock.now_s += 1
+    samples.look(1)
+    samples.close()
+
+
 def test_percentages_lie_between_0_and_100_and_the_first_one_is_no_constant():
     machine = Machine()
     end = os.times().user + 0.3

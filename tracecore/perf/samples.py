@@ -96,9 +96,12 @@ class Samples:
 
     def close(self) -> None:
         """Let go of what waits on disk. Closing twice is fine."""
-        if self._spool is not None:
-            self._spool.close()
-            self._spool = None
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            with contextlib.suppress(
+                OSError
+            ):  # it writes what it still held, and a full disk refuses that: nobody wants it now
+                spool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -130,8 +133,7 @@ class Samples:
             write()
         except OSError as error:
             self._trouble = f"samples could not be kept: {error.strerror or error}"
-            with contextlib.suppress(OSError):
-                self.close()
+            self.close()
 
     def _chunks(self) -> Iterator[bytes]:
         head = {
