@@ -1,7 +1,11 @@
+import os
 import shlex
+import shutil
+import subprocess
 
 import pytest
 
+from tracecore.errors import one_line
 from tracecore.perf.repro import repro_command
 from tracecore.perf.series import series_row
 
@@ -12,9 +16,16 @@ def test_a_row_is_repeated_by_agent_task_and_seed(make_row):
     assert repro_command(series_row(make_row(3))) == command
 
 
-@pytest.mark.parametrize("path", ["my agents/a b.py", "a';rm -rf ~.py", "$(x)\n.py"])
+NAMES = ["my agents/a b.py", "a';rm -rf ~.py", "$(x)\n.py", "tab\there's\\.py", "\udcff\udcfe9.py", "no\u200bwidth é.py"]
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@pytest.mark.parametrize("path", NAMES)
 def test_whatever_the_agent_is_called_the_shell_reads_it_as_one_word(make_row, path):
-    words = shlex.split(repro_command(make_row(agent=path), tasks_dirs=["my tasks"]))
+    command = repro_command(make_row(agent=path), tasks_dirs=["my tasks"])
+    assert one_line(command) == command, "a console would show something else, which does not work"
+    script = b"printf '%s\\0' " + os.fsencode(command)
+    words = os.fsdecode(subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, check=True).stdout).split("\0")[:-1]
     assert words[words.index("--agent") + 1] == path
     assert words[-2:] == ["--tasks-dir", "my tasks"]
 

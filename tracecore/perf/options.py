@@ -1,14 +1,13 @@
 """What a slice is asked for, and the commands that ask for it again."""
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from typing import Final
 
 from tracecore import processes
 from tracecore.perf.journal import Fsync
-from tracecore.perf.repro import REDACTION_VARIABLE, as_typed
+from tracecore.perf.repro import REDACTION_VARIABLE, as_command, as_typed
 from tracecore.perf.samples import DEFAULT_INTERVAL_S
 from tracecore.record import record, replace
 from tracecore.records import Job, Limits
@@ -108,7 +107,7 @@ def _command(options: SliceOptions, first: list[str]) -> str:
     for name, flag in _REPEATED_FLAGS.items():
         for value in getattr(options, name):
             words += [flag, value]
-    return shlex.join(words)
+    return as_command(words)
 
 
 _FLAGS: Final = {

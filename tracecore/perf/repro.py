@@ -32,7 +32,23 @@ def repro_command(row: EpisodeResult | JsonObject, *, tasks_dirs: Sequence[str] 
         words += ["--allow-read", as_typed(path)]
     for host in allow.get("network", ()):
         words += ["--allow-network", host]
-    return shlex.join(words)
+    return as_command(words)
+
+
+def as_command(words: Sequence[str]) -> str:
+    """``words`` as one types them into a shell, on one line whatever they hold."""
+    return " ".join(map(_as_word, words))
+
+
+def _as_word(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    # Newlines, and bytes that are no text, would go through no terminal as they are: $'...' names each byte to the shell.
+    return "$'" + "".join(_as_bytes(c) if not c.isprintable() or c in "'\\" else c for c in word) + "'"
+
+
+def _as_bytes(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
 
 def as_typed(path: str) -> str:
