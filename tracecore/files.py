@@ -93,6 +93,19 @@ def _write(path: str, fill: Callable[[int], None], *, fsync: bool, finish: Calla
         raise OutputError(path, error) from error
 
 
+def has_room(folder: str, size: int) -> bool:
+    """Whether this process could write a file of ``size`` bytes there now; False where that cannot be told."""
+    try:
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, PRIVATE)  # without a name, which might stay
+        try:
+            os.posix_fallocate(fd, 0, size)
+        finally:
+            os.close(fd)
+    except (OSError, AttributeError):  # AttributeError: a platform that has not got these
+        return False
+    return True
+
+
 def write_all(fd: int, data: bytes | bytearray) -> None:
     """Write all of ``data``: a nearly full disk takes a part first and refuses only the next write."""
     view = memoryview(data)

@@ -1,6 +1,8 @@
 import json
 import os
 import pathlib
+import resource
+from collections.abc import Iterator
 
 import pytest
 from helpers.batches import make_job
@@ -48,8 +50,29 @@ def test_an_artifact_that_stands_already_counts_and_is_left_alone(job: Job) -> N
     assert path.read_bytes() == before
 
 
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may be longer than 60 kB: a disk that has no more room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
 def test_an_artifact_that_could_not_be_written_is_no_failure_of_the_episode(job: Job) -> None:
     message = f"{job.settings.runs_dir}/x.json: cannot be written: No space left on device"
     with pytest.raises(OutputError, match=r"cannot be written: No space left on device$"):
         settle(Ended(job, Raised("OutputError", message, ""), Usage(wall_clock_s=1.0)))
     assert os.listdir(job.settings.runs_dir) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="cannot tell whether there is room")
+def test_an_artifact_that_its_own_process_alone_could_not_write_is_one(job: Job) -> None:
+    message = f"{job.settings.runs_dir}/x.json: cannot be written: File too large"
+    row = settle(Ended(job, Raised("OutputError", message, ""), Usage(wall_clock_s=1.0)))
+    assert row.termination_reason == "episode_crashed"
+    (name,) = os.listdir(job.settings.runs_dir)
+    artifact = json.loads((pathlib.Path(job.settings.runs_dir) / name).read_bytes())
+    assert artifact["failure_reason"].endswith("cannot be written: File too large")
+    assert spec.problems(artifact) == []

@@ -447,6 +447,9 @@ class _TaskCodeRuns:
             os._exit(0)
 
     def _ring(self, _number: int, _frame: object) -> None:
-        if self._in_task:
+        left_s = self._deadline_s - monotonic_s()
+        if left_s > 0:  # task code has set a timer of its own in the place of ours
+            signal.setitimer(signal.ITIMER_REAL, left_s, 0.05)
+        elif self._in_task:
             self._in_task = False  # once: what handles the interruption must not be interrupted itself
             raise _TimeIsOver

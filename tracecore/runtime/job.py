@@ -1,9 +1,11 @@
 """What a process pool is given: ``run_job`` for the process of each episode, ``settle`` for one that gave no answer."""
 
 import contextlib
+from typing import Final
 
 from tracecore.clock import utc_text
 from tracecore.errors import OutputError, TracecoreError
+from tracecore.files import has_room
 from tracecore.processes import describe_exit, describe_signal
 from tracecore.record import replace
 from tracecore.records import (
@@ -22,6 +24,8 @@ from tracecore.runtime.agent_process import AgentLink
 from tracecore.runtime.artifact import EpisodeFacts, artifact_path, build_outcome, publish
 from tracecore.runtime.episode import run_episode
 from tracecore.runtime.task import compile_task, read_manifest
+
+ROOM_BYTES: Final = 64 << 20  # a disk that has so much has had room for any artifact
 
 
 def make_ready(job: Job) -> None:
@@ -53,8 +57,9 @@ def settle(ended: Ended) -> EpisodeResult:
     match ended.ending:
         case Returned(value=EpisodeResult() as row):
             pass
-        case Raised(kind=OutputError.__name__, message=message):
+        case Raised(kind=OutputError.__name__, message=message) if not has_room(ended.job.settings.runs_dir, ROOM_BYTES):
             # Not a failure of the episode: it is to be run again once there is room, not to be recorded as crashed.
+            # Where there is room, the episode's own process was kept from writing by what its task had done to it.
             raise OutputError(artifact_path(ended.job), OSError(message.rpartition("cannot be written: ")[2]))
         case _:
             row = publish(ended.job, build_outcome(ended.job, mute_facts(ended)))
