@@ -6,6 +6,7 @@ import pathlib
 import random
 import signal
 import time
+import zlib
 from typing import Any
 
 import pytest
@@ -169,6 +170,24 @@ def test_a_torn_last_line_is_dropped_and_its_episode_found_again(
         assert after[name]["artifact_hash"] == artifact["artifact_hash"]
         if artifact["success"]:
             assert after[name] == artifact  # never written twice
+
+
+def test_a_row_of_another_slice_is_refused_before_anything_runs(
+    harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str]
+) -> None:
+    folder, options, stamp = killed
+    (journal,) = journals(folder)
+    journal_of_two = journal.read_bytes()
+    body = b'[%d,"%b"' % (EPISODES - 1, b"0" * 32) + journal_of_two.splitlines()[1].partition(b'",')[2].join([b",", b""])
+    body = body[: -len(b',"00000000"]')]
+    journal_of_two += b'%b,"%08x"]\n' % (body, zlib.crc32(body))
+    journal.write_bytes(journal_of_two)
+
+    done = slices.run(harness_clone, folder, *options, "--resume", stamp)
+
+    assert done.exit_code == 2, done.stderr
+    assert f"row of episode {EPISODES}: run_id: found '{'0' * 32}'" in done.document["error"]
+    assert journal.read_bytes() == journal_of_two
 
 
 def test_finished_episodes_are_not_run_again(harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str]) -> None:

@@ -87,7 +87,9 @@ def prepare(options: SliceOptions, cluster: "ClusterEngine | None" = None) -> tu
                 os.unlink(path)  # nothing has run: the stamp is free again
             raise
     journal = reopen_journal(options, the_plan)
-    return options.resume, make_plan(slice_id=journal.header["slice_id"]), journal, baseline
+    the_plan = make_plan(slice_id=journal.header["slice_id"])
+    check_rows(journal, the_plan)
+    return options.resume, the_plan, journal, baseline
 
 
 def find_sound_task(ref: str, tasks_dirs: Sequence[str] = ()) -> TaskSource:
@@ -211,6 +213,23 @@ def reopen_journal(options: SliceOptions, the_plan: Plan) -> Journal:
             journal.close(sync=False)
             raise InputError(path, *_first_difference(name, journal.header.get(name), value))
     return journal
+
+
+def check_rows(journal: Journal, the_plan: Plan) -> None:
+    """Refuse rows that this slice has not written: found at the end only, they would spoil what has been run until then.
+
+    Raises:
+        InputError: There is one; the journal has been closed.
+    """
+    try:
+        foreign = next((row for row in journal.rows_in_order() if row.run_id != the_plan.job(row.index).run_id), None)
+    except BaseException:
+        journal.close(sync=False)
+        raise
+    if foreign:
+        journal.close(sync=False)
+        expected = f"{the_plan.job(foreign.index).run_id!r}, as this slice would have given"
+        raise InputError(journal.path, f"row of episode {foreign.index + 1}: run_id", foreign.run_id, expected)
 
 
 def _first_difference(name: str, then: Any, now: Any) -> tuple[str, Any, str]:
