@@ -8,6 +8,7 @@ Worker processes import this file again, so that importing it does nothing and c
 import argparse
 import contextlib
 import difflib
+import errno
 import json
 import os
 import signal
@@ -75,6 +76,7 @@ Exit 0 where everything agrees, 1 where something does not, 2 where the files ca
 """
 
 WORKERS = 4  # unless they are given; a cluster has as many as it has threads then
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # somebody wanted to keep what stdout said, and has not got it
 SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -88,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prefer_own_package()
     exit_code, line = answer(sys.argv[1:] if argv is None else argv)
     ignore_interrupts()  # all is done and written: what is said of it, and the exit code, shall agree with that
-    write(sys.stdout, line)
+    if (trouble := write(sys.stdout, line)) in NO_ROOM:
+        exit_code, _ = complain(4, f"stdout: cannot be written: {os.strerror(trouble)}")
     # Whatever stderr still holds is tried now: a failure at interpreter exit would replace the exit code by 120.
     write(sys.stderr, "")
     return exit_code
@@ -97,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def ignore_interrupts() -> None:
     """Let no signal that asks for an end be heard any more; Python keeps this up until its process has ended."""
     with contextlib.suppress(ValueError):  # not in the main thread: signals are somebody else's
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -284,14 +287,19 @@ def as_line(document: dict[str, Any]) -> str:
     return json.dumps(document, allow_nan=False) + "\n"
 
 
-def write(stream: Any, text: str) -> None:
-    """Write and flush; a stream that nobody reads is pointed at nothing, since the results are in their files."""
+def write(stream: Any, text: str) -> int:
+    """Write and flush; a stream that nobody reads is pointed at nothing, since the results are in their files.
+
+    Gives the number of the error, or 0.
+    """
     try:
         stream.write(text)
         stream.flush()
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return getattr(error, "errno", None) or 0
+    return 0
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -183,3 +183,14 @@ def test_what_is_no_folder_is_refused_by_name_before_anything_runs(
     done = slices.run(harness_clone, tmp_path, *(word for pair in folders.items() for word in pair))
     assert done.exit_code == 2
     assert name[:20] in done.document["error"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")
+def test_a_stdout_that_is_kept_on_a_full_disk_is_told(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = slices.run(harness_clone, tmp_path, "--episodes", "2", "--workers", "1", stdout=full)
+    assert done.exit_code == 4
+    assert "perf_harness: stdout: cannot be written: No space left on device" in done.stderr
+    assert len(list((tmp_path / "out").glob("perf-summary-*.json"))) == 1
+    assert journals(tmp_path) == []
+    wait_for_no_orphans()

@@ -7,6 +7,7 @@ import pathlib
 import random
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 from helpers import slices
@@ -28,7 +29,7 @@ def interrupt(harness: Slice, number: int = signal.SIGINT) -> slices.Done:
     return done
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_had_finished_is_written_and_the_rest_can_be_run(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, number: int
 ) -> None:
@@ -130,7 +131,68 @@ def test_a_signal_at_any_moment_of_its_life_is_answered(harness_clone: pathlib.P
             assert len(read_files(folder / "out", done.document["stamp"])["series"]) == 24
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nohup_is_not_overruled_and_a_terminal_that_goes_away_twice_is_one_wish(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "nohup").mkdir()
+    deaf = start(
+        harness_clone,
+        tmp_path / "nohup",
+        *("--episodes", "12", "--workers", "2"),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    deaf.wait_for_artifacts(1)
+    deaf.signal(signal.SIGHUP)
+    assert deaf.wait().exit_code == 0
+
+    harness = start(harness_clone, tmp_path, *MANY)
+    harness.wait_for_artifacts(3)
+    harness.signal(signal.SIGHUP)
+    time.sleep(0.02)  # two of a kind at once would be one
+    harness.signal(signal.SIGHUP)
+    done = harness.wait()
+    assert done.exit_code == 130
+    assert read_files(tmp_path / "out", done.document["stamp"])["manifest"]["interrupted"] is True
+    wait_for_no_orphans()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stderr_that_nobody_reads_does_not_keep_it_from_ending(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, signals: int
+) -> None:
+    with full_pipe() as write_fd:
+        harness = start(harness_clone, tmp_path, *MANY, stderr=write_fd)
+        harness.wait_for_artifacts(1)
+        time.sleep(1.0)  # it has something to say by now, and is held by that
+        begun_s = time.monotonic()
+        for _ in range(signals):
+            harness.signal(signal.SIGINT)
+            time.sleep(0.1)
+        assert harness.process.wait(PROMISED_S * BUSY_FACTOR) == 130
+        assert time.monotonic() - begun_s < PROMISED_S * BUSY_FACTOR
+        assert harness.process.stdout is not None
+        harness.process.stdout.close()
+    assert len(journals(tmp_path)) == 1
+    wait_for_no_orphans()
+
+
+@contextlib.contextmanager
+def full_pipe() -> Iterator[int]:
+    """The write end of a pipe that is full, and that nobody reads."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write_fd, b" " * 4096)
+    os.set_blocking(write_fd, True)
+    try:
+        yield write_fd
+    finally:
+        os.close(write_fd)
+        os.close(read_fd)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_when_all_is_written_changes_nothing(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, number: signal.Signals
 ) -> None:

@@ -46,7 +46,7 @@ class Slice:
 
     def wait(self, timeout_s: float = 60.0) -> "Done":
         out, err = self.process.communicate(timeout=timeout_s)
-        return Done(self.process.returncode, out.decode(), err.decode(errors="replace"))
+        return Done(self.process.returncode, (out or b"").decode(), (err or b"").decode(errors="replace"))
 
     def kill(self) -> None:
         self.process.kill()

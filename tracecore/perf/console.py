@@ -1,6 +1,7 @@
 """What a person sees on stderr. It never fails, and changes nothing else."""
 
 import os
+import select
 import sys
 from collections.abc import Mapping
 from typing import Final, TextIO
@@ -8,6 +9,8 @@ from typing import Final, TextIO
 from tracecore.errors import one_line
 from tracecore.records import JsonObject
 
+PIECE_CHARACTERS: Final = 400  # at most 4000 bytes: a pipe that has room at all has room for so many
+LAST_PATIENCE_S: Final = 0.5  # for a stream that takes nothing, once somebody has asked for the end
 REASONS_SHOWN: Final = 5
 REASON_WIDTH: Final = 100
 RED: Final = "\x1b[31m"
@@ -15,10 +18,16 @@ RESET: Final = "\x1b[0m"
 
 
 class Console:
-    """A stream that takes text if it can: closed, broken and absent ones are silent."""
+    """A stream that takes text if it can: closed, broken and absent ones are silent.
 
-    def __init__(self, stream: TextIO | None = None, environ: Mapping[str, str] | None = None) -> None:
+    One that takes nothing for now, such as a full pipe, is waited for; but not any longer once ``hurry_fd`` is readable.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, environ: Mapping[str, str] | None = None, hurry_fd: int | None = None
+    ) -> None:
         environ = os.environ if environ is None else environ
+        self._hurry_fd = hurry_fd
         self._stream: TextIO | None = sys.stderr if stream is None else stream
         self.is_terminal = self._is_terminal()
         self.has_cursor = self.is_terminal and environ.get("TERM") != "dumb"
@@ -31,13 +40,16 @@ class Console:
 
     def write(self, text: str) -> None:
         """Write ``text`` as it is, at once."""
-        if self._stream is None:
-            return
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):  # ValueError: it is closed
-            self._stream = None
+        for at in range(0, len(text), PIECE_CHARACTERS):
+            if self._stream is None:
+                return
+            try:
+                if not self._takes_more():
+                    raise BlockingIOError
+                self._stream.write(text[at : at + PIECE_CHARACTERS])
+                self._stream.flush()
+            except (OSError, ValueError):  # ValueError: it is closed
+                self._stream = None
 
     def width(self) -> int:
         """Columns of the terminal; 80 where nobody knows."""
@@ -45,6 +57,18 @@ class Console:
             return os.get_terminal_size(self._stream.fileno()).columns or 80 if self._stream else 80
         except (OSError, ValueError):
             return 80
+
+    def _takes_more(self) -> bool:
+        """Wait until the stream takes more; whether it does."""
+        if self._hurry_fd is None or self._stream is None:
+            return True
+        waiting = select.poll()
+        waiting.register(self._stream.fileno(), select.POLLOUT)
+        waiting.register(self._hurry_fd, select.POLLIN)
+        if any(fd != self._hurry_fd for fd, _ in waiting.poll()):
+            return True
+        waiting.unregister(self._hurry_fd)
+        return bool(waiting.poll(LAST_PATIENCE_S * 1000))
 
     def _is_terminal(self) -> bool:
         try:

@@ -73,8 +73,10 @@ def run_slice(options: SliceOptions) -> SliceEnd:
         InputError: Something that was given is wrong; nothing has run.
         OutputError: Nothing could be written at all.
     """
-    console = Console()
-    with watch_for_interruption() as interruption, find_cluster(options, interruption, console) as cluster:
+    with contextlib.ExitStack() as around:
+        interruption = around.enter_context(watch_for_interruption())
+        console = Console(hurry_fd=interruption.wake_fd)
+        cluster = around.enter_context(find_cluster(options, interruption, console))
         if cluster:
             options = replace(options, workers=cluster.slots)
         gate = read_conditions(options)

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM during a slice: the first asks it to end well, the second ends it at once."""
+"""Ctrl-C, SIGTERM and a terminal that goes away during a slice: the first asks it to end well, the second ends it at once."""
 
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Iterator
 from typing import Any, Final
@@ -9,7 +10,8 @@ from typing import Any, Final
 from tracecore.record import mutable_record
 
 EXIT_INTERRUPTED: Final = 130
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+HANGUP: Final = getattr(signal, "SIGHUP", None)  # not there on every platform
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
 
 
 @mutable_record
@@ -28,7 +30,7 @@ class Interruption:
 
 @contextlib.contextmanager
 def watch_for_interruption() -> Iterator[Interruption]:
-    """Take both signals over until the end of the ``with`` block; what stood before is put back.
+    """Take these signals over until the end of the ``with`` block; what stood before is put back.
 
     A handler only notes the signal: an exception out of it could tear apart whatever was being written. At the second
     signal the process leaves at once; what had finished is in the journal, and everything below it ends with it.
@@ -38,8 +40,9 @@ def watch_for_interruption() -> Iterator[Interruption]:
 
     def note(number: int, _frame: Any) -> None:
         if interruption.is_set:
-            with contextlib.suppress(OSError):
-                os.write(2, interruption.last_words.encode("utf-8", "backslashreplace"))
+            if number == HANGUP:  # a terminal that goes away is told by the kernel, and often by a shell as well
+                return
+            _say_if_heard(interruption.last_words)
             os._exit(EXIT_INTERRUPTED)
         interruption.signal = number
         os.write(write_fd, b"!")
@@ -47,6 +50,8 @@ def watch_for_interruption() -> Iterator[Interruption]:
     before: dict[signal.Signals, Any] = {}
     try:
         for number in SIGNALS:
+            if number == HANGUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: it shall outlive its terminal
             with contextlib.suppress(ValueError):  # not in the main thread: whoever runs us there handles signals
                 before[number] = signal.signal(number, note)
         yield interruption
@@ -55,3 +60,12 @@ def watch_for_interruption() -> Iterator[Interruption]:
             signal.signal(number, handler)
         os.close(wake_fd)
         os.close(write_fd)
+
+
+def _say_if_heard(words: str) -> None:
+    """Write to stderr what it takes at once: a full pipe that nobody reads would keep the process for ever."""
+    with contextlib.suppress(OSError, ValueError):
+        heard = select.poll()
+        heard.register(2, select.POLLOUT)
+        if heard.poll(0):
+            os.write(2, words.encode("utf-8", "backslashreplace")[: select.PIPE_BUF])
