@@ -145,6 +145,11 @@ def test_a_slice_as_it_was_written_agrees_with_itself(slice_of):
     assert told["sets"][0]["checked"] == {"episodes": 10, "run_artifacts": 10, "files": 4}
 
 
+def test_a_resumed_slice_of_which_nothing_was_left_to_run_has_no_throughput(slice_of):
+    change(slice_of, "summary", lambda summary: summary["summary"].update(throughput_eps=None))
+    assert not [problem for problem in verify(slice_of)[0] if "throughput" in problem]
+
+
 def test_a_row_survives_the_way_into_the_series_and_back(make_row):
     row = make_row(3, error="no")
     assert row_of(json.loads(json.dumps(series_row(row)))) == row

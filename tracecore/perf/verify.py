@@ -173,8 +173,10 @@ def row_of(said: Mapping[str, Any]) -> EpisodeResult:
 
 
 def _episodes_run(said: JsonObject, found: Findings) -> int:
-    """How many ran within the time that the throughput is of: all, or of a resumed slice the rest."""
+    """How many ran within the time that the throughput is of: all, or of a resumed slice the rest, which may be none."""
     rate, elapsed_s = said["summary"].get("throughput_eps"), said.get("elapsed_s")
+    if rate is None and isinstance(elapsed_s, int | float):
+        return 0
     if not isinstance(rate, int | float) or not isinstance(elapsed_s, int | float):
         return found.episodes
     ran = round(rate * elapsed_s)
