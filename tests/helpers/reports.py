@@ -65,7 +65,14 @@ def _judgement(document: dict[str, Any]) -> dict[str, Any]:
             "status": "passed",
             "severity": "warn",
         },
-        {"text": "tokens_used:sum < 1", "observed": None, "limit": 1, "margin": None, "status": "no_data", "severity": "fail"},
+        {
+            "text": "tokens_used{task_ref=no_such@1}:sum < 1",
+            "observed": None,
+            "limit": 1,
+            "margin": None,
+            "status": "no_data",
+            "severity": "fail",
+        },
     ]
     reasons = [f"{document['failure_count']} of {document['episodes']} episodes failed; most often (13): {HOSTILE}."]
     finding = {"id": "failure_cluster", "severity": "fail", "text": HOSTILE, "evidence": {}, "episodes": [4], "repro": HOSTILE}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tracecore.errors import ThresholdError, describe
-from tracecore.perf.aggregates import ThresholdStatus
+from tracecore.perf.aggregates import LARGEST, ThresholdStatus
 from tracecore.perf.determinism import DIFFERENCES_SHOWN
 from tracecore.perf.gate import EXIT_BREACHED, EXIT_CODES, GateReadings, series_fields, summary_paths, threshold_document
 from tracecore.perf.thresholds import Threshold, parse_threshold
@@ -41,7 +41,7 @@ class VerdictCheck:
             status = self._readings.status(threshold, self._summary)
             again = threshold_document(replace(status, severity=said.get("severity")))
             name = f"summary.verdict.thresholds: {threshold.text}: "
-            found += [(name + field, said.get(field), again[field]) for field in COMPARED]
+            found += [(name + field, _as_float(said.get(field)), _as_float(again[field])) for field in COMPARED]
         return found
 
     def complaints(self) -> list[str]:
@@ -83,6 +83,11 @@ def _parse(said: Sequence[JsonObject]) -> tuple[list[tuple[Threshold, JsonObject
         except ThresholdError:
             unknown.append(text)
     return known, unknown
+
+
+def _as_float(value: Any) -> Any:
+    """Numbers as numbers, whether or not they were written with a point."""
+    return float(value) if isinstance(value, int | float) and abs(value) <= LARGEST else value
 
 
 def _is_breach(status: ThresholdStatus, said: JsonObject) -> bool:
