@@ -3,7 +3,9 @@ import sys
 
 import pytest
 
+from tracecore.errors import OptionError
 from tracecore.perf.options import SliceOptions, resume_command, slice_command
+from tracecore.perf.prepare import read_conditions
 from tracecore.perf.repro import REDACTION_VARIABLE
 
 
@@ -11,6 +13,12 @@ from tracecore.perf.repro import REDACTION_VARIABLE
 def surroundings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(REDACTION_VARIABLE, raising=False)
+
+
+def test_an_answer_is_required_of_a_comparison_alone():
+    with pytest.raises(OptionError, match="--require-conclusive: found 'no --baseline'"):
+        read_conditions(SliceOptions(require_conclusive=True))
+    assert read_conditions(SliceOptions(require_conclusive=True, baseline=("old",))).thresholds == ()
 
 
 def called_as(monkeypatch, path):

@@ -134,11 +134,14 @@ def read_conditions(options: SliceOptions) -> Gate:
     """What the slice will be held against, and in which formats it is to be told.
 
     Raises:
-        InputError: A threshold or a format is wrong.
+        InputError: A threshold or a format is wrong, or it is said how to compare and not with what.
     """
     for name in options.emit:
         if name not in FORMATS:
             raise OptionError("--emit", "", name, " or ".join(FORMATS))
+    # An answer that is required, of a comparison that is not made, would be a gate that never closes.
+    if options.require_conclusive and not options.baseline:
+        raise OptionError("--require-conclusive", "", "no --baseline", "one with it: without, nothing is compared")
     return read_gate(
         episodes=options.episodes,
         builtin=options.gate,
