@@ -120,6 +120,13 @@ def test_a_report_lies_beside_the_slice_it_shows(folder):
     assert {os.path.dirname(path) for path in paths.values()} == {str(folder)}
 
 
+def test_a_report_goes_into_a_folder_that_is_made_for_it(folder, tmp_path):
+    paths = write_report(read_sets(str(folder))[0], str(tmp_path / "pages" / "new"))
+    assert {os.path.dirname(path) for path in paths.values()} == {str(tmp_path / "pages" / "new")}
+    with pytest.raises(InputError, match="a folder in which files can be written"):
+        write_report(read_sets(str(folder))[0], str(folder / f"perf-summary-{STAMP}.json" / "below"))
+
+
 def test_the_same_slice_gives_the_same_pages(folder, monkeypatch):
     first = list(map(_read, write_report(read_sets(str(folder))[0]).values()))
     monkeypatch.setenv("TZ", "Asia/Tokyo")

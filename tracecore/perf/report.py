@@ -16,6 +16,7 @@ from tracecore.files import write_atomic
 from tracecore.perf.archive import ArchivedSet, read_sets
 from tracecore.perf.charts import FAILURE, GRID, INK, SERIES, Chart, draw_charts
 from tracecore.perf.console import bytes_text, duration_text, seconds_text
+from tracecore.perf.outputs import check_writable
 from tracecore.perf.report_data import NONE_TEXT, ReportData, folder_of, gather, host_facts_shown
 from tracecore.perf.report_markdown import markdown_page
 from tracecore.perf.verdicts import Answer, answer_of
@@ -68,13 +69,16 @@ def write_report(archived: ArchivedSet, folder: str | None = None, baseline: Arc
     """Write the report of a slice into ``folder``, or where the slice lies; gives the paths, by what they are.
 
     Raises:
-        InputError: The slice's files cannot be trusted.
+        InputError: The slice's files cannot be trusted, or ``folder`` cannot be made.
         OutputError: A file could not be written.
     """
     data = gather(archived)
     charts = draw_charts(data, gather(baseline) if baseline else None)
     names = report_names(data.stamp, [chart.name for chart in charts])
-    folder = folder_of(archived) if folder is None else folder
+    if folder is None:
+        folder = folder_of(archived)
+    else:
+        check_writable(folder)
     paths = {kind: os.path.join(folder, name) for kind, name in names.items()}
     for chart in charts:
         write_atomic(paths[f"chart_{chart.name}"], chart.svg.encode("utf-8"))
