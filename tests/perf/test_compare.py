@@ -318,6 +318,18 @@ def test_a_row_name_from_elsewhere_ends_no_line(sets):
     assert not any(line.startswith("::") for line in tell(document).splitlines())
 
 
+def test_scenarios_that_differ_are_told_by_the_first_row_in_which_they_part(sets):
+    rows = [as_dict(DEFAULT_SCENARIO[0]) | {"seed": 42 + 1000 * number} for number in range(3000)]
+    other = sets.write(manifest={"scenario": [*rows[:1], *map(as_dict, DEFAULT_SCENARIO[1:])]})
+    (reason,) = compare_paths([sets.write(manifest={"scenario": rows})], [other], DEFAULTS)["reasons"]
+    assert reason == (
+        "not comparable: scenario is agents/toy_agent.py on filesystem_hidden_config@1 from seed 1042 in row 2 of 3000 on the "
+        "base side and agents/rate_limit_agent.py on rate_limited_api@1 from seed 11 in row 2 of 4 on the new"
+    )
+    (reason,) = compare_paths([sets.write(manifest={"scenario": rows[:1]})], [sets.write()], DEFAULTS)["reasons"]
+    assert "nothing in row 2 of 1 on the base side" in reason
+
+
 def test_the_facts_in_which_runs_of_one_side_differ_are_told_too(sets):
     other = {"machine_class": "x86_64-4cpu-16gib-py3.11-ffffffff", "host": {**HOST, "cpus_usable": 4}}
     document = compare_paths([sets.write(), sets.write(manifest=other)], [sets.write()], DEFAULTS)

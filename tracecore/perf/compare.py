@@ -231,7 +231,8 @@ def find_differences(
             continue
         sides = [list(dict.fromkeys(_condition(run.manifest, field) for run in side)) for side in (base, new)]
         if len(set(itertools.chain(*sides))) > 1 or (field == "machine_class" and None in sides[0]):
-            old, now = (", ".join("unknown" if value is None else str(value) for value in side) for side in sides)
+            shown = _where_scenarios_part(sides) if field == "scenario" else sides
+            old, now = (", ".join("unknown" if value is None else str(value) for value in side) for side in shown)
             found.append(Difference(field, old, now))
             if field == "machine_class":
                 found += _host_differences(base, new)
@@ -242,7 +243,20 @@ def _condition(manifest: JsonObject, field: str) -> Any:
     if field != "scenario":
         return manifest.get(field)
     # Not the files' hashes: a changed task under the same reference is what a comparison may be about, and is told apart.
-    return "; ".join(f"{row['agent']} on {row['task_ref']} from seed {row['seed']}" for row in manifest["scenario"])
+    return tuple(f"{row['agent']} on {row['task_ref']} from seed {row['seed']}" for row in manifest["scenario"])
+
+
+def _where_scenarios_part(sides: Sequence[Sequence[Sequence[str]]]) -> list[list[str]]:
+    """Each scenario by its length and the first row that is not the same in all: there may be thousands of rows."""
+    rows = itertools.zip_longest(*itertools.chain(*sides))
+    place = next(place for place, row in enumerate(rows) if len(set(row)) > 1)
+    return [[_say_row(scenario, place) for scenario in side] for side in sides]
+
+
+def _say_row(scenario: Sequence[str], place: int) -> str:
+    count = len(scenario)
+    row = scenario[place] if place < count else "nothing"
+    return f"{row} in row {place + 1} of {count}"
 
 
 def _host_differences(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[Difference]:
