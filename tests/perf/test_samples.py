@@ -112,15 +112,24 @@ def test_without_psutil_the_file_says_so_and_holds_what_needs_none(tmp_path, mon
     assert set(document["samples"][0]) == FIELDS
 
 
-def test_a_psutil_that_breaks_ends_its_figures_alone(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "does", "trouble"),
+    [
+        ("virtual_memory", lambda: 1 / 0, "psutil: ZeroDivisionError"),
+        ("cpu_percent", lambda **_: [math.nan], "psutil: ValueError"),
+        ("cpu_percent", lambda **_: object(), "psutil: TypeError"),
+    ],
+)
+def test_a_psutil_that_breaks_ends_its_figures_alone(tmp_path, monkeypatch, name, does, trouble):
     import psutil
 
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: 1 / 0)
     samples = Samples(str(tmp_path))
+    monkeypatch.setattr(psutil, name, does)
     samples.finish()
     document = written(samples, tmp_path)
     assert document["available"] is False
-    assert document["trouble"].startswith("psutil: ZeroDivisionError")
+    assert document["trouble"].startswith(trouble)
+    assert document["samples"][0]["cpu_percent"] is None
 
 
 def test_a_full_disk_ends_the_samples_and_not_the_slice(tmp_path, clock, make_row, monkeypatch):

@@ -1,6 +1,7 @@
 """What the machine and the processes of a slice are doing now. Nothing here raises for want of a figure: it is null then."""
 
 import contextlib
+import json
 import os
 import sys
 from typing import Any, Final
@@ -51,20 +52,26 @@ class Machine:
         }
 
     def _psutil_figures(self) -> JsonObject:
-        figures: JsonObject = dict.fromkeys(
+        if self._psutil is not None:
+            try:
+                return self._ask_psutil()
+            except Exception as error:  # whatever psutil does: a slice is worth more than its samples
+                self.trouble = f"psutil: {type(error).__name__}: {error}"
+        return dict.fromkeys(
             ("cpu_percent", "cpu_percent_per_core", "steal_percent", "iowait_percent", "memory_available_bytes")
         )
-        if self._psutil is None:
-            return figures
-        try:
-            times = self._psutil.cpu_times_percent()
-            iowait = getattr(times, "iowait", None)
-            figures["cpu_percent"] = round(max(0.0, 100.0 - times.idle - (iowait or 0.0)), 1)
-            figures["cpu_percent_per_core"] = self._psutil.cpu_percent(percpu=True)
-            figures["steal_percent"], figures["iowait_percent"] = getattr(times, "steal", None), iowait
-            figures["memory_available_bytes"] = int(self._psutil.virtual_memory().available)
-        except Exception as error:  # whatever psutil does: a slice is worth more than its samples
-            self.trouble = f"psutil: {type(error).__name__}: {error}"
+
+    def _ask_psutil(self) -> JsonObject:
+        times = self._psutil.cpu_times_percent()
+        iowait = getattr(times, "iowait", None)
+        figures = {
+            "cpu_percent": round(max(0.0, 100.0 - times.idle - (iowait or 0.0)), 1),
+            "cpu_percent_per_core": self._psutil.cpu_percent(percpu=True),
+            "steal_percent": getattr(times, "steal", None),
+            "iowait_percent": iowait,
+            "memory_available_bytes": int(self._psutil.virtual_memory().available),
+        }
+        json.dumps(figures, allow_nan=False)  # raises: what no file could hold is no figure
         return figures
 
     def _pressure(self, elapsed_s: float) -> JsonObject | None:
