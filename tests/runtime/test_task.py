@@ -105,6 +105,30 @@ def test_siblings_are_imported_in_every_spelling_and_never_another_tasks(
     assert values == ["one", "two", "one"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from tasks.{id}.lib.deep import VALUE",
+        "from .lib.deep import VALUE",
+        "from .lib import deep; VALUE = deep.VALUE",
+        "from lib.deep import VALUE",
+        "from lib import deep; VALUE = deep.VALUE",
+        "import lib.deep; VALUE = lib.deep.VALUE",
+        "import lib.deep, tasks.{id}.lib.deep as same; VALUE = lib.deep.VALUE if same is lib.deep else None",
+    ],
+)
+@pytest.mark.parametrize("files", [{"lib/__init__.py": ""}, {}], ids=["package", "folder"])
+def test_modules_in_a_folder_below_are_imported_in_every_spelling_too(
+    execute: Callable[..., Task], line: str, files: dict[str, str]
+) -> None:
+    values = []
+    for task_id in ("one", "two", "one"):
+        actions = f"{line.format(id=task_id)}\ndef go():\n    return VALUE"
+        task = execute(task_id, {**files, "lib/deep.py": f"VALUE = '{task_id}'", "actions.py": actions})
+        values.append(task.surface.call({"type": "go"}))
+    assert values == ["one", "two", "one"]
+
+
 def test_an_id_with_a_dash_imports_relatively(execute: Callable[..., Task]) -> None:
     task = execute("with-dash", {"shared.py": "V = 1", "actions.py": "from .shared import V\ndef go(): return V"})
     assert task.surface.call({"type": "go"}) == 1
@@ -138,12 +162,8 @@ def test_folders_below_are_packages(execute: Callable[..., Task]) -> None:
         "lib/part.py": "from ..shared import V\nfrom . import NAME",
         "plain/part.py": "W = 4",
         "shared.py": "V = 3",
-        "actions.py": "from .lib.part import V, NAME\nimport plain.part\nimport tasks.world.plain.part as again\n"
-        "def go(): return [V, NAME, again.W]",
+        "actions.py": "from .lib.part import V, NAME\nimport tasks.world.plain.part as again\ndef go(): return [V, NAME, again.W]",
     }
-    with pytest.raises(ModuleNotFoundError):
-        execute(files=files)  # only files beside it have a plain name
-    files["actions.py"] = files["actions.py"].replace("import plain.part\n", "")
     assert execute(files=files).surface.call({"type": "go"}) == [3, "tasks.world.lib", 4]
 
 

@@ -6,13 +6,14 @@ While a task's modules are installed, all of these reach the file beside the imp
     from . import shared
     from .shared import x
     import shared                # unless the standard library has a module of that name
+    import folder.module         # likewise
 
 The modules of at most one task are installed at a time, so that two tasks with a ``shared.py`` each never meet.
 """
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
@@ -36,7 +37,7 @@ class TaskModules:
         self._package = f"{_ROOT}.{task_id}"
         self._codes = _name_modules(self._package, codes)
         self._packages = _name_packages(self._codes) | {_ROOT, self._package}
-        self._aliases = _name_aliases(self._package, self._codes)
+        self._aliases = _name_aliases(self._package, self._packages | self._codes.keys())
         self._specs = {name: self._make_spec(name) for name in self._packages | self._codes.keys()}
         self._displaced: dict[str, ModuleType] = {}
 
@@ -142,8 +143,8 @@ def _name_packages(codes: Mapping[str, CodeType]) -> set[str]:
     return packages
 
 
-def _name_aliases(package: str, codes: Mapping[str, CodeType]) -> dict[str, str]:
-    """The plain names of the modules directly in the package, but those that mean something else already."""
+def _name_aliases(package: str, names: Iterable[str]) -> dict[str, str]:
+    """The plain names of what lies in the package, at any depth, but those that mean something else already."""
     start = len(package) + 1
-    plain = [name[start:] for name in codes if name.startswith(f"{package}.")]
-    return {name: f"{package}.{name}" for name in plain if "." not in name and name not in _RESERVED}
+    plain = [name[start:] for name in names if name.startswith(f"{package}.")]
+    return {name: f"{package}.{name}" for name in plain if name.partition(".")[0] not in _RESERVED}
