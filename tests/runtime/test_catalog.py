@@ -117,6 +117,13 @@ def test_a_broken_manifest_is_told_rather_than_passed_over(make_task: MakeTask) 
         find_task("world", [str(folder.parent)])
 
 
+def test_a_folder_that_cannot_be_looked_into_is_told_rather_than_passed_over(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "world").symlink_to("world")  # a circle, which nobody can follow, whoever runs the tests
+    with pytest.raises(TaskError, match="expected a folder that can be read") as caught:
+        find_task("world", [str(tmp_path)])
+    assert caught.value.path == str(tmp_path / "world")
+
+
 def test_an_agent_is_found_relative_to_the_working_directory(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, bundle: pathlib.Path
 ) -> None:

@@ -8,7 +8,7 @@ from tracecore import canon
 from tracecore.errors import MISSING, AgentError, TaskError
 from tracecore.records import AgentSource, TaskSource
 from tracecore.runtime.manifest import is_task_id, read_manifest
-from tracecore.runtime.sources import read_source
+from tracecore.runtime.sources import read_source, words_of
 from tracecore.runtime.task_folder import MANIFEST_NAME, hash_folder
 
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -82,8 +82,13 @@ def _split_task_ref(ref: str) -> tuple[str, str]:
 def _folders_of(task_id: str, places: Iterable[str]) -> Iterator[str]:
     for place in places:
         folder = os.path.abspath(os.path.join(place, task_id))
-        if os.path.lexists(os.path.join(folder, MANIFEST_NAME)):
-            yield folder
+        try:
+            os.lstat(os.path.join(folder, MANIFEST_NAME))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:  # it may well be there: that it is not is not for us to say
+            raise TaskError(folder, "", words_of(error), "a folder that can be read") from None
+        yield folder
 
 
 def _known_task_refs(places: Iterable[str]) -> list[str]:
