@@ -162,7 +162,8 @@ def test_folders_below_are_packages(execute: Callable[..., Task]) -> None:
         "lib/part.py": "from ..shared import V\nfrom . import NAME",
         "plain/part.py": "W = 4",
         "shared.py": "V = 3",
-        "actions.py": "from .lib.part import V, NAME\nimport tasks.world.plain.part as again\ndef go(): return [V, NAME, again.W]",
+        "actions.py": "from .lib.part import V, NAME\nimport tasks.world.plain.part as again\n"
+        "def go(): return [V, NAME, again.W]",
     }
     assert execute(files=files).surface.call({"type": "go"}) == [3, "tasks.world.lib", 4]
 
