@@ -74,5 +74,5 @@ def test_an_artifact_that_its_own_process_alone_could_not_write_is_one(job: Job)
     assert row.termination_reason == "episode_crashed"
     (name,) = os.listdir(job.settings.runs_dir)
     artifact = json.loads((pathlib.Path(job.settings.runs_dir) / name).read_bytes())
-    assert artifact["failure_reason"].endswith("cannot be written: File too large")
+    assert artifact["failure_reason"] == "the episode process could not write its artifact: File too large"
     assert spec.problems(artifact) == []

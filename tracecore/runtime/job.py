@@ -60,7 +60,7 @@ def settle(ended: Ended) -> EpisodeResult:
         case Raised(kind=OutputError.__name__, message=message) if not has_room(ended.job.settings.runs_dir, ROOM_BYTES):
             # Not a failure of the episode: it is to be run again once there is room, not to be recorded as crashed.
             # Where there is room, the episode's own process was kept from writing by what its task had done to it.
-            raise OutputError(artifact_path(ended.job), OSError(message.rpartition("cannot be written: ")[2]))
+            raise OutputError(artifact_path(ended.job), OSError(_cause_in(message)))
         case _:
             row = publish(ended.job, build_outcome(ended.job, mute_facts(ended)))
     return replace(row, usage=ended.usage)
@@ -79,6 +79,8 @@ def mute_facts(ended: Ended) -> EpisodeFacts:
             facts.failure_reason = f"the episode process {describe_exit(code)} without an answer"
         case Killed(signal=number):
             facts.failure_reason = f"the episode process was {describe_signal(number)}"
+        case Raised(kind=OutputError.__name__, message=message):  # without the path: it is another one in every slice
+            facts.failure_reason = f"the episode process could not write its artifact: {_cause_in(message)}"
         case Raised(kind=kind, message=message):
             facts.failure_reason = f"the runtime raised {kind}: {message}"
         case WorkerLost(attempts=attempts, reason=reason):
@@ -92,3 +94,8 @@ def mute_facts(ended: Ended) -> EpisodeFacts:
     facts.budgets = manifest.budgets
     facts.filesystem_roots, facts.network_hosts = manifest.filesystem_roots, manifest.network_hosts
     return facts
+
+
+def _cause_in(message: str) -> str:
+    """The operating system's words in the message of an OutputError."""
+    return message.rpartition("cannot be written: ")[2]
