@@ -98,6 +98,12 @@ def test_equal_runs_are_unchanged_in_every_row(sets):
     assert exit_code_of(document, DEFAULTS) == 0
 
 
+def test_equal_runs_have_a_reason_to_be_called_so(sets):
+    assert compare_paths(sets.five(), sets.five(), DEFAULTS)["reasons"] == [
+        "behaviour is the same in 24 episodes, and each of 5 figures that gate stays within its floor"
+    ]
+
+
 def test_a_slower_task_is_named_and_no_other(sets):
     document = compare_paths(sets.five(), sets.five(slower={TASKS[1]: 1.3}), DEFAULTS)
     assert document["verdict"] == "regressed"
@@ -105,6 +111,15 @@ def test_a_slower_task_is_named_and_no_other(sets):
     assert document["reasons"][0].startswith(f"{TASKS[1]}: CPU time next to the other rows 10.10 to 13.13 ms (+30.0%")
     assert exit_code_of(document, DEFAULTS) == 3
     assert TASKS[1] in tell(document)
+
+
+def test_what_makes_a_comparison_fail_is_said_before_what_is_no_news(sets):
+    rows = [{**as_dict(row), "agent_hash": "a", "task_hash": "new"} for row in DEFAULT_SCENARIO]
+    changed = sets.five(slower={TASKS[1]: 1.4}, change=only(6, steps_used=9), manifest={"scenario": rows})
+    document = compare_paths(sets.five(), changed, DEFAULTS)
+    assert document["reasons"][0] == document["breaches"][0]
+    assert document["reasons"][0].startswith(f"{TASKS[1]}: CPU time")
+    assert any("no news" in reason for reason in document["reasons"])
 
 
 def test_a_faster_task_is_improved(sets):

@@ -187,12 +187,16 @@ def compare_runs(
     rows = judge_rows(base, new, names, decisions, changes)
     verdict = "not_comparable" if found else overall_verdict(rows, decisions, changes)
     behaviour = say_behaviour(rows, changes, names)
-    reasons = [*(_say_difference(difference) for difference in found), *behaviour, *say_times(decisions, power)]
+    breaches = say_breaches(decisions, changes, names)
+    reasons = [*(_say_difference(difference) for difference in found)]
+    # What makes it fail comes first, whether it is behaviour or time.
+    reasons += sorted([*behaviour, *say_times(decisions, power)], key=lambda reason: reason not in breaches)
+    reasons = reasons or [_say_sameness(rows, decisions)]
     reasons += _say_shared(base, new)
     return {
         "verdict": verdict,
         "reasons": list(dict.fromkeys(reasons))[:REASONS_MOST],
-        "breaches": say_breaches(decisions, changes, names)[:REASONS_MOST],
+        "breaches": breaches[:REASONS_MOST],
         "gates": may_gate,
         **head,
         "differences": differences,
@@ -533,6 +537,11 @@ def say_change(change: ExactChange, name: str) -> str:
     return one_line(
         f"{name}: {quantity} changed in {change.changed} of {change.compared} episodes{example}: {verdict}; {change.why}"
     )
+
+
+def _say_sameness(rows: Sequence[JsonObject], decisions: Sequence[Decision]) -> str:
+    episodes, figures = sum(row["compared_episodes"] for row in rows), sum(one.gates for one in decisions)
+    return f"behaviour is the same in {episodes} episodes, and each of {figures} figures that gate stays within its floor"
 
 
 def _say_shared(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[str]:
