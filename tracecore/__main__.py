@@ -68,6 +68,7 @@ exit codes:
 
 DEFAULT_TIMEOUT_S: Final = 180.0
 TIMEOUT_MOST_S: Final = 86_400
+SIZES: Final = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 class UsageError(Exception):
@@ -114,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     """``run``: one episode, and what happened in it."""
     from tracecore.perf.episode_text import episode_lines  # noqa: PLC0415
     from tracecore.perf.options import SliceOptions  # noqa: PLC0415
-    from tracecore.perf.prepare import find_sound_task, read_settings  # noqa: PLC0415
+    from tracecore.perf.prepare import find_sound_task, read_settings, require_confinement  # noqa: PLC0415
     from tracecore.runtime.catalog import find_agent  # noqa: PLC0415
 
     options = SliceOptions(
@@ -122,9 +123,14 @@ def run(arguments: argparse.Namespace) -> int:
         timeout_s=arguments.timeout,
         strict_spec=arguments.strict_spec,
         start_method=arguments.start_method,
+        memory_limit_bytes=arguments.memory_limit,
+        message_limit_bytes=arguments.message_limit,
+        confinement=arguments.confinement,
     )
     agent, task = find_agent(arguments.agent), find_sound_task(arguments.task, arguments.tasks_dir)
     settings = read_settings(options)
+    if options.confinement == "require":
+        require_confinement(options)
     allow = read_allowance(arguments, task, settings)
     row, artifact, path = run_episode(new_job(agent, task, arguments.seed, settings, allow), arguments)
     if arguments.json:
@@ -223,7 +229,12 @@ def replay(arguments: argparse.Namespace) -> int:
     agent, task = find_sources(old, arguments)
     timeout_s = recorded_timeout_s(old) if arguments.timeout is None else arguments.timeout
     with runs_folder(arguments):
-        options = SliceOptions(runs_dir=arguments.runs_dir, timeout_s=timeout_s)
+        options = SliceOptions(
+            runs_dir=arguments.runs_dir,
+            timeout_s=timeout_s,
+            memory_limit_bytes=arguments.memory_limit,
+            message_limit_bytes=arguments.message_limit,
+        )
         settings = read_settings(options)
         job = new_job(agent, task, int(old["seed"]), settings, read_allowance(arguments, task, settings))
         _row, new, path = run_episode(job, arguments)
@@ -399,6 +410,13 @@ def add_run(parser: Any) -> None:
         default="auto",
         help="how the processes of the episode start: auto is fork where there is one (default: %(default)s)",
     )
+    add_limits(parser)
+    parser.add_argument(
+        "--confinement",
+        choices=("auto", "require", "off"),
+        default="auto",
+        help="of the agent: every layer that the machine has, refuse to run if one is missing, or none (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object: {ok, artifact, episode}")
 
 
@@ -412,6 +430,7 @@ def add_replay(parser: Any) -> None:
     parser.add_argument("file", metavar="FILE", help="a valid run artifact of at most 64 MiB")
     add_tasks_dir(parser)
     add_allowance(parser)
+    add_limits(parser)
     parser.add_argument("--agent", metavar="PATH", help="the agent's file, if it does not lie where the artifact says")
     parser.add_argument(
         "--timeout",
@@ -456,6 +475,23 @@ def add_allowance(parser: Any) -> None:
     )
 
 
+def add_limits(parser: Any) -> None:
+    parser.add_argument(
+        "--memory-limit",
+        metavar="SIZE",
+        type=memory_limit,
+        default="2GiB",
+        help="address space of the agent's process: bytes, or with KiB, MiB or GiB (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--message-limit",
+        metavar="SIZE",
+        type=message_limit,
+        default="1MiB",
+        help="one answer of the agent: bytes, or with KiB or MiB (default: %(default)s)",
+    )
+
+
 def seed(text: str) -> int:
     digits = text.removeprefix("-")
     # Not int() alone: it takes "1_000" and other scripts' digits, and refuses 5000 digits with words of its own.
@@ -470,6 +506,25 @@ def seconds(text: str) -> float:
         if text.isascii() and "_" not in text and 0 < value <= TIMEOUT_MOST_S:
             return value
     raise wrong(text, f"a number of seconds, more than 0 and at most {TIMEOUT_MOST_S}")
+
+
+def memory_limit(text: str) -> int:
+    return size(text, 64 << 20, 1 << 40, "a size such as 512MiB or 2GiB, from 64MiB to 1024GiB")
+
+
+def message_limit(text: str) -> int:
+    return size(text, 4 << 10, 64 << 20, "a size such as 64KiB or 2MiB, from 4KiB to 64MiB")
+
+
+def size(text: str, low: int, high: int, expected: str) -> int:
+    """Bytes, plain or with a unit."""
+    digits = text.rstrip("KMGiB")
+    unit = text[len(digits) :]
+    if unit in SIZES and digits.isascii() and digits.isdigit() and len(digits) <= 20:
+        value = int(digits) * SIZES[unit]
+        if low <= value <= high:
+            return value
+    raise wrong(text, expected)
 
 
 def some_text(text: str) -> str:

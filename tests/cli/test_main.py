@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -141,6 +142,33 @@ def rewrite(bench: pathlib.Path, path: pathlib.Path, **fields: object) -> pathli
 # --- run -------------------------------------------------------------------------------------------------------------
 
 
+TALKER = """\
+class Agent:
+    def reset(self, task_spec): pass
+    def observe(self, observation): pass
+    def act(self): return {"type": "fine", "args": {"text": "x" * 100_000}}
+"""
+
+
+def test_the_command_of_a_failure_carries_the_limits_that_it_came_from(bench: pathlib.Path) -> None:
+    (bench / "talker.py").write_text(TALKER)
+    (bench / "scenario.json").write_text(json.dumps([{"agent": "talker.py", "task_ref": "odd@1", "seed": 3}]))
+    limits = ("--message-limit", "64KiB", "--memory-limit", "512MiB", "--timeout", "30", "--strict-spec")
+    words = ("--episodes", "1", "--workers", "1", "--scenario", "scenario.json", "--tasks-dir", "tasks", *limits)
+    script = str(ROOT / "scripts" / "perf_harness.py")
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False)
+    document = json.loads(done.stdout)
+    (failure,) = json.loads(pathlib.Path(document["artifacts"]["summary"]).read_bytes())["failures"]
+    assert f"again: {failure['repro']}" in done.stderr
+    command = shlex.split(failure["repro"])
+    assert command[:4] == ["python", "-m", "tracecore", "run"]
+    code, said, _ = call(*command[3:], "--json")
+    assert code == 1
+    assert json.loads(said)["episode"]["error"] == failure["error"]
+    code, said, _ = call("run", "--agent", "talker.py", "--task", "odd@1", "--tasks-dir", "tasks", "--json")
+    assert json.loads(said)["episode"]["error"] != failure["error"]
+
+
 def test_an_episode_that_succeeds_is_told_step_by_step(bench: pathlib.Path) -> None:
     code, stdout, stderr = call_process("run", *TOY, "--seed", "42")
     artifact = json.loads((bench / only_artifact(bench)).read_text())
@@ -239,6 +267,10 @@ def test_every_start_method_gives_the_same_hash_under_strict_spec() -> None:
         (("run", *TOY, "--runs-dir", "tasks/odd/task.toml/x"), "tasks/odd/task.toml/x: found 'Not a directory'"),
         (("run", *TOY, "--tasks-dir", "nope"), "nope: found nothing, expected a folder of task folders"),
         (("run", *TOY, "--start-method", "x"), "--start-method: invalid choice: 'x'"),
+        (("run", *TOY, "--memory-limit", "63MiB"), "--memory-limit: found '63MiB', expected a size such as 512MiB or 2GiB"),
+        (("run", *TOY, "--memory-limit", "2GB"), "--memory-limit: found '2GB', expected a size such as 512MiB or 2GiB, from"),
+        (("run", *TOY, "--message-limit", "1_0KiB"), "--message-limit: found '1_0KiB', expected a size such as 64KiB"),
+        (("run", *TOY, "--confinement", "on"), "--confinement: invalid choice: 'on'"),
         (("run", *TOY, "--tim", "3"), "unrecognized arguments: --tim 3"),
         (("run", *TOY, "\x1b[2J"), r"unrecognized arguments: \x1b[2J"),
         (("run", "--agent", "agents/toy.py", "--task", "odd"), "agent reference: found 'agents/toy.py', expected one"),

@@ -1,3 +1,4 @@
+import functools
 import io
 import itertools
 import shlex
@@ -7,6 +8,7 @@ import pytest
 
 from tracecore.perf.console import Console
 from tracecore.perf.progress import Progress
+from tracecore.perf.repro import repro_command
 from tracecore.records import Running
 
 COUNTS = "p50 249 ms  p95 249 ms"  # of walls of 0.25 s, to 1 percent
@@ -135,7 +137,7 @@ def test_colour_is_left_out_where_it_is_not(start, run, environ):
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])
 def test_the_first_failures_are_named_with_the_command_that_repeats_each(start, run, stream):
     written = stream()
-    progress = start(100, written, tasks_dirs=["my tasks"])
+    progress = start(100, written, repro=functools.partial(repro_command, options=["--tasks-dir", "my tasks"]))
     run(progress, 9, 0.01, error="agent raised ValueError: \x1b[2J no")
     progress.close()
     lines = [line.rpartition("\r")[2] for line in written.getvalue().splitlines()]

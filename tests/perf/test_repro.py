@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from tracecore.errors import one_line
+from tracecore.perf.options import SliceOptions, episode_words
 from tracecore.perf.repro import repro_command
 from tracecore.perf.series import series_row
 
@@ -22,7 +23,7 @@ NAMES = ["my agents/a b.py", "a';rm -rf ~.py", "$(x)\n.py", "tab\there's\\.py", 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 @pytest.mark.parametrize("path", NAMES)
 def test_whatever_the_agent_is_called_the_shell_reads_it_as_one_word(make_row, path):
-    command = repro_command(make_row(agent=path), tasks_dirs=["my tasks"])
+    command = repro_command(make_row(agent=path), options=["--tasks-dir", "my tasks"])
     assert one_line(command) == command, "a console would show something else, which does not work"
     script = b"printf '%s\\0' " + os.fsencode(command)
     words = os.fsdecode(subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, check=True).stdout).split("\0")[:-1]
@@ -48,3 +49,23 @@ def test_how_prompts_were_redacted_is_said_since_artifacts_show_it(make_row, mon
 
 def test_a_negative_seed_is_no_option(make_row):
     assert repro_command(make_row(seed=-7)).endswith(" --seed=-7")
+
+
+def test_what_an_episode_can_tell_of_the_slices_options_is_said_again(make_row):
+    told = SliceOptions(
+        episodes=7,
+        workers=2,
+        timeout_s=2.5,
+        strict_spec=True,
+        tasks_dirs=("my tasks",),
+        start_method="spawn",
+        memory_limit_bytes=1 << 29,
+        message_limit_bytes=1 << 16,
+        confinement="off",
+    )
+    command = repro_command(make_row(3), options=episode_words(told))
+    expected = (
+        "--timeout 2.5 --strict-spec --start-method spawn --memory-limit 536870912 --message-limit 65536 --confinement off"
+    )
+    assert command.endswith(f" --seed 45 {expected} --tasks-dir 'my tasks'")
+    assert episode_words(SliceOptions(episodes=7, workers=2)) == []

@@ -11,7 +11,7 @@ from tracecore.perf.gate import Gate, GateReadings
 from tracecore.perf.host_noise import HostNoise
 from tracecore.perf.journal import Journal
 from tracecore.perf.metrics import Metrics
-from tracecore.perf.options import SliceOptions, slice_command
+from tracecore.perf.options import SliceOptions, episode_words, slice_command
 from tracecore.perf.outputs import write_documents, write_series
 from tracecore.perf.repro import repro_command
 from tracecore.perf.samples import Samples, samples_name
@@ -76,7 +76,7 @@ def reduce_rows(
     summary, metrics = Summary(), Metrics()
     findings = Findings(
         is_resumed=options.resume is not None,
-        repro=functools.partial(repro_command, tasks_dirs=options.tasks_dirs),
+        repro=functools.partial(repro_command, options=episode_words(options)),
         slice_command=slice_command(options),
     )
     readings, figures = GateReadings(gate.thresholds), ScenarioFigures()

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from tracecore import processes
@@ -91,23 +91,33 @@ def slice_command(options: SliceOptions) -> str:
     return _command(options, [])
 
 
+def episode_words(options: SliceOptions) -> list[str]:
+    """Of what this slice is told, what ``python -m tracecore run`` must be told as well for an episode of it to be the same."""
+    return _words(options, _EPISODE_FLAGS, {"tasks_dirs": _REPEATED_FLAGS["tasks_dirs"]})
+
+
 def _command(options: SliceOptions, first: list[str]) -> str:
-    defaults = SliceOptions()
     redaction = os.environ.get(REDACTION_VARIABLE)
     words = [f"{REDACTION_VARIABLE}={redaction}"] if redaction else []
     script = sys.argv[0] if os.path.basename(sys.argv[0]) == "perf_harness.py" else "scripts/perf_harness.py"
     words += ["python", as_typed(script), *first]
-    for name, flag in _FLAGS.items():
+    if options.cluster:
+        options = replace(options, workers=without_cluster(options).workers)  # those of the cluster are its own affair
+    words += _words(options, _FLAGS, _REPEATED_FLAGS)
+    return as_command(words)
+
+
+def _words(options: SliceOptions, flags: Mapping[str, str], repeated_flags: Mapping[str, str]) -> list[str]:
+    """What differs from the defaults, as one types it."""
+    defaults, words = SliceOptions(), []
+    for name, flag in flags.items():
         value = getattr(options, name)
-        if name == "workers" and options.cluster:
-            value = without_cluster(options).workers  # those of the cluster are its own affair
-        if value == getattr(defaults, name):
-            continue
-        words += [flag] if value is True else [flag, str(value)]
-    for name, flag in _REPEATED_FLAGS.items():
+        if value != getattr(defaults, name):
+            words += [flag] if value is True else [flag, str(value)]
+    for name, flag in repeated_flags.items():
         for value in getattr(options, name):
             words += [flag, value]
-    return as_command(words)
+    return words
 
 
 _FLAGS: Final = {
@@ -138,6 +148,10 @@ _FLAGS: Final = {
     "accept_changes": "--accept-changes",
     "cluster": "--cluster",
     "artifacts": "--artifacts",
+}
+_EPISODE_FLAGS: Final = {
+    name: _FLAGS[name]
+    for name in ("timeout_s", "strict_spec", "start_method", "memory_limit_bytes", "message_limit_bytes", "confinement")
 }
 _REPEATED_FLAGS: Final = {
     "tasks_dirs": "--tasks-dir",

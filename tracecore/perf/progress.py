@@ -35,7 +35,7 @@ class Progress:
         *,
         mode: ProgressMode = "auto",
         already_done: int = 0,
-        tasks_dirs: Sequence[str] = (),
+        repro: Callable[[EpisodeResult], str] = repro_command,
         monotonic_s: Callable[[], float] = clock.monotonic_s,
     ) -> None:
         self._total, self._already_done, self._done = total, already_done, already_done
@@ -43,7 +43,7 @@ class Progress:
         self._kinds: Counter[str] = Counter()
         self._walls_s = Sketch()
         self._running: Sequence[Running] = ()
-        self._console, self._tasks_dirs, self._monotonic_s = console, tasks_dirs, monotonic_s
+        self._console, self._repro, self._monotonic_s = console, repro, monotonic_s
         is_live = console.is_terminal if mode == "always" else console.has_cursor and not console.is_log
         self._redraws = mode != "never" and is_live
         self._plain = mode != "never" and not is_live
@@ -83,7 +83,7 @@ class Progress:
         self._clear()
         where = f"episode {row.index + 1}: {row.agent} on {row.task_ref}, seed {row.seed}"
         self._console.say(one_line(f"failed {where}: {reason_text(row)}"))
-        self._console.say(one_line(f"  again: {repro_command(row, tasks_dirs=self._tasks_dirs)}"))
+        self._console.say(one_line(f"  again: {self._repro(row)}"))
         if self._failed == FAILURES_NAMED:
             self._console.say("further failures are counted, and not named")
         self._drawn_at_s = float("-inf")

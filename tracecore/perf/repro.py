@@ -10,12 +10,12 @@ from tracecore.records import EpisodeResult, JsonObject
 REDACTION_VARIABLE: Final = "TRACECORE_LLM_TRACE_REDACTION"
 
 
-def repro_command(row: EpisodeResult | JsonObject, *, tasks_dirs: Sequence[str] = (), redaction: str | None = None) -> str:
+def repro_command(row: EpisodeResult | JsonObject, *, options: Sequence[str] = (), redaction: str | None = None) -> str:
     """What to type to run the episode of ``row`` again, alone: same agent, task, seed and allowance.
 
     Args:
         row: As it came from the episode, or a row of the series document.
-        tasks_dirs: The slice's own ``--tasks-dir``, so that the task is found where it was.
+        options: What else the slice was told that an episode can tell, in words: see ``options.episode_words``.
         redaction: What the slice's environment said of prompts and completions, which shows in artifacts; None for what this
             process's own says.
     """
@@ -25,8 +25,7 @@ def repro_command(row: EpisodeResult | JsonObject, *, tasks_dirs: Sequence[str] 
     words += ["--agent", str(_value(row, "agent")), "--task", str(_value(row, "task_ref"))]
     # Joined by "=": a negative seed would pass for an option.
     words += [f"--seed={_value(row, 'seed')}"] if int(_value(row, "seed")) < 0 else ["--seed", str(_value(row, "seed"))]
-    for folder in tasks_dirs:
-        words += ["--tasks-dir", folder]
+    words += options
     allow = _value(row, "allow") or {}
     for path in allow.get("read", ()):
         words += ["--allow-read", as_typed(path)]
