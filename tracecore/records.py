@@ -130,6 +130,13 @@ class TimedOut:
 
 
 @record
+class FellSilent:
+    """The job's process closed its line to the worker without an answer, ran on, and was killed for that."""
+
+    patience_s: float  # how long it was waited for
+
+
+@record
 class WorkerLost:
     """The worker died while it held the job, and a second one did too."""
 
@@ -137,7 +144,7 @@ class WorkerLost:
     reason: str  # how the last worker ended, in words
 
 
-Ending = Returned | Raised | Exited | Killed | TimedOut | WorkerLost
+Ending = Returned | Raised | Exited | Killed | TimedOut | FellSilent | WorkerLost
 
 
 @record

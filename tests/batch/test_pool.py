@@ -18,7 +18,7 @@ from tracecore.batch import pool
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.errors import EngineError
 from tracecore.processes import children_of
-from tracecore.records import Ended, Exited, Killed, Raised, Returned, TimedOut, WorkerLost
+from tracecore.records import Ended, Exited, FellSilent, Killed, Raised, Returned, TimedOut, WorkerLost
 
 LONG_S = 40.0
 AT_ONCE_S = 20.0
@@ -88,6 +88,13 @@ def test_every_job_ends_once_and_in_its_own_way(method: str) -> None:
 def test_a_job_that_hangs_is_killed_at_its_limit(method: str) -> None:
     ended = run(jobs.sleep_forever, [Errand(0)], method=method, limit_s=lambda _job: 1.0)
     assert ended[0].ending == TimedOut(1.0)
+    assert ended[0].usage.wall_clock_s < AT_ONCE_S
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_job_that_closes_its_line_and_runs_on_is_told_from_one_that_was_killed_from_outside(method: str) -> None:
+    ended = run(jobs.close_all_and_sleep, [Errand(0)], method=method)
+    assert ended[0].ending == FellSilent(1.0)
     assert ended[0].usage.wall_clock_s < AT_ONCE_S
 
 

@@ -176,15 +176,21 @@ def test_a_stderr_that_nobody_reads_does_not_keep_it_from_ending(
     wait_for_no_orphans()
 
 
-@contextlib.contextmanager
-def full_pipe() -> Iterator[int]:
-    """The write end of a pipe that is full, and that nobody reads."""
+def make_full_pipe() -> tuple[int, int]:
+    """Both ends of a pipe into which nothing more goes: to read, to write."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(write_fd, b" " * 4096)
     os.set_blocking(write_fd, True)
+    return read_fd, write_fd
+
+
+@contextlib.contextmanager
+def full_pipe() -> Iterator[int]:
+    """The write end of a pipe that is full, and that nobody reads."""
+    read_fd, write_fd = make_full_pipe()
     try:
         yield write_fd
     finally:
@@ -197,12 +203,7 @@ def test_a_signal_when_all_is_written_changes_nothing(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, number: signal.Signals
 ) -> None:
     """The harness is held at the very end by a full pipe, and signalled there."""
-    read_fd, write_fd = os.pipe()
-    os.set_blocking(write_fd, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(write_fd, b" " * 4096)
-    os.set_blocking(write_fd, True)
+    read_fd, write_fd = make_full_pipe()
     harness = start(harness_clone, tmp_path, "--episodes", "2", "--workers", "1", stdout=write_fd)
     os.close(write_fd)
     assert harness.process.stderr is not None

@@ -22,8 +22,8 @@ class Agent:
     def act(self):
         return {"type": "say", "args": {"text": "x" * 100_000}} if self.steps == 1 else {"type": "finish"}
 """
-OPENS_FILES = """\
-import os
+AGENT = """\
+import os, threading
 
 class Agent:
     def reset(self, task_spec):
@@ -31,6 +31,10 @@ class Agent:
     def observe(self, observation):
         pass
     def act(self):
+"""
+OPENS_FILES = (
+    AGENT
+    + """\
         last = 0
         try:
             while True:
@@ -38,15 +42,10 @@ class Agent:
         except OSError as error:
             raise OSError(f"{error}: the last was {last}")
 """
-STARTS_THREADS = """\
-import threading
-
-class Agent:
-    def reset(self, task_spec):
-        pass
-    def observe(self, observation):
-        pass
-    def act(self):
+)
+STARTS_THREADS = (
+    AGENT
+    + """\
         threading.stack_size(1 << 16)
         for started in range(3000):
             try:
@@ -55,6 +54,7 @@ class Agent:
                 raise ValueError(f"no more than {started}")
         raise ValueError("no end of threads")
 """
+)
 
 
 def run(tmp_path: pathlib.Path, agent: str, **options: Any) -> dict[str, Any]:

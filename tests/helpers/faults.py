@@ -285,6 +285,7 @@ TASK_FAULTS = (
     validate("exits in validate", "os._exit(0)", MUTE, "exited with code 0"),
     validate("loops in validate", FOREVER, LATE, "validate had not finished", waits=True),
     validate("closes every descriptor", "os.closerange(3, 256); return {'ok': True}", MUTE, ""),
+    validate("closes every descriptor and stays", "os.closerange(3, 256); time.sleep(600)", MUTE, "still running 1 s later"),
     validate("leaves a process that keeps every pipe", "if os.fork() == 0: time.sleep(600)\nreturn {'ok': True}", FINE),
     validate(
         "leaves a detached process",

@@ -3,7 +3,7 @@
 import os
 
 from tracecore.processes import describe_exit, describe_signal
-from tracecore.records import Ending, Exited, Killed, Raised, Returned, TimedOut, WorkerLost
+from tracecore.records import Ending, Exited, FellSilent, Killed, Raised, Returned, TimedOut, WorkerLost
 
 
 def ending_of_status(status: int) -> Ending:
@@ -25,5 +25,7 @@ def describe_ending(ending: Ending) -> str:
             return f"was {describe_signal(number)}"
         case TimedOut(limit_s=limit_s):
             return f"was still running after {limit_s:g} s"
+        case FellSilent(patience_s=patience_s):
+            return f"closed its line without an answer, and was still running {patience_s:g} s later"
         case WorkerLost(attempts=attempts, reason=reason):
             return f"lost its worker {attempts} times; the last one {reason}"

@@ -20,7 +20,7 @@ from tracecore.batch.endings import ending_of_status
 from tracecore.clock import monotonic_s
 from tracecore.errors import TracecoreError
 from tracecore.record import record
-from tracecore.records import Ending, Raised, Returned, TimedOut
+from tracecore.records import Ending, FellSilent, Raised, Returned, TimedOut
 
 LEAVE_PATIENCE_S: Final = 1.0  # between a child's answer and its death; it only has to call _exit
 REFUSAL_PAUSES_S: Final = (0.05, 0.2, 0.5)  # before asking again for a process or a descriptor that was refused
@@ -133,7 +133,7 @@ class _Worker:
         taken_s = monotonic_s()
         pid, answer_fd = self._start(assignment)
         try:
-            answer, timed_out = self._await_answer(pid, answer_fd, assignment, taken_s)
+            answer, given_up = self._await_answer(pid, answer_fd, assignment, taken_s)
         finally:
             os.close(answer_fd)
             # Before it is reaped: until then its id cannot have become somebody else's.
@@ -154,7 +154,7 @@ class _Worker:
             assignment.attempt,
             leaked,
         )
-        ending = _classify(answer, status, assignment.limit_s if timed_out else None)
+        ending = _classify(answer, status, given_up)
         self._report(pickle.dumps((assignment.ticket, ending, usage)))
 
     def _start(self, assignment: Assignment) -> tuple[int, int]:
@@ -189,8 +189,8 @@ class _Worker:
         finally:
             os.close(answer_w)
 
-    def _await_answer(self, pid: int, fd: int, assignment: Assignment, taken_s: float) -> tuple[bytes, bool]:
-        """What the child said before it died or its time was over (perhaps not all of it), and whether it was that."""
+    def _await_answer(self, pid: int, fd: int, assignment: Assignment, taken_s: float) -> tuple[bytes, Ending | None]:
+        """What the child said (perhaps not all of it) before it died or was given up; and if it was, what for."""
         deadline_s = taken_s + assignment.limit_s
         died_fd = _open_pidfd(pid)
         data = b""
@@ -206,25 +206,26 @@ class _Worker:
                     part = os.read(fd, frames.READ_BYTES)
                     data += part
                     if not part or _is_whole(data):
-                        # An end without a whole answer: somebody below may hold the pipe, but the child is dying.
-                        self._await_death(died_fd)
-                        return data, False
+                        # Usually it is dying. Without a whole answer it may have closed the pipe as well, to run on.
+                        died = self._await_death(died_fd)
+                        return data, None if died else FellSilent(LEAVE_PATIENCE_S)
                 elif died_fd is not None and died_fd in ready:
-                    return data, False
+                    return data, None
                 elif not ready:
-                    return data, True
+                    return data, TimedOut(assignment.limit_s)
         finally:
             self._waiting.unregister(fd)
             if died_fd is not None:
                 self._waiting.unregister(died_fd)
                 os.close(died_fd)
 
-    def _await_death(self, died_fd: int | None) -> None:
+    def _await_death(self, died_fd: int | None) -> bool:
+        """Whether the child died within its patience; taken for granted where nobody tells."""
         if died_fd is None:
-            return
+            return True
         died = select.poll()
         died.register(died_fd, select.POLLIN)
-        died.poll(LEAVE_PATIENCE_S * 1000)
+        return bool(died.poll(LEAVE_PATIENCE_S * 1000))
 
 
 def _open_pidfd(pid: int) -> int | None:
@@ -245,16 +246,14 @@ def _peak_told(answer: bytes) -> int:
     return int.from_bytes(answer[start : start + PEAK_BYTES], "big") if _is_whole(answer) else 0
 
 
-def _classify(answer: bytes, status: int, limit_s: float | None) -> Ending | bytes:
+def _classify(answer: bytes, status: int, given_up: Ending | None) -> Ending | bytes:
     """The ending of a child; of one that returned, the pickled value, which the harness alone reads."""
     if _is_whole(answer):
         message = answer[frames.HEADER_BYTES :]
         if message[:1] == RETURNED:
             return message[1 + PEAK_BYTES :]
         return Raised(*pickle.loads(message[1 + PEAK_BYTES :]))  # noqa: S301 - from our own child
-    if limit_s is not None:
-        return TimedOut(limit_s)
-    return ending_of_status(status)
+    return given_up or ending_of_status(status)
 
 
 def read_report(message: bytes) -> Report:
