@@ -389,7 +389,7 @@ def test_the_share_of_a_cold_start_is_one_of_seconds(make_row):
 
     (finding,) = look(slice_rows(make_row, 24, change=plant))["findings"]
     assert finding["evidence"]["share_of_time"] == pytest.approx((2.0 + 0.01) / (3.0 + 11.0 + 0.02 + 0.11))
-    assert "what they took beyond it is 14% of all" in finding["text"]
+    assert "the excess is 14% of all" in finding["text"]
 
 
 def test_a_cold_start_that_costs_nothing_to_speak_of_is_none(make_row):

@@ -385,11 +385,9 @@ def cold_start(columns: Columns) -> list[Finding] | None:
     excess = excess_s / sum(wall_s for wall_s in columns.walls_s if not math.isnan(wall_s))
     if 4 * slow < 3 * len(ratios) or middle(ratios) < COLD_RATIO or excess < COLD_SHARE:
         return []
-    text = (
-        f"The first episode of each worker took {middle(ratios):.3g} times its scenario's median; what they took beyond "
-        f"it is {excess:.0%} of all episodes' time."
-    )
-    evidence = {"workers": len(ratios), "median_ratio": middle(ratios), "share_of_time": excess}
+    ratio = middle(ratios)
+    text = f"First episodes of workers took {ratio:.3g} times their scenario's median; the excess is {excess:.0%} of all time."
+    evidence = {"workers": len(ratios), "median_ratio": ratio, "share_of_time": excess}
     places = sorted(firsts, key=lambda place: -relative[place])
     return [Finding("cold_start", "info", text, evidence, _shown(columns, places))]
 
