@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     """``run``: one episode, and what happened in it."""
     from tracecore.perf.episode_text import episode_lines  # noqa: PLC0415
     from tracecore.perf.options import SliceOptions  # noqa: PLC0415
-    from tracecore.perf.prepare import find_sound_task, read_settings, require_confinement  # noqa: PLC0415
+    from tracecore.perf.prepare import check_confinement, find_sound_task, read_settings  # noqa: PLC0415
     from tracecore.runtime.catalog import find_agent  # noqa: PLC0415
 
     options = SliceOptions(
@@ -129,8 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     agent, task = find_agent(arguments.agent), find_sound_task(arguments.task, arguments.tasks_dir)
     settings = read_settings(options)
-    if options.confinement == "require":
-        require_confinement(options)
+    check_confinement(options)
     allow = read_allowance(arguments, task, settings)
     row, artifact, path = run_episode(new_job(agent, task, arguments.seed, settings, allow), arguments)
     if arguments.json:

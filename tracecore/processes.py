@@ -330,6 +330,11 @@ def describe_code(code: int) -> str:
     return describe_signal(-code) if code < 0 else describe_exit(code)
 
 
+def describe_past(code: int) -> str:
+    """The same in words that fit behind "the process": ``exited with code 3``, ``was killed by SIGSEGV``."""
+    return f"was {describe_code(code)}" if code < 0 else describe_code(code)
+
+
 def describe_exit(code: int) -> str:
     """An exit code in words."""
     return f"exited with code {code}"

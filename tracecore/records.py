@@ -135,6 +135,11 @@ class FellSilent:
 
     patience_s: float  # how long it was waited for
 
+    @property
+    def words(self) -> str:
+        """What it did, in words that fit behind "the process"."""
+        return f"closed its line without an answer, and was still running {self.patience_s:g} s later"
+
 
 @record
 class WorkerLost:

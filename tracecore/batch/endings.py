@@ -25,7 +25,7 @@ def describe_ending(ending: Ending) -> str:
             return f"was {describe_signal(number)}"
         case TimedOut(limit_s=limit_s):
             return f"was still running after {limit_s:g} s"
-        case FellSilent(patience_s=patience_s):
-            return f"closed its line without an answer, and was still running {patience_s:g} s later"
+        case FellSilent() as silent:
+            return silent.words
         case WorkerLost(attempts=attempts, reason=reason):
             return f"lost its worker {attempts} times; the last one {reason}"

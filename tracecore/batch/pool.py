@@ -389,6 +389,4 @@ def _next_attempt(assignment: Assignment) -> Assignment:
 
 
 def _describe_code(code: int | None) -> str:
-    if code is None:
-        return "vanished"
-    return f"was {processes.describe_code(code)}" if code < 0 else processes.describe_code(code)
+    return "vanished" if code is None else processes.describe_past(code)

@@ -28,6 +28,7 @@ from tracecore.errors import EngineError, InputError, OptionError, one_line
 from tracecore.files import write_atomic
 from tracecore.perf.archive import read_sets
 from tracecore.perf.compare import (
+    ONE_SIDED,
     CompareOptions,
     RunRecord,
     Sides,
@@ -40,6 +41,7 @@ from tracecore.perf.compare import (
     tests_of,
 )
 from tracecore.perf.decide import FLOORS, Subject, power_of
+from tracecore.perf.exact import Verdict
 from tracecore.perf.interrupt import EXIT_INTERRUPTED, Interruption, watch_for_interruption
 from tracecore.perf.outputs import check_writable
 from tracecore.perf.sides import SCRIPT, Side, clean_environment, two_sides
@@ -216,21 +218,13 @@ def settle_by_screen(document: JsonObject) -> JsonObject:
     decisions = [{**one, "verdict": "unchanged", "why": why, "warns": False} for one in document["decisions"] if one["gates"]]
     timed = {one["row"] for one in decisions}
     decisions += [one for one in document["decisions"] if not one["gates"]]
-    changes = [change for change in document["exact"]["changes"] if change["gates"]]
-    rows, untimed = [], []
-    for row in document["rows"]:
-        verdict = row["verdict"]
-        if verdict not in {"new", "missing"}:
-            # That no time moved where none could be compared settles nothing.
-            verdicts = [change["verdict"] for change in changes if change["row"] == row["row"]]
-            verdict = gravest([*verdicts, "unchanged" if row["row"] in timed else "inconclusive"])
-            untimed += [row["row"]] * (row["row"] not in timed)
-        rows.append({**row, "verdict": verdict})
-    settled = gravest([row["verdict"] for row in rows if row["verdict"] not in {"new", "missing"}])
+    rows = _judge_rows(document, lambda name: "unchanged" if name in timed else "inconclusive")
+    on_both_sides = [row for row in rows if row["verdict"] not in ONE_SIDED]
+    untimed = [row["row"] for row in on_both_sides if row["row"] not in timed]
     open_questions = [f"no time that gates could be compared in {', '.join(untimed)}"] if untimed else []
     return {
         **document,
-        "verdict": settled,
+        "verdict": gravest([row["verdict"] for row in on_both_sides]),
         "reasons": [*document["exact"]["reasons"], *open_questions, *([why] if timed else [])],
         "decisions": decisions,
         "rows": rows,
@@ -248,17 +242,26 @@ def judge_null(old: list[RunRecord], null: list[RunRecord], settings: CompareOpt
 def void(document: JsonObject, why: list[str]) -> JsonObject:
     """The comparison without its verdicts about time: the host was too noisy for any."""
     decisions = [{**one, "verdict": "inconclusive", "why": "noisy host", "warns": False} for one in document["decisions"]]
-    changes = [change for change in document["exact"]["changes"] if change["gates"]]
-    worst = gravest([change["verdict"] for change in changes] + ["inconclusive"])
-    rows = []
-    for row in document["rows"]:
-        verdicts = [change["verdict"] for change in changes if change["row"] == row["row"]]
-        judged = row["verdict"] if row["verdict"] in {"new", "missing"} else gravest([*verdicts, "inconclusive"])
-        rows.append({**row, "verdict": judged})
+    worst = gravest([*(change["verdict"] for change in _gating_changes(document)), "inconclusive"])
+    rows = _judge_rows(document, lambda _name: "inconclusive")
     behaviour = document["exact"]["reasons"]
     reasons = [*behaviour, *why, "noisy host: verdicts about time are void"]
     breaches = [reason for reason in document["breaches"] if reason in behaviour]
     return {**document, "verdict": worst, "reasons": reasons, "breaches": breaches, "decisions": decisions, "rows": rows}
+
+
+def _judge_rows(document: JsonObject, of_times: Callable[[str], Verdict]) -> list[JsonObject]:
+    """Its rows, each judged by behaviour and by what ``of_times`` says to its name; those of one side stay as they are."""
+    rows = []
+    for row in document["rows"]:
+        verdicts = [change["verdict"] for change in _gating_changes(document) if change["row"] == row["row"]]
+        judged = row["verdict"] if row["verdict"] in ONE_SIDED else gravest([*verdicts, of_times(row["row"])])
+        rows.append({**row, "verdict": judged})
+    return rows
+
+
+def _gating_changes(document: JsonObject) -> list[JsonObject]:
+    return [change for change in document["exact"]["changes"] if change["gates"]]
 
 
 def conclusion(document: JsonObject, options: AbOptions) -> str:

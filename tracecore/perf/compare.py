@@ -78,6 +78,9 @@ class RunRecord:
         }
 
 
+# Verdicts on a scenario row that one side alone has, and what is said of it.
+ONE_SIDED: Final = {"new": "new, the base has no such row", "missing": "missing, the base alone has this row"}
+
 Sides = tuple[Sequence[RunRecord], Sequence[RunRecord]]  # base and new
 
 
@@ -450,7 +453,7 @@ def gravest(verdicts: Iterable[Verdict]) -> Verdict:
 
 def overall_verdict(rows: Sequence[JsonObject], decisions: Sequence[Decision], changes: Sequence[ExactChange]) -> Verdict:
     """The verdict of the whole comparison; rows that one side lacks are told, and decide nothing."""
-    verdicts: list[Verdict] = [row["verdict"] for row in rows if row["verdict"] not in {"new", "missing"}]
+    verdicts: list[Verdict] = [row["verdict"] for row in rows if row["verdict"] not in ONE_SIDED]
     # What all rows have in common leaves nothing open that each row by itself has settled.
     by_itself = {one.verdict for one in decisions if one.row != OVERALL and one.metric in METRICS}
     verdicts += [
@@ -489,10 +492,7 @@ def say_behaviour(rows: Sequence[JsonObject], changes: Sequence[ExactChange], na
     """What is exactly not as it was, gravest first."""
     order = ("regressed", "improved", "inconclusive", "not_comparable", "unchanged")
     told = [say_change(change, names[change.row]) for change in sorted(changes, key=lambda one: order.index(one.verdict))]
-    return told + [f"{row['row']}: {_ONE_SIDED[row['verdict']]}" for row in rows if row["verdict"] in _ONE_SIDED]
-
-
-_ONE_SIDED: Final = {"new": "new, the base has no such row", "missing": "missing, the base alone has this row"}
+    return told + [f"{row['row']}: {ONE_SIDED[row['verdict']]}" for row in rows if row["verdict"] in ONE_SIDED]
 
 
 def say_times(decisions: Sequence[Decision], power: Power) -> list[str]:

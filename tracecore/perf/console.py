@@ -44,8 +44,7 @@ class Console:
             if self._stream is None:
                 return
             try:
-                if not self._takes_more():
-                    raise BlockingIOError
+                self._wait_for_room(self._stream)
                 self._stream.write(text[at : at + PIECE_CHARACTERS])
                 self._stream.flush()
             except (OSError, ValueError):  # ValueError: it is closed
@@ -58,17 +57,18 @@ class Console:
         except (OSError, ValueError):
             return 80
 
-    def _takes_more(self) -> bool:
-        """Wait until the stream takes more; whether it does."""
-        if self._hurry_fd is None or self._stream is None:
-            return True
+    def _wait_for_room(self, stream: TextIO) -> None:
+        """Wait until the stream takes more; raises BlockingIOError where it does not and somebody is in a hurry."""
+        if self._hurry_fd is None:
+            return
         waiting = select.poll()
-        waiting.register(self._stream.fileno(), select.POLLOUT)
+        waiting.register(stream.fileno(), select.POLLOUT)
         waiting.register(self._hurry_fd, select.POLLIN)
         if any(fd != self._hurry_fd for fd, _ in waiting.poll()):
-            return True
+            return
         waiting.unregister(self._hurry_fd)
-        return bool(waiting.poll(LAST_PATIENCE_S * 1000))
+        if not waiting.poll(LAST_PATIENCE_S * 1000):
+            raise BlockingIOError
 
     def _is_terminal(self) -> bool:
         try:

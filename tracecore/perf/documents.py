@@ -1,6 +1,5 @@
 """What the rows of a slice come to, and the files that tell it."""
 
-import functools
 import os
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,8 @@ from tracecore.perf.gate import Gate, GateReadings
 from tracecore.perf.host_noise import HostNoise
 from tracecore.perf.journal import Journal
 from tracecore.perf.metrics import Metrics
-from tracecore.perf.options import SliceOptions, episode_words, slice_command
+from tracecore.perf.options import SliceOptions, repro_of, slice_command
 from tracecore.perf.outputs import write_documents, write_series
-from tracecore.perf.repro import repro_command
 from tracecore.perf.samples import Samples, samples_name
 from tracecore.perf.scenario import Plan
 from tracecore.perf.series import feed, series_chunks
@@ -76,7 +74,7 @@ def reduce_rows(
     summary, metrics = Summary(), Metrics()
     findings = Findings(
         is_resumed=options.resume is not None,
-        repro=functools.partial(repro_command, options=episode_words(options)),
+        repro=repro_of(options),
         slice_command=slice_command(options),
     )
     readings, figures = GateReadings(gate.thresholds), ScenarioFigures()

@@ -256,15 +256,15 @@ def judge(summary: JsonObject, evidence: Evidence) -> Verdict:
         evidence: Everything else.
     """
     breaches = [*_broken(evidence.statuses, "fail"), *evidence.breaches]
-    found = [
-        (EXIT_UNWRITTEN, _trouble(evidence)),
-        (EXIT_INTERRUPTED, _interruption(summary)),
-        (EXIT_INCOMPLETE, _gaps(summary, evidence)),
-        (EXIT_FAILED, _failures(summary)),
-        (EXIT_BREACHED, breaches),
-    ]
-    codes = tuple(code for code, reasons in found if reasons) or (EXIT_GOOD,)
-    reasons = [reason for _, reasons in found for reason in reasons] or _praise(summary, evidence)
+    found = {
+        EXIT_UNWRITTEN: _trouble(evidence),
+        EXIT_INTERRUPTED: _interruption(summary),
+        EXIT_INCOMPLETE: _gaps(summary, evidence),
+        EXIT_FAILED: _failures(summary),
+        EXIT_BREACHED: breaches,
+    }
+    codes = tuple(code for code in EXIT_CODES if found.get(code)) or (EXIT_GOOD,)
+    reasons = [reason for code in codes for reason in found.get(code, ())] or _praise(summary, evidence)
     return Verdict(
         exit_code=codes[0],
         exit_codes=codes,

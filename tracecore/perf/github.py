@@ -46,7 +46,7 @@ def tell_github(
     write_where_asked(
         step_summary,
         console.say,
-        os.environ if environ is None else environ,
+        environ,
         page=lambda: step_summary_page(summary, figures, manifest, paths),
         annotations=lambda: annotations(summary),
         outputs=lambda: outputs(summary, paths),
@@ -56,13 +56,14 @@ def tell_github(
 def write_where_asked(
     step_summary: str | None,
     say: Callable[[str], None],
-    environ: Mapping[str, str],
+    environ: Mapping[str, str] | None,
     *,
     page: Callable[[], str],
     annotations: Callable[[], list[str]],
     outputs: Callable[[], str],
 ) -> None:
     """Make and write each of the three as far as the environment, or ``--step-summary``, asks for it; ``say`` takes lines."""
+    environ = os.environ if environ is None else environ
     if step_summary == OFF:
         return
     if page_path := step_summary or environ.get("GITHUB_STEP_SUMMARY"):

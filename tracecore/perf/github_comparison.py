@@ -1,6 +1,5 @@
 """A comparison as GitHub shows it: what ``github.py`` does for a slice."""
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -35,7 +34,7 @@ def tell_github_of_comparison(
     write_where_asked(
         step_summary,
         say,
-        os.environ if environ is None else environ,
+        environ,
         page=lambda: comparison_page(document),
         annotations=lambda: comparison_annotations(document),
         outputs=lambda: comparison_outputs(document),

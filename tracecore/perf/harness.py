@@ -30,11 +30,10 @@ from tracecore.perf.github import tell_github
 from tracecore.perf.host_noise import HostWatch
 from tracecore.perf.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.journal import Journal
-from tracecore.perf.options import SliceOptions, episode_words, limit_behind_timeout, resume_command, without_cluster
+from tracecore.perf.options import SliceOptions, limit_behind_timeout, repro_of, resume_command, without_cluster
 from tracecore.perf.prepare import find_cluster, prepare, read_conditions
 from tracecore.perf.probe import ProbeJob, Probes, make_job_or_probe_ready, run_job_or_probe
 from tracecore.perf.progress import Progress
-from tracecore.perf.repro import repro_command
 from tracecore.perf.samples import Samples
 from tracecore.perf.scenario import Plan
 from tracecore.perf.system import SystemSampler, host_block
@@ -324,8 +323,7 @@ def take_samples(options: SliceOptions, journal: Journal) -> Samples | contextli
 def watch_progress(options: SliceOptions, journal: Journal, console: Console) -> Progress:
     """The progress of this slice, begun now."""
     mode: Any = options.progress
-    repro = functools.partial(repro_command, options=episode_words(options))
-    return Progress(options.episodes, console, mode=mode, already_done=journal.rows, repro=repro)
+    return Progress(options.episodes, console, mode=mode, already_done=journal.rows, repro=repro_of(options))
 
 
 # --- judge -----------------------------------------------------------------------------------------------------------

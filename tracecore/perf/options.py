@@ -1,5 +1,6 @@
 """What a slice is asked for, and the commands that ask for it again."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -7,10 +8,10 @@ from typing import Final
 
 from tracecore import processes
 from tracecore.perf.journal import Fsync
-from tracecore.perf.repro import REDACTION_VARIABLE, as_command, as_typed
+from tracecore.perf.repro import REDACTION_VARIABLE, as_command, as_typed, repro_command
 from tracecore.perf.samples import DEFAULT_INTERVAL_S
 from tracecore.record import record, replace
-from tracecore.records import Job, Limits
+from tracecore.records import EpisodeResult, Job, JsonObject, Limits
 
 # Behind the time limit of an episode, for its own process to write down that the agent was too slow; then its worker kills it.
 # A spawned process counts its time from when it is up, and needs a while for that on a busy machine.
@@ -94,6 +95,11 @@ def slice_command(options: SliceOptions) -> str:
 def episode_words(options: SliceOptions) -> list[str]:
     """Of what this slice is told, what ``python -m tracecore run`` must be told as well for an episode of it to be the same."""
     return _words(options, _EPISODE_FLAGS, {"tasks_dirs": _REPEATED_FLAGS["tasks_dirs"]})
+
+
+def repro_of(options: SliceOptions) -> Callable[[EpisodeResult | JsonObject], str]:
+    """What makes the command that repeats an episode of this slice alone."""
+    return functools.partial(repro_command, options=episode_words(options))
 
 
 def _command(options: SliceOptions, first: list[str]) -> str:

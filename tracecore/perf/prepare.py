@@ -18,7 +18,7 @@ from tracecore.perf.outputs import check_writable, reserve_stamp
 from tracecore.perf.repro import REDACTION_VARIABLE
 from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
 from tracecore.perf.system import host_block, machine_class
-from tracecore.record import as_dict
+from tracecore.record import as_dict, replace
 from tracecore.records import JsonObject, Settings, TaskSource
 from tracecore.runtime import doctor
 from tracecore.runtime.catalog import find_agent, find_task
@@ -61,19 +61,18 @@ def prepare(options: SliceOptions, cluster: "ClusterEngine | None" = None) -> tu
 
         check_extra("--report")
     settings = read_settings(options)
-    if options.confinement == "require" and cluster is None:
-        require_confinement(options)
+    if cluster is None:  # which asks each of its nodes
+        check_confinement(options)
     rows = DEFAULT_SCENARIO if options.scenario is None else read_scenario(options.scenario)
-    make_plan = functools.partial(
-        plan,
+    the_plan = plan(
         rows,
         options.episodes,
         settings,
         find_agent,
         functools.partial(find_sound_task, tasks_dirs=tuple(map(os.path.abspath, options.tasks_dirs))),
+        slice_id=os.urandom(8).hex(),
         scenario=options.scenario or "the default scenario",
     )
-    the_plan = make_plan(slice_id=os.urandom(8).hex())
     baseline = prepare_baseline(options, the_plan, cluster) if options.baseline else None
     check_writable(options.output_dir, options.runs_dir)
     if options.resume is None:
@@ -87,7 +86,7 @@ def prepare(options: SliceOptions, cluster: "ClusterEngine | None" = None) -> tu
                 os.unlink(path)  # nothing has run: the stamp is free again
             raise
     journal = reopen_journal(options, the_plan)
-    the_plan = make_plan(slice_id=journal.header["slice_id"])
+    the_plan = replace(the_plan, slice_id=journal.header["slice_id"])
     check_rows(journal, the_plan)
     return options.resume, the_plan, journal, baseline
 
@@ -176,12 +175,14 @@ def read_settings(options: SliceOptions) -> Settings:
     )
 
 
-def require_confinement(options: SliceOptions) -> None:
-    """Refuse to go on without every layer.
+def check_confinement(options: SliceOptions) -> None:
+    """Refuse to go on without a layer where every one is required.
 
     Raises:
         OptionError: One is not in force; it is named, and why.
     """
+    if options.confinement != "require":
+        return
     if missing := doctor.missing(doctor.probe(options.limits, options.method)):
         raise OptionError("--confinement", "", "require", f"auto or off where a layer is missing: {'; '.join(missing)}")
 

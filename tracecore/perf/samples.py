@@ -98,9 +98,8 @@ class Samples:
         """Let go of what waits on disk. Closing twice is fine."""
         spool, self._spool = self._spool, None
         if spool is not None:
-            with contextlib.suppress(
-                OSError
-            ):  # it writes what it still held, and a full disk refuses that: nobody wants it now
+            # It writes what it still held, and a full disk refuses that: nobody wants it now.
+            with contextlib.suppress(OSError):
                 spool.close()
 
     def __enter__(self) -> Self:

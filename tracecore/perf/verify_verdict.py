@@ -7,7 +7,15 @@ from typing import Any, Final
 from tracecore.errors import ThresholdError, describe
 from tracecore.perf.aggregates import LARGEST, ThresholdStatus
 from tracecore.perf.determinism import DIFFERENCES_SHOWN
-from tracecore.perf.gate import EXIT_BREACHED, EXIT_CODES, GateReadings, series_fields, summary_paths, threshold_document
+from tracecore.perf.gate import (
+    EXIT_BREACHED,
+    EXIT_CODES,
+    EXIT_UNWRITTEN,
+    GateReadings,
+    series_fields,
+    summary_paths,
+    threshold_document,
+)
 from tracecore.perf.thresholds import Threshold, parse_threshold
 from tracecore.perf.verdicts import derived_verdict
 from tracecore.record import replace
@@ -53,11 +61,12 @@ class VerdictCheck:
         told = f"summary.verdict: exit codes {describe(codes)}"
         least = derived_verdict(self._summary)["exit_code"]
         complaints = []
-        if least and least not in codes and 4 not in codes:
+        if least and least not in codes and EXIT_UNWRITTEN not in codes:
             complaints.append(f"{told}, the counts call for {least}")
-        if self._is_breached() and EXIT_BREACHED not in codes:
+        is_breached = self._is_breached()
+        if is_breached and EXIT_BREACHED not in codes:
             complaints.append(f"{told}, the gates call for {EXIT_BREACHED}")
-        if not self._is_breached() and EXIT_BREACHED in codes and not self.unknown:
+        if not is_breached and EXIT_BREACHED in codes and not self.unknown:
             complaints.append(f"{told}, but no gate is broken")
         gravest = next((one for one in EXIT_CODES if one in codes), None)
         if code != gravest:

@@ -286,5 +286,4 @@ def _word(value: Any) -> str:
 
 def describe_end(end: AgentEnd) -> str:
     """How an agent process ended, in words that fit behind "the agent process"."""
-    words = processes.describe_status(end.status)
-    return f"was {words}" if os.WIFSIGNALED(end.status) else words
+    return processes.describe_past(os.waitstatus_to_exitcode(end.status))

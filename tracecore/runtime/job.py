@@ -82,9 +82,8 @@ def mute_facts(ended: Ended) -> EpisodeFacts:
             facts.failure_reason = f"the episode process was {describe_signal(number)}"
         case Raised(kind=OutputError.__name__, message=message):  # without the path: it is another one in every slice
             facts.failure_reason = f"the episode process could not write its artifact: {_cause_in(message)}"
-        case FellSilent(patience_s=patience_s):
-            how = f"closed its line without an answer, and was still running {patience_s:g} s later"
-            facts.failure_reason = f"the episode process {how}"
+        case FellSilent() as silent:
+            facts.failure_reason = f"the episode process {silent.words}"
         case Raised(kind=kind, message=message):
             facts.failure_reason = f"the runtime raised {kind}: {message}"
         case WorkerLost(attempts=attempts, reason=reason):
