@@ -153,7 +153,7 @@ def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Run the slice; the exit code and the document for stdout."""
     # Not before the options are known to be good: --help and complaints need none of it.
     from tracecore.perf.harness import run_slice  # noqa: PLC0415
-    from tracecore.perf.options import SliceOptions  # noqa: PLC0415
+    from tracecore.perf.slice.options import SliceOptions  # noqa: PLC0415
 
     end = run_slice(
         SliceOptions(
@@ -199,7 +199,7 @@ def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
 def measure_both(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Run the working tree against another commit; the exit code and the document for stdout."""
-    from tracecore.perf.ab import AbOptions, run_ab  # noqa: PLC0415  (as in measure)
+    from tracecore.perf.compare.ab import AbOptions, run_ab  # noqa: PLC0415  (as in measure)
 
     options = AbOptions(
         base=arguments.base,
@@ -221,7 +221,7 @@ def measure_both(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
 def compare_sets(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Compare archived sets; the exit code and the document for stdout."""
-    from tracecore.perf.compare import compare_paths, exit_code_of, tell  # noqa: PLC0415  (as in measure)
+    from tracecore.perf.compare.comparison import compare_paths, exit_code_of, tell  # noqa: PLC0415  (as in measure)
 
     options = comparison_options(arguments)
     document = compare_paths(arguments.sets, arguments.to, options)
@@ -234,7 +234,7 @@ def compare_sets(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
 def tell_github(document: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Show a comparison that came to a verdict in the GitHub job that it ran in, or where it was asked for."""
-    from tracecore.perf.github_comparison import tell_github_of_comparison  # noqa: PLC0415  (as in measure)
+    from tracecore.perf.show.github_comparison import tell_github_of_comparison  # noqa: PLC0415  (as in measure)
 
     if "verdict" in document:
         tell_github_of_comparison(document, arguments.step_summary, say)
@@ -245,7 +245,7 @@ def say(line: str) -> None:
 
 
 def comparison_options(arguments: argparse.Namespace) -> Any:
-    from tracecore.perf.compare import CompareOptions  # noqa: PLC0415  (as in measure)
+    from tracecore.perf.compare.comparison import CompareOptions  # noqa: PLC0415  (as in measure)
 
     return CompareOptions(
         gate_on=arguments.gate_on,
@@ -257,7 +257,7 @@ def comparison_options(arguments: argparse.Namespace) -> Any:
 
 def report(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Draw a slice that has been run; the exit code and the document for stdout."""
-    from tracecore.perf.report import check_extra, find_set, write_report  # noqa: PLC0415  (as in measure)
+    from tracecore.perf.show.report import check_extra, find_set, write_report  # noqa: PLC0415  (as in measure)
 
     check_extra("report")
     archived = find_set(arguments.slice, arguments.output_dir or "deliverables/perf")
@@ -269,7 +269,7 @@ def report(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
 def verify(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Recompute what perf files say; the exit code and the document for stdout."""
-    from tracecore.perf.verify import verify_path  # noqa: PLC0415  (as in measure)
+    from tracecore.perf.judge.verify import verify_path  # noqa: PLC0415  (as in measure)
 
     problems, document = verify_path(arguments.path, arguments.runs_dir)
     write(sys.stderr, "".join(f"perf_harness: {problem}\n" for problem in problems))

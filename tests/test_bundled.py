@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from tracecore import canon
 from tracecore.records import AgentSource, Job, JsonObject, Outcome, Settings
-from tracecore.runtime.agent_client import InProcessAgent
-from tracecore.runtime.catalog import PACKAGE_FOLDER, find_agent, find_task
+from tracecore.runtime.agent.client import InProcessAgent
 from tracecore.runtime.env import Environment
 from tracecore.runtime.episode import Agent, run_episode
 from tracecore.runtime.sandbox import Sandbox, SandboxViolation
-from tracecore.runtime.task import Task, compile_task
+from tracecore.runtime.task.catalog import PACKAGE_FOLDER, find_agent, find_task
+from tracecore.runtime.task.task import Task, compile_task
 
 SEEDS = range(300)
 SOME_SEEDS = SEEDS[:40]

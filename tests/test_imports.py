@@ -1,24 +1,53 @@
+"""The floors of the house, the order of its wings, and which doors may be opened late."""
+
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
 
-import pytest
-
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "tracecore"
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in {"agents", "tasks"})
+PATHS = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in {"agents", "tasks"})
 ALLOWED = {  # floor -> floors it may import; "" is the ground
     "": {""},
-    "runtime": {"", "runtime"},
+    "confinement": {"", "confinement"},
+    "runtime": {"", "confinement", "runtime"},
     "batch": {"", "batch"},
-    "perf": {"", "perf", "runtime", "batch"},
+    "perf": {"", "perf", "confinement", "runtime", "batch"},
     "scripts": {"", "perf"},
 }
-JOIN_RUNTIME_TO_BATCH = {"tracecore.perf.harness", "tracecore.perf.node_runner"}  # of this machine, of a cluster's node
-# Rooms that only an option opens: whoever needs one imports it where it is needed, so that a slice without it starts sooner.
-ON_REQUEST = {f"tracecore.perf.{name}" for name in ("baseline", "bundle", "cluster_run", "compare", "report", "verify")}
-FRONT_DOOR = "tracecore.__main__"  # `python -m tracecore`: a command line, which stands above every floor
+WINGS = {  # of perf: a wing imports itself and those of smaller numbers
+    "host": 0,
+    "slice": 0,
+    "documents": 1,
+    "cluster": 2,
+    "compare": 2,
+    "findings": 2,
+    "judge": 3,
+    "show": 4,
+    "prepare": 5,
+    "reduce": 5,
+    "harness": 6,
+    "published": 6,
+}
+# Of this machine, and of a cluster's node.
+JOIN_RUNTIME_TO_BATCH = {"tracecore.perf.harness", "tracecore.perf.cluster.runner"}
+# Rooms that only an option opens: whoever needs one imports it where it is needed, so that a slice
+# without it starts sooner.
+ON_REQUEST = {
+    f"tracecore.perf.{name}"
+    for name in (
+        "cluster.engine",
+        "compare.baseline",
+        "compare.comparison",
+        "documents.bundle",
+        "judge.verify",
+        "show.report",
+    )
+}
+# `python -m tracecore`: a command line, which stands above every floor.
+FRONT_DOOR = "tracecore.__main__"
 
 
 def name_of(path: pathlib.Path) -> str:
@@ -33,7 +62,12 @@ def floor_of(module: str) -> str:
     return parts[1] if len(parts) > 1 and (PACKAGE / parts[1]).is_dir() else ""
 
 
-def imports_of(path: pathlib.Path, *, nested: bool) -> set[str]:
+def wing_of(module: str) -> str:
+    return module.split(".")[2] if module.startswith("tracecore.perf.") else ""
+
+
+@functools.cache
+def imports_of(path: pathlib.Path, *, nested: bool) -> frozenset[str]:
     """The modules that a file imports at its top level, or (nested) inside its functions."""
     tree = ast.parse(path.read_text("utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -48,42 +82,76 @@ def imports_of(path: pathlib.Path, *, nested: bool) -> set[str]:
             assert node.level == 0, f"{path}: a relative import hides which floor it reaches"
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                is_module = (ROOT / (full.replace(".", "/") + ".py")).exists() or (ROOT / full.replace(".", "/")).is_dir()
+                place = ROOT / full.replace(".", "/")
+                is_module = place.with_suffix(".py").exists() or place.is_dir()
                 found.add(full if is_module else str(node.module))
-    return found
+    return frozenset(found)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_imports_only_its_own_floor_and_those_below(path: pathlib.Path) -> None:
-    module = name_of(path)
-    if module == FRONT_DOOR:
-        return
-    allowed = ALLOWED[floor_of(module)]
-    own = {name for name in imports_of(path, nested=False) if name.split(".")[0] == "tracecore"}
-    assert {name for name in own if floor_of(name) not in allowed} == set()
+def own_imports_of(path: pathlib.Path, *, nested: bool) -> set[str]:
+    return {name for name in imports_of(path, nested=nested) if name.split(".")[0] == "tracecore"}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if floor_of(name_of(p)) == "perf"], ids=name_of)
-def test_runtime_meets_batch_in_two_places_alone(path: pathlib.Path) -> None:
-    floors = {floor_of(name) for name in imports_of(path, nested=False)}
-    assert name_of(path) in JOIN_RUNTIME_TO_BATCH or not {"runtime", "batch"} <= floors
+def test_a_module_imports_only_its_own_floor_and_those_below() -> None:
+    wrong = {
+        (name_of(path), name)
+        for path in PATHS
+        if name_of(path) != FRONT_DOOR
+        for name in own_imports_of(path, nested=False)
+        if floor_of(name) not in ALLOWED[floor_of(name_of(path))]
+    }
+    assert wrong == set()
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if floor_of(name_of(p)) in {"", "runtime", "batch"}], ids=name_of)
-def test_the_lower_floors_need_the_standard_library_alone(path: pathlib.Path) -> None:
-    outside = {name.split(".")[0] for name in imports_of(path, nested=False)} - {"tracecore"}
-    assert outside <= set(sys.stdlib_module_names)
+def test_a_wing_imports_itself_and_those_before_it() -> None:
+    wrong = set()
+    for path in PATHS:
+        wing = wing_of(name_of(path))
+        for nested in (False, True):
+            for name in own_imports_of(path, nested=nested):
+                other = wing_of(name)
+                if wing and other and other != wing and WINGS[other] >= WINGS[wing]:
+                    wrong.add((name_of(path), name))
+    assert wrong == set()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_records_are_our_own(path: pathlib.Path) -> None:
-    assert "dataclasses" not in imports_of(path, nested=False), "use tracecore.record, which loads a tenth of it"
+def test_every_room_of_perf_is_in_a_wing() -> None:
+    assert {wing_of(name_of(path)) for path in PATHS} - {""} == set(WINGS)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_functions_import_only_rooms_that_an_option_opens(path: pathlib.Path) -> None:
-    nested = {name for name in imports_of(path, nested=True) if name.split(".")[0] == "tracecore"}
-    assert nested <= ON_REQUEST or name_of(path) == FRONT_DOOR
+def test_no_folder_is_fuller_than_fourteen_files() -> None:
+    folders: dict[pathlib.Path, int] = {}
+    for path in PATHS:
+        if path.name != "__init__.py":
+            folders[path.parent] = folders.get(path.parent, 0) + 1
+    assert {folder: count for folder, count in folders.items() if count > 14} == {}
+
+
+def test_runtime_meets_batch_in_two_places_alone() -> None:
+    both = set()
+    for path in PATHS:
+        floors = {floor_of(name) for name in imports_of(path, nested=False)}
+        if floor_of(name_of(path)) == "perf" and {"runtime", "batch"} <= floors:
+            both.add(name_of(path))
+    assert both == JOIN_RUNTIME_TO_BATCH
+
+
+def test_the_lower_floors_need_the_standard_library_alone() -> None:
+    for path in PATHS:
+        if floor_of(name_of(path)) != "perf":
+            outside = {name.split(".")[0] for name in imports_of(path, nested=False)}
+            assert outside - {"tracecore"} <= set(sys.stdlib_module_names), path
+
+
+def test_records_are_our_own() -> None:
+    # tracecore.record loads a tenth of what dataclasses does.
+    assert [path for path in PATHS if "dataclasses" in imports_of(path, nested=False)] == []
+
+
+def test_functions_import_only_rooms_that_an_option_opens() -> None:
+    for path in PATHS:
+        if name_of(path) != FRONT_DOOR:
+            assert own_imports_of(path, nested=True) <= ON_REQUEST, path
 
 
 def test_a_plain_slice_loads_no_room_that_only_an_option_needs() -> None:
@@ -93,7 +161,7 @@ def test_a_plain_slice_loads_no_room_that_only_an_option_needs() -> None:
 
 
 def test_the_imports_have_no_cycle() -> None:
-    graph = {name_of(path): imports_of(path, nested=False) for path in MODULES}
+    graph = {name_of(path): imports_of(path, nested=False) for path in PATHS}
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
@@ -110,6 +178,5 @@ def test_the_imports_have_no_cycle() -> None:
 
 def test_scripts_import_perf_and_the_ground_alone() -> None:
     path = ROOT / "scripts" / "perf_harness.py"
-    names = imports_of(path, nested=False) | imports_of(path, nested=True)
-    own = {name for name in names if name.split(".")[0] == "tracecore"}
-    assert {name for name in own if floor_of(name) not in ALLOWED["scripts"]} == set()
+    names = own_imports_of(path, nested=False) | own_imports_of(path, nested=True)
+    assert {name for name in names if floor_of(name) not in ALLOWED["scripts"]} == set()

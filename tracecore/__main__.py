@@ -113,10 +113,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """``run``: one episode, and what happened in it."""
-    from tracecore.perf.episode_text import episode_lines  # noqa: PLC0415
-    from tracecore.perf.options import SliceOptions  # noqa: PLC0415
     from tracecore.perf.prepare import check_confinement, find_sound_task, read_settings  # noqa: PLC0415
-    from tracecore.runtime.catalog import find_agent  # noqa: PLC0415
+    from tracecore.perf.show.episode_text import episode_lines  # noqa: PLC0415
+    from tracecore.perf.slice.options import SliceOptions  # noqa: PLC0415
+    from tracecore.runtime.task.catalog import find_agent  # noqa: PLC0415
 
     options = SliceOptions(
         runs_dir=arguments.runs_dir,
@@ -145,10 +145,10 @@ def read_allowance(arguments: argparse.Namespace, task: Any, settings: Any) -> A
     Raises:
         OptionError: It may not be allowed, or is not there.
     """
+    from tracecore.confinement.readable import secret_folders  # noqa: PLC0415
     from tracecore.errors import OptionError  # noqa: PLC0415
-    from tracecore.perf.scenario import resolve_allowance  # noqa: PLC0415
+    from tracecore.perf.slice.scenario import resolve_allowance  # noqa: PLC0415
     from tracecore.records import Allowance  # noqa: PLC0415
-    from tracecore.runtime.reach import secret_folders  # noqa: PLC0415
 
     def refuse(part: str, _place: int, found: str, expected: str) -> OptionError:
         return OptionError(f"--allow-{part}", "", found, expected)
@@ -168,8 +168,8 @@ def new_job(agent: Any, task: Any, seed: int, settings: Any, allow: Any) -> "Job
 def run_episode(job: "Job", arguments: argparse.Namespace) -> "tuple[EpisodeResult, JsonObject, str]":
     """Run it as a slice would; its row, its artifact, and where that lies as the caller would write it."""
     from tracecore.canon import decode  # noqa: PLC0415
+    from tracecore.perf.documents.files import check_writable  # noqa: PLC0415
     from tracecore.perf.harness import run_one  # noqa: PLC0415
-    from tracecore.perf.outputs import check_writable  # noqa: PLC0415
 
     check_writable(arguments.runs_dir)
     row = run_one(job, arguments.start_method, arguments.tasks_dir)
@@ -204,8 +204,8 @@ def check_file(path: str) -> int:
 
 def consult_doctor(arguments: argparse.Namespace) -> int:
     """``doctor``: the layers of confinement, each tried out."""
+    from tracecore.confinement import doctor  # noqa: PLC0415
     from tracecore.records import Limits  # noqa: PLC0415
-    from tracecore.runtime import doctor  # noqa: PLC0415
 
     found = doctor.probe(Limits())
     if arguments.json:
@@ -220,8 +220,8 @@ def consult_doctor(arguments: argparse.Namespace) -> int:
 
 def replay(arguments: argparse.Namespace) -> int:
     """``replay``: the episode of an artifact once more, and whether both runs agree."""
-    from tracecore.perf.options import SliceOptions  # noqa: PLC0415
     from tracecore.perf.prepare import read_settings  # noqa: PLC0415
+    from tracecore.perf.slice.options import SliceOptions  # noqa: PLC0415
     from tracecore.runtime.replay import first_difference  # noqa: PLC0415
 
     old = read_valid_artifact(arguments.file)
@@ -269,7 +269,7 @@ def find_sources(old: "JsonObject", arguments: argparse.Namespace) -> tuple[Any,
     """
     from tracecore.errors import InputError  # noqa: PLC0415
     from tracecore.record import replace  # noqa: PLC0415
-    from tracecore.runtime.catalog import find_agent, find_task  # noqa: PLC0415
+    from tracecore.runtime.task.catalog import find_agent, find_task  # noqa: PLC0415
 
     option = "--agent"
     try:
@@ -303,7 +303,7 @@ def runs_folder(arguments: argparse.Namespace) -> Iterator[None]:
 
 def verdict_lines(path: str, old: "JsonObject", new: "JsonObject", difference: "Difference | None") -> list[str]:
     """Whether the runs agree, and if not where they part."""
-    from tracecore.perf.episode_text import difference_lines  # noqa: PLC0415
+    from tracecore.perf.show.episode_text import difference_lines  # noqa: PLC0415
 
     path = one_line(path)
     if difference is None:

@@ -11,10 +11,10 @@ import tomllib
 
 import pytest
 
-from tracecore.runtime.actions import ActionSurface
-from tracecore.runtime.agent_client import INVALID_REASONS
+from tracecore.runtime.agent.client import INVALID_REASONS
 from tracecore.runtime.env import Environment
 from tracecore.runtime.spec import FAILURE_TYPE_OF
+from tracecore.runtime.task.actions import ActionSurface
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "tasks-and-agents.md").read_text("utf-8")

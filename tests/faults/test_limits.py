@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from helpers.faults import PLAIN_TASK
 
+from tracecore.confinement import doctor
 from tracecore.perf.harness import run_slice
-from tracecore.perf.options import SliceOptions
+from tracecore.perf.slice.options import SliceOptions
 from tracecore.records import Limits
-from tracecore.runtime import doctor
 
 TALKS = """\
 class Agent:

@@ -5,11 +5,11 @@ import pathlib
 from collections.abc import Iterable
 
 from tracecore.batch.pool import BatchOptions, run_batch
-from tracecore.perf.options import limit_behind_timeout
+from tracecore.perf.slice.options import limit_behind_timeout
 from tracecore.records import EpisodeResult, Job, Limits, Settings
-from tracecore.runtime.agent_process import Preparation
-from tracecore.runtime.catalog import find_agent, find_task
+from tracecore.runtime.agent.process import Preparation
 from tracecore.runtime.job import make_ready, run_job, settle
+from tracecore.runtime.task.catalog import find_agent, find_task
 
 LIMITS = Limits(memory_bytes=512 << 20)
 

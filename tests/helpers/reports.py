@@ -5,10 +5,10 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from tracecore.perf.metrics import Metrics
-from tracecore.perf.outputs import write_documents, write_series
-from tracecore.perf.series import feed, series_chunks
-from tracecore.perf.summary import Summary
+from tracecore.perf.documents.files import write_documents, write_series
+from tracecore.perf.documents.metrics import Metrics
+from tracecore.perf.documents.rows import feed, series_chunks
+from tracecore.perf.documents.summary import Summary
 from tracecore.records import Usage
 
 STAMP = "20260131T235959Z"

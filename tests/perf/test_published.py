@@ -6,9 +6,9 @@ from helpers.reports import STAMP, write_slice
 
 from tracecore.errors import InputError
 from tracecore.perf import published
-from tracecore.perf.archive import read_sets
-from tracecore.perf.compare import read_run
-from tracecore.perf.verify import verify_sets
+from tracecore.perf.compare.comparison import read_run
+from tracecore.perf.documents.archive import read_sets
+from tracecore.perf.judge.verify import verify_sets
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_the_overview_leads_to_every_file_that_it_names(folder):
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert links == ["a-class/index.json", f"a-class/perf-report-{STAMP}.md"]
     assert all((folder.parent / link).exists() for link in links)
-    assert "python scripts/baseline.py make" in text
+    assert "python scripts/dev/baseline.py make" in text
 
 
 def test_the_same_behaviour_has_no_changes_whatever_the_times(tmp_path, folder, make_row):

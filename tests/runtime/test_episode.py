@@ -12,9 +12,9 @@ from tracecore import canon
 from tracecore.errors import TaskError
 from tracecore.records import AgentSource, Job, JsonObject, Outcome, Settings
 from tracecore.runtime import episode, spec
-from tracecore.runtime.catalog import find_task
 from tracecore.runtime.episode import AgentViolation, End, InvalidAction, run_episode
-from tracecore.runtime.task import compile_task
+from tracecore.runtime.task.catalog import find_task
+from tracecore.runtime.task.task import compile_task
 
 ACTIONS = """\
 def set_env(env):

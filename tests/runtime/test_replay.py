@@ -14,9 +14,9 @@ from tracecore.errors import MISSING, InputError
 from tracecore.records import Job, JsonObject, Settings
 from tracecore.runtime import replay
 from tracecore.runtime.artifact import artifact_hash, trace_hash
-from tracecore.runtime.catalog import find_agent, find_task
 from tracecore.runtime.job import run_job_in_process
 from tracecore.runtime.replay import Difference, first_difference, read_artifact
+from tracecore.runtime.task.catalog import find_agent, find_task
 
 Place = tuple[str | int, ...]
 VOLATILE = {"run_id", "trace_id", "started_at", "completed_at", "wall_clock_elapsed_s", "wall_clock_seconds"}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tracecore import canon
 from tracecore.records import JsonObject
 from tracecore.runtime import spec
-from tracecore.runtime.agent_host import AgentHost
+from tracecore.runtime.agent.host import AgentHost
 from tracecore.runtime.artifact import EpisodeFacts
 from tracecore.runtime.trace import (
     TOKENS_MOST,

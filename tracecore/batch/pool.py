@@ -29,7 +29,6 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from tracecore import frames, processes
-from tracecore.batch.birth import become_worker
 from tracecore.batch.growth import INTERVAL_S, Growth
 from tracecore.batch.worker import (
     READY,
@@ -41,6 +40,7 @@ from tracecore.batch.worker import (
     read_report,
     run_worker,
 )
+from tracecore.batch.worker_start import become_worker
 from tracecore.clock import monotonic_s
 from tracecore.errors import EngineError
 from tracecore.record import field, mutable_record, record

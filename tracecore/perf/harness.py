@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tracecore import clock, processes, provenance
 from tracecore.batch.pool import BatchOptions, run_batch
+from tracecore.confinement import doctor
+from tracecore.confinement.readable import secret_folders
 from tracecore.errors import EngineError, OutputError
-from tracecore.perf.console import Console, human_summary
-from tracecore.perf.determinism import Determinism, choose_episodes, compare_runs, second_runs_folder
-from tracecore.perf.documents import Reduced, Run, manifest_document, reduce_rows, write_files
-from tracecore.perf.gate import (
+from tracecore.perf.host.facts import SystemSampler, host_block
+from tracecore.perf.host.noise import HostWatch
+from tracecore.perf.host.probe import ProbeJob, Probes, make_job_or_probe_ready, run_job_or_probe
+from tracecore.perf.host.samples import Samples
+from tracecore.perf.judge.gate import (
     EXIT_BREACHED,
     EXIT_FAILED,
     EXIT_GOOD,
@@ -26,34 +29,31 @@ from tracecore.perf.gate import (
     judge,
     verdict_document,
 )
-from tracecore.perf.github import tell_github
-from tracecore.perf.host_noise import HostWatch
-from tracecore.perf.interrupt import Interruption, watch_for_interruption
-from tracecore.perf.journal import Journal
-from tracecore.perf.options import SliceOptions, limit_behind_timeout, repro_of, resume_command, without_cluster
 from tracecore.perf.prepare import find_cluster, prepare, read_conditions
-from tracecore.perf.probe import ProbeJob, Probes, make_job_or_probe_ready, run_job_or_probe
-from tracecore.perf.progress import Progress
-from tracecore.perf.samples import Samples
-from tracecore.perf.scenario import Plan
-from tracecore.perf.system import SystemSampler, host_block
-from tracecore.perf.tidy import (
+from tracecore.perf.reduce import Reduced, Run, manifest_document, reduce_rows, write_files
+from tracecore.perf.show.console import Console, human_summary
+from tracecore.perf.show.github import tell_github
+from tracecore.perf.show.progress import Progress
+from tracecore.perf.show.watch import TICK_S, Watch
+from tracecore.perf.slice.cleanup import (
     remove_doubtful_artifacts,
     remove_stray_artifacts,
     remove_stray_documents,
     remove_what_nobody_owns,
 )
-from tracecore.perf.watch import TICK_S, Watch
+from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
+from tracecore.perf.slice.journal import Journal
+from tracecore.perf.slice.options import SliceOptions, limit_behind_timeout, repro_of, resume_command, without_cluster
+from tracecore.perf.slice.scenario import Plan
+from tracecore.perf.slice.second_runs import Determinism, choose_episodes, compare_runs, second_runs_folder
 from tracecore.record import record, replace
 from tracecore.records import EpisodeResult, Job, JsonObject, Running, Verdict
-from tracecore.runtime import doctor
-from tracecore.runtime.agent_process import Preparation
+from tracecore.runtime.agent.process import Preparation
 from tracecore.runtime.job import make_ready, run_job, settle
-from tracecore.runtime.reach import secret_folders
 from tracecore.runtime.replay import first_difference
 
 if TYPE_CHECKING:
-    from tracecore.perf.cluster_run import ClusterEngine
+    from tracecore.perf.cluster.engine import ClusterEngine
 
 FINISHED: Final = frozenset({EXIT_GOOD, EXIT_FAILED, EXIT_BREACHED})  # every episode has its result
 
@@ -162,7 +162,7 @@ def run_episodes(
     try:
         jobs = the_plan.jobs(iter(()) if aborted else missing())
         if cluster:
-            finished = cluster.episodes(the_plan, jobs, 0 if aborted else the_plan.episodes - journal.rows, watch)
+            finished = cluster.episodes(the_plan, jobs, 0 if aborted else the_plan.episodes - journal.rows, watch.look)
         else:
             finished = finished_episodes(options, jobs, interruption, watch, probes)
         with contextlib.closing(finished) as rows:

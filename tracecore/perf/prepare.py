@@ -7,27 +7,27 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracecore import __version__, processes, provenance
+from tracecore.confinement import doctor
 from tracecore.errors import InputError, OptionError, OutputError
-from tracecore.perf.console import Console
-from tracecore.perf.emit import FORMATS
-from tracecore.perf.gate import Gate, read_gate
-from tracecore.perf.interrupt import Interruption
-from tracecore.perf.journal import Journal, create_journal, journal_path, resume_journal
-from tracecore.perf.options import SliceOptions
-from tracecore.perf.outputs import check_writable, reserve_stamp
-from tracecore.perf.repro import REDACTION_VARIABLE
-from tracecore.perf.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
-from tracecore.perf.system import host_block, machine_class
+from tracecore.perf.documents.files import check_writable, reserve_stamp
+from tracecore.perf.host.facts import host_block, machine_class
+from tracecore.perf.judge.gate import Gate, read_gate
+from tracecore.perf.show.console import Console
+from tracecore.perf.show.exports import FORMATS
+from tracecore.perf.slice.commands import REDACTION_VARIABLE
+from tracecore.perf.slice.interrupt import Interruption
+from tracecore.perf.slice.journal import Journal, create_journal, journal_path, resume_journal
+from tracecore.perf.slice.options import SliceOptions
+from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, Plan, plan, read_scenario
 from tracecore.record import as_dict, replace
 from tracecore.records import JsonObject, Settings, TaskSource
-from tracecore.runtime import doctor
-from tracecore.runtime.catalog import find_agent, find_task
-from tracecore.runtime.task import check_task
+from tracecore.runtime.task.catalog import find_agent, find_task
+from tracecore.runtime.task.task import check_task
 from tracecore.runtime.trace import REDACTIONS
 
 if TYPE_CHECKING:
-    from tracecore.perf.baseline import Baseline
-    from tracecore.perf.cluster_run import ClusterEngine
+    from tracecore.perf.cluster.engine import ClusterEngine
+    from tracecore.perf.compare.baseline import Baseline
 
 
 def find_cluster(
@@ -45,7 +45,7 @@ def find_cluster(
         return contextlib.nullcontext()
     if options.probe:
         raise OptionError("--probe", "", "--cluster", "one of the two: the probe tells of this machine alone")
-    from tracecore.perf.cluster_run import use_cluster  # noqa: PLC0415
+    from tracecore.perf.cluster.engine import use_cluster  # noqa: PLC0415
 
     return use_cluster(options, interruption, console.say)
 
@@ -57,7 +57,7 @@ def prepare(options: SliceOptions, cluster: "ClusterEngine | None" = None) -> tu
         InputError: Something that was given is wrong.
     """
     if options.report:
-        from tracecore.perf.report import check_extra  # noqa: PLC0415
+        from tracecore.perf.show.report import check_extra  # noqa: PLC0415
 
         check_extra("--report")
     settings = read_settings(options)
@@ -108,8 +108,8 @@ def prepare_baseline(options: SliceOptions, the_plan: Plan, cluster: "ClusterEng
     Raises:
         InputError: One cannot be read, or this slice would not be comparable with them.
     """
-    from tracecore.perf.baseline import read_baseline  # noqa: PLC0415
-    from tracecore.perf.compare import CompareOptions  # noqa: PLC0415
+    from tracecore.perf.compare.baseline import read_baseline  # noqa: PLC0415
+    from tracecore.perf.compare.comparison import CompareOptions  # noqa: PLC0415
 
     host = host_block(options.method, provenance.git_state())
     planned = {

@@ -13,12 +13,12 @@ from typing import Any, Final
 from tracecore import clock
 from tracecore.errors import InputError
 from tracecore.files import write_atomic
-from tracecore.perf.archive import ArchivedSet, read_sets
-from tracecore.perf.compare import RunRecord, read_run
-from tracecore.perf.console import bytes_text, seconds_text
-from tracecore.perf.exact import ExactChange, compare_exactly
-from tracecore.perf.report_markdown import code, md
-from tracecore.perf.verdicts import answer_of
+from tracecore.perf.compare.behaviour import ExactChange, compare_exactly
+from tracecore.perf.compare.comparison import RunRecord, read_run
+from tracecore.perf.documents.archive import ArchivedSet, read_sets
+from tracecore.perf.judge.verdicts import answer_of
+from tracecore.perf.show.console import bytes_text, seconds_text
+from tracecore.perf.show.report_markdown import code, md
 from tracecore.records import JsonObject
 from tracecore.stats import median
 
@@ -33,14 +33,14 @@ HOW_TO: Final = """\
 On a quiet machine, with nothing uncommitted, in an environment with the `report` extra (`pip install -e '.[report]'`):
 
 ```sh
-python scripts/baseline.py make
+python scripts/dev/baseline.py make
 ```
 
 It runs five slices of 1,000 episodes, verifies each against its run artifacts, draws the first, and writes the folder of this
 machine's class with its index, and this page. Commit what it wrote. An existing folder of the class is replaced.
 
 `python scripts/perf_harness.py verify deliverables/perf/baselines/<machine_class>` recomputes every summary from its
-series and checks every hash. `python scripts/baseline.py check` runs the default slice and holds what must not change from run
+series and checks every hash. `python scripts/dev/baseline.py check` runs the default slice and holds what must not change from run
 to run against these slices; times are shown beside each other, and decide nothing.
 """
 

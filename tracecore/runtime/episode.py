@@ -17,9 +17,9 @@ from tracecore.runtime.artifact import EpisodeFacts, build_outcome
 from tracecore.runtime.env import Environment
 from tracecore.runtime.sandbox import Sandbox, SandboxViolation
 from tracecore.runtime.spec import FAILURE_TYPE_OF, FAILURE_TYPES
-from tracecore.runtime.task import Task, compile_task
+from tracecore.runtime.stable_text import cut_words, without_strings
+from tracecore.runtime.task.task import Task, compile_task
 from tracecore.runtime.trace import StepRecord, TraceEntry, stable_words, take_llm_entries, trace_entry
-from tracecore.runtime.words import cut_words, without_strings
 
 NULL: Final = b"null"
 # Of a trace. Its last entry may go beyond: what an artifact is read with again takes 64 MiB.

@@ -20,11 +20,11 @@ from tracecore.records import (
     TimedOut,
     WorkerLost,
 )
-from tracecore.runtime.agent_client import InProcessAgent, ProcessAgent
-from tracecore.runtime.agent_process import AgentLink
+from tracecore.runtime.agent.client import InProcessAgent, ProcessAgent
+from tracecore.runtime.agent.process import AgentLink
 from tracecore.runtime.artifact import EpisodeFacts, artifact_path, build_outcome, publish
 from tracecore.runtime.episode import run_episode
-from tracecore.runtime.task import compile_task, read_manifest
+from tracecore.runtime.task.task import compile_task, read_manifest
 
 ROOM_BYTES: Final = 64 << 20  # a disk that has so much has had room for any artifact
 

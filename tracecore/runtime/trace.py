@@ -5,7 +5,7 @@ from typing import Any, Final
 from tracecore import canon
 from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
-from tracecore.runtime.words import cut_words
+from tracecore.runtime.stable_text import cut_words
 
 REDACTIONS: Final = ("off", "partial", "full")
 WORDS_MOST: Final = 600

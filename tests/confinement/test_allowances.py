@@ -1,0 +1,229 @@
+import json
+import os
+import pathlib
+import shlex
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tracecore.errors import ScenarioError
+from tracecore.perf.harness import run_slice
+from tracecore.perf.slice.commands import repro_command
+from tracecore.perf.slice.options import SliceOptions
+from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, ScenarioRow, plan, read_scenario
+from tracecore.records import Allowance, Settings
+from tracecore.runtime.task.catalog import find_agent, find_task
+
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"), pytest.mark.timeout(120)]
+
+READER = """\
+class Agent:
+    def reset(self, task_spec):
+        self.key = open({path!r}).read()
+    def observe(self, observation):
+        pass
+    def act(self):
+        return {{"type": "list_dir", "args": {{"path": "/app"}}}}
+"""
+
+
+def run(tmp_path: pathlib.Path, rows: list[dict], **options: object) -> tuple[list[dict], dict]:
+    (tmp_path / "scenario.json").write_text(json.dumps(rows))
+    end = run_slice(
+        SliceOptions(
+            episodes=len(rows),
+            workers=1,
+            scenario=str(tmp_path / "scenario.json"),
+            output_dir=str(tmp_path / "out"),
+            runs_dir=str(tmp_path / "runs"),
+            progress="never",
+            **options,  # type: ignore[arg-type]
+        )
+    )
+    paths = end.document["artifacts"]
+    return [json.loads(pathlib.Path(paths[name]).read_text()) for name in ("series", "manifest")]  # type: ignore[return-value]
+
+
+@pytest.fixture
+def data(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "data" / "words.txt"
+    path.parent.mkdir()
+    path.write_text("words")
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "reader.py").write_text(READER.format(path=str(path)))
+    return path
+
+
+def test_what_a_row_allows_can_be_read_and_nothing_else_of_it_changes(tmp_path: pathlib.Path, data: pathlib.Path) -> None:
+    row = {"agent": str(tmp_path / "agents" / "reader.py"), "task_ref": "filesystem_hidden_config@1"}
+    series, manifest = run(tmp_path, [row, {**row, "allow": {"read": [str(data.parent)]}}])
+    assert series[0]["error"] == f"sandbox_violation: open {data}: agents may not"
+    assert series[1]["termination_reason"] != "sandbox_violation"
+    shown = {"read": [str(data.parent)], "network": []}
+    assert "allow" not in series[0]
+    assert "allow" not in manifest["scenario"][0]
+    assert series[1]["allow"] == manifest["scenario"][1]["allow"] == shown
+
+
+def test_the_command_that_repeats_an_episode_allows_what_its_row_did(tmp_path: pathlib.Path, data: pathlib.Path) -> None:
+    row = {"agent": str(tmp_path / "agents" / "reader.py"), "task_ref": "filesystem_hidden_config@1"}
+    (episode,), _ = run(tmp_path, [{**row, "allow": {"read": [str(data.parent)]}}])
+    python, *words = shlex.split(repro_command(episode))
+    assert python == "python"
+    assert words[-2:] == ["--allow-read", str(data.parent)]
+    command = [sys.executable, *words, "--runs-dir", str(tmp_path / "again"), "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent.parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["episode"]["artifact_hash"] == episode["artifact_hash"], done.stderr
+
+
+def test_an_allowance_stands_in_toml_too(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text('[[scenario]]\nagent = "a.py"\ntask_ref = "t"\nallow = {read = ["x"], network = ["api.example.org"]}\n')
+    assert read_scenario(str(path))[0].allow == Allowance(("x",), ("api.example.org",))
+
+
+@pytest.mark.parametrize(
+    ("allow", "complaint"),
+    [
+        (Allowance(read=("/nowhere/at/all",)), "allow.read[0]: found '/nowhere/at/all', expected a file or folder that exists"),
+        (Allowance(read=("{task}",)), "expected no folder of tasks or runs"),
+        (Allowance(read=("{task}/setup.py",)), "expected no folder of tasks or runs"),
+        (Allowance(network=("example.org",)), "allow.network[0]: found 'example.org', expected a host that filesystem_hidden"),
+    ],
+)
+def test_an_allowance_has_bounds(allow: Allowance, complaint: str, tmp_path: pathlib.Path) -> None:
+    task = find_task("filesystem_hidden_config@1")
+    written = Allowance(tuple(path.format(task=task.folder) for path in allow.read), allow.network)
+    row = ScenarioRow("agents/toy_agent.py", task.ref, 1, written)
+    with pytest.raises(ScenarioError) as error:
+        plan((row,), 1, Settings(str(tmp_path)), find_agent, find_task, slice_id="0" * 16)
+    assert complaint in str(error.value)
+
+
+def test_a_host_that_the_task_allows_too_is_allowed(tmp_path: pathlib.Path) -> None:
+    row = ScenarioRow("agents/rate_limit_agent.py", "rate_limited_api@1", 1, Allowance(network=(HOST.upper(),)))
+    (job,) = plan((row,), 1, Settings(str(tmp_path)), find_agent, find_task, slice_id="0" * 16).jobs()
+    assert job.allow.network == (HOST,)
+
+
+HOST = "api.example.test"
+
+
+def test_the_default_scenario_has_the_same_hashes_with_confinement_and_without(tmp_path: pathlib.Path) -> None:
+    rows = [{"agent": row.agent, "task_ref": row.task_ref, "seed": row.seed} for row in DEFAULT_SCENARIO]
+    with_it, _ = run(tmp_path, rows)
+    without, manifest = run(tmp_path, rows, confinement="off")
+    assert set(manifest["confinement"].values()) == {"switched off"}
+    assert all(row["success"] for row in with_it)
+    assert [row["artifact_hash"] for row in with_it] == [row["artifact_hash"] for row in without]
+
+
+def test_an_agent_that_uses_numpy_runs_and_has_the_same_hash(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("numpy")
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "with_numpy.py").write_text(WITH_NUMPY)
+    row = {"agent": str(tmp_path / "agents" / "with_numpy.py"), "task_ref": "filesystem_hidden_config@1", "seed": 3}
+    (with_it,), _ = run(tmp_path, [row])
+    (without,), _ = run(tmp_path, [row], confinement="off")
+    assert with_it["termination_reason"] == "invalid_action"
+    assert "0.144159613271296" in str(with_it["error"])
+    assert with_it["artifact_hash"] == without["artifact_hash"]
+
+
+WITH_NUMPY = """\
+import numpy as np
+
+class Agent:
+    def reset(self, task_spec):
+        pass
+    def observe(self, observation):
+        pass
+    def act(self):
+        number = np.random.default_rng(4).random() * 0 + np.linalg.inv(np.eye(2))[0, 0] * 0.144159613271296
+        return {"type": f"say {number}"}
+"""
+
+
+TASK_WITH_A_HOST = {
+    "task.toml": """\
+id = "caller"
+suite = "security"
+version = 1
+description = "Say what the host said."
+deterministic = true
+seed_behavior = "ignored"
+[budgets]
+steps = 2
+tool_calls = 2
+[action_surface]
+source = "actions.py"
+schema = "functions"
+[validator]
+entrypoint = "validate.py:validate"
+[sandbox]
+filesystem_roots = ["/app"]
+network_hosts = ["localhost"]
+""",
+    "actions.py": "def set_env(env):\n    global ENV\n    ENV = env\n\n"
+    "def say(text):\n    ENV.set_agent_output('text', text)\n",
+    "validate.py": "def validate(env):\n    return {'ok': env.get_agent_output('text') == 'hello', 'terminal': True}\n",
+}
+CALLER = """\
+import socket
+
+class Agent:
+    def reset(self, task_spec):
+        pass
+    def observe(self, observation):
+        pass
+    def act(self):
+        with socket.create_connection(("localhost", {port})) as line:
+            return {{"type": "say", "args": {{"text": line.recv(5).decode()}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("port", "allow", "ending"),
+    [(80, ["localhost"], "success"), (80, [], "sandbox_violation"), (8642, ["localhost"], "sandbox_violation")],
+)
+def test_an_allowed_host_can_be_reached_at_the_ports_of_the_web(
+    port: int, allow: list[str], ending: str, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "tasks" / "caller"
+    folder.mkdir(parents=True)
+    for name, text in TASK_WITH_A_HOST.items():
+        (folder / name).write_text(text)
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "caller.py").write_text(CALLER.format(port=port))
+    try:
+        listener = socket.create_server(("127.0.0.1", port))
+    except OSError:
+        pytest.skip("the port is taken, or not ours to take")
+    with listener:
+        listener.settimeout(20)
+        greeter = threading.Thread(target=greet, args=(listener,), daemon=True)
+        greeter.start()
+        row = {"agent": str(tmp_path / "agents" / "caller.py"), "task_ref": "caller@1", "allow": {"network": allow}}
+        (found,), _ = run(tmp_path, [row], tasks_dirs=(str(tmp_path / "tasks"),))
+        listener.shutdown(socket.SHUT_RDWR)
+        greeter.join()
+    assert found["termination_reason"] == ending
+    if ending == "sandbox_violation":
+        assert (
+            found["error"] == f"sandbox_violation: connect {'localhost' if not allow else '127.0.0.1'}:{port}: agents may not"
+        )
+
+
+def greet(listener: socket.socket) -> None:
+    """Say hello to whoever connects, until it is closed."""
+    try:
+        while True:
+            line, _address = listener.accept()
+            with line:
+                line.sendall(b"hello")
+    except OSError:
+        return

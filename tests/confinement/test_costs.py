@@ -1,0 +1,122 @@
+"""Agents that let the harness pay: what they send or are costs their host little, and does not take their trace with it."""
+
+import pathlib
+import sys
+
+import pytest
+from arena import artifact_of, let_loose, open_arena
+from hostile import Hostile
+
+from tracecore.errors import AgentError
+from tracecore.records import Limits
+from tracecore.runtime.task.catalog import find_agent
+
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"), pytest.mark.timeout(120)]
+MANY = Hostile(
+    "answers with a crowd of empty lists",
+    """
+    def act(self):
+        return {"type": "answer", "args": {"text": [[]] * 340_000}}
+    Agent.act = act
+    """,
+)
+
+
+def test_a_crowd_of_values_is_an_invalid_action_and_the_trace_is_kept(tmp_path: pathlib.Path) -> None:
+    with open_arena(tmp_path / "x", (MANY,)) as arena:
+        row = let_loose(arena, (MANY,), limits=Limits())[MANY.name]
+        artifact = artifact_of(arena, row)
+        assert row.error == "invalid_action: action_too_large: it holds more than 10000 values"
+        assert artifact["steps_used"] == len(artifact["action_trace"]) == 1
+
+
+THREADS = Hostile(
+    "starts threads without end",
+    """
+    import threading
+    def attempt():
+        threading.stack_size(32768)
+        ready, count = threading.Event(), 0
+        while count < 2000:
+            threading.Thread(target=ready.wait, daemon=True).start()
+            count += 1
+        return count
+    """,
+    "start more than 128 threads",
+)
+NEXT = Hostile(
+    "starts threads one after the other",
+    """
+    import threading
+    def attempt():
+        for _ in range(300):
+            one = threading.Thread(target=int)
+            one.start()
+            one.join()
+        return "started"
+    """,
+)
+LATE = Hostile(
+    "tries behind its answer",
+    """
+    import threading, time
+    def late():
+        time.sleep(0.01)
+        open("/etc/passwd")
+    def attempt():
+        threading.Thread(target=late, daemon=True).start()
+    """,
+    "open /etc/passwd",
+)
+WAITS = Hostile(
+    "keeps a thread",
+    """
+    import threading
+    def attempt():
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        return "kept"
+    """,
+)
+SLOW = "x = [" + "1.5," * 1_000_000 + "]\n"  # 4 MB, the most that is taken: seconds to compile
+SOME = "class Agent:\n    def reset(self, s): pass\n    def observe(self, o): pass\n    def act(self): return {}\n"
+
+
+def test_a_file_that_is_slow_to_compile_costs_its_own_episode_the_time_and_no_worker(tmp_path: pathlib.Path) -> None:
+    table = tuple(Hostile(f"is slow to compile {number}", "") for number in range(4))
+    with open_arena(tmp_path / "x", table) as arena:
+        for place in range(4):
+            (arena.agents / f"agent_{place}.py").write_text(SLOW + SOME)
+        rows = let_loose(arena, table, limits=Limits(), timeout_s=0.2)
+        assert {(row.termination_reason, row.usage.attempt, row.steps_used) for row in rows.values()} == {("timeout", 1, 0)}
+        assert "reset had not finished within the time limit of 0.2 s" in str(rows[table[0].name].error)
+
+
+def test_a_file_too_large_is_refused_before_anything_runs(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "huge.py"
+    with path.open("wb") as file:
+        file.truncate(1500 << 20)  # sparse: it costs its author nothing
+    with pytest.raises(AgentError, match=r"huge.py: found '?1572864000 bytes'?, expected at most 4194304"):
+        find_agent(str(path))
+
+
+def test_threads_are_bounded_wherever_an_agent_runs(tmp_path: pathlib.Path) -> None:
+    table = (THREADS, NEXT)
+    with open_arena(tmp_path / "x", table) as arena:
+        for place, limits in enumerate((Limits(), Limits(layers_off="user_namespace,pid_namespace"))):
+            rows = let_loose(arena, table, limits=limits, round_number=place)
+            assert rows[THREADS.name].error == "sandbox_violation: start more than 128 threads: agents may not"
+            (entry,) = artifact_of(arena, rows[NEXT.name])["action_trace"]
+            assert entry["action"]["args"]["text"] == "started"
+
+
+def test_what_a_thread_tries_behind_an_answer_is_told_each_time(tmp_path: pathlib.Path) -> None:
+    table = (LATE, WAITS)
+    with open_arena(tmp_path / "x", table) as arena:
+        hashes = set()
+        for place in range(4):
+            rows = let_loose(arena, table, limits=Limits(), round_number=place)
+            assert rows[LATE.name].error == "sandbox_violation: open /etc/passwd: agents may not"
+            hashes.add(rows[LATE.name].artifact_hash)
+            (entry,) = artifact_of(arena, rows[WAITS.name])["action_trace"]
+            assert entry["action"]["args"]["text"] == "kept"
+        assert len(hashes) == 1

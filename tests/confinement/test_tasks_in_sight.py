@@ -1,0 +1,103 @@
+"""Tasks that lie in the way of an agent: in its own folder, beside it, in other installations. None of them can be read."""
+
+import pathlib
+import shutil
+import sys
+
+import pytest
+from arena import artifact_of, let_loose, open_arena
+from hostile import Hostile, does
+
+from tracecore import __main__ as command
+from tracecore.confinement.layers import LAYERS
+from tracecore.confinement.readable import Reach, readable
+from tracecore.errors import InputError
+from tracecore.perf.slice.scenario import resolve_allowance
+from tracecore.records import Allowance, Limits, TaskSource
+
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"), pytest.mark.timeout(120)]
+HOOK_ALONE = Limits(layers_off=",".join(layer for layer in LAYERS if layer not in {"audit_hook", "own_session"}))
+OTHER = "T.AGENTS + '/pack/other"
+TABLE = (
+    does("reads another task's setup", f"open({OTHER}/setup.py').read()", "open {agents}/pack/other/setup.py"),
+    does("lists another task", f"os.listdir({OTHER}')", "list {agents}/pack/other"),
+    does("reads below another task", f"open({OTHER}/data/words').read()", "open {agents}/pack/other/data"),
+    does("looks into another task", f"os.path.exists({OTHER}/setup.py')", "look at {agents}/pack/other"),
+    does("reads it by a link", "open(T.AGENTS + '/by_link/setup.py').read()", "open {agents}/by_link"),
+)
+DEEP = (
+    Hostile(
+        "reads a task where nobody searches",
+        "def attempt():\n    return open(T.AGENTS + '/f' * 520 + '/deep/setup.py').read()\n",
+        "open {agents}/f/f",
+    ),
+)
+TELLS = (
+    "import os\nclass Agent:\n    def reset(self, spec): pass\n    def observe(self, o): pass\n    def act(self):\n        {}\n"
+)
+
+
+def add_task(folder: pathlib.Path) -> None:
+    (folder / "data").mkdir(parents=True)
+    for name in ("task.toml", "setup.py", "data/words"):
+        (folder / name).write_text("canary-0123456789abcdef")
+
+
+@pytest.mark.parametrize("limits", [Limits(), HOOK_ALONE], ids=["every layer", "the hook alone"])
+def test_a_task_in_an_agents_own_folder_is_closed_to_it(limits: Limits, tmp_path: pathlib.Path) -> None:
+    with open_arena(tmp_path / "x", TABLE) as arena:
+        add_task(arena.agents / "pack" / "other")
+        (arena.agents / "by_link").symlink_to(arena.agents / "pack" / "other")
+        rows = let_loose(arena, TABLE, limits=limits)
+        for agent in TABLE:
+            assert str(rows[agent.name].error).startswith("sandbox_violation: " + arena.words(str(agent.attempt)))
+
+
+def test_a_task_that_lies_too_deep_to_be_searched_for_is_closed_by_the_hook(tmp_path: pathlib.Path) -> None:
+    with open_arena(tmp_path / "x", DEEP) as arena:
+        add_task(arena.agents / "/".join(["f"] * 520) / "deep")
+        rows = let_loose(arena, DEEP, limits=Limits())
+        assert str(rows[DEEP[0].name].error).startswith("sandbox_violation: open " + str(arena.agents))
+
+
+def test_with_the_hook_off_the_kernel_closes_it(tmp_path: pathlib.Path) -> None:
+    with open_arena(tmp_path / "x", TABLE[:1]) as arena:
+        add_task(arena.agents / "pack" / "other")
+        rows = let_loose(arena, TABLE[:1], limits=Limits(layers_off="audit_hook"))
+        (entry,) = artifact_of(arena, rows[TABLE[0].name])["action_trace"]
+        assert entry["action"]["args"]["text"].startswith("failed: ")
+
+
+def test_the_bundled_tasks_of_every_installation_are_hidden(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site-packages" / "tracecore" / "tasks").mkdir(parents=True)
+    (tmp_path / "site-packages" / "x-1.dist-info").mkdir()
+    (tmp_path / "plain" / "mine" / "nested").mkdir(parents=True)
+    (tmp_path / "plain" / "mine" / "nested" / "task.toml").write_text("")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site-packages"), str(tmp_path / "plain")])
+    hidden = readable(Reach(str(tmp_path / "agents"), (), (), (), ())).hidden
+    assert str(tmp_path / "site-packages" / "tracecore" / "tasks") in hidden
+    assert str(tmp_path / "plain" / "mine" / "nested") in hidden
+    assert str(tmp_path / "plain" / "mine") not in hidden
+
+
+def test_one_episode_by_hand_hides_the_other_tasks_of_its_folder_too(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = tmp_path / "tasks"
+    add_task(tasks / "other")
+    bundled = pathlib.Path(command.__file__).parent / "tasks" / "rate_limited_api"
+    shutil.copytree(bundled, tasks / "rate_limited_api")
+    (tasks / "agent.py").write_text(TELLS.format(f"return {{'type': open({str(tasks / 'other' / 'setup.py')!r}).read()}}"))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--agent", "tasks/agent.py", "--task", "rate_limited_api@1", "--tasks-dir", "tasks", "--runs-dir", "runs"]
+    assert command.main(["run", *arguments]) == 1
+    assert f"open {tasks}/other/setup.py: agents may not" in capsys.readouterr().out
+
+
+def test_a_row_cannot_allow_what_lies_in_a_task(tmp_path: pathlib.Path) -> None:
+    add_task(tmp_path / "task")
+    task = TaskSource("t@1", str(tmp_path), "sha256:0")
+    with pytest.raises(InputError, match="no folder of tasks"):
+        resolve_allowance(
+            Allowance(read=(str(tmp_path / "task" / "data"),)), task, (), lambda *words: InputError("s", "read", *words[2:])
+        )

@@ -1,0 +1,314 @@
+import json
+import os
+import stat
+import zipfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracecore.errors import InputError
+from tracecore.perf.documents import archive
+from tracecore.perf.documents.archive import DOCUMENTS, read_sets
+from tracecore.perf.documents.rows import series_chunks
+
+STAMP = "20260131T120000Z"
+
+
+def documents(make_row, episodes=3):
+    return {
+        "manifest": json.dumps(
+            {
+                "episodes": episodes,
+                "workers": 2,
+                "strict_spec": False,
+                "scenario": [{"agent": "agents/toy_agent.py", "task_ref": "filesystem_hidden_config@1", "seed": 42}],
+            }
+        ).encode(),
+        "summary": json.dumps({"episodes": episodes, "success_count": episodes, "failure_count": 0, "summary": {}}).encode(),
+        "metrics": b"[]",
+        "series": b"".join(series_chunks(make_row(index) for index in range(episodes))),
+    }
+
+
+def write_files(folder, content, stamp=STAMP):
+    folder.mkdir(exist_ok=True)
+    for kind, data in content.items():
+        (folder / f"perf-{kind}-{stamp}.json").write_bytes(data)
+    return str(folder / f"perf-summary-{stamp}.json")
+
+
+def write_zip(path, members, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as bundle:
+        for name, data in members:
+            bundle.writestr(name, data)
+    return str(path)
+
+
+def named(content, stamp=STAMP):
+    return [(f"perf-{kind}-{stamp}.json", data) for kind, data in content.items()]
+
+
+@pytest.fixture
+def content(make_row):
+    return documents(make_row)
+
+
+def complaint(path, *, series=False):
+    with pytest.raises(InputError) as raised:
+        read_all(path) if series else read_sets(path)
+    return str(raised.value)
+
+
+def read_all(path):
+    return [list(one.series()) for one in read_sets(path)]
+
+
+def test_a_summary_a_zip_and_a_folder_give_the_same_set(tmp_path, content):
+    summary = write_files(tmp_path / "files", content)
+    bundle = write_zip(tmp_path / "any-name.zip", named(content))
+    sets = [*read_sets(summary), *read_sets(bundle), *read_sets(str(tmp_path / "files"))]
+    assert len(sets) == 3
+    for one in sets:
+        assert (one.stamp, one.manifest["workers"], one.summary["episodes"], one.metrics) == (STAMP, 2, 3, [])
+        assert [row["episode_index"] for row in one.series()] == [0, 1, 2]
+        assert list(one.series()) == json.loads(content["series"])
+
+
+def test_a_folder_holds_several_sets_and_a_zip_beside_its_files_counts_once(tmp_path, content):
+    folder = tmp_path / "perf"
+    write_files(folder, content, "b")
+    write_zip(folder / "perf-artifacts-b.zip", named(content, "b"))
+    write_zip(folder / "perf-artifacts-a.zip", named(content, "a"))
+    (folder / ".perf-journal-c.jsonl").write_text("not read")
+    assert [(one.stamp, os.path.basename(one.path)) for one in read_sets(str(folder))] == [
+        ("a", "perf-artifacts-a.zip"),
+        ("b", "perf"),
+    ]
+
+
+def test_a_series_is_read_however_it_is_laid_out(tmp_path, content):
+    rows = json.loads(content["series"])
+    for indent in (None, 0, 4):
+        summary = write_files(tmp_path / "files", {**content, "series": json.dumps(rows, indent=indent).encode()})
+        assert list(read_sets(summary)[0].series()) == rows
+
+
+def test_a_row_may_lie_across_any_number_of_pieces(tmp_path, content, monkeypatch):
+    monkeypatch.setattr(archive, "READ_BYTES", 1)
+    summary = write_files(tmp_path / "files", content)
+    assert list(read_sets(summary)[0].series()) == json.loads(content["series"])
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_a_missing_document_is_named(tmp_path, content, kind):
+    write_files(tmp_path / "files", content)
+    (tmp_path / "files" / f"perf-{kind}-{STAMP}.json").unlink()
+    assert f"perf-{kind}-{STAMP}.json: found" in complaint(str(tmp_path / "files"), series=True)
+    bundle = write_zip(tmp_path / "z.zip", [member for member in named(content) if kind not in member[0]])
+    assert f"z.zip: perf-{kind}-<stamp>.json: found nothing" in complaint(bundle)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"../perf-series-{STAMP}.json",
+        f"/perf-series-{STAMP}.json",
+        f"a/perf-series-{STAMP}.json",
+        "evil.sh",
+        f"perf-series-{STAMP}.json\n",
+        "perf-series-.json",
+        f"perf-report-{STAMP}.json",
+    ],
+)
+def test_a_zip_with_any_other_member_is_refused(tmp_path, content, name):
+    assert "member: found" in complaint(write_zip(tmp_path / "z.zip", [*named(content), (name, b"[]")]))
+    assert "member: found" in complaint(write_zip(tmp_path / "z.zip", [(name, b"[]"), *named(content)]))
+
+
+def test_a_zip_with_a_member_twice_or_of_another_stamp_is_refused(tmp_path, content):
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        twice = write_zip(tmp_path / "twice.zip", [*named(content), named(content)[0]])
+    assert "each once" in complaint(twice)
+    mixed = [*named(content)[:3], *named(content, "other")[3:]]
+    assert "one stamp" in complaint(write_zip(tmp_path / "mixed.zip", mixed))
+
+
+def test_a_zip_of_a_link_an_odd_compression_or_a_password_is_refused(tmp_path, content):
+    members = named(content)
+    link = zipfile.ZipInfo(members[0][0])
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    assert "a link" in complaint(write_zip(tmp_path / "link.zip", [(link, b"/etc/passwd"), *members[1:]]))
+    assert "compression" in complaint(write_zip(tmp_path / "bz.zip", members, zipfile.ZIP_BZIP2))
+    data = bytearray((tmp_path / "bz.zip").read_bytes().replace(b"\x0c\x00", b"\x08\x00"))
+    place = data.index(b"PK\x01\x02")
+    data[place + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(data)
+    assert "encrypted" in complaint(str(tmp_path / "locked.zip"))
+
+
+def test_a_zip_of_very_many_members_is_not_even_listed(tmp_path):
+    path = tmp_path / "many.zip"
+    write_zip(path, [(f"{number:060}", b"") for number in range(12_000)], zipfile.ZIP_STORED)
+    assert "far too long" in complaint(str(path))
+
+
+def test_a_document_larger_than_the_bound_is_not_read(tmp_path, content, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_DOCUMENT_BYTES", 1000)
+    bomb = {**content, "metrics": b"[" + b" " * 5_000_000 + b"]"}
+    assert "more than 1000 bytes" in complaint(write_zip(tmp_path / "z.zip", named(bomb)))
+
+
+def test_a_row_larger_than_the_bound_is_not_read(tmp_path, content, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_ROW_CHARACTERS", 100_000)
+    row = {**json.loads(content["series"])[0], "error": "x" * 1_000_000}
+    summary = write_files(tmp_path / "files", {**content, "series": json.dumps([row]).encode()})
+    assert "[0]: found" in complaint(summary, series=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("summary", '{"episodes": 3, "episodes": 4}', "episodes: found 'this key twice'"),
+        ("summary", '{"episodes": NaN}', "found 'NaN'"),
+        ("summary", '{"episodes": 1e999}', "found '1e999'"),
+        ("summary", '{"episodes": 3', "valid JSON"),
+        ("summary", "[" * 100_000, "valid JSON"),
+        ("summary", "[]", "an object"),
+        ("summary", '{"episodes": "3"}', "episodes: found '3', expected a whole number"),
+        ("summary", '{"episodes": true}', "episodes: found True, expected a whole number"),
+        ("summary", '{"episodes": 3, "success_count": 1, "failure_count": 1}', "the sum of"),
+        ("summary", '{"episodes": 1' + "0" * 5000 + "}", "valid JSON"),
+        ("manifest", '{"episodes": 3, "workers": 2, "strict_spec": 0}', "strict_spec: found 0"),
+        ("manifest", '{"episodes": 3, "workers": 2, "strict_spec": false, "scenario": []}', "scenario: found []"),
+        (
+            "manifest",
+            '{"episodes": 3, "workers": 2, "strict_spec": false, "scenario": [{}]}',
+            "scenario[0].agent: found nothing",
+        ),
+        ("metrics", "[1]", "a list of objects"),
+    ],
+)
+def test_a_damaged_document_is_refused_by_file_and_field(tmp_path, content, kind, text, said):
+    summary = write_files(tmp_path / "files", {**content, kind: text.encode()})
+    line = complaint(summary)
+    assert f"perf-{kind}-{STAMP}.json" in line
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("manifest", {"runtime_identity": {"git_sha": [1]}}, "runtime_identity.git_sha: found [1], expected text or null"),
+        ("manifest", {"runtime_identity": {"version": {}}}, "runtime_identity.version: found {}"),
+        ("manifest", {"host": {"git_sha": {}}}, "host.git_sha: found {}"),
+        ("summary", {"episodes_requested": "all"}, "episodes_requested: found 'all', expected a whole number"),
+        ("summary", {"interrupted": "no"}, "interrupted: found 'no', expected true or false"),
+    ],
+)
+def test_a_fact_of_the_wrong_kind_is_refused_by_file_and_field(tmp_path, content, kind, change, said):
+    document = {**json.loads(content[kind]), **change}
+    line = complaint(write_files(tmp_path / "files", {**content, kind: json.dumps(document).encode()}))
+    assert f"perf-{kind}-{STAMP}.json" in line
+    assert said in line
+
+
+def test_hashes_of_a_scenario_row_are_text(tmp_path, content):
+    manifest = json.loads(content["manifest"])
+    manifest["scenario"][0]["task_hash"] = ["x"]
+    line = complaint(write_files(tmp_path / "files", {**content, "manifest": json.dumps(manifest).encode()}))
+    assert "scenario[0].task_hash: found ['x']" in line
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("wall_clock_s", -1, "[1].wall_clock_s: found -1"),
+        ("wall_clock_s", "fast", "[1].wall_clock_s: found 'fast'"),
+        ("success", 1, "[1].success: found 1, expected true or false"),
+        ("seed", 1.5, "[1].seed: found 1.5"),
+        ("episode_index", 0, "[1].episode_index: found 0, expected more than 0"),
+        ("trace_hash", 7, "[1].trace_hash: found 7"),
+        ("cpu_user_s", None, "[1].cpu_user_s: found None"),
+    ],
+)
+def test_a_row_that_cannot_be_is_refused_by_place_and_field(tmp_path, content, field, value, said):
+    rows = json.loads(content["series"])
+    rows[1][field] = value
+    assert said in complaint(write_files(tmp_path / "files", {**content, "series": json.dumps(rows).encode()}), series=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: data.replace(b'"seed": 43', b'"seed": NaN'), "[1]: found 'NaN'"),
+        (lambda data: data.replace(b'"seed": 43', b'"seed": 43, "seed": 43'), "[1].seed: found 'this key twice'"),
+        (lambda data: data[:-20], "valid JSON"),
+        (lambda data: data + b"[]", "nothing behind the list"),
+        (lambda data: data.replace(b"},", b"}", 1), "','"),
+        (lambda data: b"\xff" + data, "UTF-8"),
+        (lambda data: data.replace(b"toy", b"t\xffy", 1), "UTF-8"),
+        (lambda _: b"[]", "0 rows"),
+        (lambda _: b"", "found nothing"),
+        (lambda _: b"[1]", "an object"),
+        (lambda _: b"{}", "'['"),
+        (lambda data: data[:-3] + b',\n{"episode_index": 9}]', "a further row"),
+    ],
+)
+def test_a_damaged_series_is_refused(tmp_path, content, change, said):
+    summary = write_files(tmp_path / "files", {**content, "series": change(content["series"])})
+    line = complaint(summary, series=True)
+    assert f"perf-series-{STAMP}.json" in line
+    assert said in line
+
+
+def test_a_zip_whose_series_is_torn_is_refused_by_name(tmp_path, content):
+    path = write_zip(tmp_path / "z.zip", named(content), zipfile.ZIP_STORED)
+    data = (tmp_path / "z.zip").read_bytes()
+    (tmp_path / "z.zip").write_bytes(data.replace(b'"seed": 43', b'"seed": 44', 1))
+    assert "perf-series" in complaint(path, series=True)
+    (tmp_path / "z.zip").write_bytes(data[: len(data) // 2])
+    assert "z.zip" in complaint(path)
+
+
+@pytest.mark.parametrize("name", ["nothing-here", "perf-series-x.json", "other.json", "a\0b"])
+def test_what_is_no_set_is_refused_by_name(tmp_path, name):
+    if name.endswith("json"):
+        (tmp_path / name).write_text("{}")
+    assert name.replace("\0", "\\x00") in complaint(str(tmp_path / name))
+
+
+def test_an_empty_folder_and_a_pipe_are_refused(tmp_path, content):
+    assert "no perf files" in complaint(str(tmp_path))
+    summary = write_files(tmp_path / "files", content)
+    series = tmp_path / "files" / f"perf-series-{STAMP}.json"
+    series.unlink()
+    os.mkfifo(series)
+    assert "no regular file" in complaint(summary, series=True)
+
+
+def test_reading_a_set_leaves_no_descriptor_open(tmp_path, content):
+    bundle = write_zip(tmp_path / "z.zip", named(content))
+    before = os.listdir("/proc/self/fd")
+    one = read_sets(bundle)[0]
+    next(one.series())
+    list(one.series())
+    assert os.listdir("/proc/self/fd") == before
+
+
+@given(data=st.binary(max_size=300))
+def test_any_bytes_are_a_set_or_an_input_error(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("any") / "z.zip"
+    path.write_bytes(data)
+    with pytest.raises(InputError):
+        read_sets(str(path))
+
+
+@given(text=st.text(alphabet='[]{},:"0eE.-n \\u', max_size=40))
+def test_any_text_is_a_series_or_an_input_error(tmp_path_factory, text):
+    rows = {"episodes": 1, "success_count": 1, "failure_count": 0, "summary": {}}
+    manifest = {"episodes": 1, "workers": 1, "strict_spec": False, "scenario": [{"agent": "a", "task_ref": "t@1", "seed": 0}]}
+    content = {"manifest": json.dumps(manifest), "summary": json.dumps(rows), "metrics": "[]", "series": text}
+    summary = write_files(tmp_path_factory.mktemp("any") / "files", {kind: value.encode() for kind, value in content.items()})
+    with pytest.raises(InputError):
+        list(read_sets(summary)[0].series())

@@ -1,0 +1,127 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracecore.perf.documents.metrics import Metrics, Repeats, Tally
+from tracecore.stats import nearest_rank
+
+
+def rows_of(rows):
+    metrics = Metrics()
+    for row in rows:
+        metrics.add(row)
+    return metrics.document()
+
+
+def test_one_row_per_task_and_agent_in_order_of_appearance(make_row):
+    rows = rows_of(
+        [
+            make_row(0, task_ref="b@1"),
+            make_row(1, task_ref="a@1"),
+            make_row(2, task_ref="b@1", agent="other.py"),
+            make_row(3, task_ref="b@1"),
+        ]
+    )
+    groups = [(row["task_ref"], row["agent"], row["run_count"]) for row in rows]
+    assert groups == [("b@1", "agents/toy_agent.py", 2), ("a@1", "agents/toy_agent.py", 1), ("b@1", "other.py", 1)]
+
+
+def test_a_group_is_summed_up(make_row):
+    failed = {"failure_type": "timeout", "termination_reason": "timeout", "error": "no"}
+    rows = rows_of(
+        [
+            make_row(0, wall_clock_s=0.5, steps_used=3, tool_calls_used=2),
+            make_row(1, wall_clock_s=1.0, steps_used=9, tool_calls_used=7, artifact_bytes=3000, **failed),
+            make_row(2, wall_clock_s=1.5, steps_used=4, tool_calls_used=4),
+        ]
+    )
+    assert rows == [
+        {
+            "task_ref": "filesystem_hidden_config@1",
+            "agent": "agents/toy_agent.py",
+            "run_count": 3,
+            "success_rate": 2 / 3,
+            "reproducibility_rate": None,
+            "repeated_inputs": 0,
+            "steps_p50": 4,
+            "steps_p95": 9,
+            "steps_ceiling": 20,
+            "tool_calls_p50": 4,
+            "tool_calls_p95": 7,
+            "tool_calls_ceiling": 40,
+            "percentile_method": "nearest-rank",
+            "failure_taxonomy": {"timeout": 1},
+            "termination_taxonomy": {"success": 2, "timeout": 1},
+            "avg_wall_clock_s": 1.0,
+            "artifact_bytes_avg": 5000 / 3,
+            "artifact_bytes_max": 3000,
+            "llm_trace_entries_total": 6,
+            "prompt_bytes_total": 90,
+            "completion_bytes_total": 120,
+            "tokens_used_total": 150,
+        }
+    ]
+
+
+def test_nothing_gives_no_rows():
+    assert rows_of([]) == []
+
+
+def test_a_success_has_no_place_among_the_failures(make_row):
+    [row] = rows_of([make_row(0), make_row(1, error="no", failure_type=None)])
+    assert row["failure_taxonomy"] == {"(none given)": 1}
+
+
+def test_reproducibility_is_the_share_of_repeated_inputs_that_agree(make_row):
+    same, other = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    [row] = rows_of(
+        [
+            make_row(0, seed=1, artifact_hash=same),
+            make_row(1, seed=2, artifact_hash=same),
+            make_row(2, seed=1, artifact_hash=same),
+            make_row(3, seed=2, artifact_hash=other),
+            make_row(4, seed=2, artifact_hash=same),
+            make_row(5, seed=3, artifact_hash=other),
+        ]
+    )
+    assert row["repeated_inputs"] == 2
+    assert row["reproducibility_rate"] == 0.5
+
+
+def test_the_same_seed_on_another_task_is_no_repetition(make_row):
+    rows = rows_of([make_row(0, seed=1), make_row(1, seed=1, task_ref="b@1")])
+    assert [row["reproducibility_rate"] for row in rows] == [None, None]
+
+
+def test_negative_and_very_long_seeds_are_told_apart(make_row):
+    [row] = rows_of([make_row(index, seed=seed) for index, seed in enumerate([-1, -2, 2**62, 2**64 - 5, -1])])
+    assert (row["repeated_inputs"], row["reproducibility_rate"]) == (1, 0.0)
+
+
+@given(st.lists(st.tuples(st.integers(-3, 8), st.sampled_from("abc")), max_size=60))
+def test_repeats_are_counted_as_a_dict_of_lists_would(episodes):
+    hashes: dict[int, list[str]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Repeats, "CHUNK", 7)
+        repeats = Repeats()
+        for seed, hash_ in episodes:
+            repeats.add(seed, hash_)
+            hashes.setdefault(seed, []).append(hash_)
+        repeated = [seen for seen in hashes.values() if len(seen) > 1]
+        expected = (len(repeated), sum(len(set(seen)) == 1 for seen in repeated))
+        assert repeats.count() == expected
+        assert repeats.count() == expected
+
+
+@given(st.lists(st.integers(0, 9), min_size=1), st.sampled_from([0, 5, 50, 95, 100]))
+def test_a_tally_is_a_sorted_list(values, percent):
+    tally = Tally()
+    for value in values:
+        tally.add(value)
+    assert list(tally) == sorted(values)
+    assert tally[-1] == max(values)
+    assert tally[:3] == sorted(values)[:3]
+    assert nearest_rank(tally, percent) == nearest_rank(sorted(values), percent)
+    assert tally._counts == Counter(values)

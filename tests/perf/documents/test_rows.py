@@ -1,0 +1,92 @@
+import json
+
+import pytest
+
+from tracecore.perf.documents.rows import feed, series_chunks
+from tracecore.records import Usage
+
+
+def document_of(rows):
+    return b"".join(series_chunks(rows))
+
+
+def test_the_fields_of_the_contract_come_first(make_row):
+    [row] = json.loads(document_of([make_row(6, error="no")]))
+    assert list(row.items())[:13] == [
+        ("episode", 7),
+        ("episode_index", 6),
+        ("agent", "agents/toy_agent.py"),
+        ("task_ref", "filesystem_hidden_config@1"),
+        ("seed", 48),
+        ("success", False),
+        ("wall_clock_s", 0.25),
+        ("error", "no"),
+        ("artifact_bytes", 1000),
+        ("llm_trace_entries", 2),
+        ("prompt_bytes", 30),
+        ("completion_bytes", 40),
+        ("tokens_used", 50),
+    ]
+
+
+def test_the_rest_says_where_time_went_and_what_was_left(make_row):
+    usage = Usage(1 / 3, 0.1, 0.2, 0.3, 0.4, 0.5, 6, 7, 2, 9)
+    [row] = json.loads(document_of([make_row(0, usage=usage)]))
+    assert dict(list(row.items())[13:]) == {
+        "termination_reason": "success",
+        "failure_type": None,
+        "steps_used": 5,
+        "steps_budget": 20,
+        "tool_calls_used": 4,
+        "tool_calls_budget": 40,
+        "run_id": "0" * 32,
+        "artifact": "0" * 32 + ".json",
+        "artifact_hash": "sha256:" + "0" * 64,
+        "trace_hash": "sha256:" + "0" * 63 + "1",
+        "episode_s": 0.125,
+        "start_offset_s": 0.1,
+        "end_offset_s": 0.2,
+        "queue_wait_s": 0.3,
+        "cpu_user_s": 0.4,
+        "cpu_sys_s": 0.5,
+        "peak_rss_bytes": 6,
+        "worker": 7,
+        "attempt": 2,
+        "leaked_processes": 9,
+    }
+    assert row["wall_clock_s"] == 1 / 3
+
+
+def test_there_is_one_row_per_line(make_row):
+    lines = document_of([make_row(0), make_row(1)]).decode().splitlines()
+    assert (lines[0], lines[-1]) == ("[", "]")
+    assert [json.loads(line.rstrip(","))["episode"] for line in lines[1:-1]] == [1, 2]
+
+
+def test_nothing_is_an_empty_list():
+    assert json.loads(document_of([])) == []
+
+
+def test_text_that_utf8_cannot_hold_comes_back(make_row):
+    [row] = json.loads(document_of([make_row(0, error="a\ud800\né")]))
+    assert row["error"] == "a\ud800\né"
+
+
+def test_a_nan_is_refused(make_row):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        document_of([make_row(0, episode_s=float("nan"))])
+
+
+class Seen:
+    def __init__(self):
+        self.rows = []
+
+    def add(self, row):
+        self.rows.append(row)
+
+
+def test_one_pass_serves_every_reducer(make_row):
+    rows = [make_row(0), make_row(1)]
+    first, second = Seen(), Seen()
+    assert list(feed(iter(rows), first, second)) == rows
+    assert first.rows == second.rows == rows

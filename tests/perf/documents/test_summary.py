@@ -1,0 +1,165 @@
+import json
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracecore.perf.documents.summary import DISTINCT_REASONS, OTHER_REASONS, Readings, Summary
+from tracecore.stats import nearest_rank
+
+SAMPLES = {"available": False}
+
+
+def document_of(rows, **changes):
+    summary = Summary()
+    for row in rows:
+        summary.add(row)
+    arguments = {"episodes_requested": 3, "workers": 2, "runs_root": "runs", "system_samples": SAMPLES, "elapsed_s": 2.0}
+    return summary.document(**{**arguments, **changes})
+
+
+def test_a_slice_is_summed_up(make_row):
+    rows = [
+        make_row(0, wall_clock_s=0.3),
+        make_row(1, wall_clock_s=0.1, error="no", failure_type="timeout", termination_reason="timeout"),
+        make_row(2, wall_clock_s=0.2, artifact_bytes=500),
+    ]
+    assert document_of(rows) == {
+        "summary": {
+            "total": 3,
+            "passed": 2,
+            "failed": 1,
+            "workers": 2,
+            "p50_wall_clock_s": 0.2,
+            "p95_wall_clock_s": 0.3,
+            "percentile_method": "nearest-rank",
+            "success_rate": 2 / 3,
+            "throughput_eps": 1.5,
+        },
+        "episodes": 3,
+        "episodes_requested": 3,
+        "interrupted": False,
+        "success_count": 2,
+        "failure_count": 1,
+        "timeouts": 1,
+        "crashes": 0,
+        "elapsed_s": 2.0,
+        "max_wall_clock_s": 0.3,
+        "failure_reasons": {"no": 1},
+        "failure_types": {"timeout": 1},
+        "termination_reasons": {"success": 2, "timeout": 1},
+        "run_artifacts": {"root": "runs", "file_count": 3, "total_bytes": 2500, "avg_bytes": 2500 / 3},
+        "system_samples": SAMPLES,
+        "telemetry_verbosity": {
+            "artifact_bytes_total": 2500,
+            "artifact_bytes_avg": 2500 / 3,
+            "artifact_bytes_max": 1000,
+            "llm_trace_entries_total": 6,
+            "llm_trace_entries_avg": 2.0,
+            "prompt_bytes_total": 90,
+            "completion_bytes_total": 120,
+            "tokens_used_total": 150,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "count"), [("timeout", "timeouts"), ("agent_crashed", "crashes"), ("episode_crashed", "crashes")]
+)
+def test_what_was_cut_off_or_died_is_counted_and_is_no_latency(make_row, reason, count):
+    rows = [make_row(0, wall_clock_s=0.1), make_row(1, wall_clock_s=180.0, error="x", termination_reason=reason)]
+    document = document_of(rows)
+    assert document[count] == 1
+    assert document["max_wall_clock_s"] == document["summary"]["p95_wall_clock_s"] == 0.1
+    assert (document["episodes"], document["failure_count"]) == (2, 1)
+    nothing_left = document_of(rows[1:])
+    assert nothing_left["max_wall_clock_s"] is nothing_left["summary"]["p50_wall_clock_s"] is None
+    assert nothing_left["episodes"] == 1
+
+
+def test_an_empty_slice_has_nulls_and_no_crash():
+    document = document_of([], elapsed_s=None)
+    json.dumps(document, allow_nan=False)
+    assert document["episodes"] == document["summary"]["total"] == 0
+    assert document["summary"]["p50_wall_clock_s"] is None
+    assert document["summary"]["success_rate"] is None
+    assert document["summary"]["throughput_eps"] is None
+    assert document["max_wall_clock_s"] is None
+    assert document["run_artifacts"]["avg_bytes"] is None
+    assert document["telemetry_verbosity"]["artifact_bytes_max"] is None
+
+
+def test_artifacts_that_were_not_kept_are_no_files(make_row):
+    document = document_of([make_row(0), make_row(1, artifact_name=None)])
+    assert document["run_artifacts"] == {"root": "runs", "file_count": 1, "total_bytes": 1000, "avg_bytes": 1000.0}
+    assert document["telemetry_verbosity"]["artifact_bytes_total"] == 2000
+
+
+def test_a_resumed_slice_counts_only_what_ran_as_its_rate(make_row):
+    document = document_of([make_row(0), make_row(1), make_row(2)], episodes_run=1, interrupted=True)
+    assert document["summary"]["throughput_eps"] == 0.5
+    assert document["interrupted"] is True
+
+
+def test_reasons_are_one_short_printable_line(make_row):
+    rows = [
+        make_row(0, error="a\nb\x1b[31m"),
+        make_row(1, error="x" * 1000),
+        make_row(2, error="\n" * 1000),
+        make_row(3, error="é" * 300),
+        make_row(4, success=False, termination_reason="episode_crashed"),
+    ]
+    reasons = document_of(rows)["failure_reasons"]
+    assert "a\\nb\\x1b[31m" in reasons
+    assert "x" * 299 + "…" in reasons
+    assert "é" * 300 in reasons
+    assert "episode_crashed" in reasons
+    assert all(text.isprintable() and len(text) <= 300 for text in reasons)
+
+
+def test_the_number_of_reasons_has_an_end(make_row):
+    rows = [make_row(index, error=f"reason {index % 500}") for index in range(1000)]
+    reasons = document_of(rows)["failure_reasons"]
+    assert len(reasons) == DISTINCT_REASONS + 1
+    assert sum(reasons.values()) == 1000
+    assert reasons[OTHER_REASONS] == 600
+
+
+def test_the_most_frequent_reason_comes_first(make_row):
+    rows = [make_row(index, error=text) for index, text in enumerate(["b", "c", "a", "c"])]
+    assert list(document_of(rows)["failure_reasons"].items()) == [("c", 2), ("a", 1), ("b", 1)]
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=60), st.sampled_from([0, 1, 50, 95, 100]))
+def test_readings_give_the_percentiles_of_a_sorted_list(values, percent):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Readings, "CHUNK", 7)
+        readings = Readings()
+        for value in values:
+            readings.append(value)
+        assert nearest_rank(readings, percent) == nearest_rank(sorted(values), percent)
+        assert readings.largest == max(values)
+        assert list(readings) == sorted(values)
+        assert readings[-1] == max(values)
+        assert readings[:2] == sorted(values)[:2]
+        with pytest.raises(IndexError):
+            readings[len(values)]
+
+
+def test_readings_can_grow_after_they_were_read():
+    readings = Readings()
+    for value in (3.0, 1.0):
+        readings.append(value)
+    assert readings[0] == 1.0
+    readings.append(0.5)
+    assert list(readings) == [0.5, 1.0, 3.0]
+
+
+def test_memory_is_eight_bytes_per_episode(make_row):
+    summary = Summary()
+    for index in range(20_000):
+        summary.add(make_row(index, wall_clock_s=index / 7))
+    held = sum(sys.getsizeof(value) for name, value in vars(summary).items() if name != "_walls_s")
+    held += sum(sys.getsizeof(value) for value in vars(summary._walls_s).values())
+    assert held < 20_000 * 8 * 1.2 + 10_000

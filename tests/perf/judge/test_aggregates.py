@@ -1,0 +1,182 @@
+import math
+import random
+import tracemalloc
+
+import pytest
+
+from tracecore import canon
+from tracecore.perf.documents.rows import series_row
+from tracecore.perf.documents.summary import Summary
+from tracecore.perf.judge.aggregates import SeriesAggregates, ThresholdStatus, evaluate
+from tracecore.perf.judge.thresholds import leaf_paths, parse_threshold
+
+FIELDS = ("wall_clock_s", "success", "task_ref", "agent", "seed", "error", "tokens_used", "failure_type", "artifact")
+PATHS = (
+    "episodes", "failure_count", "summary.p95_wall_clock_s", "interrupted",
+    "failure_types.timeout", "run_artifacts.root", "system_samples.cpu_percent",
+)  # fmt: skip
+
+
+def judge(text: str, rows: list[dict], summary: dict | None = None) -> ThresholdStatus:
+    threshold = parse_threshold(text, "--threshold", paths=PATHS, fields=FIELDS)
+    aggregates = SeriesAggregates([threshold])
+    for row in rows:
+        aggregates.add(row)
+    return evaluate(threshold, {"episodes": len(rows), **(summary or {})}, aggregates)
+
+
+def row(**fields: object) -> dict:
+    good = {"task_ref": "a@1", "agent": "x.py", "seed": 0, "success": True, "wall_clock_s": 1.0, "error": None}
+    return {**good, "tokens_used": 0, "failure_type": None, **fields}
+
+
+WALLS = [row(wall_clock_s=wall) for wall in (3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0)]
+MIXED = [
+    row(success=True),
+    row(success=False, error="it broke", failure_type="timeout", tokens_used=7),
+    row(task_ref="b@2", success=True, tokens_used=5, seed=-1),
+    row(task_ref="b@2", success=True, agent="y, z.py"),
+]
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "observed"),
+    [
+        ("avg", 31 / 8), ("min", 1), ("max", 9), ("sum", 31), ("count", 8), ("rate", 1),
+        ("med", 3), ("p(0)", 1), ("p(50)", 3), ("p(75)", 5), ("p(95)", 9), ("p(100)", 9),
+    ],
+)  # fmt: skip
+def test_each_aggregate_says_what_its_name_says(aggregate: str, observed: float):
+    assert judge(f"wall_clock_s:{aggregate} >= 0", WALLS).observed == observed
+
+
+@pytest.mark.parametrize(
+    ("expression", "observed"),
+    [
+        ("success:rate", 0.75),
+        ("success:count", 3),
+        ("success:avg", 0.75),
+        ("success{task_ref=a@1}:rate", 0.5),
+        ("success{task_ref=b@2,seed=-1}:count", 1),
+        ('success{agent="y, z.py"}:count', 1),
+        ("tokens_used{success=false}:sum", 7),
+        ("tokens_used:count", 2),
+        ("error:count", 1),
+        ("error:rate", 0.25),
+        ("error{failure_type=null}:count", 0),
+        ("wall_clock_s{failure_type=timeout}:count", 1),
+    ],
+)
+def test_rows_are_selected_and_counted(expression: str, observed: float):
+    assert judge(f"{expression} >= 0", MIXED).observed == observed
+
+
+def test_percentiles_and_averages_hold_over_many_rows():
+    chance = random.Random(1)
+    walls = [chance.lognormvariate(0, 1) for _ in range(40_000)]
+    rows = [{"wall_clock_s": wall} for wall in walls]
+    for percent in (1, 50, 95, 99.9):
+        expected = sorted(walls)[round(percent * 400) - 1]
+        assert judge(f"wall_clock_s:p({percent}) > 0", rows).observed == expected
+    assert judge("wall_clock_s:avg > 0", rows).observed == pytest.approx(math.fsum(walls) / 40_000)
+
+
+@pytest.mark.parametrize(
+    ("condition", "status", "margin"),
+    [
+        ("> 3", "passed", 1), ("> 4", "failed", 0), ("> 5", "failed", -1),
+        (">= 4", "passed", 0), (">= 5", "failed", -1),
+        ("< 5", "passed", 1), ("< 4", "failed", 0), ("<= 4", "passed", 0), ("<= 3", "failed", -1),
+        ("== 4", "passed", 0), ("== 5", "failed", -1), ("!= 5", "passed", 1), ("!= 4", "failed", 0),
+    ],
+)  # fmt: skip
+def test_the_margin_is_the_room_that_is_left(condition: str, status: str, margin: float):
+    result = judge(f"failure_count {condition}", [row()], {"failure_count": 4})
+    assert (result.status, result.margin, result.observed) == (status, margin, 4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "wall_clock_s{task_ref=c@1}:count == 0",  # this task did not run
+        "success{agent=other.py,success=false}:count == 0",
+        "wall_clock_s{task_ref=c@1}:max < 100",
+        "wall_clock_s{failure_type=logic_failure}:max < 100",
+        "wall_clock_s{failure_type=logic_failure}:rate < 1",
+        "tokens_used{failure_type=logic_failure}:sum < 1",
+        "error:max < 1",  # text has no largest
+        "artifact:p(95) < 1",
+        "summary.p95_wall_clock_s < 100",  # null below
+        "system_samples.cpu_percent < 100",  # not there at all
+        "run_artifacts.root != 1",  # text
+        "failure_count != 1",
+    ],
+)
+def test_no_data_fails_and_never_passes(text: str):
+    document = {"summary": {"p95_wall_clock_s": None}, "system_samples": None, "run_artifacts": {"root": "runs"}}
+    result = judge(text, MIXED, document)
+    assert (result.status, result.observed, result.margin) == ("no_data", None, None)
+
+
+@pytest.mark.parametrize("text", ["failure_count == 0", "episodes < 1", "error:count == 0", "success:rate <= 1"])
+def test_a_slice_in_which_nothing_finished_passes_nothing(text: str):
+    assert judge(text, [], {"failure_count": 0}).status == "no_data"
+
+
+def test_that_nothing_of_a_kind_happened_is_an_answer():
+    assert judge("success{success=false}:count == 0", [row()]).status == "passed"
+    assert judge("failure_types.timeout == 0", [row()], {"failure_types": {"logic_failure": 2}}).status == "passed"
+    assert judge("failure_types.timeout == 0", [row()], {"failure_types": {"timeout": 2}}).status == "failed"
+    assert judge("failure_types.timeout == 0", [row()], {}).status == "no_data"
+
+
+def test_a_truth_value_of_the_summary_is_one_or_zero():
+    assert judge("interrupted == 0", [row()], {"interrupted": True}).status == "failed"
+    assert judge("interrupted == 0", [row()], {"interrupted": False}).status == "passed"
+
+
+def test_a_number_that_no_double_holds_still_fails_and_can_be_written_down():
+    rows = [row(tokens_used=10**400), row(tokens_used=10**400)]
+    for aggregate in ("sum", "max", "avg", "p(95)"):
+        result = judge(f"tokens_used:{aggregate} < 1_000_000", rows)
+        assert result.status == "failed"
+        assert canon.encode([result.observed, result.margin])
+
+
+def test_one_pass_serves_many_thresholds_over_real_rows(make_row):
+    rows = [make_row(k, wall_clock_s=k / 10, error=None if k % 4 else "broken") for k in range(1, 21)]
+    summary = Summary()
+    for each in rows:
+        summary.add(each)
+    document = summary.document(episodes_requested=20, workers=1, runs_root="runs", system_samples={}, elapsed_s=3.0)
+    texts = {
+        "summary.p95_wall_clock_s <= 1.9": "passed",
+        "wall_clock_s:p(95) <= 1.9": "passed",
+        "wall_clock_s:max < 2": "failed",
+        "wall_clock_s{success=true}:max < 2": "passed",
+        "success:rate >= 0.75": "passed",
+        "failure_count <= 4": "failed",
+    }
+    fields = tuple(series_row(rows[0]))
+    thresholds = [parse_threshold(text, "x", paths=leaf_paths(document), fields=fields) for text in texts]
+    aggregates = SeriesAggregates(thresholds)
+    for each in rows:
+        aggregates.add(series_row(each))
+    statuses = [evaluate(threshold, document, aggregates) for threshold in thresholds]
+    assert {status.text: status.status for status in statuses} == texts
+
+
+def test_memory_grows_only_where_a_percentile_is_asked():
+    def peak_bytes(text: str) -> int:
+        threshold = parse_threshold(text, "x", paths=PATHS, fields=FIELDS)
+        aggregates = SeriesAggregates([threshold])
+        tracemalloc.start()
+        for k in range(50_000):
+            aggregates.add({"wall_clock_s": k * 0.5})
+        evaluate(threshold, {"episodes": 50_000}, aggregates)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert peak_bytes("wall_clock_s:avg > 0") < 20_000
+    assert peak_bytes("wall_clock_s:p(95) > 0") < 40 * 50_000

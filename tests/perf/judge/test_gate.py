@@ -1,0 +1,319 @@
+import json
+import pathlib
+
+import pytest
+
+from tracecore.errors import ThresholdError
+from tracecore.perf.documents.summary import Summary
+from tracecore.perf.findings.findings import Findings
+from tracecore.perf.judge.gate import (
+    AbortWatch,
+    Evidence,
+    Gate,
+    GateReadings,
+    builtin_expressions,
+    judge,
+    read_gate,
+    series_fields,
+    summary_paths,
+    verdict_document,
+)
+from tracecore.perf.judge.thresholds import leaf_paths
+from tracecore.perf.slice.second_runs import Determinism
+
+
+def summary_of(rows, *, asked=None, interrupted=False, determinism=None):
+    summary, findings = Summary(), Findings()
+    for row in rows:
+        summary.add(row)
+        findings.add(row)
+    determinism = (determinism or Determinism()).document()
+    document = summary.document(
+        episodes_requested=len(rows) if asked is None else asked,
+        workers=2,
+        runs_root="runs",
+        system_samples={"available": False},
+        elapsed_s=1.0,
+        interrupted=interrupted,
+    )
+    return {**document, "determinism": determinism, **findings.document(determinism=determinism)}
+
+
+def statuses_of(gate, rows, document):
+    readings = GateReadings(gate.thresholds)
+    for row in rows:
+        readings.add(row)
+    return tuple(readings.status(threshold, document) for threshold in gate.thresholds)
+
+
+def verdict_of(gate, rows, **changes):
+    document = summary_of(rows, **changes)
+    return judge(document, Evidence(statuses_of(gate, rows, document)))
+
+
+CHECKED = Determinism(requested=4, checked=4)
+
+
+# --- what is read
+
+
+def test_without_a_gate_option_nothing_gates(make_row):
+    gate = read_gate(episodes=3)
+    assert gate == Gate()
+    assert gate.episodes_to_verify(24, 4) == 0
+    assert verdict_of(gate, [make_row(0)]).exit_code == 0
+
+
+def test_the_built_in_profile_goes_by_the_size_of_the_slice():
+    assert read_gate(episodes=100, builtin=True).profile == "small"
+    assert read_gate(episodes=101, builtin=True).profile == "large"
+
+
+def test_the_small_profile_is_the_promised_one():
+    assert builtin_expressions(24) == (
+        "failure_count == 0",
+        "max_wall_clock_s <= 15",
+        "run_artifacts.total_bytes <= 2000000",
+        "run_artifacts.avg_bytes <= 150_000",
+    )
+
+
+@pytest.mark.parametrize(("episodes", "limit"), [(1, 2_000_000), (24, 2_000_000), (48, 4_000_000), (100, 8_333_333)])
+def test_the_limit_on_all_bytes_grows_with_episodes_above_24(episodes, limit):
+    assert f"run_artifacts.total_bytes <= {limit}" in builtin_expressions(episodes)
+
+
+def test_bytes_are_counted_as_written_where_not_all_files_are_kept():
+    texts = builtin_expressions(24, keep_runs="none")
+    assert "telemetry_verbosity.artifact_bytes_total <= 2000000" in texts
+    assert not [text for text in texts if text.startswith("run_artifacts")]
+
+
+def test_the_large_profile_asks_for_the_default_slices_success_and_no_trends():
+    assert builtin_expressions(1000) == (
+        "summary.success_rate >= 0.862",  # Wilson's interval of 24 successes in 24
+        "finding_counts.late_drift == 0",
+        "finding_counts.artifact_growth_nonlinear == 0",
+        "finding_counts.memory_growth == 0",
+    )
+    assert builtin_expressions(1000, default_slice=(20, 24))[0] == "summary.success_rate >= 0.641"
+
+
+def test_the_built_in_profile_has_episodes_run_twice_unless_told_not_to():
+    gate = read_gate(episodes=24, builtin=True)
+    assert gate.episodes_to_verify(24, 4) == 4
+    assert gate.episodes_to_verify(2, 4) == 2
+    assert "determinism.differing == 0" in [threshold.text for threshold in gate.thresholds]
+    told_not_to = read_gate(episodes=24, builtin=True, verify=0)
+    assert told_not_to.episodes_to_verify(24, 4) == 0
+    assert "determinism.differing == 0" not in [threshold.text for threshold in told_not_to.thresholds]
+
+
+def test_asking_for_second_runs_alone_gates_them():
+    gate = read_gate(episodes=24, verify=7)
+    assert [threshold.text for threshold in gate.thresholds] == ["determinism.differing == 0"]
+    assert gate.episodes_to_verify(24, 4) == 7
+    assert gate.episodes_to_verify(5, 4) == 5
+
+
+def test_files_and_expressions_add_up_with_the_profile(tmp_path: pathlib.Path):
+    path = tmp_path / "gate.toml"
+    path.write_text('thresholds = ["episodes >= 3"]')
+    gate = read_gate(episodes=24, builtin=True, files=[str(path)], expressions=["failure_count <= 2"])
+    texts = [threshold.text for threshold in gate.thresholds]
+    assert texts[-2:] == ["episodes >= 3", "failure_count <= 2"]
+    assert texts[0] == "failure_count == 0"
+
+
+def test_no_gate_takes_everything_off_but_still_tells_a_mistake():
+    gate = read_gate(episodes=24, builtin=True, off=True, expressions=["failure_count == 0"], verify=2)
+    assert gate.thresholds == ()
+    assert gate.episodes_to_verify(24, 4) == 2
+    assert read_gate(episodes=24, builtin=True, off=True).episodes_to_verify(24, 4) == 0
+    with pytest.raises(ThresholdError):
+        read_gate(episodes=24, off=True, expressions=["failure_count = 0"])
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("failure_cuont == 0", "failure_count"),
+        ("avg_bytes < 3", "run_artifacts.avg_bytes"),
+        ("finding_counts.late_drfit == 0", "finding_counts.late_drift"),
+        ("wall_clok_s:max < 3", "wall_clock_s"),
+        ("failure_types.timeuot == 0", "failure_types.timeout"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(text, nearest):
+    with pytest.raises(ThresholdError, match=f"did you mean {nearest}"):
+        read_gate(episodes=24, expressions=[text])
+
+
+@pytest.mark.parametrize("path", ["elapsed_s", "finding_counts.late_drift", "determinism.differing", "summary.throughput_eps"])
+def test_what_is_known_at_the_end_alone_cannot_end_a_slice(tmp_path: pathlib.Path, path):
+    file = tmp_path / "gate.toml"
+    file.write_text(f'[[threshold]]\nexpr = "{path} <= 1"\nabort = true\n')
+    with pytest.raises(ThresholdError, match="known while the slice runs"):
+        read_gate(episodes=24, files=[str(file)])
+
+
+def test_every_number_that_a_summary_can_have_may_be_named(make_row):
+    rows = [make_row(index, error="no" if index % 3 else None) for index in range(120)]
+    document = summary_of(rows, determinism=Determinism(requested=1, checked=1))
+    counted_by_name = ("failure_reasons.",)
+    assert {path for path in leaf_paths(document) if not path.startswith(counted_by_name)} <= set(summary_paths())
+    assert {"wall_clock_s", "task_ref", "peak_rss_bytes", "artifact_hash"} <= set(series_fields())
+
+
+# --- the verdict
+
+
+def test_a_good_slice_says_so(make_row):
+    gate = read_gate(episodes=4, builtin=True)
+    verdict = verdict_of(gate, [make_row(index) for index in range(4)], determinism=CHECKED)
+    assert (verdict.exit_code, verdict.exit_codes) == (0, (0,))
+    assert verdict.reasons == ("All 4 episodes succeeded.", "5 of 5 thresholds hold.")
+    assert [status["status"] for status in verdict.thresholds] == ["passed"] * 5
+
+
+def test_a_breach_is_exit_3_with_observed_limit_and_margin(make_row):
+    gate = read_gate(episodes=1, expressions=["run_artifacts.avg_bytes <= 900"])
+    verdict = verdict_of(gate, [make_row(0)])
+    assert verdict.exit_code == 3
+    assert verdict.reasons == ("run_artifacts.avg_bytes <= 900 does not hold: observed 1000, which is off by 100.",)
+    (status,) = verdict.thresholds
+    assert (status["observed"], status["limit"], status["margin"], status["status"]) == (1000, 900, -100, "failed")
+
+
+@pytest.mark.parametrize(
+    ("expression", "artifact_bytes", "said"),
+    [
+        ("artifact_bytes:max <= 2_000_000", 2_000_001, "observed 2000001, which is off by 1."),
+        ("artifact_bytes:max <= 150_000", 12_345_678, "observed 12345678, which is off by 12195678."),
+        ("artifact_bytes:avg < 0.5", 1, "observed 1, which is off by 0.5."),
+        ("artifact_bytes:max > 7", 7, "observed 7, which is the limit itself."),
+        ("artifact_bytes:max != 7", 7, "observed 7, which is the limit itself."),
+    ],
+)
+def test_a_breach_tells_its_figures_to_the_digit(make_row, expression, artifact_bytes, said):
+    verdict = verdict_of(read_gate(episodes=1, expressions=[expression]), [make_row(0, artifact_bytes=artifact_bytes)])
+    assert verdict.reasons == (f"{expression} does not hold: {said}",)
+
+
+def test_a_warning_gates_nothing(tmp_path: pathlib.Path, make_row):
+    file = tmp_path / "gate.toml"
+    file.write_text('[[threshold]]\nexpr = "episodes > 3"\nseverity = "warn"\n')
+    verdict = verdict_of(read_gate(episodes=1, files=[str(file)]), [make_row(0)])
+    assert verdict.exit_code == 0
+    assert verdict.warnings == ("episodes > 3 does not hold: observed 1, which is off by 2.",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "wall_clock_s{task_ref=no_such_task@1}:max <= 30",
+        "system_samples.cpu_percent <= 100",
+        "determinism.differing == 0",
+        "finding_counts.late_drift == 0",
+        "summary.throughput_eps >= 0",
+    ],
+)
+def test_no_data_fails_and_never_passes(make_row, text):
+    document = {**summary_of([make_row(0)]), "summary": {"throughput_eps": None}}
+    gate = read_gate(episodes=1, expressions=[text])
+    verdict = judge(document, Evidence(statuses_of(gate, [make_row(0)], document)))
+    assert verdict.exit_code == 3
+    assert verdict.reasons == (f"{text} has no data to judge, which counts as a breach.",)
+
+
+def test_an_empty_slice_never_passes():
+    gate = read_gate(episodes=24, builtin=True)
+    verdict = verdict_of(gate, [], asked=24)
+    assert verdict.exit_codes == (5, 3)
+    assert {status["status"] for status in verdict.thresholds} == {"no_data"}
+    assert verdict_of(Gate(), [], asked=24).exit_code == 5
+
+
+def test_an_interrupted_slice_never_passes(make_row):
+    verdict = verdict_of(Gate(), [make_row(0)], asked=2, interrupted=True)
+    assert verdict.exit_codes == (130, 5)
+    assert verdict.reasons[0] == "The slice was interrupted after 1 of 2 episodes."
+
+
+def test_the_gravest_exit_code_is_given_and_all_are_told(make_row):
+    rows = [make_row(0, error="broke")]
+    document = summary_of(rows, asked=3, interrupted=True)
+    statuses = statuses_of(read_gate(episodes=3, builtin=True), rows, document)
+    verdict = judge(document, Evidence(statuses, trouble="no worker could be kept alive"))
+    assert (verdict.exit_code, verdict.exit_codes) == (4, (4, 130, 5, 1, 3))
+    assert verdict.reasons[0] == "The run could not go on: no worker could be kept alive."
+    assert "1 of 1 episodes failed; most often (1): broke." in verdict.reasons
+
+
+def test_an_aborted_slice_is_incomplete_and_names_what_ended_it(make_row):
+    document = summary_of([make_row(0)], asked=9)
+    verdict = judge(document, Evidence(aborted="failure_count == 0"))
+    assert verdict.exit_code == 5
+    assert verdict.reasons == ("The threshold failure_count == 0 ended the slice after 1 of 9 episodes.",)
+
+
+def test_a_comparison_adds_its_breaches_and_warnings(make_row):
+    document = summary_of([make_row(0)])
+    verdict = judge(document, Evidence(breaches=("CPU time regressed.",), warnings=("Wall clock may have.",)))
+    assert (verdict.exit_code, verdict.reasons, verdict.breaches) == (3, ("CPU time regressed.",), ("CPU time regressed.",))
+    assert verdict.warnings == ("Wall clock may have.",)
+
+
+def test_the_block_of_the_summary_is_json(make_row):
+    gate = read_gate(episodes=1, builtin=True)
+    block = verdict_document(verdict_of(gate, [make_row(0)]), gate)
+    assert json.loads(json.dumps(block, allow_nan=False)) == block
+    assert block["profile"] == "small"
+    assert set(block["thresholds"][0]) == {"text", "observed", "limit", "margin", "status", "severity"}
+
+
+# --- while it runs
+
+
+def abort_gate(tmp_path: pathlib.Path, text: str, delay: int = 0):
+    file = tmp_path / "gate.toml"
+    file.write_text(f'[[threshold]]\nexpr = "{text}"\nabort = true\ndelay_episodes = {delay}\n')
+    return read_gate(episodes=1000, files=[str(file)]).thresholds
+
+
+def episodes_until_abort(thresholds, rows, episodes=1000):
+    watch = AbortWatch(thresholds, episodes)
+    return next((count for count, row in enumerate(rows, 1) if watch.add(row)), None)
+
+
+def test_an_aborting_threshold_ends_the_slice_at_the_first_breach(tmp_path, make_row):
+    rows = [make_row(index, error="no" if index == 4 else None) for index in range(10)]
+    assert episodes_until_abort(abort_gate(tmp_path, "failure_count == 0"), rows) == 5
+    assert episodes_until_abort(abort_gate(tmp_path, "success:rate >= 0.9"), rows) == 5
+
+
+def test_it_waits_for_the_episodes_it_was_told_to_wait_for(tmp_path, make_row):
+    rows = [make_row(index, error="no" if index == 0 else None) for index in range(10)]
+    assert episodes_until_abort(abort_gate(tmp_path, "failure_count == 0", delay=7), rows) == 7
+
+
+def test_missing_data_ends_nothing_yet(tmp_path, make_row):
+    rows = [make_row(index) for index in range(10)]
+    assert episodes_until_abort(abort_gate(tmp_path, "wall_clock_s{task_ref=other@1}:max <= 1"), rows) is None
+
+
+def test_a_long_slice_is_looked_at_often_enough(tmp_path, make_row):
+    rows = [make_row(index, error="no" if index >= 500 else None) for index in range(1000)]
+    aborted_after = episodes_until_abort(abort_gate(tmp_path, "failure_count == 0"), rows)
+    assert 501 <= aborted_after <= 506
+
+
+def test_the_last_episode_is_always_looked_at(tmp_path, make_row):
+    rows = [make_row(index, error="no" if index == 999 else None) for index in range(1000)]
+    assert episodes_until_abort(abort_gate(tmp_path, "failure_count == 0"), rows) == 1000
+
+
+def test_thresholds_without_abort_are_not_watched(make_row):
+    watch = AbortWatch(read_gate(episodes=24, expressions=["failure_count == 0"]).thresholds, 24)
+    assert not watch.is_watching
+    assert watch.add(make_row(0, error="no")) is None

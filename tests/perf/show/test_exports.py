@@ -1,0 +1,156 @@
+"""The two formats, read back by small strict readers that do what the services do."""
+
+import json
+import math
+import pathlib
+import re
+
+import jsonschema
+import pytest
+
+from tracecore.errors import OutputError
+from tracecore.perf.documents.summary import Summary
+from tracecore.perf.show.exports import (
+    ScenarioFigures,
+    bencher_metrics,
+    github_benchmark,
+    github_benchmark_bigger,
+    write_formats,
+)
+from tracecore.records import Usage
+
+# github-action-benchmark takes an array of these, coerces what it can, and drops other keys without a word.
+GITHUB_SCHEMA = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["name", "value", "unit"],
+        "additionalProperties": False,
+        "properties": {
+            "name": {"type": "string", "minLength": 1},
+            "value": {"type": "number"},
+            "unit": {"type": "string", "minLength": 1},
+            "range": {"type": "string", "pattern": r"^(\+-|±)\s*\d"},
+            "extra": {"type": "string"},
+        },
+    },
+}
+# Bencher Metric Format: benchmark, measure, then up to three numbers.
+BMF_SCHEMA = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": "^[a-z0-9]+(-[a-z0-9]+)*$"},
+        "additionalProperties": {
+            "type": "object",
+            "required": ["value"],
+            "additionalProperties": False,
+            "properties": {name: {"type": "number"} for name in ("value", "lower_value", "upper_value")},
+        },
+    },
+}
+
+
+def reduce(rows):
+    figures, summary = ScenarioFigures(), Summary()
+    for row in rows:
+        figures.add(row)
+        summary.add(row)
+    arguments = {"workers": 2, "runs_root": "runs", "system_samples": {}, "elapsed_s": 2.0}
+    return figures, summary.document(episodes_requested=9, **arguments)
+
+
+@pytest.fixture
+def reduced(make_row):
+    usage = [
+        Usage(wall_s, cpu_user_s=wall_s / 2, cpu_sys_s=0.01, peak_rss_bytes=1000 + n)
+        for n, wall_s in enumerate([0.1, 0.2, 0.4])
+    ]
+    return reduce(
+        [
+            *(make_row(index, task_ref="a@1", usage=usage[index]) for index in range(3)),
+            make_row(3, task_ref="b@1", usage=Usage(9.0), error="slow", termination_reason="timeout"),
+        ]
+    )
+
+
+def check_numbers(value):
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            check_numbers(item)
+    else:
+        assert not isinstance(value, float) or math.isfinite(value)
+
+
+def test_github_benchmark_is_what_its_reader_takes(reduced):
+    entries = github_benchmark(*reduced)
+    jsonschema.validate(entries, GITHUB_SCHEMA)
+    check_numbers(entries)
+    assert len({entry["name"] for entry in entries}) == len(entries)
+    by_name = {entry["name"]: entry for entry in entries}
+    wall = by_name["a@1 / wall median"]
+    assert (wall["unit"], wall["value"], wall["range"]) == ("ms", 200.0, "± 148.26")
+    assert wall["extra"].splitlines()[:3] == ["n=3", "p95=400 ms", "cpu=110 ms"]
+    assert by_name["a@1 / cpu median"]["value"] == pytest.approx(110.0)
+    assert by_name["a@1 / peak rss"] == {"name": "a@1 / peak rss", "unit": "bytes", "value": 1002}
+    assert by_name["all / failures"]["value"] == by_name["b@1 / failures"]["value"] == 1
+
+
+def test_what_has_no_value_has_no_entry(reduced):
+    names = {entry["name"] for entry in github_benchmark(*reduced)}
+    assert "b@1 / wall median" not in names  # it only timed out: null would be read as 0, a great improvement
+    assert github_benchmark(*reduce([])) == []
+    assert github_benchmark_bigger(reduce([])[1]) == []
+    assert bencher_metrics(*reduce([])) == {}
+
+
+def test_names_hold_no_stamp_and_no_count(make_row):
+    def names(episodes):
+        return [entry["name"] for entry in github_benchmark(*reduce([make_row(index) for index in range(episodes)]))]
+
+    assert names(3) == names(7)
+    assert not [name for name in names(3) if re.search(r"\d{8}T|n=", name)]
+
+
+def test_what_is_better_when_bigger_stands_in_a_file_of_its_own(reduced):
+    entries = github_benchmark_bigger(reduced[1])
+    jsonschema.validate(entries, GITHUB_SCHEMA)
+    assert {entry["name"]: entry["value"] for entry in entries} == {"all / throughput": 2.0, "all / success rate": 0.75}
+
+
+def test_bencher_metrics_are_what_its_reader_takes(reduced):
+    metrics = bencher_metrics(*reduced)
+    jsonschema.validate(metrics, BMF_SCHEMA)
+    check_numbers(metrics)
+    assert metrics["a@1"]["latency"] == {"value": 0.2e9, "lower_value": 0.1e9, "upper_value": 0.4e9}
+    assert metrics["a@1"]["peak-rss"] == {"value": 1002}
+    assert metrics["b@1"] == {"failures": {"value": 1}}
+    assert metrics["all"] == {"failures": {"value": 1}, "throughput": {"value": 2.0}}
+
+
+def test_agents_that_share_a_task_are_told_apart(make_row):
+    figures, _ = reduce([make_row(0, agent="x.py"), make_row(1, agent="y.py"), make_row(2, task_ref="b@1")])
+    assert list(figures.groups()) == ["filesystem_hidden_config@1 / x.py", "filesystem_hidden_config@1 / y.py", "b@1"]
+
+
+def test_the_files_are_written_under_names_that_a_workflow_knows(reduced, tmp_path: pathlib.Path):
+    paths = write_formats(str(tmp_path), ("github-benchmark", "bmf"), *reduced)
+    assert {kind: pathlib.Path(path).name for kind, path in paths.items()} == {
+        "github_benchmark": "perf-github-benchmark.json",
+        "github_benchmark_bigger": "perf-github-benchmark-bigger.json",
+        "bmf": "perf-bencher.json",
+    }
+    jsonschema.validate(json.loads((tmp_path / "perf-github-benchmark.json").read_text("utf-8")), GITHUB_SCHEMA)
+    jsonschema.validate(json.loads((tmp_path / "perf-github-benchmark-bigger.json").read_text("utf-8")), GITHUB_SCHEMA)
+    jsonschema.validate(json.loads((tmp_path / "perf-bencher.json").read_text("utf-8")), BMF_SCHEMA)
+
+
+def test_without_a_format_nothing_is_written(reduced, tmp_path: pathlib.Path):
+    assert write_formats(str(tmp_path), (), *reduced) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_an_output_error(reduced, tmp_path: pathlib.Path):
+    with pytest.raises(OutputError):
+        write_formats(str(tmp_path / "missing"), ("bmf",), *reduced)

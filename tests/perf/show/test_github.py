@@ -1,0 +1,172 @@
+"""The job summary, annotations and outputs, read back by the rules of GitHub's runner."""
+
+import io
+import pathlib
+import re
+
+import pytest
+from helpers.github import read_command, read_outputs, read_tables
+
+from tracecore.perf.documents.summary import Summary
+from tracecore.perf.findings.findings import Findings
+from tracecore.perf.judge.gate import Evidence, Gate, GateReadings, judge, read_gate, verdict_document
+from tracecore.perf.show.console import Console
+from tracecore.perf.show.exports import ScenarioFigures
+from tracecore.perf.show.github import annotations, outputs, step_summary_page, tell_github
+
+MANIFEST = {
+    "host": {"cpu_model": "CPU | X", "cpus_usable": 2, "kernel": "6.1", "python_version": "3.11.7"},
+    "runtime_identity": {"version": "1.0", "git_sha": "abc"},
+    "workers": 4,
+}
+PATHS = {"summary": "out/perf-summary-S.json"}
+HOSTILE = "a|b `c` <img src=x> \x1b[31m\r\n::error::x *bold* [link](javascript:x) %0A"
+
+
+def judged(rows, *expressions, episodes=None):
+    gate = read_gate(episodes=24, expressions=expressions) if expressions else Gate()
+    summary, findings, figures, readings = Summary(), Findings(), ScenarioFigures(), GateReadings(gate.thresholds)
+    for row in rows:
+        for reducer in (summary, findings, figures, readings):
+            reducer.add(row)
+    arguments = {"workers": 4, "runs_root": "runs", "system_samples": {}, "elapsed_s": 2.0}
+    document = summary.document(episodes_requested=episodes or len(rows), **arguments) | findings.document()
+    statuses = tuple(readings.status(threshold, document) for threshold in gate.thresholds)
+    document["verdict"] = verdict_document(judge(document, Evidence(statuses)), gate)
+    return document, figures
+
+
+def page_of(rows, *expressions, **changes):
+    document, figures = judged(rows, *expressions)
+    return step_summary_page(document, figures, MANIFEST, PATHS, **changes)
+
+
+# --- the page
+
+
+def test_a_good_slice_is_one_sentence_with_the_rest_folded_away(make_row):
+    page = page_of([make_row(0), make_row(1, task_ref="other@1")])
+    assert page.startswith("### Perf: PASS - All 2 episodes succeeded.\n")
+    ((header, body),) = read_tables(page)
+    assert header[0] == "scenario"
+    assert [row[0] for row in body] == [r"filesystem\_hidden\_config@1", "other@1"]
+    assert page.index("<details>") < page.index("| scenario")
+    assert page.count("<details>") == page.count("</details>") == 1
+    assert "`out/perf-summary-S.json`" in page
+
+
+def test_what_fails_comes_first(make_row):
+    page = page_of([make_row(0, error="went wrong")], "episodes >= 3", "max_wall_clock_s <= 9")
+    assert page.startswith("### Perf: FAIL - 1 of 1 episodes failed; most often (1): went wrong.")
+    (thresholds, broken), (_, failures), _ = read_tables(page)
+    assert thresholds == ["threshold", "observed", "limit", "margin", "status", "severity"]
+    assert broken == [["episodes &gt;= 3", "1", "3", "-2", "failed", "fail"]]
+    assert failures == [["went wrong", "1"]]
+    assert "- `python -m tracecore run --agent agents/toy_agent.py" in page
+
+
+def test_twenty_rows_are_shown_and_the_rest_counted(make_row):
+    page = page_of([make_row(0)], *(f"episodes >= {limit}" for limit in range(10, 35)))
+    (_, broken), _ = read_tables(page)
+    assert len(broken) == 20
+    assert "and 5 more" in page
+
+
+def test_nothing_that_an_agent_says_ends_a_cell_or_becomes_markup(make_row):
+    page = page_of([make_row(0, error=HOSTILE, agent="a`b``c.py", task_ref="x|y@1")])
+    (_, failures), (_, scenarios) = read_tables(page)
+    assert len(failures) == len(scenarios) == 1
+    assert "<img" not in page
+    assert "&lt;img src=x&gt;" in page
+    assert "\x1b" not in page
+    assert "\r" not in page
+    assert not re.search(r"(?<!\\)\*bold", page)
+    assert "``` python -m tracecore run --agent 'a`b``c.py' --task 'x|y@1' --seed 42 ```" in page
+
+
+def test_no_data_is_said_in_words(make_row):
+    page = page_of([make_row(0)], "summary.throughput_eps < 0", "system_samples.cpu_percent < 50")
+    (_, broken), _ = read_tables(page)
+    assert [broken[1][1], broken[1][3]] == ["no data", "no data"]
+    assert broken[1][4] == "no data"
+
+
+def test_a_page_that_would_be_too_large_loses_scenarios_first(make_row):
+    rows = [make_row(index, task_ref=f"task_number_{index}@1") for index in range(2000)]
+    page = page_of([*rows, make_row(2000, error="x")], bytes_most=50_000)
+    assert len(page.encode()) <= 50_000
+    assert "1 of 2001 episodes failed" in page
+    assert re.search(r"and \d+ more scenarios, in the metrics file", page)
+    assert page.rstrip().endswith("</details>")
+
+
+# --- annotations and outputs
+
+
+def test_reasons_are_errors_and_warnings_are_warnings(make_row):
+    document, _ = judged([make_row(0)], "episodes > 3")
+    document["verdict"]["warnings"] = ["50% of it\r\nis odd"]
+    lines = annotations(document)
+    assert all("\n" not in line and "\r" not in line for line in lines)
+    assert [read_command(line) for line in lines] == [
+        ("error", {"title": "perf"}, "episodes > 3 does not hold: observed 1, which is off by 2."),
+        ("warning", {"title": "perf"}, "50% of it\r\nis odd"),
+    ]
+
+
+def test_five_annotations_of_a_kind_are_shown_the_last_of_them_a_count(make_row):
+    document, _ = judged([make_row(0)], *(f"episodes > {limit}" for limit in range(3, 13)))
+    messages = [read_command(line)[2] for line in annotations(document)]
+    assert len(messages) == 5
+    assert messages[-1] == "and 6 more, in the summary"
+
+
+def test_a_good_slice_has_no_annotation(make_row):
+    assert annotations(judged([make_row(0)])[0]) == []
+
+
+def test_outputs_tell_the_verdict(make_row):
+    document, _ = judged([make_row(0)], "episodes > 3", "episodes > 4")
+    values = read_outputs(outputs(document, {"summary": "out/a\nverdict=pass.json"}))
+    assert values == {"verdict": "fail", "exit_code": "3", "regressions": "2", "summary": "out/a\\nverdict=pass.json"}
+    assert read_outputs(outputs(judged([make_row(0)])[0], {}))["verdict"] == "pass"
+
+
+# --- where it goes
+
+
+@pytest.fixture
+def tell(make_row):
+    document, figures = judged([make_row(0)], "episodes > 3")
+
+    def run(step_summary=None, environ=None):
+        stream = io.StringIO()
+        tell_github(document, figures, MANIFEST, PATHS, step_summary, Console(stream, {}), environ or {})
+        return stream.getvalue()
+
+    return run
+
+
+def test_outside_of_github_nothing_is_told(tell):
+    assert tell() == ""
+
+
+def test_in_a_job_everything_is_told_and_appended(tell, tmp_path: pathlib.Path):
+    page, values = tmp_path / "page.md", tmp_path / "outputs"
+    page.write_text("before\n")
+    said = tell(environ={"GITHUB_STEP_SUMMARY": str(page), "GITHUB_OUTPUT": str(values), "GITHUB_ACTIONS": "true"})
+    assert read_command(said.strip())[0] == "error"
+    assert page.read_text("utf-8").startswith("before\n### Perf: FAIL")
+    assert read_outputs(values.read_text())["exit_code"] == "3"
+
+
+def test_off_is_off_and_an_own_path_wins(tell, tmp_path: pathlib.Path):
+    environ = {"GITHUB_STEP_SUMMARY": str(tmp_path / "page.md"), "GITHUB_OUTPUT": str(tmp_path / "outputs")}
+    assert tell("off", environ) == ""
+    assert list(tmp_path.iterdir()) == []
+    tell(str(tmp_path / "own.md"), environ)
+    assert {path.name for path in tmp_path.iterdir()} == {"own.md", "outputs"}
+
+
+def test_what_cannot_be_written_is_said(tell, tmp_path: pathlib.Path):
+    assert "cannot be written" in tell(str(tmp_path / "missing" / "page.md"))

@@ -1,0 +1,347 @@
+import itertools
+import json
+import pathlib
+import pickle
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracecore.errors import AgentError, ScenarioError, TaskError
+from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, MAX_FILE_BYTES, Plan, ScenarioRow, plan, read_scenario
+from tracecore.records import AgentSource, Settings, TaskSource
+from tracecore.runtime.task.catalog import AGENT_REFERENCE, TASK_REFERENCE
+
+ROWS = (ScenarioRow("a.py", "one@1", 5), ScenarioRow("b.py", "two", 100), ScenarioRow("a.py", "two", 0))
+SETTINGS = Settings(runs_dir="/runs")
+JSON_ROW = '{"agent": "a.py", "task_ref": "one@1"}'
+
+
+def find_agent(ref: str) -> AgentSource:
+    return AgentSource(ref, f"/agents/{ref}", f"sha256:agent-{ref}")
+
+
+def find_task(ref: str) -> TaskSource:
+    return TaskSource(ref if "@" in ref else f"{ref}@3", f"/tasks/{ref}", f"sha256:task-{ref}")
+
+
+def planned(episodes: int, rows: tuple[ScenarioRow, ...] = ROWS, slice_id: str = "0123456789abcdef") -> Plan:
+    return plan(rows, episodes, SETTINGS, find_agent, find_task, slice_id=slice_id, scenario="s.toml")
+
+
+def complaint_about(path: pathlib.Path) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        read_scenario(str(path))
+    assert caught.value.path == str(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("s.json", '[{"agent": "a.py", "task_ref": "one@1", "seed": 7}, {"task_ref": "two", "agent": "b.py"}]'),
+        (
+            "s.JSON",
+            '{"scenario": [{"agent": "a.py", "task_ref": "one@1", "seed": 7},{"agent":"b.py","task_ref":"two"}]}',
+        ),
+        (
+            "s.toml",
+            '[[scenario]]\nagent = "a.py"\ntask_ref = "one@1"\nseed = 7\n[[scenario]]\nagent="b.py"\ntask_ref="two"\n',
+        ),
+        (
+            "crlf.toml",
+            '[[scenario]]\r\nagent="a.py"\r\ntask_ref="one@1"\r\nseed=7\r\n[[scenario]]\r\nagent="b.py"\r\ntask_ref="two"',
+        ),
+    ],
+)
+def test_every_form_gives_the_same_rows_and_the_seed_defaults_to_0(tmp_path: pathlib.Path, name: str, text: str) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    assert read_scenario(str(tmp_path / name)) == (ScenarioRow("a.py", "one@1", 7), ScenarioRow("b.py", "two", 0))
+
+
+@given(
+    st.lists(
+        st.builds(
+            ScenarioRow,
+            agent=st.text(st.characters(exclude_categories=["C"]), min_size=1).filter(str.strip),
+            task_ref=st.from_regex(r"[a-z0-9_]{1,20}(@[0-9]{1,3})?", fullmatch=True),
+            seed=st.integers(-(2**63), 2**63 - 1),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_rows_survive_being_written_as_json(tmp_path_factory: pytest.TempPathFactory, rows: list[ScenarioRow]) -> None:
+    path = tmp_path_factory.mktemp("scenario") / "s.json"
+    document = [{"agent": row.agent, "task_ref": row.task_ref, "seed": row.seed} for row in rows]
+    path.write_text(json.dumps(document), "utf-8")
+    assert read_scenario(str(path)) == tuple(rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("3", "scenario[1]: found 3, expected an object"),
+        ("[]", "scenario[1]: found [], expected an object"),
+        ("{}", "scenario[1].agent: found nothing, expected the path of an agent file"),
+        ('{"agent": "a.py"}', "scenario[1].task_ref: found nothing, expected <task id>@<version>"),
+        ('{"agent": 3, "task_ref": "t"}', "scenario[1].agent: found 3"),
+        ('{"agent": null, "task_ref": "t"}', "scenario[1].agent: found None"),
+        ('{"agent": " ", "task_ref": "t"}', "scenario[1].agent: found ' '"),
+        ('{"agent": "a\\u0000b", "task_ref": "t"}', "scenario[1].agent: found 'a\\x00b'"),
+        ('{"agent": "\\ud800", "task_ref": "t"}', "scenario[1].agent: found '\\ud800'"),
+        ('{"agent": "a", "task_ref": ["t"]}', "scenario[1].task_ref: found ['t']"),
+        ('{"agent": "a", "task_ref": "t", "seed": true}', "scenario[1].seed: found True, expected an integer"),
+        ('{"agent": "a", "task_ref": "t", "seed": null}', "scenario[1].seed: found None, expected an integer"),
+        ('{"agent": "a", "task_ref": "t", "seed": "1"}', "scenario[1].seed: found '1', expected an integer"),
+        ('{"agent": "a", "task_ref": "t", "seed": 1.0}', "scenario[1].seed: found 1.0, expected an integer"),
+        ('{"agent": "a", "task_ref": "t", "seed": NaN}', "scenario[1].seed: found nan, expected an integer"),
+        ('{"agent": "a", "task_ref": "t", "seed": 1e999}', "scenario[1].seed: found inf, expected an integer"),
+        (
+            '{"agent": "a", "task_ref": "t", "seed": 9223372036854775808}',
+            "scenario[1].seed: found 9223372036854775808, expected an integer of 64 bits",
+        ),
+        ('{"agent": "a", "task_ref": "t", "seed": -9223372036854775809}', "scenario[1].seed: found -922"),
+        (
+            '{"agent": "a", "task_ref": "t", "sed": 1}',
+            "scenario[1]: found the key 'sed', expected only agent, task_ref, seed, allow (did you mean seed?)",
+        ),
+        ('{"agent": "a", "task_ref": "t", "budget": 1}', "scenario[1]: found the key 'budget', expected only agent"),
+        (
+            '{"agent": "a", "task_ref": "t", "seed": 1, "seed": 2}',
+            "scenario[1].seed: found the key twice, expected an integer",
+        ),
+    ],
+)
+def test_a_wrong_row_is_named_with_what_was_found_and_expected(tmp_path: pathlib.Path, row: str, complaint: str) -> None:
+    path = tmp_path / "s.json"
+    path.write_text(f"[{JSON_ROW}, {row}]")
+    assert complaint_about(path).startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"[]", "found [], expected a list of at least one row"),
+        (b'"rows"', "found 'rows', expected a list of at least one row"),
+        (b"{}", "scenario: found nothing, expected a list of at least one row"),
+        (b'{"scenario": {}}', "scenario: found {}, expected a list of at least one row"),
+        (b'{"scenarios": []}', "found the key 'scenarios', expected only scenario (did you mean scenario?)"),
+        (b'{"scenario": [1], "scenario": [2]}', "scenario: found the key twice, expected a list"),
+        (b"", "line 1, column 1: found the end of the line, expected valid JSON"),
+        (b'[\n  {"agent": "a",}\n]', "line 2, column 17: found '}', expected valid JSON"),
+        (b"[] []", "line 1, column 4: found '[]', expected valid JSON (Extra data)"),
+        (b"[" * 100_000, "found very deep nesting, expected a list"),
+        (b"[" * 600 + b"]" * 600, "scenario[0]: found "),
+        (b"[" + b"9" * 5000 + b"]", "found a number of thousands of digits, expected a seed to be an integer of 64"),
+        (b"\xef\xbb\xbf[]", "byte 0: found a byte order mark, expected UTF-8 without one"),
+        (b'["\xff"]', "byte 2: found b'\\xff', expected UTF-8 text"),
+        ("[]".encode("utf-16"), "byte 0: found b'\\xff', expected UTF-8 text"),
+    ],
+)
+def test_a_json_file_that_holds_no_rows_is_refused(tmp_path: pathlib.Path, data: bytes, complaint: str) -> None:
+    path = tmp_path / "s.json"
+    path.write_bytes(data)
+    assert complaint_about(path).startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "scenario: found nothing, expected a list of at least one row"),
+        ("[scenario]\n", "scenario: found {}, expected a list of at least one row"),
+        ("[[scenarios]]\n", "found the key 'scenarios', expected only scenario (did you mean scenario?)"),
+        ('[[scenario]]\nagent = "a', "line 2, column 11: found the end of the line, expected valid TOML"),
+        ("[[scenario]]\nagent = \n", "line 2, column 9: found the end of the line, expected valid TOML"),
+        (
+            '[[scenario]]\nagent = "a"\nagent = "b"\n',
+            "line 3, column 12: found the end of the line, expected valid TOML",
+        ),
+        ('[[scenario]]\nagent = "a"\ntask_ref = "t"\nseed = 1979-05-27\n', "scenario[0].seed: found datetime.date"),
+        ('[[scenario]]\nagent = "a"\ntask_ref = "t"\nseed = nan\n', "scenario[0].seed: found nan"),
+        (
+            f'[[scenario]]\nagent = "a"\ntask_ref = "t"\nseed = 0x{"f" * 9000}\n',
+            "scenario[0].seed: found a value too large to show, expected an integer of 64 bits",
+        ),
+        ("x = " + "[" * 50_000, "found very deep nesting"),
+        ("\ufeff[[scenario]]", "byte 0: found a byte order mark"),
+    ],
+)
+def test_a_toml_file_that_holds_no_rows_is_refused(tmp_path: pathlib.Path, text: str, complaint: str) -> None:
+    path = tmp_path / "s.toml"
+    path.write_bytes(text.encode())
+    assert complaint_about(path).startswith(complaint)
+
+
+def test_a_file_over_8_mib_is_refused_before_it_is_parsed(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "s.json"
+    path.write_bytes(b"[" + b" " * (MAX_FILE_BYTES - 1) + b"]")
+    assert complaint_about(path) == "found a larger file, expected at most 8388608 bytes"
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    assert "found Is a directory" in complaint_about(tmp_path / "folder.toml")
+    assert "found No such file or directory" in complaint_about(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize("name", ["scenario", "scenario.yaml", ".json"])
+def test_another_suffix_is_refused(tmp_path: pathlib.Path, name: str) -> None:
+    (tmp_path / name).write_text(f"[{JSON_ROW}]")
+    assert "expected a file whose name ends in .json or .toml" in complaint_about(tmp_path / name)
+
+
+def test_a_relative_path_starts_at_the_working_directory_and_then_in_the_package(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundled = read_scenario("agents/scripted_llm_scenario.toml")
+    assert bundled[0].agent.startswith("agents/")
+
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "scripted_llm_scenario.toml").write_text('[[scenario]]\nagent = "own.py"\ntask_ref = "t"\n')
+    assert read_scenario("agents/scripted_llm_scenario.toml") == (ScenarioRow("own.py", "t", 0),)
+
+
+def test_a_relative_path_does_not_climb_out_of_the_package(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ScenarioError, match="No such file"):
+        read_scenario("agents/../agents/scripted_llm_scenario.toml")
+
+
+# Planning
+
+
+def test_an_episode_takes_the_row_of_its_index_and_adds_its_index_to_the_seed() -> None:
+    jobs = list(planned(7).jobs())
+    assert [job.index for job in jobs] == [0, 1, 2, 3, 4, 5, 6]
+    assert [job.agent.ref for job in jobs] == ["a.py", "b.py", "a.py", "a.py", "b.py", "a.py", "a.py"]
+    assert [job.task.ref for job in jobs] == ["one@1", "two@3", "two@3", "one@1", "two@3", "two@3", "one@1"]
+    assert [job.seed for job in jobs] == [5, 101, 2, 8, 104, 5, 11]
+    assert {job.settings for job in jobs} == {SETTINGS}
+
+
+def test_a_run_id_belongs_to_its_slice_and_index() -> None:
+    ids = [job.run_id for job in planned(1000).jobs()]
+    assert ids == [job.run_id for job in planned(1000).jobs()]
+    others = {job.run_id for job in planned(1000, slice_id="fedcba9876543210").jobs()}
+    assert len(set(ids) | others) == 2000
+    assert all(len(run_id) == 32 and set(run_id) <= set("0123456789abcdef") for run_id in ids)
+
+
+def test_a_longer_slice_begins_with_the_shorter_one() -> None:
+    assert list(planned(40).jobs(range(7))) == list(planned(7).jobs())
+
+
+def test_chosen_episodes_come_in_the_order_asked_for() -> None:
+    whole = planned(9)
+    assert list(whole.jobs([8, 0, 3])) == [whole.job(8), whole.job(0), whole.job(3)]
+    assert list(whole.jobs([])) == []
+
+
+@pytest.mark.parametrize("index", [-1, 9])
+def test_an_episode_outside_the_slice_does_not_exist(index: int) -> None:
+    with pytest.raises(IndexError, match="of a slice of 9"):
+        planned(9).job(index)
+
+
+def test_each_agent_and_task_is_looked_for_once_and_before_any_job_is_made() -> None:
+    asked: list[str] = []
+
+    def note_agent(ref: str) -> AgentSource:
+        asked.append(ref)
+        return find_agent(ref)
+
+    def note_task(ref: str) -> TaskSource:
+        asked.append(ref)
+        return find_task(ref)
+
+    plan(ROWS, 1, SETTINGS, note_agent, note_task, slice_id="0" * 16)
+    assert asked == ["a.py", "b.py", "one@1", "two"]
+
+
+def test_ten_million_episodes_take_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        jobs = planned(10_000_000).jobs()
+        for _ in itertools.islice(jobs, 2000):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_seed_that_would_leave_64_bits_is_refused_before_anything_runs() -> None:
+    rows = (ScenarioRow("a.py", "one@1", 0), ScenarioRow("a.py", "one@1", 2**63 - 4))
+    assert planned(4, rows).job(3).seed == 2**63 - 1
+    assert planned(5, rows).job(3).seed == 2**63 - 1  # episode 4 is another row's
+    with pytest.raises(ScenarioError) as caught:
+        planned(6, rows)
+    assert str(caught.value).startswith(f"s.toml: scenario[1].seed: found {2**63 - 4}, expected at most {2**63 - 6}: episode 5")
+
+
+def test_a_row_that_no_episode_reaches_may_have_any_seed() -> None:
+    rows = (ScenarioRow("a.py", "one@1", 0), ScenarioRow("a.py", "one@1", 2**63 - 1))
+    assert planned(1, rows).job(0).seed == 0
+
+
+def test_the_manifest_tells_the_rows_with_the_hashes_of_what_was_found() -> None:
+    assert planned(1).scenario_document()[1] == {
+        "agent": "b.py",
+        "task_ref": "two@3",
+        "seed": 100,
+        "agent_hash": "sha256:agent-b.py",
+        "task_hash": "sha256:task-two",
+    }
+    assert len(planned(1).scenario_document()) == 3
+
+
+def test_a_plan_survives_the_way_to_another_process() -> None:
+    whole = planned(5)
+    assert list(pickle.loads(pickle.dumps(whole)).jobs()) == list(whole.jobs())
+
+
+def test_the_default_scenario_is_the_promised_one() -> None:
+    assert [(row.agent, row.task_ref, row.seed) for row in DEFAULT_SCENARIO] == [
+        ("agents/toy_agent.py", "filesystem_hidden_config@1", 42),
+        ("agents/rate_limit_agent.py", "rate_limited_api@1", 11),
+        ("agents/chain_agent.py", "rate_limited_chain@1", 7),
+        ("agents/ops_triage_agent.py", "log_alert_triage@1", 21),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("missing", "complaint"),
+    [
+        ("b.py", "s.toml: scenario[1].agent: found 'b.py', expected one that exists; nearest: a.py"),
+        ("two", "s.toml: scenario[1].task_ref: found 'two', expected one that exists; nearest: one@1"),
+    ],
+)
+def test_a_reference_that_means_nothing_is_named_with_file_row_and_field(missing: str, complaint: str) -> None:
+    def agent(ref: str) -> AgentSource:
+        if ref == missing:
+            raise AgentError(AGENT_REFERENCE, "", ref, "one that exists; nearest: a.py")
+        return find_agent(ref)
+
+    def task(ref: str) -> TaskSource:
+        if ref == missing:
+            raise TaskError(TASK_REFERENCE, "", ref, "one that exists; nearest: one@1")
+        return find_task(ref)
+
+    with pytest.raises(ScenarioError) as caught:
+        plan(ROWS, 3, SETTINGS, agent, task, slice_id="0123456789abcdef", scenario="s.toml")
+    assert str(caught.value) == complaint
+
+
+def test_what_is_wrong_with_a_file_that_was_found_is_told_of_that_file() -> None:
+    def broken(_ref: str) -> TaskSource:
+        raise TaskError("/tasks/one/task.toml", "suite", 3, "text")
+
+    with pytest.raises(TaskError, match=r"^/tasks/one/task\.toml: suite: found 3"):
+        plan(ROWS, 3, SETTINGS, find_agent, broken, slice_id="0123456789abcdef", scenario="s.toml")

@@ -1,0 +1,128 @@
+import json
+import os
+import pathlib
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tracecore.errors import OutputError
+from tracecore.perf.slice.second_runs import Determinism, choose_episodes, compare_runs, second_runs_folder
+
+
+@dataclass
+class Difference:
+    step: int
+    field: str
+    old: object
+    new: object
+
+
+def no_difference(_old, _new):
+    return None
+
+
+def choose(make_row, count, *, episodes=24, scenario_rows=4, cut_off=()):
+    reasons = {index: {"termination_reason": "timeout", "error": "slow"} for index in cut_off}
+    rows = (make_row(index, **reasons.get(index, {})) for index in range(episodes))
+    return [row.index for row in choose_episodes(rows, count, episodes=episodes, scenario_rows=scenario_rows)]
+
+
+def test_each_scenario_row_has_its_share_spread_over_the_slice(make_row):
+    chosen = choose(make_row, 8)
+    assert sorted(index % 4 for index in chosen) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert chosen == [0, 1, 2, 3, 12, 13, 14, 15]
+
+
+def test_fewer_than_there_are_scenario_rows_are_taken_from_different_ones(make_row):
+    assert len({index % 4 for index in choose(make_row, 3)}) == 3
+
+
+def test_an_episode_that_the_clock_ended_hands_its_turn_on(make_row):
+    assert choose(make_row, 4, cut_off=[0]) == [1, 2, 3, 4]
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the fixture only gives a function
+def test_as_many_as_wanted_are_chosen_and_none_twice(make_row, episodes, scenario_rows, count):
+    count = min(count, episodes)
+    chosen = choose(make_row, count, episodes=episodes, scenario_rows=scenario_rows)
+    assert len(chosen) == len(set(chosen)) == count
+
+
+def compare(first_rows, second_rows, *, runs_dir="", second_runs_dir="", requested=None, first_difference=None):
+    return compare_runs(
+        first_rows,
+        second_rows,
+        requested=len(first_rows) if requested is None else requested,
+        runs_dir=str(runs_dir),
+        second_runs_dir=str(second_runs_dir),
+        first_difference=first_difference or no_difference,
+    ).document()
+
+
+def test_equal_hashes_are_no_difference(make_row):
+    rows = [make_row(0), make_row(5)]
+    assert compare(rows, reversed(rows)) == {"requested": 2, "checked": 2, "differing": 0, "differences": []}
+
+
+def test_a_difference_names_its_first_step_and_field(make_row, tmp_path: pathlib.Path):
+    first, second = make_row(3), make_row(3, artifact_hash="sha256:other", trace_hash="sha256:other")
+    for folder, value in (("first", 1), ("second", 2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / first.artifact_name).write_text(json.dumps({"value": value}))
+
+    def find(old, new):
+        return Difference(7, "result.value", old["value"], new["value"])
+
+    document = compare(
+        [first], [second], runs_dir=tmp_path / "first", second_runs_dir=tmp_path / "second", first_difference=find
+    )
+    (difference,) = document["differences"]
+    assert document["differing"] == 1
+    assert (difference["episode"], difference["episode_index"], difference["task_ref"]) == (4, 3, first.task_ref)
+    assert (difference["step"], difference["field"]) == (7, "result.value")
+    assert (difference["first"], difference["second"]) == ("1", "2")
+    assert difference["same_behaviour"] is False
+
+
+def test_where_the_first_artifact_is_gone_the_difference_has_no_place(make_row, tmp_path: pathlib.Path):
+    first, second = make_row(3, artifact_name=None), make_row(3, artifact_hash="sha256:other")
+    (difference,) = compare([first], [second], second_runs_dir=tmp_path)["differences"]
+    assert difference["step"] is difference["field"] is None
+    assert difference["same_behaviour"] is True
+
+
+def test_an_unfinished_check_is_no_data(make_row):
+    rows = [make_row(0), make_row(1)]
+    assert compare(rows, rows[:1])["differing"] is None
+    assert compare([], [], requested=3)["differing"] is None
+    assert Determinism().document()["differing"] is None
+
+
+def test_what_differs_is_told_even_if_the_check_is_unfinished(make_row):
+    rows = [make_row(0), make_row(1)]
+    assert compare(rows, [make_row(0, artifact_hash="sha256:other")])["differing"] == 1
+
+
+def test_the_folder_of_the_second_runs_is_gone_afterwards_whatever_happens(tmp_path: pathlib.Path):
+    left_behind = tmp_path / ".perf-second-runs-S"
+    left_behind.mkdir()
+    (left_behind / "old.json").touch()
+
+    def use_and_fail():
+        with second_runs_folder(str(tmp_path), "S") as folder:
+            assert os.listdir(folder) == []
+            pathlib.Path(folder, "new.json").touch()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        use_and_fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: pathlib.Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError), second_runs_folder(str(tmp_path / "file"), "S"):
+        pass

@@ -1,0 +1,1 @@
+"""What may an agent process touch, and what holds it to that?"""

@@ -1,0 +1,1 @@
+"""How does the same slice run on a Dask cluster?"""

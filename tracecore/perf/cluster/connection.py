@@ -1,0 +1,304 @@
+"""Episodes on an existing Dask cluster: chunks go out to its workers, rows come back as they finish.
+
+::
+
+    harness ──chunks (JSON), pinned to a node──▶ scheduler ──▶ dask worker ──▶ runner: run_batch ─▶ episodes
+            ◀────────rows, and artifacts if they return────────
+
+Which node runs what, and what becomes of a chunk whose node is lost, is decided here, not by the scheduler: a chunk is
+pinned to its node, so that none ever runs twice without the harness knowing. Nothing waits without a limit.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Callable, Coroutine
+from multiprocessing import resource_tracker
+from typing import Any, Final, Self, TypeVar
+
+from tracecore import clock, processes
+from tracecore.confinement import doctor
+from tracecore.errors import InputError, OptionError, one_line
+from tracecore.perf.cluster import node
+from tracecore.perf.slice.interrupt import Interruption
+from tracecore.record import as_dict, mutable_record, record
+from tracecore.records import JsonObject, Limits
+
+CONNECT_S: Final = 10.0  # for a scheduler to answer, and for a first worker to join
+DESCRIBE_S: Final = 60.0  # for a node to try out what it has
+ANSWER_S: Final = 5.0  # for the scheduler to tell which nodes there are
+CLOSE_S: Final = 2.0
+CLOSE_LOCAL_S: Final = 5.0  # for workers of our own to end
+
+T = TypeVar("T")
+
+
+@record
+class ClusterOptions:
+    """Which cluster, and how it is used."""
+
+    address: str  # tcp://host:port, or local:N
+    method: str  # auto, fork or spawn
+    limits: Limits
+    artifacts: str  # return, node or shared
+    runs_dir: str  # as it was written
+    slots_most: int | None = None  # episodes at the same time, if not as many as the cluster has threads
+
+
+@mutable_record
+class Node:
+    """A dask worker that has passed the check."""
+
+    address: str
+    about: JsonObject  # as it describes itself
+    first_slot: int  # its slots are numbered from here on, across the cluster
+    slots: int  # how many of its threads are used
+    is_used: bool = False  # has taken the slice in
+    runs_dir: str | None = None  # where its artifacts lie, if they stay there
+    is_lost: bool = False
+    refused: str | None = None  # why it gets no episodes (any more)
+
+    @property
+    def words(self) -> str:
+        """How a person finds it."""
+        return one_line(f"node {self.about['name'] or self.address} on {self.about['hostname']}")
+
+
+def check_extra() -> None:
+    """Find out before anything runs whether a cluster can be used.
+
+    Raises:
+        OptionError: What it needs is not installed.
+    """
+    if importlib.util.find_spec("distributed") is None:
+        raise OptionError("--cluster", "", "no distributed", "the cluster extra: pip install 'tracecore[cluster]'")
+
+
+class Cluster:
+    """A connection to a cluster whose nodes have been checked. To be closed, as by a ``with`` block.
+
+    Attributes:
+        address: As it was given.
+        nodes: Every worker that has been used, by its address.
+        client: Dask's.
+        is_gone: Whether its scheduler was lost.
+        loop: Where everything of it runs; not between two calls.
+        woken: Done when somebody interrupts.
+    """
+
+    def __init__(self, options: ClusterOptions, interruption: Interruption, say: Callable[[str], None]) -> None:
+        """Connect.
+
+        Args:
+            options: Which cluster.
+            interruption: Ends the wait, and later the run.
+            say: For people: a node that is refused, or lost.
+
+        Raises:
+            OptionError: Nobody answers there, it has no worker, or a node has another tracecore or Python.
+            KeyboardInterrupt: Somebody did not want to wait.
+        """
+        self._options, self._interruption, self._say = options, interruption, say
+        self._mine = node.about()
+        self.address = options.address
+        self.nodes: dict[str, Node] = {}
+        self.client: Any = None
+        self.is_gone = False
+        self._local: Any = None
+        self.loop = asyncio.new_event_loop()
+        self.woken: asyncio.Future[None] = self.loop.create_future()
+        self.loop.add_reader(interruption.wake_fd, self._wake)
+        try:
+            self.loop.run_until_complete(self._connect())
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def slots(self) -> int:
+        """How many episodes run at the same time."""
+        return max(1, sum(one.slots for one in self.nodes.values()))
+
+    def node_documents(self) -> list[JsonObject]:
+        """The nodes as the manifest lists them."""
+        return [
+            {
+                "name": one.about["name"],
+                "hostname": one.about["hostname"],
+                "slots": one.slots,
+                "machine_class": one.about["machine_class"],
+                "runs_dir": one.runs_dir,
+                "refused": one.refused,
+                "confinement": one.about["confinement"],
+                "host": one.about["host"],
+            }
+            for one in self.nodes.values()
+        ]
+
+    def host(self) -> JsonObject:
+        """The host block of the nodes: what they agree in, and of the rest all that there is."""
+        blocks = [one.about["host"] for one in self._used()]
+        return {name: _common([block.get(name) for block in blocks]) for name in blocks[0]}
+
+    def machine_class(self) -> str:
+        """The class that all nodes are of, or ``mixed:`` and all classes."""
+        classes = sorted({one.about["machine_class"] for one in self._used()})
+        return classes[0] if len(classes) == 1 else "mixed:" + "+".join(classes)
+
+    def _used(self) -> list[Node]:
+        """The nodes that have taken the slice in, or else all."""
+        nodes = list(self.nodes.values())
+        return [one for one in nodes if one.is_used] or nodes
+
+    def close(self) -> None:
+        """Let go of the cluster; one of our own ends. Never raises, and never waits long."""
+        if self.loop.is_closed():
+            return
+        with contextlib.suppress(Exception):
+            self.loop.run_until_complete(self._disconnect())
+        self.loop.remove_reader(self._interruption.wake_fd)
+        with contextlib.suppress(Exception):
+            left = asyncio.all_tasks(self.loop)
+            for task in left:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- connecting ---
+
+    def _wake(self) -> None:
+        self.loop.remove_reader(self._interruption.wake_fd)
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+    async def _connect(self) -> None:
+        await self._unless_woken(self._open_client())
+        deadline_s = clock.monotonic_s() + CONNECT_S
+        while not (threads := await self._unless_woken(self.ask_threads())):
+            if clock.monotonic_s() > deadline_s:
+                raise OptionError("--cluster", "", f"{self._options.address} without a worker", "a scheduler with a worker")
+            await self._unless_woken(asyncio.sleep(0.2))
+        await self._unless_woken(self._check_all(threads))
+
+    async def _unless_woken(self, work: Coroutine[Any, Any, T]) -> T:
+        task = self.loop.create_task(work)
+        waiting: set[Any] = {task, self.woken}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CLOSE_S)
+            raise KeyboardInterrupt
+        return task.result()
+
+    async def _open_client(self) -> None:
+        address = self._options.address
+        try:
+            distributed: Any = importlib.import_module("distributed")  # not before somebody asks for a cluster
+
+            # What it logs is about its own insides, and says nothing that is not told here in other words.
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            logging.getLogger("tornado").setLevel(logging.CRITICAL)
+            warnings.filterwarnings("ignore", module="distributed")
+            if address.startswith("local:"):
+                resource_tracker.ensure_running()  # lets signals through again when the first process starts it
+                with processes.interrupts_held():
+                    self._local = await distributed.LocalCluster(
+                        n_workers=int(address.removeprefix("local:")),
+                        threads_per_worker=1,
+                        processes=True,
+                        dashboard_address=None,
+                        silence_logs=logging.CRITICAL,
+                        asynchronous=True,
+                    )
+            self.client = await asyncio.wait_for(
+                distributed.Client(self._local or address, asynchronous=True, timeout=CONNECT_S, set_as_default=False),
+                CONNECT_S + 1,
+            )
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            words = str(error) or type(error).__name__
+            raise OptionError("--cluster", "", address, f"the address of a scheduler that answers ({words})") from error
+
+    async def ask_threads(self) -> dict[str, int]:
+        """How many threads each worker of the cluster has, by its address; raises OSError or TimeoutError."""
+        found: dict[str, int] = dict(await asyncio.wait_for(self.client.nthreads(), ANSWER_S))
+        return found
+
+    async def _check_all(self, threads: dict[str, int]) -> None:
+        """Check the nodes that are there when the slice begins.
+
+        Raises:
+            OptionError: One of them cannot be used; it is named.
+        """
+        abouts = await asyncio.gather(*map(self.describe, threads))
+        for address, about in zip(threads, abouts, strict=True):
+            if complaint := self.complaint_of(address, about):
+                raise complaint
+            self.add_node(address, threads[address], about)
+
+    async def describe(self, address: str) -> JsonObject:
+        """What the node says of itself; or ``failure``, why it does not."""
+        options = self._options
+        limits = json.dumps(as_dict(options.limits))
+        try:
+            asking = self.client.run(node.describe_node, options.method, limits, workers=[address])
+            return dict(json.loads((await asyncio.wait_for(asking, DESCRIBE_S))[address]))
+        except Exception as error:  # whatever dask raises for a node that has gone, or that cannot import what it is asked for
+            failure = str(error) or type(error).__name__
+            return {"name": "", "hostname": address, "failure": failure, "host": {}, "machine_class": "", "confinement": {}}
+
+    def complaint_of(self, address: str, about: JsonObject) -> InputError | None:
+        """What was found at the node and what was expected, if that is not the same."""
+        where = f"node {about['name'] or address} on {about['hostname']}"
+        mine = self._mine
+        if "failure" in about:
+            expected = f"tracecore {mine['tracecore']}, with which it can be asked"
+            return OptionError("--cluster", where, about["failure"], expected)
+        theirs = about["about"]
+        for name in ("tracecore", "python"):
+            if theirs[name] != mine[name]:
+                return OptionError("--cluster", f"{where}: {name}", theirs[name], f"{mine[name]}, as here")
+        if theirs["sources"] != mine["sources"]:
+            found = f"another tracecore {theirs['tracecore']}"
+            return OptionError("--cluster", f"{where}: sources", found, "a package of the same files as here")
+        if self._options.limits.confinement == "require" and (missing := doctor.missing(about["confinement"])):
+            return OptionError("--confinement", where, f"require, and no {'; '.join(missing)}", "every layer in force")
+        return None
+
+    def add_node(self, address: str, threads: int, about: JsonObject) -> Node:
+        """A node that is to be used."""
+        numbered = sum(one.slots for one in self.nodes.values())
+        used = sum(one.slots for one in self.nodes.values() if not one.refused)
+        most = self._options.slots_most
+        slots = threads if most is None else max(0, min(threads, most - used))
+        self.nodes[address] = new = Node(address, about, numbered, slots)
+        return new
+
+    def say(self, words: str) -> None:
+        """Tell people."""
+        self._say(f"perf_harness: {one_line(words)}")
+
+    async def _disconnect(self) -> None:
+        for closing, patience_s in ((self.client, CLOSE_S), (self._local, CLOSE_LOCAL_S)):
+            if closing is not None:
+                with contextlib.suppress(Exception, asyncio.CancelledError):
+                    await asyncio.wait_for(closing.close(), patience_s)
+
+
+def _common(values: list[Any]) -> Any:
+    """The value, if it is the same on all nodes; else all that there are, in words, where one word says each."""
+    if all(value == values[0] for value in values):
+        return values[0]
+    if any(isinstance(value, list | dict) for value in values):
+        return None
+    return f"mixed: {', '.join(sorted({str(value) for value in values}))}"

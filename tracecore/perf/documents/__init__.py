@@ -1,0 +1,1 @@
+"""What is written of a slice, and how is it read back?"""

@@ -1,0 +1,176 @@
+"""The perf files of a slice: a stamp nobody else has, four documents, and the zip of those four.
+
+Order on disk: the journal reserves the stamp before anything runs; series, metrics, manifest and summary follow when
+the slice has ended, each whole or not at all; the zip is made of them as they lie there.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from tracecore import clock
+from tracecore.errors import OptionError
+from tracecore.files import SHARED, fill_atomic, write_atomic, write_atomic_stream
+from tracecore.perf.slice.journal import journal_path
+from tracecore.records import JsonObject
+
+DOCUMENTS: Final = ("manifest", "summary", "metrics", "series")
+BUNDLE: Final = "bundle"
+
+
+def check_writable(*folders: str) -> None:
+    """Create each folder if need be, and prove that files can be written, linked and renamed in it.
+
+    Raises:
+        OptionError: They cannot, and why. None of the folders is there that was not there before.
+    """
+    made: list[str] = []
+    try:
+        for folder in folders:
+            _check_folder(folder, made)
+    except OptionError:
+        for path in reversed(made):
+            with contextlib.suppress(OSError, ValueError):  # it was not made after all, or somebody uses it already
+                os.rmdir(path)
+        raise
+
+
+def _check_folder(folder: str, made: list[str]) -> None:
+    made += reversed(_missing(folder))
+    try:
+        os.makedirs(folder, exist_ok=True)
+        _probe(os.path.join(folder, f".probe.{os.getpid()}.{os.urandom(4).hex()}"))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        found = error.strerror if isinstance(error, OSError) else str(error)
+        raise OptionError(folder, "", found, "a folder in which files can be written, linked and renamed") from error
+
+
+def _missing(folder: str) -> list[str]:
+    """The folders that have to be made for this one to be there, the innermost first."""
+    missing = []
+    while folder and not os.path.lexists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    return missing
+
+
+def _probe(name: str) -> None:
+    names = [name, name + ".linked", name + ".renamed"]
+    try:
+        fd = os.open(names[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, SHARED)
+        try:
+            os.write(fd, b"probe")  # a full disk creates files, and refuses their contents
+        finally:
+            os.close(fd)
+        os.link(names[0], names[1])
+        os.replace(names[1], names[2])
+    finally:
+        for left in names:
+            if os.path.lexists(left):
+                os.unlink(left)
+
+
+def reserve_stamp(folder: str, *, epoch_s: float | None = None) -> str:
+    """A stamp, ``YYYYMMDDTHHMMSSZ``, that no other slice in ``folder`` has, however many start in one second.
+
+    The journal's file, created empty, is the reservation: a harness that is killed right after leaves nothing behind
+    that looks like a result.
+
+    Args:
+        folder: The output folder.
+        epoch_s: Seconds since 1970; now, unless a test says otherwise.
+
+    Raises:
+        OptionError: No file can be created there.
+    """
+    second = int(time.time() if epoch_s is None else epoch_s)
+    while True:
+        stamp = clock.utc_stamp(second)
+        if _reserve(folder, stamp):
+            return stamp
+        # The stamp's form has no room for a number behind it, so a slice that comes second takes the next free second.
+        # It labels files and orders them; when a slice ran is in its manifest.
+        second += 1
+
+
+def _reserve(folder: str, stamp: str) -> bool:
+    path = journal_path(folder, stamp)
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, SHARED))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise OptionError(folder, "", error.strerror, "a folder in which files can be created") from error
+    # A finished slice has removed its journal, after its documents were there: look for them only now.
+    if any(os.path.lexists(os.path.join(folder, name)) for name in file_names(stamp, compress=True).values()):
+        os.unlink(path)
+        return False
+    return True
+
+
+def file_names(stamp: str, *, compress: bool) -> dict[str, str]:
+    """The names of the perf files of a slice, by what they are."""
+    names = {kind: f"perf-{kind}-{stamp}.json" for kind in DOCUMENTS}
+    return {**names, BUNDLE: f"perf-artifacts-{stamp}.zip"} if compress else names
+
+
+def write_series(folder: str, stamp: str, chunks: Iterable[bytes], *, fsync: bool = True) -> None:
+    """Write the series, which comes in pieces, before the documents that are reduced from the same rows.
+
+    Raises:
+        OutputError: It could not be written.
+    """
+    write_atomic_stream(os.path.join(folder, file_names(stamp, compress=False)["series"]), chunks, fsync=fsync)
+
+
+def write_documents(
+    folder: str,
+    stamp: str,
+    *,
+    manifest: JsonObject,
+    summary: JsonObject,
+    metrics: list[JsonObject],
+    compress: bool,
+    fsync: bool = True,
+) -> dict[str, str]:
+    """Write the documents beside the series, and with ``compress`` the zip of all four.
+
+    Args:
+        folder: The output folder.
+        stamp: As :func:`reserve_stamp` gave it.
+        manifest: All but ``artifact_set`` and ``bundle``, which are added here.
+        summary: As ``Summary.document`` gives it.
+        metrics: As ``Metrics.document`` gives it.
+        compress: Whether to make the zip.
+        fsync: Whether the files are to survive a power cut.
+
+    Returns:
+        The paths of the files, by what they are.
+
+    Raises:
+        OutputError: A file could not be written; those written before it stand, each of them whole.
+    """
+    names = file_names(stamp, compress=compress)
+    paths = {kind: os.path.join(folder, name) for kind, name in names.items()}
+    # The manifest names the zip that holds it, and is written once: it is the same inside and beside.
+    manifest = {**manifest, "artifact_set": {kind: names[kind] for kind in DOCUMENTS}}
+    if compress:
+        manifest[BUNDLE] = names[BUNDLE]
+    write_atomic(paths["metrics"], _document(metrics), fsync=fsync)
+    write_atomic(paths["manifest"], _document(manifest), fsync=fsync)
+    write_atomic(paths["summary"], _document(summary), fsync=fsync)
+    if compress:
+        from tracecore.perf.documents.bundle import fill_bundle  # noqa: PLC0415  (only with --compress)
+
+        members = {names[kind]: paths[kind] for kind in DOCUMENTS}
+        fill_atomic(paths[BUNDLE], lambda fd: fill_bundle(fd, members), fsync=fsync)
+    return paths
+
+
+def _document(value: Any) -> bytes:
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    # A lone surrogate, which UTF-8 cannot hold, leaves as its JSON escape.
+    return text.encode("utf-8", "backslashreplace")

@@ -1,0 +1,1 @@
+"""What would a reviewer notice in the rows of a slice?"""

@@ -1,0 +1,123 @@
+"""Figures of a slice over its course: blocks of episodes in the order of their start, and whether they rise.
+
+Memory is 8 bytes per figure kept: everything lies in arrays, and what must be sorted is sorted chunk by chunk.
+"""
+
+import heapq
+import itertools
+import math
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from tracecore.perf.documents.summary import Readings
+from tracecore.ranks import kendall, theil_sen
+from tracecore.record import record
+from tracecore.stats import nearest_rank
+
+BLOCKS: Final = 20
+LEAST_PER_BLOCK: Final = 5
+RISE_P: Final = 0.01
+RISE_RATIO: Final = 1.10  # of the last quarter to the first
+
+
+@record
+class Trend:
+    """How a figure changed from the first block to the last."""
+
+    ratio: float  # of the middle of the last quarter of blocks to that of the first
+    slope: float  # per block, of the logarithm
+    p: float  # of a rise or fall, two-sided
+    blocks: tuple[float, ...]  # in the figure's own unit
+
+    @property
+    def is_rise(self) -> bool:
+        """Whether it rises, beyond chance and by enough to matter."""
+        return self.slope > 0 and self.p < RISE_P and self.ratio >= RISE_RATIO
+
+
+def trend(blocks: Sequence[float]) -> Trend | None:
+    """The trend of positive block figures; None where fewer than four blocks have one."""
+    if len(blocks) < 4 or min(blocks) <= 0:
+        return None
+    logs = [math.log(value) for value in blocks]
+    places = list(range(len(logs)))
+    quarter = len(logs) // 4
+    ratio = math.exp(middle(logs[-quarter:]) - middle(logs[:quarter]))
+    return Trend(ratio, theil_sen(places, logs), kendall(places, logs).p, tuple(blocks))
+
+
+def middle(values: Iterable[float]) -> float:
+    """The nearest-rank median of at least one value, at 8 bytes each.
+
+    Raises:
+        ValueError: There are no values.
+    """
+    return nearest_rank(sort(values), 50)
+
+
+def sort(values: Iterable[float]) -> Readings:
+    """The values in ascending order, at 8 bytes each."""
+    readings = Readings()
+    for value in values:
+        readings.append(value)
+    return readings
+
+
+def boundaries(values: Sequence[float], parts: int) -> list[float]:
+    """What the first value of every part but the first is, when sorted values are cut into equal parts."""
+    count = len(values)
+    places = [count * part // parts for part in range(1, parts)]
+    found, wanted = [], iter(places)
+    place = next(wanted, None)
+    for at, value in enumerate(sort(values)):
+        while at == place:
+            found.append(value)
+            place = next(wanted, None)
+    return found
+
+
+def cut_into_blocks(starts: Iterable[float], edges: Sequence[float]) -> "array[int]":
+    """The block, from 0, that each start belongs to."""
+    return array("B", (bisect_right(edges, start) for start in starts))
+
+
+def block_middles(blocks: Iterable[int], values: Iterable[float]) -> list[float]:
+    """The median of every block that has enough values; NaN marks a value that is left out."""
+    return [nearest_rank(readings, 50) for readings in _by_block(blocks, values) if len(readings) >= LEAST_PER_BLOCK]
+
+
+def block_means(blocks: Iterable[int], values: Iterable[float]) -> list[float]:
+    """The mean of every block that has enough values."""
+    sums, counts = [0.0] * BLOCKS, [0] * BLOCKS
+    for block, value in zip(blocks, values, strict=True):
+        if not math.isnan(value):
+            sums[block] += value
+            counts[block] += 1
+    return [total / count for total, count in zip(sums, counts, strict=True) if count >= LEAST_PER_BLOCK]
+
+
+def _by_block(blocks: Iterable[int], values: Iterable[float]) -> list[Readings]:
+    parts = [Readings() for _ in range(BLOCKS)]
+    for block, value in zip(blocks, values, strict=True):
+        if not math.isnan(value):
+            parts[block].append(value)
+    return parts
+
+
+def count_distinct(values: "array[int]") -> int:
+    """How many different integers there are."""
+    return sum(1 for _ in itertools.groupby(_in_order(values)))
+
+
+def count_repeated(values: "array[int]", least: int) -> dict[int, int]:
+    """The integers that are there ``least`` times or more often, and how often."""
+    counts = ((value, sum(1 for _ in same)) for value, same in itertools.groupby(_in_order(values)))
+    return {value: count for value, count in counts if count >= least}
+
+
+def _in_order(values: "array[int]") -> Iterator[int]:
+    """The values ascending, sorted chunk by chunk and merged."""
+    starts = range(0, len(values), Readings.CHUNK)
+    return heapq.merge(*(array("q", sorted(values[start : start + Readings.CHUNK])) for start in starts))

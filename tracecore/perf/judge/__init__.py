@@ -1,0 +1,1 @@
+"""Does the slice hold what was asked of it?"""

@@ -1,0 +1,1 @@
+"""How is a slice shown to people and to other tools?"""

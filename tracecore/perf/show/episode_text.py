@@ -1,0 +1,141 @@
+"""One episode as lines that a person reads: what it did, or how it differs from the one on record.
+
+All text of agents and tasks goes through ``one_line``: it cannot move the cursor, and stays in its line.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tracecore.errors import MISSING, one_line
+from tracecore.perf.show.console import seconds_text
+from tracecore.records import EpisodeResult, JsonObject
+from tracecore.runtime.replay import Difference
+
+ACTION_WIDTH: Final = 44
+RESULT_WIDTH: Final = 60
+VALUE_WIDTH: Final = 100
+CONTEXT: Final = 30  # characters that two long texts have in common and are shown before they part
+
+
+def episode_lines(artifact: JsonObject, row: EpisodeResult) -> list[str]:
+    """What happened in an episode, and how it ended.
+
+    Args:
+        artifact: Its run artifact.
+        row: Its row, which under strict spec may be a failure although the episode was a success.
+    """
+    used = f"{row.steps_used} of {row.steps_budget} steps, {row.tool_calls_used} of {row.tool_calls_budget} tool calls"
+    return [
+        _headline(artifact, row),
+        *_line("because", _reason(artifact, row)),
+        *_line("agent", row.agent),
+        *_line("task", f"{row.task_ref}, seed {row.seed}"),
+        *_line("used", f"{used}, {seconds_text(row.usage.wall_clock_s)}"),
+        *_model_calls(row),
+        *_step_lines(artifact["action_trace"]),
+        *_line("hash", row.artifact_hash),
+    ]
+
+
+def _headline(artifact: JsonObject, row: EpisodeResult) -> str:
+    if row.success:
+        return "success"
+    if artifact["success"]:
+        return "failed: its artifact is invalid"
+    reason, kind = artifact["termination_reason"], artifact["failure_type"]
+    return one_line(f"failed: {reason}" if kind == reason else f"failed: {reason} ({kind})")
+
+
+def _reason(artifact: JsonObject, row: EpisodeResult) -> str:
+    if artifact["success"]:
+        return row.error or str(artifact["validator"].get("message") or "the validator said ok")
+    return artifact["failure_reason"] or "nobody said why"
+
+
+def _model_calls(row: EpisodeResult) -> list[str]:
+    if not row.llm_trace_entries:
+        return []
+    volume = f"{row.prompt_bytes} bytes out, {row.completion_bytes} in, {row.tokens_used} tokens"
+    return _line("model calls", f"{row.llm_trace_entries}, {volume}")
+
+
+def _step_lines(trace: list[JsonObject]) -> Iterator[str]:
+    yield f"  step  latency   {'action':<{ACTION_WIDTH}}  result" if trace else "  no step was taken"
+    for entry in trace:
+        latency = seconds_text(entry["telemetry"]["action_metrics"]["latency_ms"] / 1000)
+        action, result = _cut(_action_text(entry["action"]), ACTION_WIDTH), _cut(_result_text(entry), RESULT_WIDTH)
+        yield f"  {entry['step']:>4}  {latency:<8}  {action:<{ACTION_WIDTH}}  {result}"
+
+
+def _action_text(action: JsonObject) -> str:
+    name, args = action.get("type"), action.get("args")
+    if not isinstance(name, str):
+        return f"no action: {action['repr'] if isinstance(action.get('repr'), str) else json_text(action)}"
+    if isinstance(args, dict):
+        return " ".join([name, *(f"{key}={json_text(value)}" for key, value in args.items())])
+    return name if args is None else f"{name} {json_text(args)}"
+
+
+def _result_text(entry: JsonObject) -> str:
+    error, result = entry["telemetry"]["action_metrics"]["error"], entry["result"]
+    if error is not None:
+        return f"error  {error}"
+    if not isinstance(result, dict) or not isinstance(result.get("ok"), bool):
+        return f"ok     {json_text(result)}"
+    rest = {key: value for key, value in result.items() if key != "ok"}
+    if result["ok"]:
+        return f"ok     {json_text(rest)}" if rest else "ok"
+    words = rest.get("error")
+    return f"error  {words if isinstance(words, str) and len(rest) == 1 else json_text(rest)}"
+
+
+# --- two runs --------------------------------------------------------------------------------------------------------
+
+
+def difference_lines(difference: Difference) -> list[str]:
+    """Where two runs of one episode part, with what was there and what is now."""
+    place = "" if difference.step is None else f"step {difference.step}"
+    where = " ".join(filter(None, [place, difference.field]))
+    old, new = _texts_around(difference)
+    return [f"  {_cut(where, VALUE_WIDTH)}", *_line("then", old), *_line("now", new)]
+
+
+def _texts_around(difference: Difference) -> tuple[str, str]:
+    """Both values, cut so that the place where they part is in sight."""
+    if not difference.field:
+        return _step_text(difference.old), _step_text(difference.new)
+    old, new = _value_text(difference.old), _value_text(difference.new)
+    same = next((place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    skipped = max(0, same - CONTEXT) if max(len(old), len(new)) > VALUE_WIDTH else 0
+    mark = "…" if skipped else ""
+    return _cut(mark + old[skipped:], VALUE_WIDTH), _cut(mark + new[skipped:], VALUE_WIDTH)
+
+
+def _step_text(entry: Any) -> str:
+    return "no such step" if entry is MISSING else _cut(_action_text(entry["action"]), VALUE_WIDTH)
+
+
+def _value_text(value: Any) -> str:
+    return "nothing" if value is MISSING else json_text(value)
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def json_text(value: Any) -> str:
+    """``value`` as it stands in the artifact."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, RecursionError):  # as in errors.describe
+        return "a value too large to show"
+
+
+def _line(name: str, text: str) -> list[str]:
+    return [f"  {name:<11} {one_line(text)}"]
+
+
+def _cut(text: str, width: int) -> str:
+    # First to about the width: escaping each character of a megabyte takes its time.
+    text = one_line(text[: width + 1])
+    return text if len(text) <= width else text[: width - 1] + "…"

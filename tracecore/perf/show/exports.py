@@ -1,0 +1,158 @@
+"""A slice in the formats that chart and alert services read: github-action-benchmark, and Bencher's Metric Format.
+
+The files have names without a stamp, since a workflow must know them beforehand: each slice replaces those of the one
+before. Names inside hold no counts and no stamps either, since services match them exactly from run to run.
+"""
+
+import json
+import os
+from collections import Counter
+from typing import Any, Final
+
+from tracecore.files import write_atomic
+from tracecore.perf.documents.summary import Readings, is_latency
+from tracecore.records import EpisodeResult, JsonObject
+from tracecore.stats import MAD_TO_SIGMA, nearest_rank
+
+FORMATS: Final = ("github-benchmark", "bmf")
+GITHUB_FILE: Final = "perf-github-benchmark.json"  # smaller is better
+GITHUB_BIGGER_FILE: Final = "perf-github-benchmark-bigger.json"  # bigger is better: the service takes one direction per file
+BMF_FILE: Final = "perf-bencher.json"
+ALL: Final = "all"
+
+
+class ScenarioFigures:
+    """Reduces rows to the figures of each scenario; 16 bytes of memory per episode."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, str], Group] = {}
+
+    def add(self, row: EpisodeResult) -> None:
+        """Count one finished episode."""
+        key = (row.task_ref, row.agent)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group()
+        group.add(row)
+
+    def groups(self) -> dict[str, "Group"]:
+        """The scenarios by name: the task, with the agent behind it where several agents run that task."""
+        agents = Counter(task_ref for task_ref, _ in self._groups)
+        return {
+            task_ref if agents[task_ref] == 1 else f"{task_ref} / {agent}": group
+            for (task_ref, agent), group in self._groups.items()
+        }
+
+
+class Group:
+    """The episodes of one agent on one task. Times are of those that neither timed out nor crashed."""
+
+    def __init__(self) -> None:
+        self.episodes = self.failures = self.peak_rss_bytes = 0
+        self.walls_s, self.cpus_s = Readings(), Readings()
+
+    def add(self, row: EpisodeResult) -> None:
+        self.episodes += 1
+        self.failures += not row.success
+        usage = row.usage
+        self.peak_rss_bytes = max(self.peak_rss_bytes, usage.peak_rss_bytes)
+        if is_latency(row):
+            self.walls_s.append(usage.wall_clock_s)
+            self.cpus_s.append(usage.cpu_user_s + usage.cpu_sys_s)
+
+
+def write_formats(folder: str, formats: tuple[str, ...], figures: ScenarioFigures, summary: JsonObject) -> dict[str, str]:
+    """Write the files of ``formats``; gives their paths, by what they are.
+
+    Raises:
+        OutputError: One of them could not be written.
+    """
+    files: dict[str, tuple[str, Any]] = {}
+    if "github-benchmark" in formats:
+        files["github_benchmark"] = GITHUB_FILE, github_benchmark(figures, summary)
+        files["github_benchmark_bigger"] = GITHUB_BIGGER_FILE, github_benchmark_bigger(summary)
+    if "bmf" in formats:
+        files["bmf"] = BMF_FILE, bencher_metrics(figures, summary)
+    paths = {}
+    for kind, (name, document) in files.items():
+        paths[kind] = os.path.join(folder, name)
+        text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        write_atomic(paths[kind], text.encode("utf-8", "backslashreplace"), fsync=True)
+    return paths
+
+
+# --- github-action-benchmark -----------------------------------------------------------------------------------------
+
+
+def github_benchmark(figures: ScenarioFigures, summary: JsonObject) -> list[JsonObject]:
+    """The entries for its tool ``customSmallerIsBetter``. What has no value has no entry: null would be read as 0."""
+    entries = []
+    for name, group in figures.groups().items():
+        if group.walls_s:
+            entries.append(_time_entry(f"{name} / wall median", group.walls_s, _extra(group)))
+            entries.append(_time_entry(f"{name} / cpu median", group.cpus_s, f"n={group.episodes}"))
+        if group.peak_rss_bytes:
+            entries.append({"name": f"{name} / peak rss", "unit": "bytes", "value": group.peak_rss_bytes})
+        entries.append({"name": f"{name} / failures", "unit": "episodes", "value": group.failures})
+    if summary["episodes"]:
+        entries.append({"name": f"{ALL} / failures", "unit": "episodes", "value": summary["failure_count"]})
+    return entries
+
+
+def github_benchmark_bigger(summary: JsonObject) -> list[JsonObject]:
+    """The entries for its tool ``customBiggerIsBetter``."""
+    totals = summary["summary"]
+    entries = [
+        (f"{ALL} / throughput", "episodes/s", totals["throughput_eps"]),
+        (f"{ALL} / success rate", "share", totals["success_rate"]),
+    ]
+    return [{"name": name, "unit": unit, "value": value} for name, unit, value in entries if value is not None]
+
+
+def _time_entry(name: str, seconds: Readings, extra: str) -> JsonObject:
+    middle_s = nearest_rank(seconds, 50)
+    distances = Readings()
+    for value in seconds:
+        distances.append(abs(value - middle_s))
+    spread_ms = MAD_TO_SIGMA * nearest_rank(distances, 50) * 1000
+    return {"name": name, "unit": "ms", "value": middle_s * 1000, "range": f"± {spread_ms:.6g}", "extra": extra}
+
+
+def _extra(group: Group) -> str:
+    return "\n".join(
+        [
+            f"n={group.episodes}",
+            f"p95={nearest_rank(group.walls_s, 95) * 1000:.6g} ms",
+            f"cpu={nearest_rank(group.cpus_s, 50) * 1000:.6g} ms",
+            "range: 1.4826 MAD of the episodes within this run",
+        ]
+    )
+
+
+# --- Bencher ---------------------------------------------------------------------------------------------------------
+
+
+def bencher_metrics(figures: ScenarioFigures, summary: JsonObject) -> dict[str, dict[str, dict[str, float]]]:
+    """``{benchmark: {measure: {value, lower_value, upper_value}}}``; bounds are p5 and p95 of the episodes.
+
+    ``latency`` and ``cpu-time`` are nanoseconds, ``peak-rss`` bytes, ``failures`` episodes, ``throughput`` episodes per second.
+    """
+    benchmarks: dict[str, dict[str, dict[str, float]]] = {}
+    for name, group in figures.groups().items():
+        measures = benchmarks[name] = {}
+        if group.walls_s:
+            measures["latency"] = _nanoseconds(group.walls_s)
+            measures["cpu-time"] = _nanoseconds(group.cpus_s)
+        if group.peak_rss_bytes:
+            measures["peak-rss"] = {"value": group.peak_rss_bytes}
+        measures["failures"] = {"value": group.failures}
+    if summary["episodes"]:
+        benchmarks[ALL] = {"failures": {"value": summary["failure_count"]}}
+        if summary["summary"]["throughput_eps"] is not None:
+            benchmarks[ALL]["throughput"] = {"value": summary["summary"]["throughput_eps"]}
+    return benchmarks
+
+
+def _nanoseconds(seconds: Readings) -> dict[str, float]:
+    names = {"value": 50, "lower_value": 5, "upper_value": 95}
+    return {name: nearest_rank(seconds, percent) * 1e9 for name, percent in names.items()}

@@ -1,0 +1,152 @@
+"""How far a slice is, while it runs: one line on a terminal, a few in a log; and the first failures, as they happen."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+from tracecore import clock
+from tracecore.errors import one_line
+from tracecore.perf.documents.summary import reason_text
+from tracecore.perf.show.console import RED, RESET, Console, duration_text, seconds_text
+from tracecore.perf.show.sketch import Sketch
+from tracecore.perf.slice.commands import repro_command
+from tracecore.records import EpisodeResult, Running
+
+ProgressMode = Literal["auto", "always", "never"]
+
+REDRAW_S: Final = 0.1  # between two drawings of the line on a terminal
+PLAIN_S: Final = 30.0  # between two plain lines, at most
+PLAIN_STEPS: Final = 10  # plain lines for a whole slice, if it is fast
+FAILURES_NAMED: Final = 5
+KINDS_SHOWN: Final = 3
+
+
+class Progress:
+    """One line, redrawn in place, on a terminal; a plain line per tenth of the slice, or per 30 s, in a log.
+
+    ``auto`` takes a terminal in CI, or one without a cursor, for a log; ``always`` redraws on every terminal; ``never``
+    writes nothing anywhere.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        console: Console,
+        *,
+        mode: ProgressMode = "auto",
+        already_done: int = 0,
+        repro: Callable[[EpisodeResult], str] = repro_command,
+        monotonic_s: Callable[[], float] = clock.monotonic_s,
+    ) -> None:
+        self._total, self._already_done, self._done = total, already_done, already_done
+        self._failed = 0
+        self._kinds: Counter[str] = Counter()
+        self._walls_s = Sketch()
+        self._running: Sequence[Running] = ()
+        self._console, self._repro, self._monotonic_s = console, repro, monotonic_s
+        is_live = console.is_terminal if mode == "always" else console.has_cursor and not console.is_log
+        self._redraws = mode != "never" and is_live
+        self._plain = mode != "never" and not is_live
+        self._began_s = monotonic_s()
+        self._drawn_at_s = float("-inf")
+        self._drawn_columns = 0
+        self._next_plain_s, self._next_plain_done = self._began_s + PLAIN_S, self._next_step()
+
+    def add(self, row: EpisodeResult) -> None:
+        """Count one finished episode; one of the first failures is named, with the command that repeats it."""
+        self._done += 1
+        self._walls_s.add(row.usage.wall_clock_s)
+        if not row.success:
+            self._failed += 1
+            self._kinds[row.failure_type or row.termination_reason] += 1
+            if self._failed <= FAILURES_NAMED and (self._redraws or self._plain):
+                self._name(row)
+        self._show()
+
+    def look(self, running: Sequence[Running]) -> None:
+        """Take notice of what is running, and of the time that has gone by."""
+        self._running = running
+        self._show()
+
+    def close(self) -> None:
+        """Clear the line. Closing twice is fine."""
+        self._clear()
+        self._redraws = self._plain = False
+
+    def _show(self) -> None:
+        if self._redraws:
+            self._redraw()
+        elif self._plain:
+            self._write_plain()
+
+    def _name(self, row: EpisodeResult) -> None:
+        self._clear()
+        where = f"episode {row.index + 1}: {row.agent} on {row.task_ref}, seed {row.seed}"
+        self._console.say(one_line(f"failed {where}: {reason_text(row)}"))
+        self._console.say(one_line(f"  again: {self._repro(row)}"))
+        if self._failed == FAILURES_NAMED:
+            self._console.say("further failures are counted, and not named")
+        self._drawn_at_s = float("-inf")
+
+    def _redraw(self) -> None:
+        now_s = self._monotonic_s()
+        if now_s - self._drawn_at_s < REDRAW_S:
+            return
+        # One column is left free: a full line makes some terminals wrap, and the next drawing would start below.
+        line = _fit(self._parts(now_s), self._console.width() - 1)
+        blank = " " * (self._drawn_columns - len(line))
+        self._drawn_at_s, self._drawn_columns = now_s, len(line)
+        self._console.write("\r" + self._coloured(line) + blank)
+
+    def _clear(self) -> None:
+        if self._drawn_columns:
+            self._console.write("\r" + " " * self._drawn_columns + "\r")
+            self._drawn_columns = 0
+
+    def _coloured(self, line: str) -> str:
+        count = f"{self._failed} failed"
+        if self._failed and self._console.has_colour:
+            return line.replace(count, RED + count + RESET, 1)
+        return line
+
+    def _write_plain(self) -> None:
+        if self._done < self._next_plain_done and self._monotonic_s() < self._next_plain_s:
+            return
+        now_s = self._monotonic_s()
+        self._console.say("  ".join(self._parts(now_s)))
+        self._next_plain_s, self._next_plain_done = now_s + PLAIN_S, self._next_step()
+
+    def _next_step(self) -> int:
+        """The number of finished episodes at which the next tenth is full."""
+        tenths = self._done * PLAIN_STEPS // max(self._total, 1) + 1
+        return -(-tenths * self._total // PLAIN_STEPS)
+
+    def _parts(self, now_s: float) -> list[str]:
+        """The line in pieces, the most telling first: what does not fit is left out from the end."""
+        ran, elapsed_s = self._done - self._already_done, now_s - self._began_s
+        percent = self._done * 100 // max(self._total, 1)
+        parts = [f"{self._done}/{self._total} ({percent}%)", f"{self._failed} failed{self._kinds_text()}"]
+        if ran > 0 and elapsed_s > 0:
+            rate = ran / elapsed_s
+            parts += [f"{rate:.1f}/s", f"{duration_text((self._total - self._done) / rate)} left"]
+        if ran > 0:
+            p50_s, p95_s = self._walls_s.percentiles(50, 95)
+            parts.append(f"p50 {seconds_text(p50_s)}  p95 {seconds_text(p95_s)}")
+        if self._running:
+            oldest = min(self._running, key=lambda running: running.since_s)
+            age_s = max(0.0, now_s - oldest.since_s)
+            parts.append(f"oldest {age_s:.1f}s: episode {oldest.job.index + 1} {one_line(oldest.job.task.ref)}")
+        return parts
+
+    def _kinds_text(self) -> str:
+        kinds = [f"{kind} {count}" for kind, count in self._kinds.most_common(KINDS_SHOWN)]
+        return f" ({', '.join(kinds)})" if kinds else ""
+
+
+def _fit(parts: Sequence[str], columns: int) -> str:
+    line = parts[0]
+    for part in parts[1:]:
+        if len(line) + 2 + len(part) > columns:
+            break
+        line += "  " + part
+    return line[: max(columns, 0)]

@@ -1,0 +1,289 @@
+"""The episode's side of the agent: ask, wait no longer than the deadline, and believe nothing."""
+
+import json
+import math
+import os
+from typing import Any, Final
+
+from tracecore import canon, processes
+from tracecore.clock import monotonic_s
+from tracecore.confinement.audit_hook import VIOLATION_EXIT
+from tracecore.errors import one_line
+from tracecore.frames import Channel, ChannelClosed, ChannelTimeout, MessageTooLarge
+from tracecore.records import Job, JsonObject, Limits
+from tracecore.runtime.agent.agent import compile_agent, execute_agent
+from tracecore.runtime.agent.host import AgentHost
+from tracecore.runtime.agent.process import AgentEnd, AgentLink, agent_is_gone, ask_how_it_ended
+from tracecore.runtime.episode import AgentViolation, End, InvalidAction
+from tracecore.runtime.stable_text import cut_bytes, without_strings
+
+INTEGER_MOST: Final = 1 << 63  # an integer beyond is not the same in every reader of the artifact
+# Whether it is found before a question or in place of its answer is a matter of luck, and must not be told.
+UNASKED: Final = "sent an answer that belongs to no question"
+LAST_WORDS_S: Final = 0.05  # a message that has begun is whole within this
+ATTEMPT_MOST: Final = 300  # characters
+EXCERPT_MOST: Final = 100  # bytes of a message that is no JSON
+SIGSYS: Final = 31  # on every architecture with filters; not there on every platform
+FORBIDDEN_CALL: Final = "make a system call that is forbidden"
+UNTOLD: Final = "leave as after a forbidden attempt, and not say which"  # which an agent can do by itself, too
+# A message of many small values costs its reader a hundred times what it cost to send.
+VALUES_MOST: Final = 10_000
+INVALID_REASONS: Final = frozenset({"action_must_be_dict", "action_not_json", "action_too_large"})
+
+
+class NotJson(ValueError):
+    """A message is no JSON, or JSON that this project does not take; says why."""
+
+    reason = "action_not_json"
+
+
+class TooManyValues(NotJson):
+    """A message is not taken for what reading it would cost."""
+
+    reason = "action_too_large"
+
+
+class ProcessAgent:
+    """An agent in a process of its own, behind a link that the worker made."""
+
+    def __init__(self, job: Job, link: AgentLink) -> None:
+        self._job, self._link = job, link
+        self._limits = job.settings.limits
+        self._channel = Channel(link.read_fd, link.write_fd, self._limits.message_bytes, lambda: agent_is_gone(link))
+        self._seq = 0
+
+    def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
+        """Hand it the task; raises :class:`End` when it fails."""
+        did = self._ask("reset", canon.encode(task_spec), deadline_s)
+        if did != {}:
+            raise self._broken("answered a reset with something else")
+
+    def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
+        """Hand it an observation, take its action; raises :class:`End` or :class:`InvalidAction`."""
+        did = self._ask("step", observation, deadline_s)
+        action = did.get("action") if isinstance(did, dict) else None
+        if not isinstance(action, dict):
+            raise self._broken("answered a step without an action")
+        return action, did.get("llm_trace")
+
+    def close(self) -> None:
+        """Close the channel: an agent that waits for a question leaves."""
+        self._channel.close()
+
+    def _ask(self, call: str, value: bytes, deadline_s: float) -> Any:
+        """One question and its answer; the answer's ``did`` part."""
+        self._seq += 1
+        question = b'{"call":"%s","seq":%d,"value":%s}' % (call.encode(), self._seq, value)
+        try:
+            if self._channel.spoke_unasked():
+                raise self._last_words() or self._broken(UNASKED)
+            self._channel.send(question, deadline_s)
+            answer = self._channel.receive(deadline_s)
+        except ChannelTimeout as error:
+            raise End("timeout", f"{self._during(call)} had not finished within {self._limit()}") from error
+        except ChannelClosed as error:
+            raise self._crashed(call) from error
+        except MessageTooLarge as error:
+            raise self._broken(f"sent {error}") from error
+        return self._read_answer(call, answer)
+
+    def _read_answer(self, call: str, data: bytes) -> Any:
+        try:
+            answer = parse_message(data, self._limits)
+        except NotJson as error:
+            if call == "reset":
+                raise self._broken(f"answered a reset with what is no JSON: {error}") from error
+            raise InvalidAction(error.reason, str(error), _excerpt(data, self._link.nonce)) from error
+        if violation := self._violation(answer):
+            raise violation
+        if not isinstance(answer, dict) or answer.get("seq") != self._seq or answer.get("nonce") != self._link.nonce:
+            raise self._broken(UNASKED)
+        if "did" in answer:
+            return answer["did"]
+        if isinstance(answer.get("raised"), dict):
+            raise _raised(answer["raised"], self._seq - 1)
+        if call == "step" and isinstance(answer.get("invalid"), dict):
+            raise _invalid(answer["invalid"])
+        raise self._broken("sent an answer of an unknown kind")
+
+    def _violation(self, answer: Any) -> AgentViolation | None:
+        """What the audit hook says in the agent's process. An agent that forges it fails nobody but itself."""
+        found = answer.get("violation") if isinstance(answer, dict) and answer.get("nonce") == self._link.nonce else None
+        if not isinstance(found, dict) or not isinstance(found.get("attempt"), str):
+            return None
+        return AgentViolation(stable_attempt(found["attempt"]))
+
+    def _last_words(self) -> AgentViolation | None:
+        """The violation in what was sent unasked: a thread of the agent's may have tried something between two questions."""
+        try:
+            return self._violation(parse_message(self._channel.receive(monotonic_s() + LAST_WORDS_S), self._limits))
+        except (ChannelTimeout, ChannelClosed, MessageTooLarge, NotJson):
+            return None
+
+    def _crashed(self, call: str) -> End:
+        if violation := self._last_words():
+            return violation
+        end = ask_how_it_ended(self._link)
+        if not end.killed_by_us and os.WIFSIGNALED(end.status) and os.WTERMSIG(end.status) == SIGSYS:
+            return AgentViolation(FORBIDDEN_CALL)
+        if not end.killed_by_us and os.WIFEXITED(end.status) and os.WEXITSTATUS(end.status) == VIOLATION_EXIT:
+            return AgentViolation(UNTOLD)
+        if end.killed_by_us:
+            return self._broken(f"closed its pipe during {self._during(call)}")
+        return End("agent_crashed", f"the agent process {describe_end(end)} during {self._during(call)}")
+
+    def _broken(self, what: str) -> End:
+        return End("agent_crashed", f"the agent process broke the protocol: it {what}")
+
+    def _during(self, call: str) -> str:
+        return f"step {self._seq - 1}" if call == "step" else "reset"
+
+    def _limit(self) -> str:
+        return f"the time limit of {self._job.settings.timeout_s:g} s"
+
+
+class InProcessAgent:
+    """The same agent without a process: for the runtime's own cost, and where isolation is somebody else's business."""
+
+    def __init__(self, job: Job) -> None:
+        source = job.agent
+        self._limits = job.settings.limits
+        self._host = AgentHost(
+            lambda: execute_agent(compile_agent(source.path, source.sha256), source.path),
+            self._limits.message_bytes,
+            source.path,
+        )
+        self._steps = 0
+
+    def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
+        """As for a process; the deadline is not enforced."""
+        del deadline_s
+        self._take(self._host.reset(task_spec))
+
+    def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
+        """As for a process; the deadline is not enforced."""
+        del deadline_s
+        self._steps += 1
+        did = self._take(self._host.step(canon.decode(observation)))
+        return did["action"], did["llm_trace"]
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _take(self, data: bytes) -> Any:
+        try:
+            outcome = parse_message(data, self._limits)
+        except NotJson as error:
+            raise InvalidAction(error.reason, str(error), _excerpt(data)) from error
+        if "raised" in outcome:
+            raise _raised(outcome["raised"], self._steps)
+        if "invalid" in outcome:
+            raise _invalid(outcome["invalid"])
+        return outcome["did"]
+
+
+def stable_attempt(attempt: str) -> str:
+    """An attempt as one line that is the same in every run: no process ids."""
+    words = one_line(attempt[:ATTEMPT_MOST])
+    return "/".join("…" if part.isdigit() else part for part in words.split("/")) if "/proc/" in words else words
+
+
+def parse_message(data: bytes, limits: Limits) -> Any:
+    """JSON from a process that is not trusted.
+
+    Raises:
+        NotJson: Not strict UTF-8 JSON; NaN, Infinity or a number beyond double or 64 bits; a key twice; too deep.
+        TooManyValues: More than :data:`VALUES_MOST` values.
+    """
+    if len(data) > VALUES_MOST:  # each takes a byte at least
+        _check_values(data)
+    try:
+        value = _decode(data.decode("utf-8"))
+    except NotJson:
+        raise
+    except RecursionError as error:
+        raise NotJson("it is nested too deeply") from error
+    except ValueError as error:
+        raise NotJson(str(error)[:200]) from error
+    # Only as many brackets as it has can be open at once: most messages need no second look.
+    if data.count(b"{") + data.count(b"[") > limits.message_depth:
+        _check_depth(value, limits.message_depth)
+    return value
+
+
+def _check_values(data: bytes) -> None:
+    """Before anything is read: each value but the first follows a comma or a bracket. Counting bytes costs next to nothing."""
+    if _count(data) > VALUES_MOST and _count(without_strings(data)) > VALUES_MOST:
+        raise TooManyValues(f"it holds more than {VALUES_MOST} values")
+    # Half a character is no value, but is as slow to write.
+    if data.count(b"\\ud") + data.count(b"\\uD") > VALUES_MOST:
+        raise TooManyValues(f"it holds more than {VALUES_MOST} escaped surrogates")
+
+
+def _count(data: bytes) -> int:
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> JsonObject:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise NotJson("a key stands twice in one object")
+    return value
+
+
+def _refuse_constant(text: str) -> Any:
+    raise NotJson(f"{text} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise NotJson(f"the number {text[:40]} is out of range")
+    return value
+
+
+def _bounded(text: str) -> int:
+    if len(text) > 20 or not -INTEGER_MOST <= (value := int(text)) < INTEGER_MOST:
+        raise NotJson(f"the integer {text[:40]} is out of range")
+    return value
+
+
+_decode = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded
+).decode
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if not isinstance(value, dict | list):
+        return
+    if left == 0:
+        raise NotJson("it is nested too deeply")
+    for child in value.values() if isinstance(value, dict) else value:
+        _check_depth(child, left - 1)
+
+
+def _raised(raised: JsonObject, step: int) -> End:
+    where = _word(raised.get("where"))
+    kind, message = _word(raised.get("type")), _word(raised.get("message"))
+    place = f"{where} (step {step})" if where in {"observe", "act"} else where
+    return End("agent_exception", f"{place} raised {kind}: {message}" if message else f"{place} raised {kind}")
+
+
+def _invalid(invalid: JsonObject) -> InvalidAction:
+    reason = invalid.get("reason")
+    known = reason if reason in INVALID_REASONS else "action_not_json"
+    return InvalidAction(str(known), _word(invalid.get("why")), _word(invalid.get("repr")))
+
+
+def _excerpt(data: bytes, nonce: str = "") -> str:
+    """The begin of a message, without what differs from run to run."""
+    return repr(cut_bytes(data.replace(nonce.encode(), b"...") if nonce else data, EXCERPT_MOST))
+
+
+def _word(value: Any) -> str:
+    return value[:600] if isinstance(value, str) else ""
+
+
+def describe_end(end: AgentEnd) -> str:
+    """How an agent process ended, in words that fit behind "the agent process"."""
+    return processes.describe_past(os.waitstatus_to_exitcode(end.status))

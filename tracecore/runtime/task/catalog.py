@@ -1,0 +1,129 @@
+"""References of tasks and agents, resolved before anything runs. Kept apart from what the workers load."""
+
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from tracecore import canon
+from tracecore.errors import MISSING, AgentError, TaskError
+from tracecore.records import AgentSource, TaskSource
+from tracecore.runtime.task.folder import MANIFEST_NAME, hash_folder
+from tracecore.runtime.task.manifest import is_task_id, read_manifest
+from tracecore.runtime.task.sources import read_source, words_of
+
+PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+AGENT_REF_LIMIT = 4096  # characters
+# What errors name when the reference itself is wrong, and no file that it leads to.
+AGENT_REFERENCE = "agent reference"
+TASK_REFERENCE = "task reference"
+
+_NEAREST = 3  # references that an error suggests
+
+
+def find_task(ref: str, tasks_dirs: Sequence[str] = ()) -> TaskSource:
+    """The task that ``ref`` means. None of its code is run, or read.
+
+    Args:
+        ref: ``<id>@<version>``, or ``<id>`` if there is one version of it only.
+        tasks_dirs: Folders of task folders. They are searched in this order, and before the bundled tasks.
+
+    Raises:
+        TaskError: A folder is not there, the reference is malformed, unknown (the nearest known ones are named) or
+            means several versions, or the manifest of a task of that id is wrong.
+    """
+    for tasks_dir in tasks_dirs:
+        if not os.path.isdir(tasks_dir):
+            raise TaskError(tasks_dir, "", MISSING, "a folder of task folders")
+    task_id, version = _split_task_ref(ref)
+    places = [*tasks_dirs, os.path.join(PACKAGE_FOLDER, "tasks")]
+    found: dict[str, str] = {}  # reference -> folder, the first one of each
+    for folder in _folders_of(task_id, places):
+        found.setdefault(read_manifest(folder).ref, folder)
+        if version and f"{task_id}@{version}" in found:
+            break
+    wanted = [known for known in found if not version or known == f"{task_id}@{version}"]
+    if not wanted:
+        raise TaskError(TASK_REFERENCE, "", ref, _suggest(ref, _known_task_refs(places)))
+    if len(wanted) > 1:
+        raise TaskError(TASK_REFERENCE, "", ref, f"a version: {' or '.join(sorted(wanted))}")
+    folder = found[wanted[0]]
+    return TaskSource(ref=wanted[0], folder=folder, sha256=hash_folder(folder))
+
+
+def find_agent(ref: str) -> AgentSource:
+    """The agent's file that ``ref`` means. It is read, to take its hash, but not run.
+
+    Args:
+        ref: A path of a Python file: as given (relative to the working directory), else inside the package
+            (``agents/toy_agent.py``).
+
+    Raises:
+        AgentError: The reference is malformed, names no file (the nearest existing ones are named), or names
+            something that is not a regular, readable ``.py`` file.
+    """
+    if not ref.endswith(".py") or not ref.isprintable() or len(ref) > AGENT_REF_LIMIT:
+        raise AgentError(AGENT_REFERENCE, "", ref, "the path of a Python file (.py)")
+    for path in _agent_paths(ref):
+        if os.path.lexists(path):
+            return AgentSource(ref=ref, path=path, sha256=canon.sha256(read_source(path, AgentError)))
+    raise AgentError(AGENT_REFERENCE, "", ref, _suggest(ref, _known_agent_refs(ref)))
+
+
+def _split_task_ref(ref: str) -> tuple[str, str]:
+    """Id and version, which is "" if none is given."""
+    task_id, separator, version = ref.partition("@")
+    # Only what a manifest can hold gets through: no path, no `..`, no control character ever reaches the disk.
+    good_version = len(version) <= 80 and version.isascii() and version.isdigit() and (version[0] != "0" or version == "0")
+    if not is_task_id(task_id) or (separator and not good_version):
+        raise TaskError(TASK_REFERENCE, "", ref, "<id>@<version> or <id>: lower-case letters, digits, _ and - only")
+    return task_id, version
+
+
+def _folders_of(task_id: str, places: Iterable[str]) -> Iterator[str]:
+    for place in places:
+        folder = os.path.abspath(os.path.join(place, task_id))
+        try:
+            os.lstat(os.path.join(folder, MANIFEST_NAME))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:  # it may well be there: that it is not is not for us to say
+            raise TaskError(folder, "", words_of(error), "a folder that can be read") from None
+        yield folder
+
+
+def _known_task_refs(places: Iterable[str]) -> list[str]:
+    refs = set()
+    for place in places:
+        for name in _list_folder(place):
+            try:
+                refs.add(read_manifest(os.path.join(place, name)).ref)
+            except TaskError:
+                continue  # what is broken cannot be suggested
+    return sorted(refs)
+
+
+def _agent_paths(ref: str) -> Iterator[str]:
+    yield os.path.abspath(ref)
+    bundled = os.path.normpath(os.path.join(PACKAGE_FOLDER, ref))
+    if bundled.startswith(os.path.join(PACKAGE_FOLDER, "")):
+        yield bundled
+
+
+def _known_agent_refs(ref: str) -> list[str]:
+    """The siblings of what was meant, and the bundled agents, each written as it could be referenced."""
+    folder = os.path.dirname(ref)
+    siblings = [os.path.join(folder, name) for name in _list_folder(folder or ".")]
+    bundled = [f"agents/{name}" for name in _list_folder(os.path.join(PACKAGE_FOLDER, "agents"))]
+    return sorted({known for known in [*siblings, *bundled] if known.endswith(".py")})
+
+
+def _suggest(ref: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(ref, known, n=_NEAREST, cutoff=0.4) or known[:_NEAREST]
+    return f"one that exists; nearest: {', '.join(nearest)}" if nearest else "one that exists; there is none"
+
+
+def _list_folder(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
