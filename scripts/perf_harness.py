@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Runs a slice of episodes in parallel and writes what it measured: the whole command line of the harness.
+"""Runs a slice of episodes in parallel and writes what it measured: the whole command line of the
+harness.
 
-stdout carries one JSON object and nothing else; progress, the summary for people and every complaint go to stderr.
-Worker processes import this file again, so that importing it does nothing and costs little.
+stdout carries one JSON object and nothing else; progress, the summary for people and every
+complaint go to stderr. Worker processes import this file again, so that importing it does nothing
+and costs little.
 """
 
 import argparse
@@ -76,7 +78,8 @@ Exit 0 where everything agrees, 1 where something does not, 2 where the files ca
 """
 
 WORKERS = 4  # unless they are given; a cluster has as many as it has threads then
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # somebody wanted to keep what stdout said, and has not got it
+# somebody wanted to keep what stdout said, and has not got it
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -89,25 +92,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_closed_streams()
     prefer_own_package()
     exit_code, line = answer(sys.argv[1:] if argv is None else argv)
-    ignore_interrupts()  # all is done and written: what is said of it, and the exit code, shall agree with that
+    # all is done and written: what is said of it, and the exit code, shall agree with that
+    ignore_interrupts()
     if (trouble := write(sys.stdout, line)) in NO_ROOM:
         exit_code, _ = complain(4, f"stdout: cannot be written: {os.strerror(trouble)}")
-    # Whatever stderr still holds is tried now: a failure at interpreter exit would replace the exit code by 120.
+    # Whatever stderr still holds is tried now: a failure at interpreter exit would replace the exit
+    # code by 120.
     write(sys.stderr, "")
     return exit_code
 
 
 def ignore_interrupts() -> None:
-    """Let no signal that asks for an end be heard any more; Python keeps this up until its process has ended."""
+    """Let no signal that asks for an end be heard any more; Python keeps this up until its process
+    has ended.
+    """
     with contextlib.suppress(ValueError):  # not in the main thread: signals are somebody else's
-        for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+            *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []),
+        ):
             signal.signal(number, signal.SIG_IGN)
 
 
 def open_closed_streams() -> None:
     """Point stdin, stdout and stderr at nothing where they are closed.
 
-    Otherwise the next file to be opened takes their number, and is written into by whoever means stdout.
+    Otherwise the next file to be opened takes their number, and is written into by whoever means
+    stdout.
     """
     for fd in range(3):
         try:
@@ -120,15 +132,24 @@ def open_closed_streams() -> None:
 
 
 def prefer_own_package() -> None:
-    """Make ``import tracecore`` find the package of the clone that this file lies in, if it does, installed or not."""
+    """Make ``import tracecore`` find the package of the clone that this file lies in, if it does,
+    installed or not.
+    """
     root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     if os.path.isfile(os.path.join(root, "tracecore", "__init__.py")) and sys.path[:1] != [root]:
         sys.path.insert(0, root)
 
 
 def answer(argv: Sequence[str]) -> tuple[int, str]:
-    """The exit code and what stdout is to say. Every error becomes its exit code here, and nowhere else."""
-    from tracecore.errors import EngineError, InputError, OutputError  # noqa: PLC0415  (not on the path before main)
+    """The exit code and what stdout is to say.
+
+    Every error becomes its exit code here, and nowhere else.
+    """
+    from tracecore.errors import (  # noqa: PLC0415
+        EngineError,
+        InputError,
+        OutputError,
+    )
 
     try:
         arguments = parse(argv)
@@ -144,7 +165,8 @@ def answer(argv: Sequence[str]) -> tuple[int, str]:
         return complain(4, str(error))
     except KeyboardInterrupt:
         return complain(130, "interrupted")
-    except Exception as error:  # whatever it is, the caller gets one JSON object and a known exit code
+    # whatever it is, the caller gets one JSON object and a known exit code
+    except Exception as error:
         write(sys.stderr, traceback.format_exc())
         return complain(4, f"unexpected {type(error).__name__}: {error}")
 
@@ -221,7 +243,11 @@ def measure_both(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
 def compare_sets(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Compare archived sets; the exit code and the document for stdout."""
-    from tracecore.perf.compare.comparison import compare_paths, exit_code_of, tell  # noqa: PLC0415  (as in measure)
+    from tracecore.perf.compare.comparison import (  # noqa: PLC0415
+        compare_paths,
+        exit_code_of,
+        tell,
+    )
 
     options = comparison_options(arguments)
     document = compare_paths(arguments.sets, arguments.to, options)
@@ -233,8 +259,12 @@ def compare_sets(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
 
 def tell_github(document: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Show a comparison that came to a verdict in the GitHub job that it ran in, or where it was asked for."""
-    from tracecore.perf.show.github_comparison import tell_github_of_comparison  # noqa: PLC0415  (as in measure)
+    """Show a comparison that came to a verdict in the GitHub job that it ran in, or where it was
+    asked for.
+    """
+    from tracecore.perf.show.github_comparison import (  # noqa: PLC0415
+        tell_github_of_comparison,
+    )
 
     if "verdict" in document:
         tell_github_of_comparison(document, arguments.step_summary, say)
@@ -257,11 +287,19 @@ def comparison_options(arguments: argparse.Namespace) -> Any:
 
 def report(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Draw a slice that has been run; the exit code and the document for stdout."""
-    from tracecore.perf.show.report import check_extra, find_set, write_report  # noqa: PLC0415  (as in measure)
+    from tracecore.perf.show.report import (  # noqa: PLC0415
+        check_extra,
+        find_set,
+        write_report,
+    )
 
     check_extra("report")
     archived = find_set(arguments.slice, arguments.output_dir or "deliverables/perf")
-    baseline = find_set(arguments.baseline, arguments.output_dir or "deliverables/perf") if arguments.baseline else None
+    baseline = (
+        find_set(arguments.baseline, arguments.output_dir or "deliverables/perf")
+        if arguments.baseline
+        else None
+    )
     paths = write_report(archived, arguments.output_dir, baseline)
     write(sys.stderr, f"perf_harness: open {paths['report']}\n")
     return 0, {"ok": True, "stamp": archived.stamp, "artifacts": paths}
@@ -273,7 +311,12 @@ def verify(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
     problems, document = verify_path(arguments.path, arguments.runs_dir)
     write(sys.stderr, "".join(f"perf_harness: {problem}\n" for problem in problems))
-    return int(bool(problems)), {"ok": not problems, "exit_code": int(bool(problems)), **document, "problems": problems}
+    return int(bool(problems)), {
+        "ok": not problems,
+        "exit_code": int(bool(problems)),
+        **document,
+        "problems": problems,
+    }
 
 
 def complain(exit_code: int, message: str) -> tuple[int, str]:
@@ -288,7 +331,8 @@ def as_line(document: dict[str, Any]) -> str:
 
 
 def write(stream: Any, text: str) -> int:
-    """Write and flush; a stream that nobody reads is pointed at nothing, since the results are in their files.
+    """Write and flush; a stream that nobody reads is pointed at nothing, since the results are in
+    their files.
 
     Gives the number of the error, or 0.
     """
@@ -318,14 +362,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise UsageError(f"{error.argument_name}: {reword(error.message)}") from error
     if unknown:
         raise UsageError(describe_unknown(unknown[0], parser))
-    for attribute, name in getattr(arguments, "needed", ()):  # argparse would leave at once, with words of its own
+    # argparse would leave at once, with words of its own
+    for attribute, name in getattr(arguments, "needed", ()):
         if not getattr(arguments, attribute):
             raise UsageError(f"{name}: found nothing, expected a value")
     return arguments
 
 
 def refuse_dashes(argv: Sequence[str]) -> None:
-    """Complain of an option whose value is ``--``: argparse would drop that, and hand on an empty list as the value."""
+    """Complain of an option whose value is ``--``: argparse would drop that, and hand on an empty
+    list as the value.
+    """
     for argument in argv:
         name, _, value = argument.partition("=")
         if value == "--" and name.startswith("--"):
@@ -346,7 +393,9 @@ def describe_unknown(argument: str, parser: argparse.ArgumentParser) -> str:
     known = [word.strip("[]") for word in parser.format_usage().split() if word.startswith("[--")]
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {nearest[0]}?)" if nearest else ""
-    return f"{quote(name)}: found an argument that no option takes, expected one of the options{hint}"
+    return (
+        f"{quote(name)}: found an argument that no option takes, expected one of the options{hint}"
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -375,7 +424,12 @@ def build_ab_parser() -> argparse.ArgumentParser:
     parser = command_parser("ab", AB_DESCRIPTION, COMPARISON_EPILOG)
     parser.set_defaults(do=measure_both, needed=(("base", "--base"),))
     group = parser.add_argument_group("what is compared")
-    group.add_argument("--base", metavar="REF", type=some_text, help="the commit, branch or tag to compare with; needed")
+    group.add_argument(
+        "--base",
+        metavar="REF",
+        type=some_text,
+        help="the commit, branch or tag to compare with; needed",
+    )
     group.add_argument(
         "--rounds",
         metavar="N",
@@ -407,7 +461,10 @@ def build_ab_parser() -> argparse.ArgumentParser:
         "--scenario",
         metavar="FILE",
         type=some_text,
-        help="as for a run; each side reads its own file of a relative path (default: the four bundled agents and tasks)",
+        help=(
+            "as for a run; each side reads its own file of a relative path (default: the four"
+            " bundled agents and tasks)"
+        ),
     )
     group.add_argument(
         "--tasks-dir",
@@ -415,21 +472,32 @@ def build_ab_parser() -> argparse.ArgumentParser:
         type=some_text,
         action="append",
         default=[],
-        help="as for a run; each side has its own folder of a relative path; may be repeated (default: none)",
+        help=(
+            "as for a run; each side has its own folder of a relative path; may be repeated"
+            " (default: none)"
+        ),
     )
     group.add_argument(
         "--null-control",
         action="store_true",
-        help="run base against base among the rounds; if that differs, times get no verdict (default: off)",
+        help=(
+            "run base against base among the rounds; if that differs, times get no verdict"
+            " (default: off)"
+        ),
     )
     group.add_argument(
-        "--no-screen", action="store_true", help="go to the rounds at once, without the cheap first stage (default: off)"
+        "--no-screen",
+        action="store_true",
+        help="go to the rounds at once, without the cheap first stage (default: off)",
     )
     group.add_argument(
         "--output-dir",
         metavar="DIR",
         type=some_text,
-        help="keep the perf files of all runs and the comparison there, in a folder ab-<stamp> (default: they are removed)",
+        help=(
+            "keep the perf files of all runs and the comparison there, in a folder ab-<stamp>"
+            " (default: they are removed)"
+        ),
     )
     add_step_summary(group)
     add_comparison_options(parser.add_argument_group("how it is judged"))
@@ -442,10 +510,20 @@ def build_compare_parser() -> argparse.ArgumentParser:
     parser.set_defaults(do=compare_sets, needed=(("sets", "BASE"), ("to", "--to")))
     group = parser.add_argument_group("what is compared")
     group.add_argument(
-        "sets", metavar="BASE", nargs="*", type=some_text, help="the one side: perf-summary-<stamp>.json files, zips or folders"
+        "sets",
+        metavar="BASE",
+        nargs="*",
+        type=some_text,
+        help="the one side: perf-summary-<stamp>.json files, zips or folders",
     )
     group.add_argument(
-        "--to", metavar="NEW", nargs="+", type=some_text, action="extend", default=[], help="the other side, likewise; needed"
+        "--to",
+        metavar="NEW",
+        nargs="+",
+        type=some_text,
+        action="extend",
+        default=[],
+        help="the other side, likewise; needed",
     )
     add_step_summary(group)
     judging = parser.add_argument_group("how it is judged")
@@ -460,17 +538,26 @@ def build_report_parser() -> argparse.ArgumentParser:
     parser.set_defaults(do=report, needed=(("slice", "SLICE"),))
     group = parser.add_argument_group("what is drawn")
     group.add_argument(
-        "slice", nargs="?", metavar="SLICE", type=some_text, help="its stamp, summary or zip, or a folder that holds it alone"
+        "slice",
+        nargs="?",
+        metavar="SLICE",
+        type=some_text,
+        help="its stamp, summary or zip, or a folder that holds it alone",
     )
     group.add_argument(
-        "--baseline", metavar="SLICE", type=some_text, help="another slice to draw it against, named likewise (default: none)"
+        "--baseline",
+        metavar="SLICE",
+        type=some_text,
+        help="another slice to draw it against, named likewise (default: none)",
     )
     group.add_argument(
         "--output-dir",
         metavar="DIR",
         type=some_text,
-        help="folder of the report, and of slices named by their stamp (default: deliverables/perf for a stamp, else where "
-        "the slice lies)",
+        help=(
+            "folder of the report, and of slices named by their stamp (default: deliverables/perf"
+            " for a stamp, else where the slice lies)"
+        ),
     )
     return parser
 
@@ -481,13 +568,20 @@ def build_verify_parser() -> argparse.ArgumentParser:
     parser.set_defaults(do=verify, needed=(("path", "PATH"),))
     group = parser.add_argument_group("what is verified")
     group.add_argument(
-        "path", nargs="?", metavar="PATH", type=some_text, help="a summary, a zip, or a folder of any number of them"
+        "path",
+        nargs="?",
+        metavar="PATH",
+        type=some_text,
+        help="a summary, a zip, or a folder of any number of them",
     )
     group.add_argument(
         "--runs-dir",
         metavar="DIR",
         type=folder,
-        help="folder of the run artifacts, to compute their hashes again (default: where the summary says, if they are there)",
+        help=(
+            "folder of the run artifacts, to compute their hashes again (default: where the summary"
+            " says, if they are there)"
+        ),
     )
     return parser
 
@@ -507,7 +601,9 @@ def add_compare_anyway(group: Any) -> None:
     group.add_argument(
         "--compare-anyway",
         action="store_true",
-        help="show the figures of runs that are not comparable; nothing can fail then (default: off)",
+        help=(
+            "show the figures of runs that are not comparable; nothing can fail then (default: off)"
+        ),
     )
 
 
@@ -517,7 +613,10 @@ def add_comparison_options(group: Any) -> None:
         metavar="METRICS",
         type=some_of("cpu", "wall", "rss"),
         default="cpu",
-        help="which of cpu, wall and rss can fail the comparison, with commas between; the others warn (default: %(default)s)",
+        help=(
+            "which of cpu, wall and rss can fail the comparison, with commas between; the others"
+            " warn (default: %(default)s)"
+        ),
     )
     group.add_argument(
         "--require-conclusive",
@@ -527,7 +626,10 @@ def add_comparison_options(group: Any) -> None:
     group.add_argument(
         "--accept-changes",
         action="store_true",
-        help="report changed behaviour without failing for it, unless an episode fails or fails otherwise (default: off)",
+        help=(
+            "report changed behaviour without failing for it, unless an episode fails or fails"
+            " otherwise (default: off)"
+        ),
     )
 
 
@@ -536,7 +638,10 @@ def add_step_summary(group: Any) -> None:
         "--step-summary",
         metavar="PATH",
         type=some_text,
-        help="where a Markdown summary is appended, or off (default: $GITHUB_STEP_SUMMARY if it is set, else off)",
+        help=(
+            "where a Markdown summary is appended, or off (default: $GITHUB_STEP_SUMMARY if it is"
+            " set, else off)"
+        ),
     )
 
 
@@ -552,8 +657,10 @@ def add_run_options(group: Any) -> None:
         "--scenario",
         metavar="FILE",
         type=some_text,
-        help="rows of {agent, task_ref, seed}: a JSON list, or TOML [[scenario]] tables; tried as given, then inside "
-        "the package (default: the four bundled agents and tasks)",
+        help=(
+            "rows of {agent, task_ref, seed}: a JSON list, or TOML [[scenario]] tables; tried as"
+            " given, then inside the package (default: the four bundled agents and tasks)"
+        ),
     )
     group.add_argument(
         "--tasks-dir",
@@ -561,13 +668,19 @@ def add_run_options(group: Any) -> None:
         type=folder,
         action="append",
         default=[],
-        help="a folder of more tasks, DIR/<task_id>/task.toml; they win over bundled ones; may be repeated (default: none)",
+        help=(
+            "a folder of more tasks, DIR/<task_id>/task.toml; they win over bundled ones; may be"
+            " repeated (default: none)"
+        ),
     )
     group.add_argument(
         "--resume",
         metavar="STAMP",
         type=stamp,
-        help="finish the slice of this stamp, with the same options: only what is missing is run (default: a new slice)",
+        help=(
+            "finish the slice of this stamp, with the same options: only what is missing is run"
+            " (default: a new slice)"
+        ),
     )
 
 
@@ -576,22 +689,28 @@ def add_process_options(group: Any) -> None:
         "--workers",
         metavar="N",
         type=whole_number(1, 256),
-        help="how many episodes at a time, 1 to 256; on a cluster at most, else as many as it has threads "
-        f"(default: {WORKERS})",
+        help=(
+            "how many episodes at a time, 1 to 256; on a cluster at most, else as many as it has"
+            f" threads (default: {WORKERS})"
+        ),
     )
     group.add_argument(
         "--cluster",
         metavar="ADDRESS",
         type=cluster_address,
-        help="run on a Dask cluster: its scheduler's address, such as tcp://host:8786, or local:N; needs the cluster extra "
-        "(default: on this machine)",
+        help=(
+            "run on a Dask cluster: its scheduler's address, such as tcp://host:8786, or local:N;"
+            " needs the cluster extra (default: on this machine)"
+        ),
     )
     group.add_argument(
         "--artifacts",
         metavar="WHERE",
         type=one_of("return", "node", "shared"),
-        help="run artifacts on a cluster: return (they come back), node (each node keeps its own) or shared (one folder for "
-        "all) (default: return)",
+        help=(
+            "run artifacts on a cluster: return (they come back), node (each node keeps its own) or"
+            " shared (one folder for all) (default: return)"
+        ),
     )
     group.add_argument(
         "--timeout",
@@ -605,52 +724,70 @@ def add_process_options(group: Any) -> None:
         metavar="SIZE",
         type=memory_size(64 << 20, 1 << 40, "512MiB or 2GiB"),
         default="2GiB",
-        help="address space of one agent process: bytes, or with KiB, MiB or GiB; 64MiB to 1024GiB (default: %(default)s)",
+        help=(
+            "address space of one agent process: bytes, or with KiB, MiB or GiB; 64MiB to 1024GiB"
+            " (default: %(default)s)"
+        ),
     )
     group.add_argument(
         "--message-limit",
         metavar="SIZE",
         type=memory_size(4 << 10, 64 << 20, "64KiB or 2MiB"),
         default="1MiB",
-        help="one answer of an agent, what it appended to its llm_trace included: bytes, or with KiB or MiB; 4KiB to 64MiB "
-        "(default: %(default)s)",
+        help=(
+            "one answer of an agent, what it appended to its llm_trace included: bytes, or with KiB"
+            " or MiB; 4KiB to 64MiB (default: %(default)s)"
+        ),
     )
     group.add_argument(
         "--start-method",
         metavar="HOW",
         type=one_of("auto", "fork", "spawn"),
         default="auto",
-        help="how the processes of an episode start: auto (fork where there is one), fork or spawn (default: %(default)s)",
+        help=(
+            "how the processes of an episode start: auto (fork where there is one), fork or spawn"
+            " (default: %(default)s)"
+        ),
     )
     group.add_argument(
         "--confinement",
         metavar="HOW",
         type=one_of("auto", "require", "off"),
         default="auto",
-        help="of agents: auto (every layer that the machine has), require (refuse to run if one is missing) or off "
-        "(default: %(default)s)",
+        help=(
+            "of agents: auto (every layer that the machine has), require (refuse to run if one is"
+            " missing) or off (default: %(default)s)"
+        ),
     )
     group.add_argument(
         "--probe",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="run a fixed piece of work among the episodes, in about 2 percent of the slots, and tell in the summary how fast "
-        "the host was (default: off)",
+        help=(
+            "run a fixed piece of work among the episodes, in about 2 percent of the slots, and"
+            " tell in the summary how fast the host was (default: off)"
+        ),
     )
     group.add_argument(
         "--progress",
         metavar="WHEN",
         type=one_of("auto", "always", "never"),
         default="auto",
-        help="progress on stderr: auto (a live line on a terminal; in a log or CI a line per 10 percent or 30 s), always (live "
-        "on a terminal in CI too) or never (default: %(default)s)",
+        help=(
+            "progress on stderr: auto (a live line on a terminal; in a log or CI a line per 10"
+            " percent or 30 s), always (live on a terminal in CI too) or never (default:"
+            " %(default)s)"
+        ),
     )
     group.add_argument(
         "--sample-interval",
         metavar="S",
         type=seconds(3600, zero=True),
         default="0.5",
-        help="seconds between two samples of machine and slice, at most 3600; 0 takes none (default: %(default)s)",
+        help=(
+            "seconds between two samples of machine and slice, at most 3600; 0 takes none (default:"
+            " %(default)s)"
+        ),
     )
 
 
@@ -658,8 +795,10 @@ def add_judgement_options(group: Any) -> None:
     group.add_argument(
         "--gate",
         action="store_true",
-        help="hold the slice against the built-in thresholds for its size, and run some episodes a second time; a breach "
-        "is exit 3 (default: off)",
+        help=(
+            "hold the slice against the built-in thresholds for its size, and run some episodes a"
+            " second time; a breach is exit 3 (default: off)"
+        ),
     )
     group.add_argument(
         "--thresholds",
@@ -667,7 +806,10 @@ def add_judgement_options(group: Any) -> None:
         type=some_text,
         action="append",
         default=[],
-        help="a TOML file of thresholds; may be repeated; docs/gates.md has the language (default: none)",
+        help=(
+            "a TOML file of thresholds; may be repeated; docs/gates.md has the language (default:"
+            " none)"
+        ),
     )
     group.add_argument(
         "--threshold",
@@ -675,17 +817,25 @@ def add_judgement_options(group: Any) -> None:
         type=expression,
         action="append",
         default=[],
-        help="a threshold, such as 'failure_count == 0' or 'wall_clock_s{task_ref=rate_limited_api@1}:p(95) <= 0.5'; may "
-        "be repeated (default: none)",
+        help=(
+            "a threshold, such as 'failure_count == 0' or"
+            " 'wall_clock_s{task_ref=rate_limited_api@1}:p(95) <= 0.5'; may be repeated (default:"
+            " none)"
+        ),
     )
     group.add_argument(
-        "--no-gate", action="store_true", help="let no threshold count, whatever else is given (default: they count)"
+        "--no-gate",
+        action="store_true",
+        help="let no threshold count, whatever else is given (default: they count)",
     )
     group.add_argument(
         "--verify-determinism",
         metavar="N",
         type=whole_number(0, 10_000_000),
-        help="run N of the episodes twice; if a hash differs, exit 3 (default: 0; with --gate one per scenario row)",
+        help=(
+            "run N of the episodes twice; if a hash differs, exit 3 (default: 0; with --gate one"
+            " per scenario row)"
+        ),
     )
     group.add_argument(
         "--baseline",
@@ -694,7 +844,10 @@ def add_judgement_options(group: Any) -> None:
         type=some_text,
         action="extend",
         default=[],
-        help="compare the slice with archived ones when it ends: summaries, zips or folders; worse is exit 3 (default: none)",
+        help=(
+            "compare the slice with archived ones when it ends: summaries, zips or folders; worse"
+            " is exit 3 (default: none)"
+        ),
     )
     add_comparison_options(group)
     add_compare_anyway(group)
@@ -718,14 +871,21 @@ def add_output_options(group: Any) -> None:
     group.add_argument(
         "--strict-spec",
         action="store_true",
-        help="check every run artifact against its schema before its episode counts as a success (default: off)",
+        help=(
+            "check every run artifact against its schema before its episode counts as a success"
+            " (default: off)"
+        ),
     )
     group.add_argument(
         "--report",
         action="store_true",
         help="draw charts and write a page of the slice; needs the report extra (default: off)",
     )
-    group.add_argument("--compress", action="store_true", help="put the perf files into a zip as well (default: off)")
+    group.add_argument(
+        "--compress",
+        action="store_true",
+        help="put the perf files into a zip as well (default: off)",
+    )
     group.add_argument(
         "--keep-runs",
         metavar="WHICH",
@@ -747,8 +907,10 @@ def add_output_options(group: Any) -> None:
         metavar="POLICY",
         type=one_of("none", "batch", "full"),
         default="none",
-        help="what a power cut may cost: none (the run), batch (the last episodes) or full (nothing, slowly) "
-        "(default: %(default)s)",
+        help=(
+            "what a power cut may cost: none (the run), batch (the last episodes) or full (nothing,"
+            " slowly) (default: %(default)s)"
+        ),
     )
 
 
@@ -756,9 +918,15 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     """Reads an integer from ``low`` to ``high``, written in plain digits."""
 
     def read(text: str) -> int:
-        # Not int() alone: it takes "1_000" and other scripts' digits, and refuses 5000 digits with words of its own.
+        # Not int() alone: it takes "1_000" and other scripts' digits, and refuses 5000 digits with
+        # words of its own.
         digits = text.removeprefix("+")
-        if digits.isascii() and digits.isdigit() and len(digits) <= 20 and low <= int(digits) <= high:
+        if (
+            digits.isascii()
+            and digits.isdigit()
+            and len(digits) <= 20
+            and low <= int(digits) <= high
+        ):
             return int(digits)
         raise wrong(text, f"a whole number from {low} to {high}")
 
@@ -766,14 +934,19 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def seconds(high: int, *, zero: bool = False) -> Callable[[str], float]:
-    """Reads a finite number of seconds, more than 0 (or 0 itself, with ``zero``) and at most ``high``."""
+    """Reads a finite number of seconds, more than 0 (or 0 itself, with ``zero``) and at most
+    ``high``.
+    """
 
     def read(text: str) -> float:
         with contextlib.suppress(ValueError):
             value = float(text)
             if text.isascii() and "_" not in text and (0 < value <= high or (zero and value == 0)):
                 return value
-        raise wrong(text, f"a number of seconds, {'0 or more' if zero else 'more than 0'} and at most {high}")
+        raise wrong(
+            text,
+            f"a number of seconds, {'0 or more' if zero else 'more than 0'} and at most {high}",
+        )
 
     return read
 
@@ -788,7 +961,9 @@ def memory_size(low: int, high: int, example: str) -> Callable[[str], int]:
             value = int(digits) * SIZES[unit]
             if low <= value <= high:
                 return value
-        raise wrong(text, f"bytes, or a size such as {example}, from {size_text(low)} to {size_text(high)}")
+        raise wrong(
+            text, f"bytes, or a size such as {example}, from {size_text(low)} to {size_text(high)}"
+        )
 
     return read
 
@@ -831,10 +1006,14 @@ def some_text(text: str) -> str:
 def cluster_address(text: str) -> str:
     protocol, separator, rest = text.partition("://")
     count = text.removeprefix("local:")
-    is_local = count != text and count.isascii() and count.isdigit() and len(count) <= 3 and int(count) > 0
+    is_local = (
+        count != text and count.isascii() and count.isdigit() and len(count) <= 3 and int(count) > 0
+    )
     if is_local or (separator and protocol.isalnum() and rest):
         return text
-    raise wrong(text, "the address of a scheduler, such as tcp://host:8786, or local:N with N from 1 to 999")
+    raise wrong(
+        text, "the address of a scheduler, such as tcp://host:8786, or local:N with N from 1 to 999"
+    )
 
 
 def expression(text: str) -> str:
@@ -851,7 +1030,9 @@ def folder(text: str) -> str:
 
 def stamp(text: str) -> str:
     # It becomes part of file names: no separators, no dots to climb with.
-    if not (0 < len(text) <= 80 and text.isascii() and text.replace("-", "").replace("_", "").isalnum()):
+    if not (
+        0 < len(text) <= 80 and text.isascii() and text.replace("-", "").replace("_", "").isalnum()
+    ):
         raise wrong(text, "the stamp of a slice, such as 20260131T120000Z")
     return text
 

@@ -24,7 +24,9 @@ def _nothing_is_left_behind() -> Iterator[None]:
     deadline_s = time.monotonic() + PATIENCE_S
     while (left := (_children() - before[0], _descriptors() - before[1])) != (set(), set()):
         gc.collect()
-        assert time.monotonic() < deadline_s, f"left behind: processes {left[0]}, descriptors {left[1]}"
+        assert time.monotonic() < deadline_s, (
+            f"left behind: processes {left[0]}, descriptors {left[1]}"
+        )
         time.sleep(0.02)
 
 
@@ -37,7 +39,11 @@ def _children() -> set[str]:
 
 def _command(pid: str) -> str:
     try:
-        return pathlib.Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")[:100]
+        return (
+            pathlib.Path(f"/proc/{pid}/cmdline")
+            .read_text(errors="replace")
+            .replace("\0", " ")[:100]
+        )
     except OSError:
         return ""
 

@@ -77,13 +77,20 @@ def artifact_of(outcome):
     return canon.decode(outcome.artifact)
 
 
-def play(task_ref: str, seed: int, agent: AgentSource, start: Callable[[Job], Agent] = InProcessAgent) -> Outcome:
+def play(
+    task_ref: str, seed: int, agent: AgentSource, start: Callable[[Job], Agent] = InProcessAgent
+) -> Outcome:
     job = Job(0, "0" * 32, agent, found_task(task_ref), seed, Settings(runs_dir=""))
     return run_episode(job, start)
 
 
 def replay(task_ref: str, seed: int, actions: list[JsonObject]) -> Outcome:
-    return play(task_ref, seed, AgentSource("replay.py", "/replay.py", "sha256:"), lambda _job: Replay(actions))
+    return play(
+        task_ref,
+        seed,
+        AgentSource("replay.py", "/replay.py", "sha256:"),
+        lambda _job: Replay(actions),
+    )
 
 
 def call(name: str, **args: Any) -> JsonObject:
@@ -135,13 +142,19 @@ class World:
 def test_a_task_is_what_its_description_promises(task_ref: str) -> None:
     suite, steps, tool_calls, output = PROMISED[task_ref]
     manifest = World(task_ref, 0).task.manifest
-    assert (manifest.suite, manifest.budgets.steps, manifest.budgets.tool_calls) == (suite, steps, tool_calls)
+    assert (manifest.suite, manifest.budgets.steps, manifest.budgets.tool_calls) == (
+        suite,
+        steps,
+        tool_calls,
+    )
     assert output in manifest.description
     assert "\n" not in manifest.description
 
 
 @pytest.mark.parametrize(("agent_ref", "task_ref"), SOLVERS)
-def test_an_agent_solves_its_task_at_every_seed_within_half_of_the_tool_calls(agent_ref: str, task_ref: str) -> None:
+def test_an_agent_solves_its_task_at_every_seed_within_half_of_the_tool_calls(
+    agent_ref: str, task_ref: str
+) -> None:
     agent, tool_calls = find_agent(agent_ref), PROMISED[task_ref][2]
     for seed in SEEDS:
         outcome = play(task_ref, seed, agent)
@@ -154,7 +167,10 @@ def test_an_agent_solves_its_task_at_every_seed_within_half_of_the_tool_calls(ag
 def test_a_seed_gives_the_same_artifact_every_time(agent_ref: str, task_ref: str) -> None:
     agent = find_agent(agent_ref)
     assert len({artifact_of(play(task_ref, 42, agent))["artifact_hash"] for _ in range(10)}) == 1
-    assert artifact_of(play(task_ref, 43, agent))["trace_hash"] != artifact_of(play(task_ref, 42, agent))["trace_hash"]
+    assert (
+        artifact_of(play(task_ref, 43, agent))["trace_hash"]
+        != artifact_of(play(task_ref, 42, agent))["trace_hash"]
+    )
 
 
 @pytest.mark.parametrize("task_ref", PROMISED)
@@ -172,7 +188,16 @@ def test_any_integer_is_a_seed(task_ref: str, seed: int) -> None:
 def test_the_validator_passes_the_answer_and_nothing_else(task_ref: str) -> None:
     for seed in SOME_SEEDS:
         answer = World(task_ref, seed).answer
-        for wrong in ("", answer[:-1], answer + " ", answer.swapcase(), None, True, [answer], {"value": answer}):
+        for wrong in (
+            "",
+            answer[:-1],
+            answer + " ",
+            answer.swapcase(),
+            None,
+            True,
+            [answer],
+            {"value": answer},
+        ):
             assert World(task_ref, seed).judge(wrong)["ok"] is False, wrong
         assert World(task_ref, seed).judge(answer)["ok"] is True
 
@@ -187,7 +212,12 @@ def test_the_answer_counts_under_its_own_name_only(task_ref: str) -> None:
 
 @pytest.mark.parametrize(
     ("task_ref", "reason"),
-    [(FILES, "logic_failure"), (TRIAGE, "logic_failure"), (API, "tool_calls_exhausted"), (CHAIN, "tool_calls_exhausted")],
+    [
+        (FILES, "logic_failure"),
+        (TRIAGE, "logic_failure"),
+        (API, "tool_calls_exhausted"),
+        (CHAIN, "tool_calls_exhausted"),
+    ],
 )
 def test_an_agent_that_submits_the_wrong_thing_does_not_pass(task_ref: str, reason: str) -> None:
     outcome = replay(task_ref, 5, [call("set_output", key=PROMISED[task_ref][3], value="guess")])
@@ -206,13 +236,19 @@ def test_a_second_guess_comes_too_late_where_few_answers_are_possible(task_ref: 
 def test_neither_task_description_nor_verdicts_hold_the_answer(task_ref: str) -> None:
     for seed in SOME_SEEDS:
         world = World(task_ref, seed)
-        shown = [world.task.manifest.description, world.task.validate(world.env), world.judge("guess")]
+        shown = [
+            world.task.manifest.description,
+            world.task.validate(world.env),
+            world.judge("guess"),
+        ]
         assert world.answer not in json.dumps(shown)
 
 
 # --- worlds of files ---
 
-TEXTS = st.text() | st.sampled_from(["/app", "/app/README.md", "/app/logs", "API_KEY", "api_key", "alert_code", "=", ""])
+TEXTS = st.text() | st.sampled_from(
+    ["/app", "/app/README.md", "/app/logs", "API_KEY", "api_key", "alert_code", "=", ""]
+)
 
 
 @pytest.mark.parametrize("task_ref", [FILES, TRIAGE])
@@ -243,7 +279,9 @@ def test_a_path_that_is_not_there_is_an_answer_and_one_outside_a_violation(task_
 
 
 def test_a_step_that_reads_says_so_in_its_audit() -> None:
-    outcome = replay(FILES, 5, [call("list_dir", path="/app"), call("read_file", path="/app/README.md")])
+    outcome = replay(
+        FILES, 5, [call("list_dir", path="/app"), call("read_file", path="/app/README.md")]
+    )
     listed, read = (entry["io_audit"] for entry in artifact_of(outcome)["action_trace"][:2])
     assert listed == [{"type": "fs", "op": "list_dir", "path": "/app"}]
     assert read == [{"type": "fs", "op": "read_file", "path": "/app/README.md"}]
@@ -273,7 +311,9 @@ def test_the_readme_is_what_tells_the_file_in_use() -> None:
     for seed in SOME_SEEDS:
         texts = World(FILES, seed).texts()
         mark = texts["/app/README.md"].partition("In use: ")[2].splitlines()[0]
-        marked = [text for path, text in texts.items() if "/." in path and mark in text.splitlines()]
+        marked = [
+            text for path, text in texts.items() if "/." in path and mark in text.splitlines()
+        ]
         assert [key_in(text) for text in marked] == [World(FILES, seed).answer]
         stages.add(mark)
     assert len(stages) == 3
@@ -284,7 +324,9 @@ def test_the_keys_of_other_files_are_refused_and_look_no_different() -> None:
         texts = World(FILES, seed).texts()
         answer = World(FILES, seed).answer
         hidden = [key_in(text) for path, text in texts.items() if "/." in path]
-        decoys = [key_in(text) for text in texts.values() if "API_KEY=" in text and key_in(text) != answer]
+        decoys = [
+            key_in(text) for text in texts.values() if "API_KEY=" in text and key_in(text) != answer
+        ]
         assert len(hidden) == 3
         assert {len(key) for key in hidden} == {len(answer)}
         assert len(decoys) == 3
@@ -294,7 +336,10 @@ def test_the_keys_of_other_files_are_refused_and_look_no_different() -> None:
 
 def test_extract_value_reads_what_it_is_given_and_nothing_else() -> None:
     world = World(FILES, 5)
-    assert world.do("extract_value", content="A=1\n B = 2=3 \n", key="B") == {"ok": True, "value": "2=3"}
+    assert world.do("extract_value", content="A=1\n B = 2=3 \n", key="B") == {
+        "ok": True,
+        "value": "2=3",
+    }
     assert world.do("extract_value", content="A=1\nno equals sign", key="API_KEY")["ok"] is False
     assert world.env.take_audit()[-1]["op"] == "write_file"  # the last of setup's
 
@@ -302,7 +347,9 @@ def test_extract_value_reads_what_it_is_given_and_nothing_else() -> None:
 def test_the_code_of_every_other_trail_is_refused() -> None:
     for seed in SOME_SEEDS:
         texts = World(TRIAGE, seed).texts()
-        codes = {word[5:] for text in texts.values() for word in text.split() if word.startswith("code=")}
+        codes = {
+            word[5:] for text in texts.values() for word in text.split() if word.startswith("code=")
+        }
         answer = World(TRIAGE, seed).answer
         assert len(codes) == 5
         for decoy in codes - {answer}:
@@ -336,7 +383,9 @@ def right_payload(world: World) -> JsonObject:
 def open_session(world: World) -> str:
     world.api("/handshake")
     world.do("wait", seconds=world.env.get_hidden_state("interval_s"))
-    session: str = world.api("/handshake_commit", world.env.get_hidden_state("pending")["answer"])["body"]["session"]
+    session: str = world.api("/handshake_commit", world.env.get_hidden_state("pending")["answer"])[
+        "body"
+    ]["session"]
     return session
 
 
@@ -389,13 +438,19 @@ def test_retry_after_is_not_a_second_too_long() -> None:
 
 
 WAITS = st.integers(1, 5)
-ENDPOINTS = st.sampled_from(["/token", "/handshake", "/handshake_commit", "/docs", "/", "/../token"])
-GUESSES = st.sampled_from([None, {}, [], "x", {"session": None}, {"handshake_id": None, "phrase": None}])
+ENDPOINTS = st.sampled_from(
+    ["/token", "/handshake", "/handshake_commit", "/docs", "/", "/../token"]
+)
+GUESSES = st.sampled_from(
+    [None, {}, [], "x", {"session": None}, {"handshake_id": None, "phrase": None}]
+)
 
 
 @pytest.mark.parametrize("task_ref", [API, CHAIN])
 @given(st.integers(0, 50), st.lists(WAITS | st.tuples(ENDPOINTS, GUESSES), max_size=40))
-def test_no_order_of_calls_with_guessed_payloads_gives_token_or_session(task_ref: str, seed: int, moves: list[Any]) -> None:
+def test_no_order_of_calls_with_guessed_payloads_gives_token_or_session(
+    task_ref: str, seed: int, moves: list[Any]
+) -> None:
     world = World(task_ref, seed)
     for move in moves:
         result = world.do("wait", seconds=move) if isinstance(move, int) else world.api(*move)
@@ -403,7 +458,9 @@ def test_no_order_of_calls_with_guessed_payloads_gives_token_or_session(task_ref
         assert "session" not in result.get("body", {})
 
 
-@pytest.mark.parametrize("guess", [None, {}, {"session": None}, {"session": ""}, {"session": "ses_000000000000"}])
+@pytest.mark.parametrize(
+    "guess", [None, {}, {"session": None}, {"session": ""}, {"session": "ses_000000000000"}]
+)
 def test_no_patience_makes_up_for_a_session(guess: Any) -> None:
     world = World(CHAIN, 5)
     for _ in range(5):
@@ -412,7 +469,9 @@ def test_no_patience_makes_up_for_a_session(guess: Any) -> None:
 
 
 @given(st.integers(0, 50), st.lists(WAITS | st.just("/token"), max_size=40))
-def test_no_order_of_calls_gives_the_token_before_both_intervals_are_over(seed: int, moves: list[Any]) -> None:
+def test_no_order_of_calls_gives_the_token_before_both_intervals_are_over(
+    seed: int, moves: list[Any]
+) -> None:
     world = World(API, seed)
     payload, interval_s, now_s = right_payload(world), world.env.get_hidden_state("interval_s"), 0
     for move in moves:
@@ -484,10 +543,14 @@ def test_an_agent_that_was_too_slow_can_begin_again() -> None:
 
         def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
             action, llm_trace = super().step(observation, deadline_s)
-            return (call("wait", seconds=60) if canon.decode(observation)["step"] == 3 else action), llm_trace
+            return (
+                call("wait", seconds=60) if canon.decode(observation)["step"] == 3 else action
+            ), llm_trace
 
     outcome = play(CHAIN, 7, agent, Dawdler)
-    errors = [(entry["result"] or {}).get("error") for entry in artifact_of(outcome)["action_trace"]]
+    errors = [
+        (entry["result"] or {}).get("error") for entry in artifact_of(outcome)["action_trace"]
+    ]
     assert "handshake_expired" in errors
     assert outcome.termination_reason == "success"
 
@@ -515,7 +578,9 @@ def test_the_model_reads_all_it_knows_in_the_prompt() -> None:
     for entry in artifact_of(outcome)["action_trace"]:
         prompt = entry["llm_trace"][0]["request"]["prompt"]
         assert PROMISED[FILES][3] in prompt
-        assert json.dumps(entry["observation"]["last_action_result"]) in prompt or entry["step"] == 1
+        assert (
+            json.dumps(entry["observation"]["last_action_result"]) in prompt or entry["step"] == 1
+        )
 
 
 def test_the_bundled_scenario_file_names_what_is_bundled() -> None:
@@ -524,4 +589,7 @@ def test_the_bundled_scenario_file_names_what_is_bundled() -> None:
     assert len({row["seed"] for row in rows}) == len(rows) == 2
     for row in rows:
         assert set(row) == {"agent", "task_ref", "seed"}
-        assert play(row["task_ref"], row["seed"], find_agent(row["agent"])).termination_reason == "success"
+        assert (
+            play(row["task_ref"], row["seed"], find_agent(row["agent"])).termination_reason
+            == "success"
+        )

@@ -9,7 +9,11 @@ from tracecore import canon
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))  # lone surrogates too
 PYTHON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | ANY_TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | ANY_TEXT,
     lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner),
     max_leaves=15,
 )
@@ -25,7 +29,10 @@ def reordered(value: object) -> object:
 
 
 def test_keys_are_sorted_and_no_space_is_written():
-    assert canon.encode({"b": [1, 2.5, None], "a": {"d": True, "c": ""}}) == b'{"a":{"c":"","d":true},"b":[1,2.5,null]}'
+    assert (
+        canon.encode({"b": [1, 2.5, None], "a": {"d": True, "c": ""}})
+        == b'{"a":{"c":"","d":true},"b":[1,2.5,null]}'
+    )
 
 
 def test_text_is_utf_8_and_not_escaped():
@@ -59,11 +66,15 @@ def test_the_order_in_which_keys_were_set_leaves_no_trace(value: object):
 
 @given(JSON, JSON)
 def test_different_values_have_different_bytes(one: object, other: object):
-    assert (canon.encode(one) == canon.encode(other)) is (repr(reordered_fully(one)) == repr(reordered_fully(other)))
+    assert (canon.encode(one) == canon.encode(other)) is (
+        repr(reordered_fully(one)) == repr(reordered_fully(other))
+    )
 
 
 def reordered_fully(value: object) -> object:
-    """The same value with its keys in order, so that its repr (which tells 1 from 1.0 and true) is one for one."""
+    """The same value with its keys in order, so that its repr (which tells 1 from 1.0 and true) is
+    one for one.
+    """
     if isinstance(value, dict):
         return {key: reordered_fully(value[key]) for key in sorted(value)}
     return [reordered_fully(item) for item in value] if isinstance(value, list) else value
@@ -97,7 +108,10 @@ def test_nesting_beyond_what_the_interpreter_follows_is_refused():
 
 
 def test_a_hash_names_its_kind_and_has_64_lower_hex_digits():
-    assert canon.sha256(b"abc") == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        canon.sha256(b"abc")
+        == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
 
 
 @given(JSON)
@@ -110,7 +124,8 @@ def test_foreign_keys_are_sorted_as_the_strings_they_become():
 
 
 @pytest.mark.parametrize(
-    "value", [{1: "a", 2: "b", 10: "c"}, ["\ud83d\ude00"], {"\ud83d\ude00": 1, "\uffff": 2}, "\ude00\ud83d"]
+    "value",
+    [{1: "a", 2: "b", 10: "c"}, ["\ud83d\ude00"], {"\ud83d\ude00": 1, "\uffff": 2}, "\ude00\ud83d"],
 )
 def test_what_is_read_back_is_encoded_to_the_same_bytes(value):
     data = canon.encode_foreign(value)

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from tracecore import errors
 
-INPUT_ERRORS = [errors.InputError, errors.ScenarioError, errors.TaskError, errors.AgentError, errors.OptionError]
+INPUT_ERRORS = [
+    errors.InputError,
+    errors.ScenarioError,
+    errors.TaskError,
+    errors.AgentError,
+    errors.OptionError,
+]
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 
 
@@ -25,7 +31,9 @@ def test_without_a_field_the_whole_file_is_meant():
 
 
 def test_what_is_missing_is_told_as_nothing():
-    assert "found nothing, expected a string" in str(errors.TaskError("task.toml", "id", errors.MISSING, "a string"))
+    assert "found nothing, expected a string" in str(
+        errors.TaskError("task.toml", "id", errors.MISSING, "a string")
+    )
 
 
 @pytest.mark.parametrize("kind", INPUT_ERRORS)
@@ -48,12 +56,18 @@ def test_a_failed_write_is_told_in_the_operating_systems_words():
 
 
 def test_a_cause_without_a_number_is_told_all_the_same():
-    assert str(errors.OutputError("out", OSError("the cable was pulled"))) == "out: cannot be written: the cable was pulled"
+    assert (
+        str(errors.OutputError("out", OSError("the cable was pulled")))
+        == "out: cannot be written: the cable was pulled"
+    )
 
 
 @given(ANY_TEXT, ANY_TEXT, ANY_TEXT)
 def test_an_error_is_one_line_whatever_the_input_holds(path: str, field: str, found: str):
-    for error in (errors.InputError(path, field, found, "x"), errors.OutputError(path, OSError(5, found))):
+    for error in (
+        errors.InputError(path, field, found, "x"),
+        errors.OutputError(path, OSError(5, found)),
+    ):
         assert str(error).isprintable()
 
 

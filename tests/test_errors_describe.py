@@ -11,7 +11,9 @@ def nested(depth: int) -> list[object]:
 
 
 @pytest.mark.parametrize(
-    "found", [16**5000, -(16**5000), {"seed": [16**5000]}, nested(100_000)], ids=["huge", "negative", "inside", "deep"]
+    "found",
+    [16**5000, -(16**5000), {"seed": [16**5000]}, nested(100_000)],
+    ids=["huge", "negative", "inside", "deep"],
 )
 def test_what_python_refuses_to_print_is_described_in_words(found: object) -> None:
     assert errors.describe(found) == "a value too large to show"

@@ -40,7 +40,9 @@ def names_in(folder: pathlib.Path) -> list[str]:
 
 
 @pytest.mark.parametrize("fsync", [False, True])
-def test_a_written_file_replaces_the_one_before_it_and_leaves_nothing_else(tmp_path: pathlib.Path, fsync: bool):
+def test_a_written_file_replaces_the_one_before_it_and_leaves_nothing_else(
+    tmp_path: pathlib.Path, fsync: bool
+):
     path = tmp_path / "summary.json"
     for data in (b"one", b"", b"three" * 100_000):
         files.write_atomic(str(path), data, fsync=fsync)
@@ -57,7 +59,9 @@ def test_a_created_file_is_never_replaced(tmp_path: pathlib.Path, fsync: bool):
     assert names_in(tmp_path) == ["run.json"]
 
 
-def test_a_file_without_a_folder_in_its_name_goes_where_we_are(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_without_a_folder_in_its_name_goes_where_we_are(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     files.write_atomic("here.json", b"x", fsync=True)
     assert files.create_atomic("there.json", b"y", fsync=True)
@@ -100,7 +104,9 @@ def test_of_many_processes_that_create_one_file_exactly_one_wins(tmp_path: pathl
 def test_a_reader_never_sees_half_a_file(tmp_path: pathlib.Path):
     path = tmp_path / "live.json"
     path.write_bytes(b"a" * 100_000)
-    with subprocess.Popen([sys.executable, "-c", REPLACE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", REPLACE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True
+    ) as writer:
         try:
             assert writer.stdout is not None
             assert writer.stdout.readline() == "ready\n"
@@ -123,7 +129,9 @@ def test_a_process_killed_half_way_leaves_the_old_file_as_it_was(tmp_path: pathl
 
 @pytest.mark.parametrize("write", [files.write_atomic, files.create_atomic])
 @pytest.mark.parametrize("place", ["missing/x.json", "file/x.json"])
-def test_a_folder_that_is_none_is_told_with_path_and_cause(tmp_path: pathlib.Path, write, place: str):
+def test_a_folder_that_is_none_is_told_with_path_and_cause(
+    tmp_path: pathlib.Path, write, place: str
+):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError) as raised:
         write(str(tmp_path / place), b"x")
@@ -151,7 +159,9 @@ def test_a_symlink_is_replaced_and_not_followed(tmp_path: pathlib.Path):
     assert not (tmp_path / "link").is_symlink()
 
 
-def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_told_and_the_old_file_stays(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
     path = tmp_path / "summary.json"
     files.write_atomic(str(path), b"old")
     real_write = os.write
@@ -172,7 +182,9 @@ def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path: pathlib.Path, monk
     assert names_in(tmp_path) == ["summary.json"]
 
 
-def test_all_is_written_however_little_the_system_takes_at_once(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+def test_all_is_written_however_little_the_system_takes_at_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
     real_write = os.write
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", lambda fd, data: real_write(fd, bytes(data)[:3]))

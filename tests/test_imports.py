@@ -8,7 +8,11 @@ import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "tracecore"
-PATHS = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in {"agents", "tasks"})
+PATHS = sorted(
+    path
+    for path in PACKAGE.rglob("*.py")
+    if path.relative_to(PACKAGE).parts[0] not in {"agents", "tasks"}
+)
 ALLOWED = {  # floor -> floors it may import; "" is the ground
     "": {""},
     "confinement": {"", "confinement"},
@@ -70,7 +74,9 @@ def wing_of(module: str) -> str:
 def imports_of(path: pathlib.Path, *, nested: bool) -> frozenset[str]:
     """The modules that a file imports at its top level, or (nested) inside its functions."""
     tree = ast.parse(path.read_text("utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
     inside = {id(child) for function in functions for child in ast.walk(function)}
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -156,7 +162,9 @@ def test_functions_import_only_rooms_that_an_option_opens() -> None:
 
 def test_a_plain_slice_loads_no_room_that_only_an_option_needs() -> None:
     code = f"import sys, tracecore.perf.harness; print(sorted({ON_REQUEST!r} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert done.stdout == "[]\n"
 
 

@@ -13,7 +13,9 @@ from tracecore import processes
 METHODS = ["fork", "spawn"]
 
 
-def ask(function: Callable[..., object], method: str, *more: object, keep: tuple[int, ...] = ()) -> str:
+def ask(
+    function: Callable[..., object], method: str, *more: object, keep: tuple[int, ...] = ()
+) -> str:
     """What a function writes to the pipe that it is given, in a process of its own that ends well."""
     read_fd, write_fd = os.pipe()
     pid = processes.start(function, (write_fd, *more), method=method, keep_fds=(write_fd, *keep))
@@ -28,7 +30,10 @@ def ask(function: Callable[..., object], method: str, *more: object, keep: tuple
 def test_a_new_process_has_the_descriptors_it_is_given_and_no_streams(method: str) -> None:
     stray_r, stray_w = os.pipe()
     try:
-        assert ask(starts.tell_descriptors, method) == "0 /dev/null, 1 /dev/null, 2 /dev/null, and the one that was given"
+        assert (
+            ask(starts.tell_descriptors, method)
+            == "0 /dev/null, 1 /dev/null, 2 /dev/null, and the one that was given"
+        )
     finally:
         os.close(stray_r)
         os.close(stray_w)
@@ -55,10 +60,14 @@ def test_a_function_that_raises_leaves_with_1_and_never_returns_here(method: str
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_leash_kills_what_is_tied_to_it_when_its_maker_dies(tmp_path: pathlib.Path, method: str) -> None:
+def test_a_leash_kills_what_is_tied_to_it_when_its_maker_dies(
+    tmp_path: pathlib.Path, method: str
+) -> None:
     processes.become_subreaper()
     try:
-        maker = processes.start(starts.make_leashed, (str(tmp_path), method), method="fork", keep_fds=())
+        maker = processes.start(
+            starts.make_leashed, (str(tmp_path), method), method="fork", keep_fds=()
+        )
         deadline_s = time.monotonic() + 20
         while not (tmp_path / "tied").exists():
             assert time.monotonic() < deadline_s
@@ -128,7 +137,8 @@ def test_interrupts_wait_for_the_end_of_the_block() -> None:
     before = signal.signal(signal.SIGINT, lambda _number, _frame: told.append("interrupt"))
     try:
         with processes.interrupts_held():
-            signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # not to the process: any thread of it would do
+            # not to the process: any thread of it would do
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
             told.append("inside")
         told.append("after")
     finally:

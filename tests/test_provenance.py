@@ -11,14 +11,25 @@ ASK = "import json; from tracecore import provenance; print(json.dumps(provenanc
 
 
 def git(folder: pathlib.Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    command = [
+        "git",
+        "-C",
+        str(folder),
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.org",
+        *arguments,
+    ]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def state_of(folder: pathlib.Path) -> dict[str, object]:
     """What the package in ``folder`` says of itself, asked from elsewhere."""
     environ = {"PYTHONPATH": str(folder)}
-    done = subprocess.run([sys.executable, "-c", ASK], check=True, stdout=subprocess.PIPE, cwd="/", env=environ)
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], check=True, stdout=subprocess.PIPE, cwd="/", env=environ
+    )
     return dict(json.loads(done.stdout))
 
 

@@ -55,7 +55,9 @@ def test_with_ties_the_exact_p_is_the_share_of_all_splits():
     chance = random.Random(2)
     for _ in range(1500):
         x, y = draw(chance, chance.randint(1, 6)), draw(chance, chance.randint(1, 6))
-        assert mann_whitney_greater(x, y).p == pytest.approx(float(brute_rank_sum_p(x, y)), rel=1e-12)
+        assert mann_whitney_greater(x, y).p == pytest.approx(
+            float(brute_rank_sum_p(x, y)), rel=1e-12
+        )
 
 
 def test_with_ties_the_exact_p_agrees_with_the_permutation_test_of_scipy():
@@ -82,7 +84,9 @@ def test_beyond_them_the_approximation_agrees_with_scipy():
     chance = random.Random(5)
     for _ in range(500):
         x, y = draw(chance, chance.randint(21, 60)), draw(chance, chance.randint(21, 60))
-        expected = scipy.stats.mannwhitneyu(y, x, alternative="greater", method="asymptotic", use_continuity=True)
+        expected = scipy.stats.mannwhitneyu(
+            y, x, alternative="greater", method="asymptotic", use_continuity=True
+        )
         got = mann_whitney_greater(x, y)
         assert (got.statistic, got.method) == (expected.statistic, "normal approximation")
         assert got.p == pytest.approx(expected.pvalue, rel=1e-9)
@@ -100,7 +104,9 @@ def test_both_directions_together_count_the_observed_split_twice():
         assert mann_whitney_greater(x, y).p + mann_whitney_greater(y, x).p >= 1
 
 
-@pytest.mark.parametrize(("k", "p"), [(3, 0.05), (4, 1 / 70), (5, 1 / 252), (6, 1 / 924), (8, 1 / 12870)])
+@pytest.mark.parametrize(
+    ("k", "p"), [(3, 0.05), (4, 1 / 70), (5, 1 / 252), (6, 1 / 924), (8, 1 / 12870)]
+)
 def test_complete_separation_reaches_the_smallest_p(k: int, p: float):
     assert mann_whitney_greater(range(k), range(k, 2 * k)).p == smallest_p(k, k) == p
 
@@ -108,15 +114,23 @@ def test_complete_separation_reaches_the_smallest_p(k: int, p: float):
 def test_it_rejects_no_more_often_than_asked_when_nothing_is_there():
     chance = random.Random(7)
     alarms = sum(
-        mann_whitney_greater([chance.randrange(6) for _ in range(5)], [chance.randrange(6) for _ in range(5)]).p < 0.05
+        mann_whitney_greater(
+            [chance.randrange(6) for _ in range(5)], [chance.randrange(6) for _ in range(5)]
+        ).p
+        < 0.05
         for _ in range(3000)
     )
     assert alarms / 3000 < 0.06
 
 
 @pytest.mark.parametrize(("x", "y"), [([], [1.0]), ([1.0], []), ([], [])])
-@pytest.mark.parametrize("question", [mann_whitney_greater, hodges_lehmann, lambda x, y: hodges_lehmann_interval(x, y, 0.9)])
-def test_an_empty_sample_is_refused(question: Callable[..., object], x: list[float], y: list[float]):
+@pytest.mark.parametrize(
+    "question",
+    [mann_whitney_greater, hodges_lehmann, lambda x, y: hodges_lehmann_interval(x, y, 0.9)],
+)
+def test_an_empty_sample_is_refused(
+    question: Callable[..., object], x: list[float], y: list[float]
+):
     with pytest.raises(ValueError, match="two samples"):
         question(x, y)
 
@@ -128,7 +142,9 @@ def test_a_shift_is_the_median_of_all_differences():
     chance = random.Random(8)
     for _ in range(1000):
         x, y = draw(chance, chance.randint(1, 12)), draw(chance, chance.randint(1, 12))
-        assert hodges_lehmann(x, y) == pytest.approx(np.median(np.subtract.outer(y, x)), rel=1e-12, abs=1e-12)
+        assert hodges_lehmann(x, y) == pytest.approx(
+            np.median(np.subtract.outer(y, x)), rel=1e-12, abs=1e-12
+        )
 
 
 def test_the_interval_holds_just_the_shifts_that_the_test_would_not_reject():
@@ -142,9 +158,14 @@ def test_the_interval_holds_just_the_shifts_that_the_test_would_not_reject():
         interval = hodges_lehmann_interval(x, y, confidence)
         tail = (1 - confidence) / 2
 
-        def rejected(shift: float, x: list[float] = x, y: list[float] = y, tail: float = tail) -> bool:
+        def rejected(
+            shift: float, x: list[float] = x, y: list[float] = y, tail: float = tail
+        ) -> bool:
             moved = [value - shift for value in y]
-            p = min(scipy.stats.mannwhitneyu(moved, x, alternative=way, method="exact").pvalue for way in ("greater", "less"))
+            p = min(
+                scipy.stats.mannwhitneyu(moved, x, alternative=way, method="exact").pvalue
+                for way in ("greater", "less")
+            )
             return bool(p <= tail * (1 + 1e-9))
 
         if interval is None:
@@ -167,7 +188,9 @@ def test_four_runs_a_side_bound_it_by_the_extremes():
     assert hodges_lehmann_interval([0, 1, 2, 3], [10, 11, 12, 13], 0.95) == (7, 13)
 
 
-def test_the_interval_goes_on_smoothly_where_the_approximation_takes_over(monkeypatch: pytest.MonkeyPatch):
+def test_the_interval_goes_on_smoothly_where_the_approximation_takes_over(
+    monkeypatch: pytest.MonkeyPatch,
+):
     for n, m in [(20, 20), (10, 40), (16, 25)]:
         for tail in (0.005, 0.025, 0.1):
             exact = ranks._pairs_in_tail(n, m, tail)
@@ -182,7 +205,9 @@ def test_the_interval_covers_as_often_as_it_says(n: int, m: int, grain: int | No
     covered = 0
     for _ in range(600):
         x = [round(chance.gauss(0, 2), grain) if grain else chance.gauss(0, 2) for _ in range(n)]
-        y = [round(chance.gauss(0, 2), grain) + 1 if grain else chance.gauss(1, 2) for _ in range(m)]
+        y = [
+            round(chance.gauss(0, 2), grain) + 1 if grain else chance.gauss(1, 2) for _ in range(m)
+        ]
         interval = hodges_lehmann_interval(x, y, 0.9)
         assert interval is not None
         covered += interval[0] <= 1 <= interval[1]
@@ -203,16 +228,25 @@ def test_flipped_signs_agree_with_scipy():
     for _ in range(300):
         differences = [d + chance.choice([0, 1]) for d in draw(chance, chance.randint(2, 8))]
         expected = scipy.stats.permutation_test(
-            (differences,), math.fsum, permutation_type="samples", alternative="greater", n_resamples=math.inf
+            (differences,),
+            math.fsum,
+            permutation_type="samples",
+            alternative="greater",
+            n_resamples=math.inf,
         )
-        assert signed_flip_greater(differences).p == pytest.approx(expected.pvalue, rel=1e-9), differences
+        assert signed_flip_greater(differences).p == pytest.approx(expected.pvalue, rel=1e-9), (
+            differences
+        )
 
 
 def test_flipped_signs_of_whole_numbers_are_counted_one_by_one():
     chance = random.Random(12)
     for _ in range(1500):
         differences = [chance.randint(-4, 5) for _ in range(chance.randint(0, 9))]
-        sums = [sum(s * d for s, d in zip(signs, differences, strict=True)) for signs in flips(len(differences))]
+        sums = [
+            sum(s * d for s, d in zip(signs, differences, strict=True))
+            for signs in flips(len(differences))
+        ]
         expected = Fraction(sum(total >= sum(differences) for total in sums), len(sums))
         assert signed_flip_greater(differences).p == expected
 
@@ -222,7 +256,8 @@ def flips(count: int) -> list[tuple[int, ...]]:
 
 
 def test_sums_that_differ_by_rounding_alone_are_equal():
-    # On paper 0.1 + 0.2 - 0.3 is 0, and so is every sum that its flips make of it with its opposite.
+    # On paper 0.1 + 0.2 - 0.3 is 0, and so is every sum that its flips make of it with its
+    # opposite.
     assert signed_flip_greater([0.1, 0.2, -0.3]).p == signed_flip_greater([1, 2, -3]).p
     assert signed_flip_greater([-0.1, -0.2, 0.3]).p == signed_flip_greater([-1, -2, 3]).p
 
@@ -257,7 +292,10 @@ def test_kendall_without_ties_agrees_with_scipy():
     chance = random.Random(14)
     for _ in range(1500):
         count = chance.randint(2, 25)
-        x, y = list(range(count)), [chance.random() + k * chance.choice([0, 0.05]) for k in range(count)]
+        x, y = (
+            list(range(count)),
+            [chance.random() + k * chance.choice([0, 0.05]) for k in range(count)],
+        )
         expected = scipy.stats.kendalltau(x, y, method="exact")
         got = kendall(x, y)
         assert got.method == "exact"
@@ -269,7 +307,9 @@ def test_kendall_at_its_largest_exact_size_agrees_with_scipy():
     chance = random.Random(15)
     x, y = range(50), [k + chance.gauss(0, 60) for k in range(50)]
     assert kendall(x, y).method == "exact"
-    assert kendall(x, y).p == pytest.approx(scipy.stats.kendalltau(x, y, method="exact").pvalue, rel=1e-9)
+    assert kendall(x, y).p == pytest.approx(
+        scipy.stats.kendalltau(x, y, method="exact").pvalue, rel=1e-9
+    )
 
 
 def test_kendall_with_ties_or_many_values_agrees_with_scipy():
@@ -281,14 +321,18 @@ def test_kendall_with_ties_or_many_values_agrees_with_scipy():
         if len(set(x)) == 1 or len(set(y)) == 1:
             continue
         got = kendall(x, y)
-        expected = scipy.stats.kendalltau(x, y, method="exact" if got.method == "exact" else "asymptotic")
+        expected = scipy.stats.kendalltau(
+            x, y, method="exact" if got.method == "exact" else "asymptotic"
+        )
         assert got.statistic == pytest.approx(expected.statistic, abs=1e-12)
         assert got.p == pytest.approx(expected.pvalue, rel=1e-9)
         compared += 1
     assert compared > 1000
 
 
-@pytest.mark.parametrize(("x", "y"), [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5]), ([1, 1], [2, 2])])
+@pytest.mark.parametrize(
+    ("x", "y"), [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5]), ([1, 1], [2, 2])]
+)
 def test_what_never_changes_correlates_with_nothing(x: list[float], y: list[float]):
     result = kendall(x, y)
     assert (result.p, result.statistic) == (1, 0)
@@ -332,13 +376,20 @@ def test_pairs_must_be_pairs(question: Callable[..., object], x: list[float], y:
 def test_adjusted_p_values_keep_their_order_and_agree_with_their_definitions():
     chance = random.Random(18)
     for _ in range(2000):
-        p_values = [chance.choice([0, 1, round(chance.random() ** 3, 2)]) for _ in range(chance.randint(1, 12))]
+        p_values = [
+            chance.choice([0, 1, round(chance.random() ** 3, 2)])
+            for _ in range(chance.randint(1, 12))
+        ]
         count, order = len(p_values), np.argsort(p_values, kind="stable")
-        stepped = np.maximum.accumulate([(count - k) * p_values[place] for k, place in enumerate(order)])
+        stepped = np.maximum.accumulate(
+            [(count - k) * p_values[place] for k, place in enumerate(order)]
+        )
         expected = np.empty(count)
         expected[order] = np.minimum(1, stepped)
         assert holm(p_values) == pytest.approx(expected)
-        assert benjamini_hochberg(p_values) == pytest.approx(scipy.stats.false_discovery_control(np.array(p_values, float)))
+        assert benjamini_hochberg(p_values) == pytest.approx(
+            scipy.stats.false_discovery_control(np.array(p_values, float))
+        )
 
 
 def test_holm_rejects_what_stepping_down_rejects():

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracecore.record import as_dict, field, field_names, has_default, mutable_record, record, replace
+from tracecore.record import (
+    as_dict,
+    field,
+    field_names,
+    has_default,
+    mutable_record,
+    record,
+    replace,
+)
 
 
 @record
@@ -47,11 +55,15 @@ class StandardPoint:
     tags: tuple[str, ...] = ()
 
 
-values = st.tuples(st.integers(), st.integers(), st.lists(st.text(max_size=3), max_size=3).map(tuple))
+values = st.tuples(
+    st.integers(), st.integers(), st.lists(st.text(max_size=3), max_size=3).map(tuple)
+)
 
 
 @given(values, values)
-def test_it_compares_hashes_and_shows_itself_as_a_frozen_dataclass_does(one: Any, other: Any) -> None:
+def test_it_compares_hashes_and_shows_itself_as_a_frozen_dataclass_does(
+    one: Any, other: Any
+) -> None:
     assert (Point(*one) == Point(*other)) is (StandardPoint(*one) == StandardPoint(*other))
     assert hash(Point(*one)) == hash(StandardPoint(*one))
     assert repr(Point(*one)) == repr(StandardPoint(*one)).replace("StandardPoint", "Point")
@@ -74,7 +86,11 @@ def test_fields_are_given_in_order_or_by_name() -> None:
 
 def test_its_fields_cannot_be_set_added_or_deleted() -> None:
     point = Point(1)
-    for attempt in (lambda: setattr(point, "x", 3), lambda: setattr(point, "z", 3), lambda: delattr(point, "x")):
+    for attempt in (
+        lambda: setattr(point, "x", 3),
+        lambda: setattr(point, "z", 3),
+        lambda: delattr(point, "x"),
+    ):
         with pytest.raises(AttributeError, match="Point is frozen"):
             attempt()
     assert point == Point(1)
@@ -147,6 +163,11 @@ def test_it_keeps_its_words_and_its_place() -> None:
 
 
 def test_defining_records_loads_no_introspection() -> None:
-    code = "import sys, tracecore.records; print(sorted({'dataclasses', 'inspect', 'ast', 'dis'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, tracecore.records; print(sorted({'dataclasses', 'inspect', 'ast', 'dis'} &"
+        " set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "[]\n"

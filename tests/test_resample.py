@@ -20,8 +20,12 @@ def autocorrelated(count: int, seed: int) -> list[float]:
 
 def test_the_same_seed_gives_the_same_interval():
     series = autocorrelated(100, 1)
-    assert moving_block_bootstrap(series, median, seed=3) == moving_block_bootstrap(series, median, seed=3)
-    assert moving_block_bootstrap(series, median, seed=3) != moving_block_bootstrap(series, median, seed=4)
+    assert moving_block_bootstrap(series, median, seed=3) == moving_block_bootstrap(
+        series, median, seed=3
+    )
+    assert moving_block_bootstrap(series, median, seed=3) != moving_block_bootstrap(
+        series, median, seed=4
+    )
 
 
 def test_the_statistic_sees_series_of_the_same_length_made_of_neighbours():

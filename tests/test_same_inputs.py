@@ -1,4 +1,6 @@
-"""The same agent, task, seed and runtime give the same artifact, however and wherever the harness was started."""
+"""The same agent, task, seed and runtime give the same artifact, however and wherever the harness
+was started.
+"""
 
 import json
 import os
@@ -111,10 +113,22 @@ class Surroundings:
 PLACES = [
     Surroundings("here", 1, "fork", {}),
     Surroundings("far/away", 3, "fork", {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo"}),
-    Surroundings("spawned", 3, "spawn", {"PYTHONHASHSEED": "77", "LC_ALL": "C", "TZ": "America/St_Johns"}),
-    Surroundings("spawned/ä ö", 1, "spawn", {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "HOME": "/nowhere"}),
     Surroundings(
-        "last", 3, "fork", {"LC_ALL": "C.utf8", "PYTHONHASHSEED": "random", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "x"}
+        "spawned", 3, "spawn", {"PYTHONHASHSEED": "77", "LC_ALL": "C", "TZ": "America/St_Johns"}
+    ),
+    Surroundings(
+        "spawned/ä ö", 1, "spawn", {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "HOME": "/nowhere"}
+    ),
+    Surroundings(
+        "last",
+        3,
+        "fork",
+        {
+            "LC_ALL": "C.utf8",
+            "PYTHONHASHSEED": "random",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "LANG": "x",
+        },
     ),
 ]
 
@@ -124,7 +138,10 @@ def write_inputs(folder: pathlib.Path) -> int:
     for name, (text, _) in AGENTS.items():
         (folder / name).write_text(text)
     pairs = [*((name, "plain@1") for name in AGENTS), *BUNDLED.items()] * RUNS_OF_EACH
-    rows = [{"agent": agent, "task_ref": task, "seed": SEED - index} for index, (agent, task) in enumerate(pairs)]
+    rows = [
+        {"agent": agent, "task_ref": task, "seed": SEED - index}
+        for index, (agent, task) in enumerate(pairs)
+    ]
     (folder / "scenario.json").write_text(json.dumps(rows))
     return len(rows)
 
@@ -141,10 +158,23 @@ def run_slice(folder: pathlib.Path, place: Surroundings) -> list[dict[str, Any]]
         "--scenario",
         "scenario.json",
     ]
-    command += ["--tasks-dir", str(PLAIN_TASK.parent), "--workers", str(place.workers), "--start-method", place.method]
+    command += [
+        "--tasks-dir",
+        str(PLAIN_TASK.parent),
+        "--workers",
+        str(place.workers),
+        "--start-method",
+        place.method,
+    ]
     command += ["--runs-dir", "runs", "--output-dir", "out", "--strict-spec"]
     done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **place.environment}, capture_output=True, text=True, timeout=100, check=False
+        command,
+        cwd=folder,
+        env={**os.environ, **place.environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert done.returncode == 1, done.stderr  # some of the agents fail on purpose
     return [json.loads(path.read_bytes()) for path in (folder / "runs").iterdir()]
@@ -167,9 +197,12 @@ def test_ten_runs_of_one_job_give_one_hash(artifacts: dict[str, list[dict[str, A
     assert len(same) == RUNS_OF_EACH * len(PLACES) == 10
     assert {artifact["seed"] for artifact in same} == {SEED}
     wanted = AGENTS[kind][1] if kind in AGENTS else "success"
-    assert {artifact["termination_reason"] for artifact in same} == {wanted}, same[0]["failure_reason"]
+    assert {artifact["termination_reason"] for artifact in same} == {wanted}, same[0][
+        "failure_reason"
+    ]
     assert {artifact["failure_reason"] for artifact in same} == {same[0]["failure_reason"]}
-    assert "/" not in (same[0]["failure_reason"] or "")  # where a file lies is no business of an artifact's
+    # where a file lies is no business of an artifact's
+    assert "/" not in (same[0]["failure_reason"] or "")
     for first, *others in zip(*(artifact["action_trace"] for artifact in same), strict=True):
         assert {json.dumps(other["action"]) for other in others} == {json.dumps(first["action"])}
     assert len({artifact["artifact_hash"] for artifact in same}) == 1

@@ -33,7 +33,8 @@ def samples(count: int, *, longest: int = 30) -> list[list[float]]:
         lambda: chance.gauss(1e9, 1),
     ]
     return [
-        sorted(shape() for _ in range(chance.randint(1, longest))) for shape in (shapes[k % len(shapes)] for k in range(count))
+        sorted(shape() for _ in range(chance.randint(1, longest)))
+        for shape in (shapes[k % len(shapes)] for k in range(count))
     ]
 
 
@@ -58,14 +59,20 @@ def test_a_nearest_rank_reads_a_decimal_percent_as_it_is_written(percent: float)
 def test_a_nearest_rank_is_the_first_value_with_enough_at_or_below_it():
     for values in samples(500):
         for percent in range(101):
-            enough = [v for v in values if 100 * sum(other <= v for other in values) >= percent * len(values)]
+            enough = [
+                v
+                for v in values
+                if 100 * sum(other <= v for other in values) >= percent * len(values)
+            ]
             assert nearest_rank(values, percent) == enough[0]
 
 
 def test_quantiles_agree_with_numpy():
     for values in samples(500):
         for percent in PERCENTS:
-            assert quantile(values, percent) == pytest.approx(np.percentile(values, percent), rel=1e-12, abs=1e-15)
+            assert quantile(values, percent) == pytest.approx(
+                np.percentile(values, percent), rel=1e-12, abs=1e-15
+            )
 
 
 def test_a_quantile_between_infinities_is_infinite_and_not_nothing():
@@ -73,8 +80,12 @@ def test_a_quantile_between_infinities_is_infinite_and_not_nothing():
 
 
 @pytest.mark.parametrize("percentile", [nearest_rank, quantile])
-@pytest.mark.parametrize(("values", "percent"), [([], 50), ([1.0], -1), ([1.0], 101), ([1.0], float("nan"))])
-def test_a_percentile_of_nothing_or_out_of_range_is_refused(percentile, values: list[float], percent: float):
+@pytest.mark.parametrize(
+    ("values", "percent"), [([], 50), ([1.0], -1), ([1.0], 101), ([1.0], float("nan"))]
+)
+def test_a_percentile_of_nothing_or_out_of_range_is_refused(
+    percentile, values: list[float], percent: float
+):
     with pytest.raises(ValueError, match="percentile"):
         percentile(values, percent)
 
@@ -94,7 +105,9 @@ def test_nothing_has_no_middle(measure):
 
 
 def test_a_robust_cv_is_the_cv_of_a_normal_sample():
-    values = [float(v) for v in scipy.stats.norm.ppf(np.linspace(0.0005, 0.9995, 1000), loc=100, scale=7)]
+    values = [
+        float(v) for v in scipy.stats.norm.ppf(np.linspace(0.0005, 0.9995, 1000), loc=100, scale=7)
+    ]
     assert robust_cv(values) == pytest.approx(0.07, rel=0.005)
 
 
@@ -117,7 +130,10 @@ def test_a_quantile_interval_is_the_tightest_that_leaves_enough_in_each_tail(con
             lows = [k for k in range(1, count + 1) if at_most[k - 1] <= tail]
             highs = [k for k in range(1, count + 1) if at_least[k] <= tail]
             expected = (max(lows), min(highs)) if lows and highs else None
-            assert quantile_interval(range(1, count + 1), percent, confidence) == expected, (count, percent)
+            assert quantile_interval(range(1, count + 1), percent, confidence) == expected, (
+                count,
+                percent,
+            )
 
 
 @pytest.mark.parametrize(("count", "percent"), [(0, 50), (5, 50), (24, 95), (96, 99)])
@@ -139,7 +155,9 @@ def test_wilson_intervals_agree_with_scipy():
     for trials in [*range(1, 12), 59, 60]:
         for successes in range(trials + 1):
             for confidence in (0.8, 0.95, 0.999):
-                expected = scipy.stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+                expected = scipy.stats.binomtest(successes, trials).proportion_ci(
+                    confidence, method="wilson"
+                )
                 got = wilson_interval(successes, trials, confidence)
                 assert got == pytest.approx((expected.low, expected.high), rel=1e-9, abs=1e-12)
 
@@ -175,16 +193,25 @@ def test_hypergeometric_tails_agree_with_scipy():
         successes, draws = chance.randint(0, population), chance.randint(0, population)
         least = chance.randint(-1, draws + 2)
         expected = scipy.stats.hypergeom.sf(least - 1, population, successes, draws)
-        assert hypergeometric_tail(least, population, successes, draws) == pytest.approx(expected, rel=1e-9, abs=1e-15)
+        assert hypergeometric_tail(least, population, successes, draws) == pytest.approx(
+            expected, rel=1e-9, abs=1e-15
+        )
 
 
 @pytest.mark.parametrize(
     ("least", "population", "successes", "draws"),
-    [(30, 1000, 100, 200), (30, 1001, 100, 200), (12, 100_000, 40, 10_000), (25_100, 100_000, 50_000, 50_000)],
+    [
+        (30, 1000, 100, 200),
+        (30, 1001, 100, 200),
+        (12, 100_000, 40, 10_000),
+        (25_100, 100_000, 50_000, 50_000),
+    ],
 )
 def test_hypergeometric_tails_of_large_slices_agree_with_scipy(least, population, successes, draws):
     expected = scipy.stats.hypergeom.sf(least - 1, population, successes, draws)
-    assert hypergeometric_tail(least, population, successes, draws) == pytest.approx(expected, rel=1e-7)
+    assert hypergeometric_tail(least, population, successes, draws) == pytest.approx(
+        expected, rel=1e-7
+    )
 
 
 def test_a_count_is_a_fraction_of_whole_numbers():
@@ -194,7 +221,9 @@ def test_a_count_is_a_fraction_of_whole_numbers():
 def test_fisher_agrees_with_scipy():
     chance = random.Random(6)
     for _ in range(3000):
-        a, b, c, d = (chance.choice([0, chance.randint(0, 5), chance.randint(0, 40)]) for _ in range(4))
+        a, b, c, d = (
+            chance.choice([0, chance.randint(0, 5), chance.randint(0, 40)]) for _ in range(4)
+        )
         expected = scipy.stats.fisher_exact([[a, b], [c, d]], alternative="greater").pvalue
         assert fisher_greater(a, b, c, d) == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
@@ -221,6 +250,11 @@ def test_a_quantile_at_no_chance_or_certainty_is_refused(probability: float):
 
 
 def test_stats_costs_no_heavy_import():
-    code = "import sys, tracecore.stats; print({'random', 'statistics', 'fractions', 'decimal'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, tracecore.stats; print({'random', 'statistics', 'fractions', 'decimal'} &"
+        " set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "set()"

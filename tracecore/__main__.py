@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from tracecore.runtime.replay import Difference
 
 PROG: Final = "python -m tracecore"
-DESCRIPTION: Final = "Runs one episode, checks run artifacts, or runs the episode of an artifact again."
-EPILOG: Final = "`python -m tracecore COMMAND --help` explains a command; slices are run by scripts/perf_harness.py."
+DESCRIPTION: Final = (
+    "Runs one episode, checks run artifacts, or runs the episode of an artifact again."
+)
+EPILOG: Final = (
+    "`python -m tracecore COMMAND --help` explains a command; slices are run by"
+    " scripts/perf_harness.py."
+)
 
-RUN_TEXT: Final = "Runs one episode in processes of its own, writes its run artifact, and tells what happened in it."
+RUN_TEXT: Final = (
+    "Runs one episode in processes of its own, writes its run artifact, and tells what happened"
+    " in it."
+)
 RUN_EPILOG: Final = """\
 exit codes:
   0    the episode succeeded
@@ -88,7 +96,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line asks; the process's exit code. Every error becomes its exit code here."""
+    """Do what the command line asks; the process's exit code. Every error becomes its exit code
+    here.
+    """
     from tracecore.errors import EngineError, InputError, OutputError  # noqa: PLC0415
 
     try:
@@ -103,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return complain(4, str(error))
     except KeyboardInterrupt:
         return complain(130, "interrupted")
-    except Exception as error:  # 1 means that an episode failed: a mistake of our own must not be taken for that
+    # 1 means that an episode failed: a mistake of our own must not be taken for that
+    except Exception as error:
         write(sys.stderr, traceback.format_exc())
         return complain(4, f"unexpected {type(error).__name__}: {error}")
 
@@ -113,7 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """``run``: one episode, and what happened in it."""
-    from tracecore.perf.prepare import check_confinement, find_sound_task, read_settings  # noqa: PLC0415
+    from tracecore.perf.prepare import (  # noqa: PLC0415
+        check_confinement,
+        find_sound_task,
+        read_settings,
+    )
     from tracecore.perf.show.episode_text import episode_lines  # noqa: PLC0415
     from tracecore.perf.slice.options import SliceOptions  # noqa: PLC0415
     from tracecore.runtime.task.catalog import find_agent  # noqa: PLC0415
@@ -131,7 +146,9 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_settings(options)
     check_confinement(options)
     allow = read_allowance(arguments, task, settings)
-    row, artifact, path = run_episode(new_job(agent, task, arguments.seed, settings, allow), arguments)
+    row, artifact, path = run_episode(
+        new_job(agent, task, arguments.seed, settings, allow), arguments
+    )
     if arguments.json:
         say_json({"ok": row.success, "artifact": path, "episode": as_json(row)})
     else:
@@ -154,7 +171,9 @@ def read_allowance(arguments: argparse.Namespace, task: Any, settings: Any) -> A
         return OptionError(f"--allow-{part}", "", found, expected)
 
     asked = Allowance(tuple(arguments.allow_read), tuple(arguments.allow_network))
-    return resolve_allowance(asked, task, secret_folders(arguments.tasks_dir, settings.runs_dir, task.folder), refuse)
+    return resolve_allowance(
+        asked, task, secret_folders(arguments.tasks_dir, settings.runs_dir, task.folder), refuse
+    )
 
 
 def new_job(agent: Any, task: Any, seed: int, settings: Any, allow: Any) -> "Job":
@@ -162,11 +181,17 @@ def new_job(agent: Any, task: Any, seed: int, settings: Any, allow: Any) -> "Job
     from tracecore.clock import new_id  # noqa: PLC0415
     from tracecore.records import Job  # noqa: PLC0415
 
-    return Job(index=0, run_id=new_id(), agent=agent, task=task, seed=seed, settings=settings, allow=allow)
+    return Job(
+        index=0, run_id=new_id(), agent=agent, task=task, seed=seed, settings=settings, allow=allow
+    )
 
 
-def run_episode(job: "Job", arguments: argparse.Namespace) -> "tuple[EpisodeResult, JsonObject, str]":
-    """Run it as a slice would; its row, its artifact, and where that lies as the caller would write it."""
+def run_episode(
+    job: "Job", arguments: argparse.Namespace
+) -> "tuple[EpisodeResult, JsonObject, str]":
+    """Run it as a slice would; its row, its artifact, and where that lies as the caller would write
+    it.
+    """
     from tracecore.canon import decode  # noqa: PLC0415
     from tracecore.perf.documents.files import check_writable  # noqa: PLC0415
     from tracecore.perf.harness import run_one  # noqa: PLC0415
@@ -235,11 +260,16 @@ def replay(arguments: argparse.Namespace) -> int:
             message_limit_bytes=arguments.message_limit,
         )
         settings = read_settings(options)
-        job = new_job(agent, task, int(old["seed"]), settings, read_allowance(arguments, task, settings))
+        job = new_job(
+            agent, task, int(old["seed"]), settings, read_allowance(arguments, task, settings)
+        )
         _row, new, path = run_episode(job, arguments)
     difference = first_difference(old, new)
     agrees = difference is None or difference.is_runtime_alone
-    lines = [*verdict_lines(arguments.file, old, new, difference), *cause_lines(old, new, agrees=agrees)]
+    lines = [
+        *verdict_lines(arguments.file, old, new, difference),
+        *cause_lines(old, new, agrees=agrees),
+    ]
     if not arguments.is_private:
         lines.append(f"  artifact    {one_line(path)}")
     say("\n".join(lines))
@@ -273,7 +303,8 @@ def find_sources(old: "JsonObject", arguments: argparse.Namespace) -> tuple[Any,
 
     option = "--agent"
     try:
-        # Under the name of then: it is part of the artifact, and what is asked is whether the run was the same.
+        # Under the name of then: it is part of the artifact, and what is asked is whether the run
+        # was the same.
         agent = replace(find_agent(arguments.agent or old["agent_ref"]), ref=old["agent_ref"])
         option = "--tasks-dir"
         return agent, find_task(old["task_ref"], arguments.tasks_dir)
@@ -289,7 +320,9 @@ def recorded_timeout_s(old: "JsonObject") -> float:
 
 @contextlib.contextmanager
 def runs_folder(arguments: argparse.Namespace) -> Iterator[None]:
-    """Have ``arguments.runs_dir`` name a folder: a private one, until the end of the block, if none was given."""
+    """Have ``arguments.runs_dir`` name a folder: a private one, until the end of the block, if none
+    was given.
+    """
     import tempfile  # noqa: PLC0415
 
     arguments.is_private = arguments.runs_dir is None
@@ -301,7 +334,9 @@ def runs_folder(arguments: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def verdict_lines(path: str, old: "JsonObject", new: "JsonObject", difference: "Difference | None") -> list[str]:
+def verdict_lines(
+    path: str, old: "JsonObject", new: "JsonObject", difference: "Difference | None"
+) -> list[str]:
     """Whether the runs agree, and if not where they part."""
     from tracecore.perf.show.episode_text import difference_lines  # noqa: PLC0415
 
@@ -309,7 +344,10 @@ def verdict_lines(path: str, old: "JsonObject", new: "JsonObject", difference: "
     if difference is None:
         return [f"{path}: agrees", f"  hash        {old['artifact_hash']}"]
     if difference.is_runtime_alone:
-        return [f"{path}: same behaviour under another runtime", f"  trace hash  {old['trace_hash']}"]
+        return [
+            f"{path}: same behaviour under another runtime",
+            f"  trace hash  {old['trace_hash']}",
+        ]
     same = " (trace_hash agrees)" if old["trace_hash"] == new["trace_hash"] else ""
     return [f"{path}: differs{same}", *difference_lines(difference)]
 
@@ -322,16 +360,24 @@ def cause_lines(old: "JsonObject", new: "JsonObject", *, agrees: bool) -> list[s
     if old["task_hash"] != new["task_hash"]:
         lines.append("  note        the task's folder has changed since")
     if (then := runtime_text(old)) != (now := runtime_text(new)):
-        lines.append(one_line(f"  note        the runtime was {then}, and is {now}: artifact_hash cannot agree"))
+        lines.append(
+            one_line(
+                f"  note        the runtime was {then}, and is {now}: artifact_hash cannot agree"
+            )
+        )
     if not agrees and "timeout" in {old["termination_reason"], new["termination_reason"]}:
-        lines.append("  note        how far an episode gets until its time is over depends on the machine")
+        lines.append(
+            "  note        how far an episode gets until its time is over depends on the machine"
+        )
     return lines
 
 
 def runtime_text(artifact: "JsonObject") -> str:
     """Which tracecore ran an episode."""
     identity = artifact["runtime_identity"]
-    return f"{identity['name']} {identity['version']} at {(identity['git_sha'] or 'no commit')[:12]}"
+    return (
+        f"{identity['name']} {identity['version']} at {(identity['git_sha'] or 'no commit')[:12]}"
+    )
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -346,7 +392,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     for argument in argv:
         name, _, value = argument.partition("=")
-        if value == "--" and name.startswith("--"):  # argparse would drop it, and hand on an empty list as the value
+        # argparse would drop it, and hand on an empty list as the value
+        if value == "--" and name.startswith("--"):
             raise UsageError(f"{name}: found '--', expected a value; try --help")
     return build_parser().parse_args(argv)
 
@@ -358,10 +405,24 @@ def build_parser() -> Parser:
     parser = Parser(prog=PROG, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"tracecore {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add_run(add_command(commands, "run", "run one episode and tell what happened", RUN_TEXT, RUN_EPILOG))
+    add_run(
+        add_command(commands, "run", "run one episode and tell what happened", RUN_TEXT, RUN_EPILOG)
+    )
     add_check(add_command(commands, "check", "check run artifacts", CHECK_TEXT, CHECK_EPILOG))
-    add_replay(add_command(commands, "replay", "run an artifact's episode again and compare", REPLAY_TEXT, REPLAY_EPILOG))
-    add_doctor(add_command(commands, "doctor", "tell which layers confine agents here", DOCTOR_TEXT, DOCTOR_EPILOG))
+    add_replay(
+        add_command(
+            commands,
+            "replay",
+            "run an artifact's episode again and compare",
+            REPLAY_TEXT,
+            REPLAY_EPILOG,
+        )
+    )
+    add_doctor(
+        add_command(
+            commands, "doctor", "tell which layers confine agents here", DOCTOR_TEXT, DOCTOR_EPILOG
+        )
+    )
     return parser
 
 
@@ -383,9 +444,25 @@ def add_doctor(parser: Any) -> None:
 
 def add_run(parser: Any) -> None:
     parser.set_defaults(function=run)
-    parser.add_argument("--agent", metavar="PATH", required=True, help="an agent's file: as given, else inside the package")
-    parser.add_argument("--task", metavar="REF", required=True, help="<id>@<version>, or <id> if there is one version only")
-    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="an integer of 64 bits (default: %(default)s)")
+    parser.add_argument(
+        "--agent",
+        metavar="PATH",
+        required=True,
+        help="an agent's file: as given, else inside the package",
+    )
+    parser.add_argument(
+        "--task",
+        metavar="REF",
+        required=True,
+        help="<id>@<version>, or <id> if there is one version only",
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=seed,
+        default=0,
+        help="an integer of 64 bits (default: %(default)s)",
+    )
     add_tasks_dir(parser)
     add_allowance(parser)
     parser.add_argument(
@@ -400,23 +477,36 @@ def add_run(parser: Any) -> None:
         metavar="SECONDS",
         type=seconds,
         default=DEFAULT_TIMEOUT_S,
-        help=f"wall clock of the episode, more than 0 and at most {TIMEOUT_MOST_S} (default: {DEFAULT_TIMEOUT_S:g})",
+        help=(
+            f"wall clock of the episode, more than 0 and at most {TIMEOUT_MOST_S} (default:"
+            f" {DEFAULT_TIMEOUT_S:g})"
+        ),
     )
-    parser.add_argument("--strict-spec", action="store_true", help="an invalid artifact makes the episode a failure")
+    parser.add_argument(
+        "--strict-spec", action="store_true", help="an invalid artifact makes the episode a failure"
+    )
     parser.add_argument(
         "--start-method",
         choices=("auto", "fork", "spawn"),
         default="auto",
-        help="how the processes of the episode start: auto is fork where there is one (default: %(default)s)",
+        help=(
+            "how the processes of the episode start: auto is fork where there is one (default:"
+            " %(default)s)"
+        ),
     )
     add_limits(parser)
     parser.add_argument(
         "--confinement",
         choices=("auto", "require", "off"),
         default="auto",
-        help="of the agent: every layer that the machine has, refuse to run if one is missing, or none (default: %(default)s)",
+        help=(
+            "of the agent: every layer that the machine has, refuse to run if one is missing, or"
+            " none (default: %(default)s)"
+        ),
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object: {ok, artifact, episode}")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object: {ok, artifact, episode}"
+    )
 
 
 def add_check(parser: Any) -> None:
@@ -430,12 +520,19 @@ def add_replay(parser: Any) -> None:
     add_tasks_dir(parser)
     add_allowance(parser)
     add_limits(parser)
-    parser.add_argument("--agent", metavar="PATH", help="the agent's file, if it does not lie where the artifact says")
+    parser.add_argument(
+        "--agent",
+        metavar="PATH",
+        help="the agent's file, if it does not lie where the artifact says",
+    )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=seconds,
-        help=f"wall clock of the episode (default: what it was then, {DEFAULT_TIMEOUT_S:g} if the artifact does not say)",
+        help=(
+            f"wall clock of the episode (default: what it was then, {DEFAULT_TIMEOUT_S:g} if the"
+            " artifact does not say)"
+        ),
     )
     parser.add_argument(
         "--runs-dir",
@@ -451,7 +548,10 @@ def add_tasks_dir(parser: Any) -> None:
         metavar="DIR",
         action="append",
         default=[],
-        help="a folder of more tasks, DIR/<task_id>/task.toml; they win over bundled ones; may be repeated (default: none)",
+        help=(
+            "a folder of more tasks, DIR/<task_id>/task.toml; they win over bundled ones; may be"
+            " repeated (default: none)"
+        ),
     )
 
 
@@ -462,7 +562,10 @@ def add_allowance(parser: Any) -> None:
         type=some_text,
         action="append",
         default=[],
-        help="a file, or a folder with all below, that the agent may read beside the usual; may be repeated (default: none)",
+        help=(
+            "a file, or a folder with all below, that the agent may read beside the usual; may be"
+            " repeated (default: none)"
+        ),
     )
     parser.add_argument(
         "--allow-network",
@@ -470,7 +573,10 @@ def add_allowance(parser: Any) -> None:
         type=some_text,
         action="append",
         default=[],
-        help="a host of the task's own network_hosts that the agent may connect to; may be repeated (default: none)",
+        help=(
+            "a host of the task's own network_hosts that the agent may connect to; may be repeated"
+            " (default: none)"
+        ),
     )
 
 
@@ -480,7 +586,10 @@ def add_limits(parser: Any) -> None:
         metavar="SIZE",
         type=memory_limit,
         default="2GiB",
-        help="address space of the agent's process: bytes, or with KiB, MiB or GiB (default: %(default)s)",
+        help=(
+            "address space of the agent's process: bytes, or with KiB, MiB or GiB (default:"
+            " %(default)s)"
+        ),
     )
     parser.add_argument(
         "--message-limit",
@@ -493,8 +602,14 @@ def add_limits(parser: Any) -> None:
 
 def seed(text: str) -> int:
     digits = text.removeprefix("-")
-    # Not int() alone: it takes "1_000" and other scripts' digits, and refuses 5000 digits with words of its own.
-    if digits.isascii() and digits.isdigit() and len(digits) <= 19 and -(1 << 63) <= int(text) < 1 << 63:
+    # Not int() alone: it takes "1_000" and other scripts' digits, and refuses 5000 digits with
+    # words of its own.
+    if (
+        digits.isascii()
+        and digits.isdigit()
+        and len(digits) <= 19
+        and -(1 << 63) <= int(text) < 1 << 63
+    ):
         return int(text)
     raise wrong(text, "an integer of 64 bits: -2**63 to 2**63 - 1")
 
@@ -533,7 +648,9 @@ def some_text(text: str) -> str:
 
 
 def wrong(found: str, expected: str) -> argparse.ArgumentTypeError:
-    return argparse.ArgumentTypeError(f"found {found if len(found) <= 60 else found[:57] + '...'!r}, expected {expected}")
+    return argparse.ArgumentTypeError(
+        f"found {found if len(found) <= 60 else found[:57] + '...'!r}, expected {expected}"
+    )
 
 
 # --- the process and its streams -------------------------------------------------------------------------------------
@@ -547,9 +664,11 @@ def prepare_process() -> None:
 
 
 def open_closed_streams() -> None:
-    """Point stdin, stdout and stderr at nothing where they are closed, and let none of them fail on a character.
+    """Point stdin, stdout and stderr at nothing where they are closed, and let none of them fail on
+    a character.
 
-    Otherwise the next file to be opened takes a closed one's number, and is written into by whoever means stdout.
+    Otherwise the next file to be opened takes a closed one's number, and is written into by whoever
+    means stdout.
     """
     for fd in range(3):
         try:
@@ -590,7 +709,9 @@ def one_line(text: str) -> str:
 
 
 def write(stream: Any, text: str) -> None:
-    """Write and flush; a stream that nobody reads any more is pointed at nothing, and takes no exit code with it."""
+    """Write and flush; a stream that nobody reads any more is pointed at nothing, and takes no exit
+    code with it.
+    """
     try:
         stream.write(text)
         stream.flush()

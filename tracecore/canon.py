@@ -1,19 +1,22 @@
 r"""Canonical JSON: one byte string for one value, and its sha256.
 
-Keys sorted, no spaces, UTF-8, no NaN or Infinity. A lone surrogate, which UTF-8 cannot hold, is written as its
-``\uXXXX`` escape, so that whatever text an agent sends survives into its artifact.
+Keys sorted, no spaces, UTF-8, no NaN or Infinity. A lone surrogate, which UTF-8 cannot hold, is
+written as its ``\uXXXX`` escape, so that whatever text an agent sends survives into its artifact.
 """
 
 import hashlib
 import json
 from typing import Any
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+).encode
 _decode = json.JSONDecoder().decode
 
 
 def encode(value: Any) -> bytes:
-    """The canonical JSON of ``value``, whose keys are strings; see :func:`encode_foreign` for one that may have others.
+    """The canonical JSON of ``value``, whose keys are strings; see :func:`encode_foreign` for one
+    that may have others.
 
     Raises:
         ValueError: It holds NaN or Infinity, or contains itself.
@@ -24,7 +27,8 @@ def encode(value: Any) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        # Two surrogates that make a pair are read back as one character: they are joined before anything is sorted or hashed.
+        # Two surrogates that make a pair are read back as one character: they are joined before
+        # anything is sorted or hashed.
         paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
         return _encode(_decode(paired)).encode("utf-8", "backslashreplace")
 
@@ -47,14 +51,17 @@ def _has_text_keys(value: Any) -> bool:
 
 
 def decode(data: bytes) -> Any:
-    """The value of JSON that this project has written; faster than ``json.loads``, which guesses at encodings first."""
+    """The value of JSON that this project has written; faster than ``json.loads``, which guesses at
+    encodings first.
+    """
     return _decode(data.decode("utf-8"))
 
 
 def splice(name: bytes, value: bytes, rest: dict[str, Any]) -> bytes:
     """The canonical JSON of ``{name: value, **rest}`` where ``value`` is canonical already.
 
-    ``name`` must sort before every key of ``rest``, which must have one: then it comes first, and nothing is parsed.
+    ``name`` must sort before every key of ``rest``, which must have one: then it comes first, and
+    nothing is parsed.
     """
     return b'{"%b":%b,%b' % (name, value, encode(rest)[1:])
 

@@ -11,7 +11,9 @@ monotonic_s = time.monotonic
 
 
 def utc_text(epoch_s: float | None = None) -> str:
-    """UTC ISO 8601 with microseconds, ``2026-01-31T12:00:00.000000Z``; of now, or of ``epoch_s`` seconds since 1970."""
+    """UTC ISO 8601 with microseconds, ``2026-01-31T12:00:00.000000Z``; of now, or of ``epoch_s``
+    seconds since 1970.
+    """
     if epoch_s is None:
         epoch_s = time.time()
     whole, micro = divmod(round(epoch_s * 1_000_000), 1_000_000)

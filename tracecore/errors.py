@@ -82,14 +82,21 @@ MISSING = Missing()
 
 
 def describe(found: object, limit: int = 80) -> str:
-    """The repr of what was found, cut to ``limit`` characters; words where Python refuses to give one."""
+    """The repr of what was found, cut to ``limit`` characters; words where Python refuses to give
+    one.
+    """
     try:
         text = repr(found)
-    except (ValueError, RecursionError):  # an integer of more than 4300 digits in it; nested too deeply
+    # an integer of more than 4300 digits in it; nested too deeply
+    except (ValueError, RecursionError):
         text = "a value too large to show"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def one_line(text: str) -> str:
-    """``text`` fit for a terminal: control characters are escaped, so that it stays one line and moves no cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    """``text`` fit for a terminal: control characters are escaped, so that it stays one line and
+    moves no cursor.
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )

@@ -12,7 +12,8 @@ BLOCK_BYTES = 1 << 16
 
 
 def write_atomic(path: str, data: bytes, *, fsync: bool = False) -> None:
-    """Put ``data`` under ``path`` in one step, replacing what stood there; ``fsync`` makes it survive a power cut.
+    """Put ``data`` under ``path`` in one step, replacing what stood there; ``fsync`` makes it
+    survive a power cut.
 
     Raises:
         OutputError: Nothing was changed.
@@ -21,14 +22,16 @@ def write_atomic(path: str, data: bytes, *, fsync: bool = False) -> None:
 
 
 def write_atomic_stream(path: str, chunks: Iterable[bytes], *, fsync: bool = False) -> None:
-    """As :func:`write_atomic`, for a file that is larger than memory should hold: its bytes come chunk by chunk.
+    """As :func:`write_atomic`, for a file that is larger than memory should hold: its bytes come
+    chunk by chunk.
 
     Raises:
         OutputError: Nothing was changed.
     """
 
     def fill(fd: int) -> None:
-        waiting = bytearray()  # small chunks are gathered: a system call for each would cost more than making it
+        # small chunks are gathered: a system call for each would cost more than making it
+        waiting = bytearray()
         for chunk in chunks:
             waiting += chunk
             if len(waiting) >= BLOCK_BYTES:
@@ -40,10 +43,12 @@ def write_atomic_stream(path: str, chunks: Iterable[bytes], *, fsync: bool = Fal
 
 
 def fill_atomic(path: str, fill: Callable[[int], None], *, fsync: bool = False) -> None:
-    """As :func:`write_atomic`, for a file that ``fill`` writes itself through a descriptor it may also read and seek.
+    """As :func:`write_atomic`, for a file that ``fill`` writes itself through a descriptor it may
+    also read and seek.
 
     Raises:
-        OutputError: Nothing was changed. Whatever else ``fill`` raises passes through, and nothing was changed either.
+        OutputError: Nothing was changed. Whatever else ``fill`` raises passes through, and nothing
+            was changed either.
     """
     _write(path, fill, fsync=fsync, finish=os.replace)
 
@@ -64,17 +69,25 @@ def create_atomic(path: str, data: bytes, *, fsync: bool = False) -> bool:
 
 
 def _link_into_place(temporary: str, path: str) -> None:
-    # link, not rename: rename would replace an artifact that somebody else has finished in the meantime.
+    # link, not rename: rename would replace an artifact that somebody else has finished in the
+    # meantime.
     os.link(temporary, path)
-    with contextlib.suppress(OSError):  # the file stands: a second name that stays is no reason to say that it does not
+    # the file stands: a second name that stays is no reason to say that it does not
+    with contextlib.suppress(OSError):
         os.unlink(temporary)
 
 
-def _write(path: str, fill: Callable[[int], None], *, fsync: bool, finish: Callable[[str, str], None]) -> None:
+def _write(
+    path: str, fill: Callable[[int], None], *, fsync: bool, finish: Callable[[str, str], None]
+) -> None:
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name[:40]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), SHARED)
+        fd = os.open(
+            temporary,
+            os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0),
+            SHARED,
+        )
         try:
             try:
                 fill(fd)
@@ -94,9 +107,12 @@ def _write(path: str, fill: Callable[[int], None], *, fsync: bool, finish: Calla
 
 
 def has_room(folder: str, size: int) -> bool:
-    """Whether this process could write a file of ``size`` bytes there now; False where that cannot be told."""
+    """Whether this process could write a file of ``size`` bytes there now; False where that cannot
+    be told.
+    """
     try:
-        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, PRIVATE)  # without a name, which might stay
+        # without a name, which might stay
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, PRIVATE)
         try:
             os.posix_fallocate(fd, 0, size)
         finally:

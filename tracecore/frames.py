@@ -1,6 +1,7 @@
 """Messages over pipes: four bytes of length, then the message.
 
-A message is taken from its length, never from the end of the stream: a process that the sender left behind may keep the
+A message is taken from its length, never from the end of the stream: a process that the sender left
+    behind may keep the
 stream open for ever. Every wait has a deadline on the monotonic clock.
 """
 
@@ -13,7 +14,8 @@ from tracecore.clock import monotonic_s
 
 HEADER_BYTES: Final = 4
 READ_BYTES: Final = 1 << 16
-LOOK_INTERVAL_S: Final = 0.25  # during a wait, between two looks at whether the other side still lives
+# during a wait, between two looks at whether the other side still lives
+LOOK_INTERVAL_S: Final = 0.25
 
 
 class ChannelClosed(Exception):
@@ -43,7 +45,8 @@ def pack(message: bytes) -> bytes:
 
 
 def read_exactly(fd: int, count: int) -> bytes:
-    """Wait for ``count`` bytes without a deadline: for a process whose life is bounded by somebody else.
+    """Wait for ``count`` bytes without a deadline: for a process whose life is bounded by somebody
+    else.
 
     Raises:
         ChannelClosed: The stream ended first.
@@ -72,18 +75,30 @@ def write_message(fd: int, message: bytes) -> None:
 class Channel:
     """One side of a pair of pipes to a process that is not trusted to answer, or to read."""
 
-    def __init__(self, read_fd: int, write_fd: int, limit_bytes: int, is_gone: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        read_fd: int,
+        write_fd: int,
+        limit_bytes: int,
+        is_gone: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Take over both descriptors.
 
         Args:
             read_fd: Where the other side's messages come from.
             write_fd: Where ours go.
             limit_bytes: The longest message that is received.
-            is_gone: Tells whether the process at the other side is dead; asked now and then during a long wait, since
-                somebody whom it has left behind may hold its pipe open.
+            is_gone: Tells whether the process at the other side is dead; asked now and then during
+                a long wait, since somebody whom it has left behind may hold its pipe open.
         """
-        self.read_fd, self.write_fd, self.limit_bytes, self._is_gone = read_fd, write_fd, limit_bytes, is_gone
-        # A process that does not read fills the pipe: a blocking write would wait for it past every deadline.
+        self.read_fd, self.write_fd, self.limit_bytes, self._is_gone = (
+            read_fd,
+            write_fd,
+            limit_bytes,
+            is_gone,
+        )
+        # A process that does not read fills the pipe: a blocking write would wait for it past every
+        # deadline.
         os.set_blocking(write_fd, False)
         self._readable = select.poll()
         self._readable.register(read_fd, select.POLLIN)
@@ -141,7 +156,9 @@ class Channel:
     _surplus = 0  # bytes that came with the last message and belong to none
 
     def _read_some(self, deadline_s: float, most: int) -> bytes:
-        while not self._readable.poll(max(0.0, min(deadline_s - monotonic_s(), LOOK_INTERVAL_S)) * 1000):
+        while not self._readable.poll(
+            max(0.0, min(deadline_s - monotonic_s(), LOOK_INTERVAL_S)) * 1000
+        ):
             if monotonic_s() >= deadline_s:
                 raise ChannelTimeout
             if self._is_gone() and not self._readable.poll(0):

@@ -1,8 +1,9 @@
 """Starting, leashing and sweeping processes, and their ends in words.
 
-Everything that starts a process below the harness goes through :func:`start`: by ``fork`` where that is sound, or by
-``spawn`` of a lean interpreter, with the same function, arguments and descriptors. A lean interpreter has seen no site
-customisation, no environment but a short allowlist, and a fixed hash seed: what runs in it depends on its inputs alone.
+Everything that starts a process below the harness goes through :func:`start`: by ``fork`` where
+that is sound, or by ``spawn`` of a lean interpreter, with the same function, arguments and
+descriptors. A lean interpreter has seen no site customisation, no environment but a short
+allowlist, and a fixed hash seed: what runs in it depends on its inputs alone.
 """
 
 import contextlib
@@ -22,11 +23,14 @@ SPAWN: Final = "spawn"
 PR_SET_CHILD_SUBREAPER: Final = 36
 F_SETSIG: Final = 10  # fcntl.F_SETSIG, which is Linux's own
 REFUSAL_PAUSES_S: Final = (0.02, 0.1, 0.3)  # before asking again for a process that was refused
-SWEEP_PATIENCE_S: Final = 2.0  # a killed process that is still there after this is stuck in the kernel
+# a killed process that is still there after this is stuck in the kernel
+SWEEP_PATIENCE_S: Final = 2.0
 
 
 def default_method() -> str:
-    """``fork`` on Linux, whose fork from a single thread is sound and whose ``/proc`` tells what is left; else ``spawn``."""
+    """``fork`` on Linux, whose fork from a single thread is sound and whose ``/proc`` tells what is
+    left; else ``spawn``.
+    """
     return FORK if sys.platform == "linux" else SPAWN
 
 
@@ -35,11 +39,14 @@ def method_of(asked: str) -> str:
     return default_method() if asked == "auto" else asked
 
 
-def start(function: Callable[..., object], args: tuple[Any, ...], *, method: str, keep_fds: Iterable[int]) -> int:
+def start(
+    function: Callable[..., object], args: tuple[Any, ...], *, method: str, keep_fds: Iterable[int]
+) -> int:
     """Run ``function(*args)`` in a new process in a session of its own; gives its process id.
 
-    The new process has no standard streams (all are the null device), and of the other descriptors only ``keep_fds``,
-    under the same numbers. It never returns into the caller's code, and leaves without running exit handlers.
+    The new process has no standard streams (all are the null device), and of the other descriptors
+    only ``keep_fds``, under the same numbers. It never returns into the caller's code, and leaves
+    without running exit handlers.
 
     Args:
         function: Importable by name (``spawn`` needs that).
@@ -93,12 +100,16 @@ def become(call: bytes, fds: tuple[int, ...]) -> NoReturn:
     os.execve(path, argv, env)
 
 
-def lean_command(call_fd: int, kept: list[int] | None, more: tuple[int, ...] = ()) -> tuple[str, list[str], dict[str, str]]:
-    """Path, arguments and environment of a lean interpreter that runs the call it reads from ``call_fd``.
+def lean_command(
+    call_fd: int, kept: list[int] | None, more: tuple[int, ...] = ()
+) -> tuple[str, list[str], dict[str, str]]:
+    """Path, arguments and environment of a lean interpreter that runs the call it reads from
+    ``call_fd``.
 
     Args:
         call_fd: Where the pickled call comes from.
-        kept: The descriptors to keep when it starts as a child; ``None`` when it takes the place of this process.
+        kept: The descriptors to keep when it starts as a child; ``None`` when it takes the place of
+            this process.
         more: Further arguments of the call.
     """
     package_root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -106,12 +117,15 @@ def lean_command(call_fd: int, kept: list[int] | None, more: tuple[int, ...] = (
     call = f"run_call({call_fd}, {kept!r}, {more!r})"
     code = f"import sys; sys.path[:] = {paths!r}; from tracecore.processes import run_call; {call}"
     executable = sys.executable or "/usr/bin/python3"
-    # -S: no site, whose .pth files import whatever is installed; -s -P: no user site, no current folder on the path.
+    # -S: no site, whose .pth files import whatever is installed; -s -P: no user site, no current
+    # folder on the path.
     return executable, [executable, "-S", "-s", "-P", "-B", "-c", code], lean_environment()
 
 
 def lean_environment() -> dict[str, str]:
-    """The few variables that a lean interpreter has: what it does must not depend on who started it, or where."""
+    """The few variables that a lean interpreter has: what it does must not depend on who started
+    it, or where.
+    """
     return {
         "PATH": os.defpath,
         "HOME": "/nonexistent",
@@ -131,13 +145,16 @@ def run_call(call_fd: int, kept: list[int] | None, more: tuple[int, ...]) -> Non
     function(*args, *more)
 
 
-def _run_and_leave(function: Callable[..., object], args: tuple[Any, ...], kept: list[int]) -> NoReturn:
+def _run_and_leave(
+    function: Callable[..., object], args: tuple[Any, ...], kept: list[int]
+) -> NoReturn:
     code = 1
     try:
         _detach(kept)
         function(*args)
         code = 0
-    except BaseException:  # whatever it was: this process must not run on in code that belongs to its parent
+    # whatever it was: this process must not run on in code that belongs to its parent
+    except BaseException:
         with contextlib.suppress(BaseException):
             sys.excepthook(*sys.exc_info())
     finally:
@@ -150,7 +167,8 @@ def _detach(kept: list[int]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    # A copy of a pipe's other end would keep its reader waiting for an end of stream that never comes.
+    # A copy of a pipe's other end would keep its reader waiting for an end of stream that never
+    # comes.
     low = 3
     for fd in kept:
         os.closerange(low, fd)
@@ -164,8 +182,9 @@ def _detach(kept: list[int]) -> None:
 class Leash:
     """Kills the process it is tied to when the one that made it dies, however that happens.
 
-    The maker holds the write end of a pipe; the kernel signals the owner of the read end when that closes. Unlike a
-    parent-death signal it needs no foreign function call in every child, survives an exec, and is not tied to a thread.
+    The maker holds the write end of a pipe; the kernel signals the owner of the read end when that
+    closes. Unlike a parent-death signal it needs no foreign function call in every child, survives
+    an exec, and is not tied to a thread.
     """
 
     def __init__(self) -> None:
@@ -182,9 +201,11 @@ def leash_exists() -> bool:
 
 
 def tie_to_leash(read_fd: int) -> None:
-    """In a new process: tie it to its parent's leash, and leave at once if that parent is gone already.
+    """In a new process: tie it to its parent's leash, and leave at once if that parent is gone
+    already.
 
-    Not done by the parent, which may die between starting it and doing so. Whoever was tied before is released.
+    Not done by the parent, which may die between starting it and doing so. Whoever was tied before
+    is released.
     """
     import fcntl  # noqa: PLC0415 - not there on every platform
 
@@ -199,14 +220,19 @@ def tie_to_leash(read_fd: int) -> None:
 
 
 def peak_rss_bytes(usage: Any) -> int:
-    """The peak memory in what ``wait4`` tells. Of a process that went through an exec, what had started it counts too."""
+    """The peak memory in what ``wait4`` tells.
+
+    Of a process that went through an exec, what had started it counts too.
+    """
     return int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
 def own_peak_rss_bytes(pid: int | str = "self") -> int | None:
-    """The high-water mark of a live process's own memory; ``None`` when it is gone or the platform does not tell.
+    """The high-water mark of a live process's own memory; ``None`` when it is gone or the platform
+    does not tell.
 
-    Unlike the figure of ``wait4`` it begins anew at an exec. Of a fork both begin at what was there when it was forked.
+    Unlike the figure of ``wait4`` it begins anew at an exec. Of a fork both begin at what was there
+    when it was forked.
     """
     try:
         fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
@@ -223,19 +249,26 @@ def own_peak_rss_bytes(pid: int | str = "self") -> int | None:
 
 
 def become_subreaper(*, yes: bool = True) -> bool:
-    """Have orphans below this process come to it rather than to init, so that it can find and kill them; or no longer."""
+    """Have orphans below this process come to it rather than to init, so that it can find and kill
+    them; or no longer.
+    """
     import ctypes  # noqa: PLC0415 - a megabyte that no process which forks should carry
 
     try:
-        return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0) == 0)
+        return bool(
+            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0) == 0
+        )
     except (OSError, AttributeError):
         return False
 
 
 def children_of(pid: int) -> list[int]:
-    """The process ids of the live or unreaped children of ``pid``; [] when it is gone or the platform does not tell."""
+    """The process ids of the live or unreaped children of ``pid``; [] when it is gone or the
+    platform does not tell.
+    """
     try:
-        # Not open(): a file object costs ten times the system calls, and this is asked after every job.
+        # Not open(): a file object costs ten times the system calls, and this is asked after every
+        # job.
         fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
         try:
             listed = b""
@@ -249,9 +282,11 @@ def children_of(pid: int) -> list[int]:
 
 
 def sweep(spare: frozenset[int] = frozenset()) -> int:
-    """Kill and reap every child of this process but ``spare``, and everything below them; gives how many were alive.
+    """Kill and reap every child of this process but ``spare``, and everything below them; gives how
+    many were alive.
 
-    They are stopped first, all of them, and killed then: a tree that forks while it is killed one by one outruns that.
+    They are stopped first, all of them, and killed then: a tree that forks while it is killed one
+        by one outruns that.
     """
     me, swept = os.getpid(), 0
     deadline_s = time.monotonic() + SWEEP_PATIENCE_S
@@ -303,7 +338,8 @@ def kill_group(pid: int) -> None:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C from the processes that are started meanwhile, which inherit that; ours comes when the block ends.
+    """Keep Ctrl-C from the processes that are started meanwhile, which inherit that; ours comes
+    when the block ends.
 
     For a process with one thread: any other would take it.
     """
@@ -326,12 +362,16 @@ def describe_status(status: int) -> str:
 
 
 def describe_code(code: int) -> str:
-    """The same of what ``subprocess`` and ``multiprocessing`` make of it: an exit code, or the negative of a signal."""
+    """The same of what ``subprocess`` and ``multiprocessing`` make of it: an exit code, or the
+    negative of a signal.
+    """
     return describe_signal(-code) if code < 0 else describe_exit(code)
 
 
 def describe_past(code: int) -> str:
-    """The same in words that fit behind "the process": ``exited with code 3``, ``was killed by SIGSEGV``."""
+    """The same in words that fit behind "the process": ``exited with code 3``, ``was killed by
+    SIGSEGV``.
+    """
     return f"was {describe_code(code)}" if code < 0 else describe_code(code)
 
 

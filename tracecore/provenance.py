@@ -11,7 +11,9 @@ GIT_PATIENCE_S = 10.0
 
 @functools.cache  # what runs is what was imported, whatever the checkout becomes meanwhile
 def git_state() -> JsonObject:
-    """``{git_sha, dirty}`` of the checkout that the package lies in; nulls where it is not run from one."""
+    """``{git_sha, dirty}`` of the checkout that the package lies in; nulls where it is not run from
+    one.
+    """
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if not os.path.exists(os.path.join(root, ".git")):
         return {"git_sha": None, "dirty": None}
@@ -31,7 +33,8 @@ def _git(root: str, *arguments: str) -> str | None:
             stderr=subprocess.DEVNULL,
             timeout=GIT_PATIENCE_S,
             check=False,
-            start_new_session=True,  # Ctrl-C must not turn a commit that is known into one that is not
+            # Ctrl-C must not turn a commit that is known into one that is not
+            start_new_session=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,7 +1,7 @@
 """Tests by rank and by permutation, trends, and the price of asking many questions at once.
 
-Everything here is one-sided towards "greater" unless it says otherwise, counts in integers where samples are small
-enough, and names the method it took. Values are numbers and never NaN.
+Everything here is one-sided towards "greater" unless it says otherwise, counts in integers where
+samples are small enough, and names the method it took. Values are numbers and never NaN.
 """
 
 import bisect
@@ -15,7 +15,8 @@ from typing import Final, Literal
 from tracecore.record import record
 from tracecore.stats import ROUNDING, Interval, median, normal_quantile, normal_tail
 
-EXACT_PAIRS: Final = 400  # 20 v 20: the largest product of two sample sizes whose rank sums are counted
+# 20 v 20: the largest product of two sample sizes whose rank sums are counted
+EXACT_PAIRS: Final = 400
 EXACT_FLIPS: Final = 30  # differences whose signs are flipped in every way; 2 x 2^15 sums
 EXACT_ORDERS: Final = 50  # values without ties whose orders are counted for Kendall's tau
 
@@ -34,10 +35,10 @@ class TestResult:
 def mann_whitney_greater(x: Sequence[float], y: Sequence[float]) -> TestResult:
     """Ask whether ``y`` tends to be greater than ``x``.
 
-    Mann and Whitney, "On a Test of Whether One of Two Random Variables Is Stochastically Larger", 1947; ties share
-    their middle rank, and the permutation distribution of those ranks is counted, so that small and tied samples are
-    exact too (Lehmann, "Nonparametrics", 1975, section 1.4). Larger samples take the normal approximation with
-    tie and continuity corrections.
+    Mann and Whitney, "On a Test of Whether One of Two Random Variables Is Stochastically Larger",
+    1947; ties share their middle rank, and the permutation distribution of those ranks is counted,
+    so that small and tied samples are exact too (Lehmann, "Nonparametrics", 1975, section 1.4).
+    Larger samples take the normal approximation with tie and continuity corrections.
 
     Args:
         x: Independent values: the base.
@@ -63,8 +64,11 @@ def mann_whitney_greater(x: Sequence[float], y: Sequence[float]) -> TestResult:
 
 
 def _exact_rank_sum_p(ranks: list[int], split: int, observed: int) -> float:
-    """The share of all ways to split the ranks that leave a sum of at least ``observed`` after ``split``."""
-    # Choosing one side leaves the other, so the smaller is counted: its sum is then as low as the other's is high.
+    """The share of all ways to split the ranks that leave a sum of at least ``observed`` after
+    ``split``.
+    """
+    # Choosing one side leaves the other, so the smaller is counted: its sum is then as low as the
+    # other's is high.
     size, ascending = len(ranks) - split, tuple(sorted(ranks))
     if size <= split:
         favourable = sum(_sums_of_choices(ascending, size)[observed:])
@@ -75,9 +79,12 @@ def _exact_rank_sum_p(ranks: list[int], split: int, observed: int) -> float:
 
 @functools.lru_cache(maxsize=64)  # without ties, samples of the same sizes all have the same ranks
 def _sums_of_choices(ranks: tuple[int, ...] | range, size: int) -> list[int]:
-    """In how many ways ``size`` of the ranks can be chosen so that they sum to 0, 1, 2, ...; not to be changed."""
+    """In how many ways ``size`` of the ranks can be chosen so that they sum to 0, 1, 2, ...; not to
+    be changed.
+    """
     highest = sum(sorted(ranks)[-size:])
-    ways = [[0] * (highest + 1) for _ in range(size + 1)]  # by how many are chosen, then by their sum
+    # by how many are chosen, then by their sum
+    ways = [[0] * (highest + 1) for _ in range(size + 1)]
     ways[0][0] = 1
     for rank in ranks:
         for chosen in range(size, 0, -1):
@@ -88,9 +95,14 @@ def _sums_of_choices(ranks: tuple[int, ...] | range, size: int) -> list[int]:
 
 
 def _doubled_ranks(values: Sequence[float]) -> list[int]:
-    """Twice the rank of each value: tied values share the middle of their ranks, and doubling keeps it whole."""
+    """Twice the rank of each value: tied values share the middle of their ranks, and doubling keeps
+    it whole.
+    """
     ascending = sorted(values)
-    return [bisect.bisect_left(ascending, value) + bisect.bisect_right(ascending, value) + 1 for value in values]
+    return [
+        bisect.bisect_left(ascending, value) + bisect.bisect_right(ascending, value) + 1
+        for value in values
+    ]
 
 
 def smallest_p(n: int, m: int) -> float:
@@ -102,10 +114,11 @@ def smallest_p(n: int, m: int) -> float:
 
 
 def hodges_lehmann(x: Sequence[float], y: Sequence[float]) -> float:
-    """How far ``y`` lies above ``x``: the median of all differences between a value of y and one of x.
+    """How far ``y`` lies above ``x``: the median of all differences between a value of y and one of
+    x.
 
-    Hodges and Lehmann, "Estimates of Location Based on Rank Tests", 1963. Of logarithms it is the logarithm of a
-    ratio.
+    Hodges and Lehmann, "Estimates of Location Based on Rank Tests", 1963. Of logarithms it is the
+    logarithm of a ratio.
 
     Raises:
         ValueError: One of the samples is empty.
@@ -114,11 +127,13 @@ def hodges_lehmann(x: Sequence[float], y: Sequence[float]) -> float:
     return median(_differences(x, y))
 
 
-def hodges_lehmann_interval(x: Sequence[float], y: Sequence[float], confidence: float) -> Interval | None:
+def hodges_lehmann_interval(
+    x: Sequence[float], y: Sequence[float], confidence: float
+) -> Interval | None:
     """The shifts of ``y`` against ``x`` that a two-sided Mann-Whitney test would not reject.
 
-    Hollander and Wolfe, "Nonparametric Statistical Methods", 1999, section 4.3. Exact up to 20 against 20, the normal
-    approximation beyond; with ties it errs towards wider.
+    Hollander and Wolfe, "Nonparametric Statistical Methods", 1999, section 4.3. Exact up to 20
+    against 20, the normal approximation beyond; with ties it errs towards wider.
 
     Args:
         x: Independent values: the base.
@@ -148,7 +163,8 @@ def _pairs_in_tail(n: int, m: int, tail: float) -> int:
         z, spread = normal_quantile(1 - tail), math.sqrt(pairs * (n + m + 1) / 12)
         return max(0, math.floor(pairs / 2 + 0.5 - z * spread))
     size = min(n, m)
-    ways = _sums_of_choices(range(1, n + m + 1), size)[size * (size + 1) // 2 :]  # by U: 0, 1, 2, ...
+    # by U: 0, 1, 2, ...
+    ways = _sums_of_choices(range(1, n + m + 1), size)[size * (size + 1) // 2 :]
     allowed = tail * math.comb(n + m, size) * (1 + ROUNDING)
     return sum(1 for below in itertools.accumulate(ways) if below <= allowed)
 
@@ -160,12 +176,13 @@ def _differences(x: Sequence[float], y: Sequence[float]) -> list[float]:
 def signed_flip_greater(differences: Sequence[float]) -> TestResult:
     """Ask whether paired differences tend to be positive, by flipping their signs in every way.
 
-    Fisher, "The Design of Experiments", 1935, section 21: if nothing were there, each difference would be as likely
-    with the other sign. Exact up to 30 differences other than zero, the normal approximation beyond.
+    Fisher, "The Design of Experiments", 1935, section 21: if nothing were there, each difference
+    would be as likely with the other sign. Exact up to 30 differences other than zero, the normal
+    approximation beyond.
 
     Returns:
-        The statistic is the sum of the differences. Sums that differ by rounding alone count as equal, which makes p
-        larger, never smaller. Without any difference p is 1.
+        The statistic is the sum of the differences. Sums that differ by rounding alone count as
+        equal, which makes p larger, never smaller. Without any difference p is 1.
     """
     sizes = [abs(difference) for difference in differences if difference]
     observed = math.fsum(differences)
@@ -173,10 +190,14 @@ def signed_flip_greater(differences: Sequence[float]) -> TestResult:
         spread = math.sqrt(math.fsum(size * size for size in sizes))
         return TestResult(normal_tail(observed / spread), observed, "normal approximation")
     least = observed - 1e-12 * math.fsum(sizes)
-    # All sums of the one half, sorted, against each sum of the other: 2^15 look-ups instead of 2^30 sums.
+    # All sums of the one half, sorted, against each sum of the other: 2^15 look-ups instead of 2^30
+    # sums.
     half = len(sizes) // 2
     ascending = sorted(_signed_sums(sizes[:half]))
-    reached = sum(len(ascending) - bisect.bisect_left(ascending, least - other) for other in _signed_sums(sizes[half:]))
+    reached = sum(
+        len(ascending) - bisect.bisect_left(ascending, least - other)
+        for other in _signed_sums(sizes[half:])
+    )
     return TestResult(reached / 2 ** len(sizes), observed, "exact")
 
 
@@ -190,17 +211,21 @@ def _signed_sums(sizes: Sequence[float]) -> list[float]:
 def kendall(x: Sequence[float], y: Sequence[float]) -> TestResult:
     """Ask, two-sided, whether ``y`` rises or falls with ``x``.
 
-    Kendall, "Rank Correlation Methods", 1970: tau-b. Exact for up to 50 pairs without ties; otherwise the normal
-    approximation with his correction of the variance for ties.
+    Kendall, "Rank Correlation Methods", 1970: tau-b. Exact for up to 50 pairs without ties;
+    otherwise the normal approximation with his correction of the variance for ties.
 
     Returns:
-        The statistic is tau-b, from -1 to 1. Where all x or all y are equal there is nothing to correlate: tau 0, p 1.
+        The statistic is tau-b, from -1 to 1. Where all x or all y are equal there is nothing to
+        correlate: tau 0, p 1.
 
     Raises:
         ValueError: There are fewer than two pairs, or x and y differ in length.
     """
     count = _check_pairs(x, y)
-    concordance = [_sign(b - a) * _sign(d - c) for (a, c), (b, d) in itertools.combinations(zip(x, y, strict=True), 2)]
+    concordance = [
+        _sign(b - a) * _sign(d - c)
+        for (a, c), (b, d) in itertools.combinations(zip(x, y, strict=True), 2)
+    ]
     score, pairs = sum(concordance), len(concordance)
     x_ties, y_ties = _tie_sizes(x), _tie_sizes(y)
     x_tied, y_tied = _falling_sum(x_ties, 2) // 2, _falling_sum(y_ties, 2) // 2
@@ -219,7 +244,8 @@ def _exact_kendall_p(count: int, score: int) -> float:
     discordant = (count * (count - 1) // 2 - abs(score)) // 2
     orders = [1]  # by the number of discordant pairs: 0, 1, 2, ...
     for place in range(1, count):
-        # One value more can stand before 0 to `place` of those already there, and makes as many pairs discordant.
+        # One value more can stand before 0 to `place` of those already there, and makes as many
+        # pairs discordant.
         sums = [0, *itertools.accumulate(orders + [0] * place)]
         orders = [sums[k + 1] - sums[max(0, k - place)] for k in range(len(orders) + place)]
     return min(1.0, 2 * sum(orders[: discordant + 1]) / math.factorial(count))
@@ -242,7 +268,10 @@ def _tie_sizes(values: Sequence[float]) -> list[int]:
 
 
 def _falling_sum(sizes: Sequence[int], length: int) -> int:
-    """The sum of size (size - 1) ... over ``length`` factors: ordered ways to take that many out of one tie."""
+    """The sum of size (size - 1) ...
+
+    over ``length`` factors: ordered ways to take that many out of one tie.
+    """
     return sum(math.perm(size, length) for size in sizes)
 
 
@@ -253,8 +282,9 @@ def _sign(value: float) -> int:
 def theil_sen(x: Sequence[float], y: Sequence[float]) -> float:
     """The slope of ``y`` over ``x``: the median slope between any two points.
 
-    Theil, "A Rank-Invariant Method of Linear and Polynomial Regression Analysis", 1950; Sen, "Estimates of the
-    Regression Coefficient Based on Kendall's Tau", 1968. Points of equal x have no slope between them.
+    Theil, "A Rank-Invariant Method of Linear and Polynomial Regression Analysis", 1950; Sen,
+    "Estimates of the Regression Coefficient Based on Kendall's Tau", 1968. Points of equal x have
+    no slope between them.
 
     Raises:
         ValueError: There are no two points of different x, or x and y differ in length.
@@ -268,9 +298,11 @@ def theil_sen(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values, raised so that the chance of *any* false alarm among them stays below the level asked for.
+    """The p values, raised so that the chance of *any* false alarm among them stays below the level
+    asked for.
 
-    Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979. In the order they were given.
+    Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979. In the order they were
+    given.
     """
     count = len(p_values)
     adjusted, highest = [0.0] * count, 0.0
@@ -281,9 +313,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """The p values, raised so that the *share* of false ones among the alarms stays below the level asked for.
+    """The p values, raised so that the *share* of false ones among the alarms stays below the level
+    asked for.
 
-    Benjamini and Hochberg, "Controlling the False Discovery Rate", 1995. In the order they were given.
+    Benjamini and Hochberg, "Controlling the False Discovery Rate", 1995. In the order they were
+    given.
     """
     count = len(p_values)
     adjusted, lowest = [0.0] * count, 1.0

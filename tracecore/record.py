@@ -1,7 +1,8 @@
 """Records: small classes of named values, frozen unless they say otherwise.
 
-What ``dataclasses.dataclass(frozen=True, slots=True)`` gives, for a tenth of the time: every process of a slice defines
-dozens of these before it does anything, and the standard module brings ``inspect`` and all below it into each of them.
+What ``dataclasses.dataclass(frozen=True, slots=True)`` gives, for a tenth of the time: every
+process of a slice defines dozens of these before it does anything, and the standard module brings
+``inspect`` and all below it into each of them.
 """
 
 from collections.abc import Callable
@@ -19,10 +20,19 @@ def field(*, default_factory: Callable[[], T]) -> T:
 def record(cls: type[T]) -> type[T]:
     """Make a record of ``cls``, whose annotations are its fields.
 
-    It has slots, a constructor that takes the fields in order or by name, a ``repr``, and pickles. It compares and hashes by
-    value, and its fields cannot be set. A subclass that is a record too has the fields of its base first.
+    It has slots, a constructor that takes the fields in order or by name, a ``repr``, and pickles.
+    It compares and hashes by value, and its fields cannot be set. A subclass that is a record too
+    has the fields of its base first.
     """
-    built = _build(cls, {"__setattr__": _refuse_to_set, "__delattr__": _refuse_to_set, "__eq__": _equals, "__hash__": _hash})
+    built = _build(
+        cls,
+        {
+            "__setattr__": _refuse_to_set,
+            "__delattr__": _refuse_to_set,
+            "__eq__": _equals,
+            "__hash__": _hash,
+        },
+    )
     return cast("type[T]", built)
 
 
@@ -38,7 +48,9 @@ def replace(one: T, **changes: Any) -> T:
 
 
 def as_dict(one: Any) -> dict[str, Any]:
-    """The fields of ``one`` by name, with the records in it, in tuples, lists and dictionaries too, as dictionaries."""
+    """The fields of ``one`` by name, with the records in it, in tuples, lists and dictionaries too,
+    as dictionaries.
+    """
     return {name: _plain(getattr(one, name)) for name in field_names(type(one))}
 
 
@@ -65,7 +77,10 @@ def _build(cls: type, methods: dict[str, Any]) -> type:
     own = tuple(cls.__dict__.get("__annotations__", ()))  # noqa: RUF063 - without `inspect`
     inherited: tuple[str, ...] = getattr(cls, "__match_args__", ())
     names = (*inherited, *(name for name in own if name not in inherited))
-    defaults = {**getattr(cls, "__record_defaults__", {}), **{name: cls.__dict__[name] for name in own if name in cls.__dict__}}
+    defaults = {
+        **getattr(cls, "__record_defaults__", {}),
+        **{name: cls.__dict__[name] for name in own if name in cls.__dict__},
+    }
     left_out = {*own, "__dict__", "__weakref__"}
     namespace = {
         "__repr__": _repr,
@@ -83,8 +98,9 @@ def _build(cls: type, methods: dict[str, Any]) -> type:
 
 
 def _constructor(cls: type, names: tuple[str, ...], defaults: dict[str, Any]) -> Any:
-    # Written out, as `dataclasses` does it too: a loop over names would cost every record that is made. Names are identifiers,
-    # since they were annotations. A slot is set through its descriptor: the record's own setting is refused.
+    # Written out, as `dataclasses` does it too: a loop over names would cost every record that is
+    # made. Names are identifiers, since they were annotations. A slot is set through its
+    # descriptor: the record's own setting is refused.
     known: dict[str, Any] = {}
     parameters, lines = [], []
     for name in names:

@@ -50,7 +50,8 @@ class Limits:
     message_bytes: int = 1 << 20  # one message from the agent
     message_depth: int = 32  # nesting of one message
     confinement: str = "auto"  # of agents: auto, require or off
-    layers_off: str = ""  # names of layers left out, comma-separated: for tests of what the others hold
+    # names of layers left out, comma-separated: for tests of what the others hold
+    layers_off: str = ""
 
 
 @record
@@ -76,7 +77,11 @@ class Allowance:
 
     def as_json(self) -> JsonObject | None:
         """As documents show it; ``None`` when it allows nothing."""
-        return {"read": list(self.read), "network": list(self.network)} if self.read or self.network else None
+        return (
+            {"read": list(self.read), "network": list(self.network)}
+            if self.read or self.network
+            else None
+        )
 
 
 @record
@@ -131,14 +136,18 @@ class TimedOut:
 
 @record
 class FellSilent:
-    """The job's process closed its line to the worker without an answer, ran on, and was killed for that."""
+    """The job's process closed its line to the worker without an answer, ran on, and was killed for
+    that.
+    """
 
     patience_s: float  # how long it was waited for
 
     @property
     def words(self) -> str:
         """What it did, in words that fit behind "the process"."""
-        return f"closed its line without an answer, and was still running {self.patience_s:g} s later"
+        return (
+            f"closed its line without an answer, and was still running {self.patience_s:g} s later"
+        )
 
 
 @record
@@ -154,7 +163,10 @@ Ending = Returned | Raised | Exited | Killed | TimedOut | FellSilent | WorkerLos
 
 @record
 class Usage:
-    """What one job cost, as its worker saw it. Offsets are monotonic seconds since the batch began."""
+    """What one job cost, as its worker saw it.
+
+    Offsets are monotonic seconds since the batch began.
+    """
 
     wall_clock_s: float  # from taking the job to having swept everything it started
     start_offset_s: float = 0.0
@@ -165,7 +177,8 @@ class Usage:
     peak_rss_bytes: int = 0  # the largest single process
     worker: int = 0  # 0-based number of the worker
     attempt: int = 1  # 1, or 2 when a worker was lost
-    leaked_processes: int = 0  # processes that were still there when the job had ended, and were killed
+    # processes that were still there when the job had ended, and were killed
+    leaked_processes: int = 0
 
 
 @record
@@ -200,7 +213,9 @@ class Outcome:
 
 @record
 class EpisodeResult:
-    """The small row that an episode leaves: travels to the harness, into the journal, into every perf file."""
+    """The small row that an episode leaves: travels to the harness, into the journal, into every
+    perf file.
+    """
 
     index: int  # 0-based place in the slice
     run_id: str
@@ -224,7 +239,8 @@ class EpisodeResult:
     completion_bytes: int
     tokens_used: int
     episode_s: float  # inside the isolation: the artifact's wall_clock_elapsed_s
-    allow: JsonObject | None = None  # what its scenario row allowed beside the usual: {"read": [...], "network": [...]}
+    # what its scenario row allowed beside the usual: {"read": [...], "network": [...]}
+    allow: JsonObject | None = None
     host: str | None = None  # on a cluster: the name of the machine that ran it
     usage: Usage = Usage(wall_clock_s=0.0)  # the whole cost, as the harness pays it
 

@@ -18,14 +18,16 @@ def moving_block_bootstrap(
 ) -> Interval:
     """An interval for a statistic of values that depend on their neighbours in time.
 
-    Künsch, "The Jackknife and the Bootstrap for General Stationary Observations", 1989: series of the same length are
-    put together from runs of neighbours, and the interval holds the middle of what the statistic makes of them.
-    It knows the noise within this one run, and nothing of that between runs.
+    Künsch, "The Jackknife and the Bootstrap for General Stationary Observations", 1989: series of
+    the same length are put together from runs of neighbours, and the interval holds the middle of
+    what the statistic makes of them. It knows the noise within this one run, and nothing of that
+    between runs.
 
     Args:
         values: The series, in order of time.
         statistic: What is to be bounded; given a series of the same length.
-        block: How many neighbours stay together; :func:`usual_block` if not given, and never more than there are.
+        block: How many neighbours stay together; :func:`usual_block` if not given, and never more
+            than there are.
         resamples: How many series are put together.
         seed: The same seed gives the same interval.
         confidence: The share of the resampled statistics between the two ends.
@@ -46,7 +48,9 @@ def moving_block_bootstrap(
 
 
 def usual_block(length: int) -> int:
-    """How many neighbours to keep together: the cube root of the series' length, and at least eight."""
+    """How many neighbours to keep together: the cube root of the series' length, and at least
+    eight.
+    """
     return max(8, round(math.cbrt(length)))
 
 

@@ -1,7 +1,8 @@
-"""Quantiles, spreads and intervals: exact where that is possible, and of the standard library's ``math`` alone.
+"""Quantiles, spreads and intervals: exact where that is possible, and of the standard library's
+``math`` alone.
 
-Values are numbers and never NaN. Where an order is asked for, the argument is called ``sorted_values``. Percents run
-from 0 to 100; confidences and probabilities from 0 to 1.
+Values are numbers and never NaN. Where an order is asked for, the argument is called
+``sorted_values``. Percents run from 0 to 100; confidences and probabilities from 0 to 1.
 """
 
 import math
@@ -10,16 +11,19 @@ from typing import Final
 
 Interval = tuple[float, float]
 
-MAD_TO_SIGMA: Final = 1.4826  # for a normal sample, this times the MAD estimates the standard deviation
-COUNTED_POPULATION: Final = 1000  # up to here hypergeometric chances are counted in integers, beyond it in logarithms
-ROUNDING: Final = 1e-9  # what a sum of doubles may have gained; far below any difference that means something
+# for a normal sample, this times the MAD estimates the standard deviation
+MAD_TO_SIGMA: Final = 1.4826
+# up to here hypergeometric chances are counted in integers, beyond it in logarithms
+COUNTED_POPULATION: Final = 1000
+# what a sum of doubles may have gained; far below any difference that means something
+ROUNDING: Final = 1e-9
 
 
 def nearest_rank(sorted_values: Sequence[float], percent: float) -> float:
     """The smallest value that has at least ``percent`` of the values at or below it.
 
-    The nearest-rank percentile (Hyndman and Fan, "Sample Quantiles in Statistical Packages", 1996, type 1): always
-    one of the values, never something between two.
+    The nearest-rank percentile (Hyndman and Fan, "Sample Quantiles in Statistical Packages", 1996,
+    type 1): always one of the values, never something between two.
 
     Args:
         sorted_values: The values, ascending.
@@ -77,7 +81,8 @@ def median(values: Sequence[float]) -> float:
 
 
 def mad(values: Sequence[float]) -> float:
-    """The median distance from the median, unscaled (Hampel, "The Influence Curve and Its Role", 1974).
+    """The median distance from the median, unscaled (Hampel, "The Influence Curve and Its Role",
+    1974).
 
     Raises:
         ValueError: There are no values.
@@ -101,11 +106,14 @@ def robust_cv(values: Sequence[float]) -> float | None:
     return MAD_TO_SIGMA * mad(values) / centre if centre > 0 else None
 
 
-def quantile_interval(sorted_values: Sequence[float], percent: float, confidence: float) -> Interval | None:
-    """An interval between two of the values that holds the true percentile, whatever the distribution.
+def quantile_interval(
+    sorted_values: Sequence[float], percent: float, confidence: float
+) -> Interval | None:
+    """An interval between two of the values that holds the true percentile, whatever the
+    distribution.
 
-    David and Nagaraja, "Order Statistics", 2003, section 7.1, with equal tails: the number of values below the true
-    percentile is binomial. Ties only make it more careful.
+    David and Nagaraja, "Order Statistics", 2003, section 7.1, with equal tails: the number of
+    values below the true percentile is binomial. Ties only make it more careful.
 
     Args:
         sorted_values: Independent values, ascending.
@@ -113,7 +121,8 @@ def quantile_interval(sorted_values: Sequence[float], percent: float, confidence
         confidence: The least chance that the interval holds it.
 
     Returns:
-        Its ends, or None where so few values give no bound: 24 of them say nothing of how high a p95 may be.
+        Its ends, or None where so few values give no bound: 24 of them say nothing of how high a
+            p95 may be.
 
     Raises:
         ValueError: ``percent`` or ``confidence`` is out of range.
@@ -130,7 +139,9 @@ def quantile_interval(sorted_values: Sequence[float], percent: float, confidence
 
 
 def _values_in_tail(trials: int, chance: float, tail: float) -> int:
-    """The largest k for which fewer than k successes are at most ``tail`` likely; 0 where there is none."""
+    """The largest k for which fewer than k successes are at most ``tail`` likely; 0 where there is
+    none.
+    """
     below = 0.0
     for successes in range(trials + 1):
         below += _binomial_chance(successes, trials, chance)
@@ -142,14 +153,16 @@ def _values_in_tail(trials: int, chance: float, tail: float) -> int:
 def _binomial_chance(successes: int, trials: int, chance: float) -> float:
     """In logarithms, because ``math.comb`` outgrows a double at about a thousand trials."""
     ways = _log_comb(trials, successes)
-    return math.exp(ways + successes * math.log(chance) + (trials - successes) * math.log1p(-chance))
+    return math.exp(
+        ways + successes * math.log(chance) + (trials - successes) * math.log1p(-chance)
+    )
 
 
 def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
     """An interval for a success rate that keeps its sense at 0% and 100% and for few trials.
 
-    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927, without continuity
-    correction. Without trials nothing is known, and it is (0, 1).
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927, without
+    continuity correction. Without trials nothing is known, and it is (0, 1).
 
     Raises:
         ValueError: ``successes`` is not within ``trials``, or ``confidence`` is out of range.
@@ -163,17 +176,19 @@ def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
     rate, weight = successes / trials, z * z / trials
     centre = (rate + weight / 2) / (1 + weight)
     reach = z * math.sqrt(rate * (1 - rate) / trials + weight / (4 * trials)) / (1 + weight)
-    # At the ends the two terms are equal on paper; rounding must not turn "never" into "almost never".
+    # At the ends the two terms are equal on paper; rounding must not turn "never" into "almost
+    # never".
     low = 0.0 if successes == 0 else max(0.0, centre - reach)
     high = 1.0 if successes == trials else min(1.0, centre + reach)
     return low, high
 
 
 def hypergeometric_tail(least: int, population: int, successes: int, draws: int) -> float:
-    """The chance of at least ``least`` successes in ``draws`` from a population without putting back.
+    """The chance of at least ``least`` successes in ``draws`` from a population without putting
+    back.
 
-    Johnson, Kemp and Kotz, "Univariate Discrete Distributions", 2005, chapter 6. Asks whether the 7 failures among
-    the 50 episodes of one task are more than that task's share of all failures.
+    Johnson, Kemp and Kotz, "Univariate Discrete Distributions", 2005, chapter 6. Asks whether the 7
+    failures among the 50 episodes of one task are more than that task's share of all failures.
 
     Args:
         least: How many successes were found among those drawn.
@@ -185,21 +200,30 @@ def hypergeometric_tail(least: int, population: int, successes: int, draws: int)
         ValueError: ``successes`` or ``draws`` is not within the population.
     """
     if not (0 <= successes <= population and 0 <= draws <= population):
-        raise ValueError(f"{successes} successes and {draws} draws from a population of {population}")
+        raise ValueError(
+            f"{successes} successes and {draws} draws from a population of {population}"
+        )
     lowest, highest = max(0, draws + successes - population), min(draws, successes)
     if least <= lowest:
         return 1.0
     if population <= COUNTED_POPULATION:
         failures = population - successes
-        ways = sum(math.comb(successes, k) * math.comb(failures, draws - k) for k in range(least, highest + 1))
+        ways = sum(
+            math.comb(successes, k) * math.comb(failures, draws - k)
+            for k in range(least, highest + 1)
+        )
         return ways / math.comb(population, draws)
     all_ways = _log_comb(population, draws)
-    logs = (_log_comb(successes, k) + _log_comb(population - successes, draws - k) for k in range(least, highest + 1))
+    logs = (
+        _log_comb(successes, k) + _log_comb(population - successes, draws - k)
+        for k in range(least, highest + 1)
+    )
     return min(1.0, math.fsum(math.exp(log - all_ways) for log in logs))
 
 
 def fisher_greater(a: int, b: int, c: int, d: int) -> float:
-    """The one-sided exact p that the first row of the table ``a b / c d`` has more than its share of the first column.
+    """The one-sided exact p that the first row of the table ``a b / c d`` has more than its share
+    of the first column.
 
     Fisher, "The Logic of Inductive Inference", 1935.
 

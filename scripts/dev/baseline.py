@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the published baseline of this machine's class, and holds a fresh slice against the published ones.
+"""Makes the published baseline of this machine's class, and holds a fresh slice against the
+published ones.
 
-``baseline.py make`` writes deliverables/perf/baselines/<machine_class>/; ``baseline.py check`` is a step for CI: other
-behaviour than the published one is exit 3, other times are shown.
+``baseline.py make`` writes deliverables/perf/baselines/<machine_class>/; ``baseline.py check`` is a
+step for CI: other behaviour than the published one is exit 3, other times are shown.
 """
 
 import argparse
@@ -49,27 +50,40 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--folder", default=FOLDER, help="of all classes (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=4, help="of each slice (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=4, help="of each slice (default: %(default)s)"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     make_parser = commands.add_parser("make", help="make the baseline of this machine's class")
     make_parser.add_argument("--slices", type=int, default=5, help="(default: %(default)s)")
-    make_parser.add_argument("--episodes", type=int, default=1000, help="of each slice (default: %(default)s)")
+    make_parser.add_argument(
+        "--episodes", type=int, default=1000, help="of each slice (default: %(default)s)"
+    )
     make_parser.set_defaults(do=make)
-    check_parser = commands.add_parser("check", help="hold the default slice against the published baselines")
+    check_parser = commands.add_parser(
+        "check", help="hold the default slice against the published baselines"
+    )
     check_parser.add_argument("--episodes", type=int, default=24, help="(default: %(default)s)")
     check_parser.set_defaults(do=check)
     return parser.parse_args()
 
 
 def make(arguments: argparse.Namespace) -> int:
-    """Run the slices, verify them while their run artifacts are there, and publish summary and zip of each."""
+    """Run the slices, verify them while their run artifacts are there, and publish summary and zip
+    of each.
+    """
     check_extra("baseline.py make")
     with tempfile.TemporaryDirectory(prefix="tracecore-baseline-") as scratch:
         fresh = os.path.join(scratch, "class")
         os.mkdir(fresh)
-        codes = [publish_slice(arguments, scratch, fresh, first=number == 0) for number in range(arguments.slices)]
+        codes = [
+            publish_slice(arguments, scratch, fresh, first=number == 0)
+            for number in range(arguments.slices)
+        ]
         index = published.write_index(fresh, "python scripts/dev/baseline.py make")
         target = os.path.join(arguments.folder, index["machine_class"])
         shutil.rmtree(target, ignore_errors=True)
@@ -100,7 +114,9 @@ def publish_slice(arguments: argparse.Namespace, scratch: str, fresh: str, *, fi
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Run the default slice under the gate, and compare with the published slices all that is no time."""
+    """Run the default slice under the gate, and compare with the published slices all that is no
+    time.
+    """
     with tempfile.TemporaryDirectory(prefix="tracecore-check-") as scratch:
         exit_code, told = run_slice(arguments, scratch)
         new = read_run(read_sets(told["artifacts"]["summary"])[0])
@@ -111,9 +127,15 @@ def check(arguments: argparse.Namespace) -> int:
     changes, compared = published.behaviour_changes(published.read_class(folder), new)
     for change in changes:
         row, examples = change.row, json.dumps(change.examples[:2])
-        where = f"{row.agent} on {row.task_ref}: {change.quantity} of {change.changed} of {change.compared} episodes"
+        where = (
+            f"{row.agent} on {row.task_ref}: {change.quantity} of {change.changed} of"
+            f" {change.compared} episodes"
+        )
         say(one_line(f"changed: {where}: {change.why} {examples}"))
-    say(f"{compared} episodes compared with {folder}: {len(changes)} changes of behaviour. Times, which decide nothing here:")
+    say(
+        f"{compared} episodes compared with {folder}: {len(changes)} changes of behaviour. Times,"
+        " which decide nothing here:"
+    )
     print("\n".join(published.tell_times(published.read_index(folder), summary)), file=sys.stderr)
     if not compared:
         say("the published slices have none of these episodes")
@@ -121,22 +143,35 @@ def check(arguments: argparse.Namespace) -> int:
     return exit_code or (EXIT_DIFFERENT if changes else 0)
 
 
-def run_slice(arguments: argparse.Namespace, scratch: str, *more: str) -> tuple[int, dict[str, Any]]:
-    """Run the harness in ``scratch``: published files then name no folder of this machine. Its exit code, and what it told."""
+def run_slice(
+    arguments: argparse.Namespace, scratch: str, *more: str
+) -> tuple[int, dict[str, Any]]:
+    """Run the harness in ``scratch``: published files then name no folder of this machine. Its exit
+    code, and what it told.
+    """
     options = ["--strict-spec", "--gate", "--runs-dir", "runs", "--output-dir", "out", *more]
     size = ["--episodes", str(arguments.episodes), "--workers", str(arguments.workers)]
     command = [sys.executable, HARNESS, *size, *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=scratch)
     told = json.loads(done.stdout)
     if done.returncode not in {0, 1, 3}:
-        raise SliceError(done.returncode, f"the slice ended with exit code {done.returncode}: {told.get('error', '')}")
-    told["artifacts"] = {kind: os.path.join(scratch, path) for kind, path in told["artifacts"].items()}
+        raise SliceError(
+            done.returncode,
+            f"the slice ended with exit code {done.returncode}: {told.get('error', '')}",
+        )
+    told["artifacts"] = {
+        kind: os.path.join(scratch, path) for kind, path in told["artifacts"].items()
+    }
     return done.returncode, told
 
 
 def verify(folder: str, *options: str) -> None:
     """Have every figure and hash in ``folder`` checked."""
-    done = subprocess.run([sys.executable, HARNESS, "verify", folder, *options], stdout=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [sys.executable, HARNESS, "verify", folder, *options],
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
     if done.returncode:
         raise SliceError(done.returncode, f"{folder} does not verify")
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""What the engine costs, beside a floor and the pools of the standard library: medians and ratios made in one run.
+"""What the engine costs, beside a floor and the pools of the standard library: medians and ratios
+made in one run.
 
-The contestants take turns, round by round, so that a machine whose speed drifts slows all of them alike. Rates are
-episodes per second; trust the ratios, and the rates only on a quiet machine.
+The contestants take turns, round by round, so that a machine whose speed drifts slows all of them
+alike. Rates are episodes per second; trust the ratios, and the rates only on a quiet machine.
 """
 
 import argparse
@@ -28,8 +29,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 HARNESS = os.path.join(ROOT, "scripts", "perf_harness.py")
 sys.path.insert(0, ROOT)
 
-# The clone that this file lies in comes first. What other pools are handed must import as little as ours does, so that this
-# script, unlike the harness, reaches below perf/.
+# The clone that this file lies in comes first. What other pools are handed must import as little as
+# ours does, so that this script, unlike the harness, reaches below perf/.
 from tracecore.batch.floor import bare_forks_s  # noqa: E402
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, plan  # noqa: E402
 from tracecore.records import Job, Settings  # noqa: E402
@@ -47,14 +48,30 @@ POOLS = ("spawn", "forkserver")  # not fork: both pools fork from a process that
 
 def main() -> int:
     """Run what was asked for; prints a table to stderr and one JSON object to stdout."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of all contestants (default: %(default)s)")
-    parser.add_argument("--episodes", type=int, default=600, help="of the fast contestants (default: %(default)s)")
-    parser.add_argument("--slow-episodes", type=int, default=16, help="of the slow ones (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=CORES, help="of all (default: usable cores, %(default)s)")
-    parser.add_argument("--startup", action="store_true", help="also time --help and a slice of 24, shell to exit")
-    parser.add_argument("--many-workers", action="store_true", help="also compare 2, 8 and 64 workers")
-    parser.add_argument("--long", type=int, metavar="N", help="also compare a slice of N episodes with one of 1000")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="rounds of all contestants (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--episodes", type=int, default=600, help="of the fast contestants (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--slow-episodes", type=int, default=16, help="of the slow ones (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=CORES, help="of all (default: usable cores, %(default)s)"
+    )
+    parser.add_argument(
+        "--startup", action="store_true", help="also time --help and a slice of 24, shell to exit"
+    )
+    parser.add_argument(
+        "--many-workers", action="store_true", help="also compare 2, 8 and 64 workers"
+    )
+    parser.add_argument(
+        "--long", type=int, metavar="N", help="also compare a slice of N episodes with one of 1000"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         report = measure(options, scratch)
@@ -72,11 +89,19 @@ def measure(options: argparse.Namespace, scratch: str) -> dict[str, Any]:
             print(f"round {number + 1}: {name} {rates[name][-1]:.1f}/s", file=sys.stderr)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     report = {
-        "machine": {"cores": CORES, "cpu": cpu_model(), "kernel": platform.release(), "python": platform.python_version()},
+        "machine": {
+            "cores": CORES,
+            "cpu": cpu_model(),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+        },
         "workers": options.workers,
         "episodes_per_s": medians,
         "rates": rates,
-        "ratios": {name: {"median": median_ratio(rates[a], rates[b]), "aim": aim} for name, a, b, aim in RATIOS},
+        "ratios": {
+            name: {"median": median_ratio(rates[a], rates[b]), "aim": aim}
+            for name, a, b, aim in RATIOS
+        },
         "in_process_ms_per_episode": 1000 / medians["in process"],
     }
     if options.startup:
@@ -84,40 +109,65 @@ def measure(options: argparse.Namespace, scratch: str) -> dict[str, Any]:
     if options.many_workers:
         report["many_workers_eps"] = many_workers(options, scratch)
     if options.long:
-        report["long"] = {str(count): long_slice(count, options.workers, scratch) for count in (1000, options.long)}
+        report["long"] = {
+            str(count): long_slice(count, options.workers, scratch)
+            for count in (1000, options.long)
+        }
     return report
 
 
-def contestants(options: argparse.Namespace, scratch: str) -> Iterator[tuple[str, Callable[[], float]]]:
+def contestants(
+    options: argparse.Namespace, scratch: str
+) -> Iterator[tuple[str, Callable[[], float]]]:
     """Name and a function that gives a rate in episodes per second."""
     fast, slow, workers = options.episodes, options.slow_episodes, options.workers
     yield "floor", lambda: floor(fast, workers)
     yield "tracecore", lambda: harness_rate(fast, workers, scratch)
     yield "tracecore spawn", lambda: harness_rate(slow, workers, scratch, "--start-method", "spawn")
     for method in POOLS:
-        yield f"ProcessPoolExecutor {method}", functools.partial(executor_rate, slow, workers, scratch, method)
-        yield f"multiprocessing.Pool {method}", functools.partial(pool_rate, slow, workers, scratch, method)
+        yield (
+            f"ProcessPoolExecutor {method}",
+            functools.partial(executor_rate, slow, workers, scratch, method),
+        )
+        yield (
+            f"multiprocessing.Pool {method}",
+            functools.partial(pool_rate, slow, workers, scratch, method),
+        )
     yield "in process", lambda: in_process_rate(fast, scratch)
 
 
 def floor(episodes: int, workers: int) -> float:
-    """Two bare forks, exits and waits per episode, in every worker at once, from the image of a worker."""
+    """Two bare forks, exits and waits per episode, in every worker at once, from the image of a
+    worker.
+    """
     each = max(1, episodes // workers)
     return workers * each / max(bare_forks_s(workers, 2 * each))
 
 
 def harness_rate(episodes: int, workers: int, scratch: str, *arguments: str) -> float:
-    """The default scenario through the command line, strict spec on, artifacts written: what its summary says."""
+    """The default scenario through the command line, strict spec on, artifacts written: what its
+    summary says.
+    """
     return float(run_harness(episodes, workers, scratch, *arguments)["summary"]["throughput_eps"])
 
 
 def run_harness(episodes: int, workers: int, scratch: str, *arguments: str) -> dict[str, Any]:
     """One slice in folders of its own; the document that it prints."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        words = ["--episodes", str(episodes), "--workers", str(workers), "--strict-spec", *arguments]
+        words = [
+            "--episodes",
+            str(episodes),
+            "--workers",
+            str(workers),
+            "--strict-spec",
+            *arguments,
+        ]
         folders = ["--output-dir", f"{folder}/perf", "--runs-dir", f"{folder}/runs"]
         done = subprocess.run(
-            [sys.executable, HARNESS, *words, *folders], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+            [sys.executable, HARNESS, *words, *folders],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
         )
         document: dict[str, Any] = json.loads(done.stdout)
         return document
@@ -128,7 +178,9 @@ def executor_rate(episodes: int, workers: int, scratch: str, method: str) -> flo
     context = multiprocessing.get_context(method)
     with tempfile.TemporaryDirectory(dir=scratch) as runs:
         jobs, start_s = default_jobs(episodes, runs), time.perf_counter()
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
+        with concurrent.futures.ProcessPoolExecutor(
+            workers, mp_context=context, max_tasks_per_child=1
+        ) as pool:
             for row in pool.map(run_job_in_process, jobs):
                 assert row.success
         return episodes / (time.perf_counter() - start_s)
@@ -156,7 +208,9 @@ def in_process_rate(episodes: int, scratch: str) -> float:
 def default_jobs(episodes: int, runs_dir: str) -> Iterator[Job]:
     """The jobs of a slice of the default scenario, strict spec on."""
     settings = Settings(runs_dir=runs_dir, strict_spec=True)
-    return plan(DEFAULT_SCENARIO, episodes, settings, find_agent, find_task, slice_id=os.urandom(8).hex()).jobs()
+    return plan(
+        DEFAULT_SCENARIO, episodes, settings, find_agent, find_task, slice_id=os.urandom(8).hex()
+    ).jobs()
 
 
 def startup(scratch: str, rounds: int) -> dict[str, float]:
@@ -165,15 +219,26 @@ def startup(scratch: str, rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         bare.append(wall_s([sys.executable, "-c", "pass"], scratch))
         helps.append(wall_s([sys.executable, HARNESS, "--help"], scratch))
-        slices.append(wall_s([sys.executable, HARNESS, "--episodes", "24", "--workers", "4", "--strict-spec"], scratch))
+        slices.append(
+            wall_s(
+                [sys.executable, HARNESS, "--episodes", "24", "--workers", "4", "--strict-spec"],
+                scratch,
+            )
+        )
     median = statistics.median
-    return {"python -c pass": median(bare), "--help": median(helps), "24 episodes, 4 workers": median(slices)}
+    return {
+        "python -c pass": median(bare),
+        "--help": median(helps),
+        "24 episodes, 4 workers": median(slices),
+    }
 
 
 def wall_s(command: list[str], folder: str) -> float:
     """Wall clock of a command that must succeed."""
     start_s = time.perf_counter()
-    subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
+    )
     return time.perf_counter() - start_s
 
 
@@ -188,17 +253,30 @@ def many_workers(options: argparse.Namespace, scratch: str) -> dict[str, float]:
 
 
 def long_slice(episodes: int, workers: int, scratch: str) -> dict[str, Any]:
-    """Rate, peak memory of the harness process alone, how much of the run was its end, and what it held while it ran.
+    """Rate, peak memory of the harness process alone, how much of the run was its end, and what it
+    held while it ran.
 
-    Of open files (of the harness and its workers) and of processes (its whole tree), the most that were seen in the first,
-    second and last third of the run: what grows with the run would grow from one to the next.
+    Of open files (of the harness and its workers) and of processes (its whole tree), the most that
+    were seen in the first, second and last third of the run: what grows with the run would grow
+    from one to the next.
     """
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        words = ["--episodes", str(episodes), "--workers", str(workers), "--strict-spec", "--compress", "--keep-runs", "none"]
+        words = [
+            "--episodes",
+            str(episodes),
+            "--workers",
+            str(workers),
+            "--strict-spec",
+            "--compress",
+            "--keep-runs",
+            "none",
+        ]
         folders = ["--output-dir", f"{folder}/perf", "--runs-dir", f"{folder}/runs"]
         start_s = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, HARNESS, *words, *folders], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, HARNESS, *words, *folders],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         held = list(look_until_it_ends(process.pid))
         _pid, status, usage = os.wait4(process.pid, 0)
@@ -214,12 +292,16 @@ def long_slice(episodes: int, workers: int, scratch: str) -> dict[str, Any]:
             "peak_rss_mb": usage.ru_maxrss / 1024,
             "end_share": max(0.0, 1 - episodes / rate / whole_s),
             "open_files_most": [max(files for files, _ in third) for third in thirds if third],
-            "processes_most": [max(processes for _, processes in third) for third in thirds if third],
+            "processes_most": [
+                max(processes for _, processes in third) for third in thirds if third
+            ],
         }
 
 
 def look_until_it_ends(pid: int) -> Iterator[tuple[int, int]]:
-    """Every half second, open files of the harness and its workers, and processes of its whole tree."""
+    """Every half second, open files of the harness and its workers, and processes of its whole
+    tree.
+    """
     died, died_fd, harness = select.poll(), os.pidfd_open(pid), psutil.Process(pid)
     died.register(died_fd, select.POLLIN)
     while not died.poll(LOOK_INTERVAL_S * 1000):
@@ -238,7 +320,9 @@ def cpu_model() -> str:
     """As the kernel names it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+            return next(
+                line.partition(":")[2].strip() for line in file if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         return platform.processor() or "unknown"
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Feeds mutated inputs to everything that reads what others wrote: no hang, no traceback, no unbounded memory.
+"""Feeds mutated inputs to everything that reads what others wrote: no hang, no traceback, no
+unbounded memory.
 
-Each input is a good one that was cut, repeated, spliced or sprinkled with what readers trip over. A reader may take it or
-refuse it with its own error; anything else is a finding, is printed with the input, and makes the exit code 1.
+Each input is a good one that was cut, repeated, spliced or sprinkled with what readers trip over. A
+reader may take it or refuse it with its own error; anything else is a finding, is printed with the
+input, and makes the exit code 1.
 """
 
 import argparse
@@ -35,9 +37,17 @@ MEMORY_FOLDER: Final = "/dev/shm"  # noqa: S108 - a private folder inside it
 MEMORY_BYTES: Final = 2 << 30
 BUNDLED_TASK: Final = pathlib.Path(__file__).parents[2] / "tracecore" / "tasks" / "rate_limited_api"
 PIECES: Final = (
-    *(b"\x00 \xff \xef\xbb\xbf \xed\xa0\x80 \n \r\n \t { } [ ] [[ ]] , : = \" ' \\ # . .. - + e E1 @ *. / //").split(b" "),
-    *(b"NaN Infinity -Infinity 1e999 -0.0 0x1F 1_0 true null inf nan \\ud800 \\u0000 <= >= < > ==").split(b" "),
-    *(b"summary.failed metrics[agent=x].p95 success_rate seed agent task_ref allow scenario network read").split(b" "),
+    *(
+        b"\x00 \xff \xef\xbb\xbf \xed\xa0\x80 \n \r\n \t { } [ ] [[ ]] , : = \" ' \\ # . .. - + e"
+        b" E1 @ *. / //"
+    ).split(b" "),
+    *(
+        b"NaN Infinity -Infinity 1e999 -0.0 0x1F 1_0 true null inf nan \\ud800 \\u0000 <= >= < > =="
+    ).split(b" "),
+    *(
+        b"summary.failed metrics[agent=x].p95 success_rate seed agent task_ref allow scenario"
+        b" network read"
+    ).split(b" "),
     b"9" * 30,
     b"9" * 5000,
     b"[" * 400,
@@ -57,7 +67,12 @@ SEEDS: Final[dict[str, tuple[bytes, ...]]] = {
         b'[{"agent":"agents/toy_agent.py","task_ref":"a@1","seed":4,"allow":{"read":["x"],"network":["a.example"]}}]',
         b'{"scenario":[{"agent":"a.py","task_ref":"t"}]}',
     ),
-    "scenario.toml": (b'[[scenario]]\nagent = "a.py"\ntask_ref = "t@1"\nseed = -3\nallow = {read = ["x"], network = []}\n',),
+    "scenario.toml": (
+        (
+            b'[[scenario]]\nagent = "a.py"\ntask_ref = "t@1"\nseed = -3\nallow = {read = ["x"],'
+            b" network = []}\n"
+        ),
+    ),
     "manifest": ((BUNDLED_TASK / "task.toml").read_bytes(),),
     "threshold": (
         b"summary.p95_wall_clock_s <= 1.5",
@@ -74,14 +89,30 @@ class Hang(BaseException):
 
 def main(argv: list[str] | None = None) -> int:
     """Fuzz every target; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=1_000_000, help="of all targets together (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same inputs (default: %(default)s)")
-    parser.add_argument("--target", choices=sorted(names()), action="append", help="only this one; may be repeated")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--inputs",
+        type=int,
+        default=1_000_000,
+        help="of all targets together (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="the same seed gives the same inputs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--target", choices=sorted(names()), action="append", help="only this one; may be repeated"
+    )
     options = parser.parse_args(argv)
     targets = options.target or names()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
-    findings = sum(fuzz(name, max(1, options.inputs // len(targets)), options.seed) for name in targets)
+    findings = sum(
+        fuzz(name, max(1, options.inputs // len(targets)), options.seed) for name in targets
+    )
     return 1 if findings else 0
 
 
@@ -94,7 +125,12 @@ def fuzz(name: str, inputs: int, seed: int) -> int:
     """Feed ``inputs`` to one target; gives how many findings there were, and prints them."""
     chance = random.Random(f"{name}:{seed}")  # noqa: S311 - repeatable, and nobody's secret
     findings, slowest_s, begun_s = 0, 0.0, time.monotonic()
-    with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER if os.path.isdir(MEMORY_FOLDER) else None) as folder, watch_the_clock():
+    with (
+        tempfile.TemporaryDirectory(
+            dir=MEMORY_FOLDER if os.path.isdir(MEMORY_FOLDER) else None
+        ) as folder,
+        watch_the_clock(),
+    ):
         read, seeds = open_target(name, folder)
         for _ in range(inputs):
             data = mutate(chance, seeds)
@@ -109,7 +145,11 @@ def fuzz(name: str, inputs: int, seed: int) -> int:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             slowest_s = max(slowest_s, time.monotonic() - input_s)
     rate = inputs / max(time.monotonic() - begun_s, 1e-9)
-    print(f"{name}: {inputs} inputs, {findings} findings, slowest {slowest_s * 1000:.1f} ms, {rate:.0f} per second", flush=True)
+    print(
+        f"{name}: {inputs} inputs, {findings} findings, slowest {slowest_s * 1000:.1f} ms,"
+        f" {rate:.0f} per second",
+        flush=True,
+    )
     return findings
 
 
@@ -219,7 +259,12 @@ def read_frames(data: bytes) -> None:
 def read_threshold(data: bytes) -> None:
     """The parser of one threshold."""
     paths = ("summary.p95_wall_clock_s", "summary.failed", "success_rate")
-    parse_threshold(data.decode("utf-8", "surrogateescape"), "fuzz", paths=paths, fields=("wall_clock_s", "agent", "success"))
+    parse_threshold(
+        data.decode("utf-8", "surrogateescape"),
+        "fuzz",
+        paths=paths,
+        fields=("wall_clock_s", "agent", "success"),
+    )
 
 
 def journal_target(folder: str) -> tuple[Callable[[bytes], Any], tuple[bytes, ...]]:
@@ -245,7 +290,26 @@ def some_row(index: int) -> EpisodeResult:
     """A row as an episode leaves it."""
     words = ("id", "agents/a.py", "t@1")
     hashes = ("sha256:a", "sha256:b", "x.json")
-    return EpisodeResult(index, *words, 4, False, "timeout", "timeout", "timeout: x", 1, 9, 1, 9, *hashes, 9, 0, 0, 0, 0, 0.5)
+    return EpisodeResult(
+        index,
+        *words,
+        4,
+        False,
+        "timeout",
+        "timeout",
+        "timeout: x",
+        1,
+        9,
+        1,
+        9,
+        *hashes,
+        9,
+        0,
+        0,
+        0,
+        0,
+        0.5,
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Runs slices under random kills, signals, full disks and bad agents, and counts what was lost: it must be nothing.
+"""Runs slices under random kills, signals, full disks and bad agents, and counts what was lost: it
+must be nothing.
 
-Round after round, a slice of random episodes runs while its harness, workers, episodes and agents are killed; it is resumed
-until it is complete, and then every result is accounted for. stdout is one JSON object; progress and a table go to stderr.
-Exit 1 if anything was lost, doubled, invalid or left behind. Linux alone: it adopts and looks for processes through /proc.
+Round after round, a slice of random episodes runs while its harness, workers, episodes and agents
+are killed; it is resumed until it is complete, and then every result is accounted for. stdout is
+one JSON object; progress and a table go to stderr. Exit 1 if anything was lost, doubled, invalid or
+left behind. Linux alone: it adopts and looks for processes through /proc.
 """
 
 import argparse
@@ -34,7 +36,8 @@ from tracecore.runtime import spec  # noqa: E402
 faults: Any = importlib.import_module("helpers.faults")
 
 ORPHANS_S: Final = 2.0  # by then everything below a killed harness is to be gone
-BUSY_FACTOR: Final = 3.0  # more patience than was promised, since the machine is kept busy on purpose
+# more patience than was promised, since the machine is kept busy on purpose
+BUSY_FACTOR: Final = 3.0
 STUCK_S: Final = 180.0  # a harness that takes longer than this hangs
 CHAOS_MOST: Final = 6  # disturbed runs of one slice; then it is left in peace to finish
 GOOD_ROWS: Final = (
@@ -44,7 +47,12 @@ GOOD_ROWS: Final = (
     ("agents/ops_triage_agent.py", "log_alert_triage@1", 21),
 )
 BELOW: Final = ("worker", "episode or zygote", "agent")
-KINDS: Final = ("harness SIGKILL", "harness SIGINT", "harness SIGTERM", *(f"{who} SIGKILL" for who in BELOW))
+KINDS: Final = (
+    "harness SIGKILL",
+    "harness SIGINT",
+    "harness SIGTERM",
+    *(f"{who} SIGKILL" for who in BELOW),
+)
 
 
 @mutable_record
@@ -70,7 +78,10 @@ class Report:
     def wrong(self) -> dict[str, int]:
         """Everything that must be 0."""
         names = ("results_lost", "results_duplicated", "artifacts_invalid", "outcomes_wrong")
-        return {name: getattr(self, name) for name in (*names, "processes_left", "files_left", "harness_misbehaved")}
+        return {
+            name: getattr(self, name)
+            for name in (*names, "processes_left", "files_left", "harness_misbehaved")
+        }
 
     def document(self) -> dict[str, Any]:
         """For stdout."""
@@ -89,9 +100,20 @@ class Report:
 
 def main() -> int:
     """Torture for as long as was asked; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600.0, help="how long to begin new rounds (default: %(default)s)")
-    parser.add_argument("--seed", type=int, help="of everything that is random (default: a new one, which is printed)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=600.0,
+        help="how long to begin new rounds (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="of everything that is random (default: a new one, which is printed)",
+    )
     parser.add_argument("--quick", action="store_true", help="60 seconds")
     arguments = parser.parse_args()
     seed = int.from_bytes(os.urandom(4), "big") if arguments.seed is None else arguments.seed
@@ -109,7 +131,8 @@ def main() -> int:
 def torture(folder: pathlib.Path, report: Report, seconds: float) -> None:
     """Round after round until the time is over."""
     clone = folder / "clone"
-    for name in ("tracecore", "scripts"):  # a copy has no history and no other user: nothing changes between two resumes
+    # a copy has no history and no other user: nothing changes between two resumes
+    for name in ("tracecore", "scripts"):
         shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     draw = random.Random(report.seed)  # noqa: S311 - to be repeated, not to be secret
     deadline_s = time.monotonic() + seconds
@@ -120,15 +143,24 @@ def torture(folder: pathlib.Path, report: Report, seconds: float) -> None:
         shutil.rmtree(place)
         report.rounds += 1
         if report.rounds % 5 == 0:
-            say(f"torture: {report.rounds} rounds, {report.episodes_run} episodes, {report.faults_injected.total()} faults")
+            say(
+                f"torture: {report.rounds} rounds, {report.episodes_run} episodes,"
+                f" {report.faults_injected.total()} faults"
+            )
 
 
 @contextlib.contextmanager
 def maybe_small_disk(place: pathlib.Path, draw: random.Random) -> Iterator[bool]:
-    """Now and then, put the folder of a round onto a file system that is too small for it; whether it was."""
+    """Now and then, put the folder of a round onto a file system that is too small for it; whether
+    it was.
+    """
     place.mkdir()
     options = draw.choice(("size=96k", "size=256k", "nr_inodes=30"))
-    if draw.random() > 0.25 or os.geteuid() != 0 or not mount("-t", "tmpfs", "-o", options, "torture", str(place)):
+    if (
+        draw.random() > 0.25
+        or os.geteuid() != 0
+        or not mount("-t", "tmpfs", "-o", options, "torture", str(place))
+    ):
         yield False
         return
     try:
@@ -145,11 +177,26 @@ def mount(*arguments: str) -> bool:
 class Round:
     """One slice, disturbed until it is complete."""
 
-    def __init__(self, clone: pathlib.Path, place: pathlib.Path, draw: random.Random, report: Report, *, small: bool) -> None:
-        self._clone, self._place, self._draw, self._report, self._small = clone, place, draw, report, small
+    def __init__(
+        self,
+        clone: pathlib.Path,
+        place: pathlib.Path,
+        draw: random.Random,
+        report: Report,
+        *,
+        small: bool,
+    ) -> None:
+        self._clone, self._place, self._draw, self._report, self._small = (
+            clone,
+            place,
+            draw,
+            report,
+            small,
+        )
         self._inputs = place.parent / f"{place.name}-inputs"
         self._episodes = draw.randint(10, 60)
-        self._seen: dict[str, str] = {}  # artifact of every result that a journal has told of: its hash
+        # artifact of every result that a journal has told of: its hash
+        self._seen: dict[str, str] = {}
         self._killed_below = False
 
     def run(self) -> None:
@@ -157,22 +204,30 @@ class Round:
         options = self._write_inputs()
         try:
             for turn in range(CHAOS_MOST + 3):
-                exit_code, errors = self._run_once([*options, *self._resume_options()], calm=turn >= CHAOS_MOST)
+                exit_code, errors = self._run_once(
+                    [*options, *self._resume_options()], calm=turn >= CHAOS_MOST
+                )
                 self._wait_for_orphans()
                 self._look_at_journal()
-                if self._is_published():  # whatever the exit code: it may have been killed when all was done
+                # whatever the exit code: it may have been killed when all was done
+                if self._is_published():
                     self._count(complete=True, words=errors)
                     return
                 self._report.resumes += 1
                 self._make_room(exit_code, errors)
-            self._wrong("harness_misbehaved", f"not complete after {CHAOS_MOST + 3} runs: {errors[-300:]}")
+            self._wrong(
+                "harness_misbehaved", f"not complete after {CHAOS_MOST + 3} runs: {errors[-300:]}"
+            )
             self._count(complete=False, words=errors)
         finally:
             shutil.rmtree(self._inputs)
 
     def _is_published(self) -> bool:
-        # Not by the exit code: an interpreter that is interrupted before it has come to the script leaves with 1 as well.
-        return any((self._place / "out").glob("perf-summary-*.json")) and not any((self._place / "out").glob(".perf-journal-*"))
+        # Not by the exit code: an interpreter that is interrupted before it has come to the script
+        # leaves with 1 as well.
+        return any((self._place / "out").glob("perf-summary-*.json")) and not any(
+            (self._place / "out").glob(".perf-journal-*")
+        )
 
     # --- the slice ---
 
@@ -180,7 +235,10 @@ class Round:
         draw, folder = self._draw, self._inputs
         (folder / "tasks").mkdir(parents=True)
         faults.write_task(None, folder / "tasks" / "plain")
-        rows = [{"agent": a, "task_ref": t, "seed": s} for a, t, s in draw.sample(GOOD_ROWS, draw.randint(1, 4))]
+        rows = [
+            {"agent": a, "task_ref": t, "seed": s}
+            for a, t, s in draw.sample(GOOD_ROWS, draw.randint(1, 4))
+        ]
         for fault in draw.sample(faults.AGENT_FAULTS, draw.randint(0, 4)):
             agent = faults.write_agent(fault, folder / f"agent_{len(rows)}.py")
             rows.append({"agent": str(agent), "task_ref": "plain@1", "seed": 1})
@@ -189,9 +247,26 @@ class Round:
             task = faults.write_task(fault, folder / "tasks" / f"task_{len(rows)}")
             rows.append({"agent": str(good), "task_ref": f"{task.name}@1", "seed": 1})
         (folder / "scenario.json").write_text(json.dumps(rows))
-        options = ["--episodes", str(self._episodes), "--workers", str(draw.randint(1, 6)), "--timeout", "2"]
-        options += ["--scenario", str(folder / "scenario.json"), "--tasks-dir", str(folder / "tasks")]
-        options += ["--runs-dir", str(self._place / "runs"), "--output-dir", str(self._place / "out")]
+        options = [
+            "--episodes",
+            str(self._episodes),
+            "--workers",
+            str(draw.randint(1, 6)),
+            "--timeout",
+            "2",
+        ]
+        options += [
+            "--scenario",
+            str(folder / "scenario.json"),
+            "--tasks-dir",
+            str(folder / "tasks"),
+        ]
+        options += [
+            "--runs-dir",
+            str(self._place / "runs"),
+            "--output-dir",
+            str(self._place / "out"),
+        ]
         options += ["--fsync", draw.choice(("none", "none", "batch", "full"))]
         options += draw.choice(([], ["--strict-spec"], ["--compress"]))
         return options + draw.choice(([], [], [], ["--start-method", "spawn"]))
@@ -200,14 +275,17 @@ class Round:
         for path in (self._place / "out").glob(".perf-journal-*.jsonl"):
             if path.stat().st_size:
                 return ["--resume", path.name[len(".perf-journal-") : -len(".jsonl")]]
-            path.unlink()  # it was killed between taking its stamp and beginning: there is nothing to resume
+            # it was killed between taking its stamp and beginning: there is nothing to resume
+            path.unlink()
         return []
 
     def _run_once(self, options: list[str], *, calm: bool) -> tuple[int, str]:
         command = [sys.executable, str(self._clone / "scripts" / "perf_harness.py"), *options]
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         with tempfile.TemporaryFile() as errors:
-            harness = subprocess.Popen(command, stderr=errors, cwd=self._inputs, start_new_session=True, **streams)
+            harness = subprocess.Popen(
+                command, stderr=errors, cwd=self._inputs, start_new_session=True, **streams
+            )
             began_s = time.monotonic()
             next_s = began_s + self._draw.expovariate(1.5)
             disturbed = not calm and self._draw.random() < 0.85
@@ -241,7 +319,9 @@ class Round:
         self._report.faults_injected[kind] += 1
 
     def _find(self, root: int, depth: int) -> list[int]:
-        """The processes ``depth`` levels below ``root``; for the agents' level, all further ones too."""
+        """The processes ``depth`` levels below ``root``; for the agents' level, all further ones
+        too.
+        """
         level, found = [root], list[int]()
         for at in range(1, 8):
             level = [child for pid in level for child in processes.children_of(pid)]
@@ -268,7 +348,11 @@ class Round:
         began_s = time.monotonic()
         while left := [pid for pid in processes.children_of(os.getpid()) if not reaped(pid)]:
             if time.monotonic() - began_s > ORPHANS_S * BUSY_FACTOR:
-                self._wrong("processes_left", f"processes left: {[command_of(pid) for pid in left]}", len(left))
+                self._wrong(
+                    "processes_left",
+                    f"processes left: {[command_of(pid) for pid in left]}",
+                    len(left),
+                )
                 processes.sweep()
                 break
             time.sleep(0.005)
@@ -280,32 +364,50 @@ class Round:
             for line in path.read_bytes().split(b"\n")[1:-1]:
                 run_id = json.loads(line)[1]
                 artifact = self._place / "runs" / f"{run_id}.json"
-                found = hashlib.sha256(artifact.read_bytes()).hexdigest() if artifact.exists() else "missing"
+                found = (
+                    hashlib.sha256(artifact.read_bytes()).hexdigest()
+                    if artifact.exists()
+                    else "missing"
+                )
                 if found == "missing" or self._seen.setdefault(run_id, found) != found:
                     self._wrong("results_lost", f"{run_id}: {found}")
 
     def _count(self, *, complete: bool, words: str) -> None:
         report = self._report
-        artifacts = {path.stem: path.read_bytes() for path in (self._place / "runs").glob("[0-9a-f]*.json")}
+        artifacts = {
+            path.stem: path.read_bytes() for path in (self._place / "runs").glob("[0-9a-f]*.json")
+        }
         for run_id, digest in self._seen.items():
             if run_id not in artifacts or hashlib.sha256(artifacts[run_id]).hexdigest() != digest:
                 self._wrong("results_lost", f"{run_id}: gone or changed")
         self._check_artifacts(artifacts)
         strays = [p for p in self._place.rglob(".*") if p.is_file()]
         if strays and complete:
-            self._wrong("files_left", f"files left: {[path.name for path in strays][:5]}", len(strays))
+            self._wrong(
+                "files_left", f"files left: {[path.name for path in strays][:5]}", len(strays)
+            )
         report.episodes_run += len(artifacts)
         series_paths = list((self._place / "out").glob("perf-series-*.json"))
         if not complete or len(series_paths) != 1:
-            self._wrong("results_lost", f"{len(series_paths)} series: {words[-600:]}", self._episodes)
+            self._wrong(
+                "results_lost", f"{len(series_paths)} series: {words[-600:]}", self._episodes
+            )
             return
         series = json.loads(series_paths[0].read_bytes())
         indices = [row["episode_index"] for row in series]
         lost, doubled = set(range(self._episodes)) - set(indices), len(indices) - len(set(indices))
         if lost or len(artifacts) < self._episodes:
-            self._wrong("results_lost", f"missing {sorted(lost)}, {len(artifacts)} artifacts", max(1, len(lost)))
+            self._wrong(
+                "results_lost",
+                f"missing {sorted(lost)}, {len(artifacts)} artifacts",
+                max(1, len(lost)),
+            )
         if doubled or len(artifacts) > self._episodes:
-            self._wrong("results_duplicated", f"{doubled} doubled, {len(artifacts)} artifacts", max(1, doubled))
+            self._wrong(
+                "results_duplicated",
+                f"{doubled} doubled, {len(artifacts)} artifacts",
+                max(1, doubled),
+            )
         self._check_outcomes(series)
 
     def _check_artifacts(self, artifacts: dict[str, bytes]) -> None:
@@ -321,7 +423,8 @@ class Round:
         """Bundled agents solve their tasks unless something below the harness was killed."""
         for row in series:
             if row["agent"].startswith("agents/") and not row["success"] and not self._killed_below:
-                late = "time limit" in str(row["error"])  # two seconds may be little on a machine that is kept busy
+                # two seconds may be little on a machine that is kept busy
+                late = "time limit" in str(row["error"])
                 if not late:
                     self._wrong("outcomes_wrong", f"{row['agent']}: {row['error']}")
 
@@ -343,7 +446,11 @@ def reaped(pid: int) -> bool:
 def command_of(pid: int) -> str:
     """What a process is, for a note."""
     try:
-        return pathlib.Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")[-120:]
+        return (
+            pathlib.Path(f"/proc/{pid}/cmdline")
+            .read_text(errors="replace")
+            .replace("\0", " ")[-120:]
+        )
     except OSError:
         return f"{pid}"
 

@@ -27,7 +27,9 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 
 def look(grows: Growth, kernel: Kernel, *, idle: float | None, own: float, workers: int = 2) -> int:
-    """How many it adds after a whole interval in which these shares of the cores were idle, and spent by the jobs."""
+    """How many it adds after a whole interval in which these shares of the cores were idle, and
+    spent by the jobs.
+    """
     pids = list(range(workers))
     assert grows.more(0.0, pids, all_ready=True) == 0
     core_s = INTERVAL_S * len(CORES)
@@ -49,7 +51,9 @@ def look(grows: Growth, kernel: Kernel, *, idle: float | None, own: float, worke
         (None, 0.5, 2),
     ],
 )
-def test_workers_are_added_while_the_cores_wait(kernel: Kernel, idle: float | None, own: float, added: int) -> None:
+def test_workers_are_added_while_the_cores_wait(
+    kernel: Kernel, idle: float | None, own: float, added: int
+) -> None:
     assert look(Growth(64, CORES), kernel, idle=idle, own=own) == added
 
 
@@ -87,8 +91,13 @@ def test_nobody_tells_of_cores_that_are_not_there() -> None:
 
 def test_processor_time_counts_what_runs_and_what_was_reaped_below() -> None:
     spin = "import time\nwhile time.process_time() < 0.3: pass\n"
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}]); print(); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+    code = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}]); print();"
+        " sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
         assert parent.stdout is not None
         parent.stdout.readline()
         assert cpu_s_below([parent.pid]) >= 0.25

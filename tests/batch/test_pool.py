@@ -18,14 +18,25 @@ from tracecore.batch import pool
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.errors import EngineError
 from tracecore.processes import children_of
-from tracecore.records import Ended, Exited, FellSilent, Killed, Raised, Returned, TimedOut, WorkerLost
+from tracecore.records import (
+    Ended,
+    Exited,
+    FellSilent,
+    Killed,
+    Raised,
+    Returned,
+    TimedOut,
+    WorkerLost,
+)
 
 LONG_S = 40.0
 AT_ONCE_S = 20.0
 
 
 def options(**changes: Any) -> BatchOptions:
-    return BatchOptions(**{"workers": 2, "limit_s": lambda _job: LONG_S, "adopt_orphans": True, **changes})
+    return BatchOptions(
+        **{"workers": 2, "limit_s": lambda _job: LONG_S, "adopt_orphans": True, **changes}
+    )
 
 
 def run(function: Callable[..., object], errands: list[Errand], **changes: Any) -> dict[int, Ended]:
@@ -35,12 +46,18 @@ def run(function: Callable[..., object], errands: list[Errand], **changes: Any) 
 
 
 def worker_pids() -> list[int]:
-    return [pid for pid in children_of(os.getpid()) if b"run_call" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        pid
+        for pid in children_of(os.getpid())
+        if b"run_call" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 def is_alive(pid: int) -> bool:
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return (
+            pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        )
     except OSError:
         return False
 
@@ -66,8 +83,12 @@ def beside(action: Callable[[threading.Event], None]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_the_peak_memory_of_a_job_is_its_own_and_not_that_of_the_worker_that_started_it(method: str) -> None:
-    (ended,) = run(jobs.answer, [Errand(0, "fine")], method=method, make_ready=jobs.use_much_memory).values()
+def test_the_peak_memory_of_a_job_is_its_own_and_not_that_of_the_worker_that_started_it(
+    method: str,
+) -> None:
+    (ended,) = run(
+        jobs.answer, [Errand(0, "fine")], method=method, make_ready=jobs.use_much_memory
+    ).values()
     assert 1 << 20 < ended.usage.peak_rss_bytes < 100 << 20
 
 
@@ -92,14 +113,18 @@ def test_a_job_that_hangs_is_killed_at_its_limit(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_job_that_closes_its_line_and_runs_on_is_told_from_one_that_was_killed_from_outside(method: str) -> None:
+def test_a_job_that_closes_its_line_and_runs_on_is_told_from_one_that_was_killed_from_outside(
+    method: str,
+) -> None:
     ended = run(jobs.close_all_and_sleep, [Errand(0)], method=method)
     assert ended[0].ending == FellSilent(1.0)
     assert ended[0].usage.wall_clock_s < AT_ONCE_S
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_job_that_loses_its_worker_once_is_tried_again(tmp_path: pathlib.Path, method: str) -> None:
+def test_a_job_that_loses_its_worker_once_is_tried_again(
+    tmp_path: pathlib.Path, method: str
+) -> None:
     errands = [Errand(i, str(tmp_path)) for i in range(6)]
     ended = run(jobs.kill_first_worker, errands, method=method)
     assert [ended[i].ending for i in range(6)] == [Returned(i) for i in range(6)]
@@ -116,15 +141,20 @@ def test_the_last_job_is_not_lost_with_the_only_worker(tmp_path: pathlib.Path) -
     assert ended[0].ending == Returned(0)
 
 
-def test_a_worker_that_is_stopped_is_replaced(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_is_stopped_is_replaced(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pool, "STUCK_PATIENCE_S", 0.5)
-    ended = run(jobs.stop_first_worker, [Errand(0, str(tmp_path))], workers=1, limit_s=lambda _job: 1.0)
+    ended = run(
+        jobs.stop_first_worker, [Errand(0, str(tmp_path))], workers=1, limit_s=lambda _job: 1.0
+    )
     assert (ended[0].ending, ended[0].usage.attempt) == (Returned(0), 2)
 
 
 def test_workers_that_are_killed_over_and_over_leave_no_job_without_an_end() -> None:
     def kill_now_and_then(over: threading.Event) -> None:
-        for _ in range(25):  # and no more: on a busy machine a worker may need longer than that to be born
+        # and no more: on a busy machine a worker may need longer than that to be born
+        for _ in range(25):
             if over.wait(0.2):
                 return
             for pid in worker_pids()[:1]:
@@ -136,7 +166,9 @@ def test_workers_that_are_killed_over_and_over_leave_no_job_without_an_end() -> 
         missing = 120
         while missing:  # workers may die at birth three times in a row: then the batch says so
             try:
-                for one in run_batch(jobs.double, [Errand(i) for i in range(120) if i not in ended], options()):
+                for one in run_batch(
+                    jobs.double, [Errand(i) for i in range(120) if i not in ended], options()
+                ):
                     assert one.job.index not in ended
                     ended[one.job.index] = one
             except EngineError as error:
@@ -164,12 +196,17 @@ def test_children_that_were_there_before_are_not_swept(tmp_path: pathlib.Path) -
 
 
 def test_three_stillborn_workers_end_the_batch() -> None:
-    with pytest.raises(EngineError, match=r"3 workers in a row died before they were ready; the last exited with code 9"):
+    with pytest.raises(
+        EngineError,
+        match=r"3 workers in a row died before they were ready; the last exited with code 9",
+    ):
         run(jobs.double, [Errand(0)], prepare=jobs.Stillborn)
 
 
 def test_a_machine_that_refuses_processes_is_told_and_no_job_is_blamed() -> None:
-    with pytest.raises(EngineError, match=r"could not be started: .*Resource temporarily unavailable"):
+    with pytest.raises(
+        EngineError, match=r"could not be started: .*Resource temporarily unavailable"
+    ):
         run(jobs.double, [Errand(0)], prepare=jobs.Refused)
 
 
@@ -187,7 +224,12 @@ def test_the_batch_ends_when_it_is_told_to_and_kills_what_runs(tmp_path: pathlib
 
     try:
         with beside(stop_soon):
-            assert run(jobs.sleep_forever, [Errand(i, str(tmp_path)) for i in range(5)], stop_fd=stop_r) == {}
+            assert (
+                run(
+                    jobs.sleep_forever, [Errand(i, str(tmp_path)) for i in range(5)], stop_fd=stop_r
+                )
+                == {}
+            )
     finally:
         os.close(stop_r)
         os.close(stop_w)
@@ -195,7 +237,9 @@ def test_the_batch_ends_when_it_is_told_to_and_kills_what_runs(tmp_path: pathlib
 
 
 def test_a_batch_that_is_abandoned_leaves_nothing_running() -> None:
-    batch = run_batch(jobs.answer, [Errand(0), *(Errand(i, "sleep") for i in range(1, 9))], options())
+    batch = run_batch(
+        jobs.answer, [Errand(0), *(Errand(i, "sleep") for i in range(1, 9))], options()
+    )
     next(batch)
     batch.close()
     assert children_of(os.getpid()) == [] or worker_pids() == []
@@ -220,7 +264,14 @@ def test_a_child_does_not_outlive_its_worker(tmp_path: pathlib.Path, method: str
     errand = Errand(0, str(tmp_path))
     try:
         with beside(kill_workers):
-            run(jobs.sleep_forever, [errand], workers=1, method=method, adopt_orphans=False, stop_fd=stop_r)
+            run(
+                jobs.sleep_forever,
+                [errand],
+                workers=1,
+                method=method,
+                adopt_orphans=False,
+                stop_fd=stop_r,
+            )
     finally:
         os.close(stop_r)
         os.close(stop_w)

@@ -13,7 +13,12 @@ def sleep(job, _link):
 
 def test_the_one_who_looks_on_is_told_what_runs_and_since_when():
     seen = []
-    options = BatchOptions(workers=2, limit_s=lambda _: 30.0, on_tick=lambda running: seen.append(list(running)), tick_s=0.05)
+    options = BatchOptions(
+        workers=2,
+        limit_s=lambda _: 30.0,
+        on_tick=lambda running: seen.append(list(running)),
+        tick_s=0.05,
+    )
     before_s = time.monotonic()
     ended = list(run_batch(sleep, [0.4, 0.4], options))
     assert len(ended) == 2

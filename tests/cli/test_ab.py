@@ -1,4 +1,6 @@
-"""The working tree against a commit, for real: small clones made of this package, real runs, real signals."""
+"""The working tree against a commit, for real: small clones made of this package, real runs, real
+signals.
+"""
 
 import json
 import os
@@ -37,7 +39,16 @@ def setup(seed, env):
 
 
 def git(clone, *arguments):
-    command = ["git", "-C", str(clone), "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    command = [
+        "git",
+        "-C",
+        str(clone),
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.org",
+        *arguments,
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
@@ -72,7 +83,12 @@ def command(clone, *arguments, base="main"):
 def run(clone, scratch, *arguments, base="main", cwd=None):
     environment = {**os.environ, "TMPDIR": str(scratch)}
     done = subprocess.run(
-        command(clone, *arguments, base=base), capture_output=True, text=True, check=False, cwd=cwd or clone, env=environment
+        command(clone, *arguments, base=base),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd or clone,
+        env=environment,
     )
     return done, json.loads(done.stdout)
 
@@ -92,7 +108,11 @@ def test_a_slow_task_makes_it_exit_3_and_is_the_only_one_named(clone, scratch):
     slow_down(clone)
     done, document = run(clone, scratch, "--episodes", "8", "--rounds", "4")
     assert (done.returncode, document["exit_code"], document["ok"]) == (3, 3, False), done.stderr
-    assert (document["verdict"], document["stage"], document["new"]["dirty"]) == ("regressed", "rounds", True)
+    assert (document["verdict"], document["stage"], document["new"]["dirty"]) == (
+        "regressed",
+        "rounds",
+        True,
+    )
     named = [row["row"] for row in document["comparison"]["rows"] if row["verdict"] == "regressed"]
     assert named == ["rate_limited_api@1"]
     assert "worse than main: rate_limited_api@1" in done.stderr
@@ -102,11 +122,16 @@ def test_a_slow_task_makes_it_exit_3_and_is_the_only_one_named(clone, scratch):
 @pytest.mark.timeout(240)
 def test_identical_code_exits_0_with_the_commit_named(clone, scratch):
     done, document = run(clone, scratch, cwd=clone / "tracecore")
-    assert done.returncode == 2  # the scenario's path is relative to where the user stands, on both sides
+    # the scenario's path is relative to where the user stands, on both sides
+    assert done.returncode == 2
     assert "short.toml" in document["error"]
     done, document = run(clone, scratch, "--episodes", "8", "--rounds", "4")
     assert done.returncode == 0, done.stderr
-    assert document["base"]["git_sha"] == document["new"]["git_sha"] == git(clone, "rev-parse", "HEAD").strip()
+    assert (
+        document["base"]["git_sha"]
+        == document["new"]["git_sha"]
+        == git(clone, "rev-parse", "HEAD").strip()
+    )
     assert document["comparison"]["exact"] == {"compared_episodes": 8, "reasons": [], "changes": []}
     assert_nothing_is_left(clone, scratch)
 
@@ -115,12 +140,15 @@ def test_identical_code_exits_0_with_the_commit_named(clone, scratch):
 def test_changed_behaviour_is_found_in_the_screen_without_any_rounds(clone, scratch):
     agent = clone / "tracecore" / "agents" / "toy_agent.py"
     agent.write_text(
-        agent.read_text() + "\n\nclass Agent:\n    def reset(self, task_spec): raise ValueError('broken')\n"
+        agent.read_text()
+        + "\n\nclass Agent:\n    def reset(self, task_spec): raise ValueError('broken')\n"
         "    def observe(self, observation): pass\n    def act(self): return {}\n"
     )
     _, document = run(clone, scratch, "--episodes", "8", "--rounds", "1")
     assert (document["exit_code"], document["verdict"]) == (3, "regressed")
-    assert "filesystem_hidden_config@1: success changed in 4 of 4 episodes" in document["reasons"][0]
+    assert (
+        "filesystem_hidden_config@1: success changed in 4 of 4 episodes" in document["reasons"][0]
+    )
 
 
 @pytest.mark.timeout(240)
@@ -150,7 +178,14 @@ def test_the_sets_of_all_runs_stay_where_that_is_asked(clone, scratch, tmp_path)
     (folder,) = (tmp_path / "kept").iterdir()
     assert document["folder"] == str(folder)
     assert json.loads((folder / "comparison.json").read_text()) == document
-    turns = ["warm-up-base", "warm-up-work", "screen-base", "screen-work", "screen-work", "screen-base"]
+    turns = [
+        "warm-up-base",
+        "warm-up-work",
+        "screen-base",
+        "screen-work",
+        "screen-work",
+        "screen-base",
+    ]
     kept = sorted(path.name for path in folder.iterdir() if path.is_dir())
     assert kept[:6] == [f"{number:03d}-{turn}" for number, turn in enumerate(turns, 1)]
     assert len(list(folder.glob("*/perf-summary-*.json"))) == len(kept)
@@ -159,7 +194,9 @@ def test_the_sets_of_all_runs_stay_where_that_is_asked(clone, scratch, tmp_path)
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_comparison_leaves_nothing_behind_and_gives_no_verdict(clone, scratch, number):
+def test_an_interrupted_comparison_leaves_nothing_behind_and_gives_no_verdict(
+    clone, scratch, number
+):
     process = subprocess.Popen(
         command(clone, "--episodes", "5000"),
         stdout=subprocess.PIPE,
@@ -178,7 +215,10 @@ def test_an_interrupted_comparison_leaves_nothing_behind_and_gives_no_verdict(cl
     assert json.loads(stdout)["exit_code"] == 130
     assert "verdict" not in json.loads(stdout)
     assert_nothing_is_left(clone, scratch)
-    assert subprocess.run(["pgrep", "-f", str(scratch)], capture_output=True, check=False).stdout == b""
+    assert (
+        subprocess.run(["pgrep", "-f", str(scratch)], capture_output=True, check=False).stdout
+        == b""
+    )
 
 
 @pytest.mark.parametrize(
@@ -216,7 +256,9 @@ def test_outside_of_a_clone_it_is_exit_2(clone, scratch):
 
 
 @pytest.mark.timeout(120)
-def test_a_hook_that_calls_it_and_a_ci_runner_disturb_nothing(clone, scratch, monkeypatch, tmp_path):
+def test_a_hook_that_calls_it_and_a_ci_runner_disturb_nothing(
+    clone, scratch, monkeypatch, tmp_path
+):
     hook = clone / ".git" / "hooks" / "post-checkout"
     hook.write_text("#!/bin/sh\ntouch hook-ran\n")
     hook.chmod(0o755)
@@ -225,10 +267,16 @@ def test_a_hook_that_calls_it_and_a_ci_runner_disturb_nothing(clone, scratch, mo
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     environment = {**os.environ, "TMPDIR": str(scratch)}
     done = subprocess.run(
-        command(clone, "--episodes", "4"), capture_output=True, text=True, cwd=clone, env=environment, check=False
+        command(clone, "--episodes", "4"),
+        capture_output=True,
+        text=True,
+        cwd=clone,
+        env=environment,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert not (clone / "hook-ran").exists()
     page = (tmp_path / "summary.md").read_text("utf-8")
     assert page.startswith("### Perf: PASS - comparison against main: ")
-    assert page.count("### Perf") == 1  # of the comparison; the runs that it consists of tell nothing
+    # of the comparison; the runs that it consists of tell nothing
+    assert page.count("### Perf") == 1

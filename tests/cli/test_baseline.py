@@ -11,8 +11,21 @@ SCRIPT = pathlib.Path(__file__).parent.parent.parent / "scripts" / "perf_harness
 
 
 def run(cwd, *options, output="new"):
-    command = [sys.executable, str(SCRIPT), "--episodes", "4", "--workers", "2", "--output-dir", output, "--runs-dir", "runs"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=cwd)
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        "--episodes",
+        "4",
+        "--workers",
+        "2",
+        "--output-dir",
+        output,
+        "--runs-dir",
+        "runs",
+    ]
+    done = subprocess.run(
+        [*command, *options], capture_output=True, text=True, check=False, cwd=cwd
+    )
     return done, json.loads(done.stdout)
 
 
@@ -56,7 +69,10 @@ def test_other_behaviour_than_the_baselines_is_exit_3_with_the_reason(folder):
     ("options", "said"),
     [
         (["--baseline", "nowhere"], "nowhere: found"),
-        (["--baseline", "old", "--strict-spec"], "--baseline: strict_spec: found 'False', expected True, as this slice has"),
+        (
+            ["--baseline", "old", "--strict-spec"],
+            "--baseline: strict_spec: found 'False', expected True, as this slice has",
+        ),
     ],
 )
 def test_a_baseline_that_cannot_be_used_is_exit_2_before_anything_runs(folder, options, said):

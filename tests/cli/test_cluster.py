@@ -1,4 +1,6 @@
-"""A slice on a Dask cluster: real schedulers and workers on loopback, and every way in which one of them can be lost."""
+"""A slice on a Dask cluster: real schedulers and workers on loopback, and every way in which one of
+them can be lost.
+"""
 
 import json
 import os
@@ -22,7 +24,9 @@ LONG = ("--episodes", "5000")
 
 
 @pytest.fixture(scope="module")
-def cluster(harness_clone: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+def cluster(
+    harness_clone: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DaskCluster]:
     with dask_cluster(harness_clone, tmp_path_factory.mktemp("cluster"), "w1", "w2", "w3") as found:
         yield found
 
@@ -73,7 +77,10 @@ def test_it_gives_the_very_hashes_of_a_local_run(
     assert "host" not in expected["series"][0]
     assert "cluster" not in expected["manifest"]
     manifest = files["manifest"]
-    assert (manifest["workers"], manifest["machine_class"]) == (3, expected["manifest"]["machine_class"])
+    assert (manifest["workers"], manifest["machine_class"]) == (
+        3,
+        expected["manifest"]["machine_class"],
+    )
     assert manifest["cluster"]["artifacts"] == "return"
     assert sorted(node["name"] for node in manifest["cluster"]["nodes"]) == ["w1", "w2", "w3"]
     assert {node["host"]["kernel"] for node in manifest["cluster"]["nodes"]} == {os.uname().release}
@@ -101,13 +108,18 @@ def test_own_agents_and_tasks_travel_and_bad_ones_fail_as_they_do_here(
     (tmp_path / "here" / "with_sibling.py").write_text((tmp_path / "with_sibling.py").read_text())
     (tmp_path / "here" / "beside.py").write_text((tmp_path / "beside.py").read_text())
     here = slices.run(harness_clone, tmp_path / "here", *options, "--workers", "2")
-    there = slices.run(harness_clone, tmp_path, *options, "--cluster", cluster.address, "--verify-determinism", "2")
+    there = slices.run(
+        harness_clone, tmp_path, *options, "--cluster", cluster.address, "--verify-determinism", "2"
+    )
 
     assert (here.exit_code, there.exit_code) == (1, 1), there.stderr
     expected, files = files_of(tmp_path / "here", here), files_of(tmp_path, there)
     assert hashes(files) == hashes(expected)
     assert substance(files, tmp_path / "runs") == substance(expected, tmp_path / "here" / "runs")
-    assert (files["summary"]["determinism"]["checked"], files["summary"]["determinism"]["differing"]) == (2, 0)
+    assert (
+        files["summary"]["determinism"]["checked"],
+        files["summary"]["determinism"]["differing"],
+    ) == (2, 0)
     wait_for_no_runners(cluster)
 
 
@@ -132,7 +144,9 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(
 ) -> None:
     cluster.add_worker("doomed")
     cluster.wait_for_workers()
-    harness = start(harness_clone, tmp_path, "--episodes", str(max(EPISODES, 300)), "--cluster", cluster.address)
+    harness = start(
+        harness_clone, tmp_path, "--episodes", str(max(EPISODES, 300)), "--cluster", cluster.address
+    )
     harness.wait_for_artifacts(30)
     runners = runners_of(cluster, "doomed")
     assert runners
@@ -144,8 +158,14 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(
     files = files_of(tmp_path, done)
     count = max(EPISODES, 300)
     assert [row["episode_index"] for row in files["series"]] == list(range(count))
-    assert len({row["run_id"] for row in files["series"]}) == len(list((tmp_path / "runs").iterdir())) == count
-    assert [node["refused"] is None for node in files["manifest"]["cluster"]["nodes"]].count(False) == 1
+    assert (
+        len({row["run_id"] for row in files["series"]})
+        == len(list((tmp_path / "runs").iterdir()))
+        == count
+    )
+    assert [node["refused"] is None for node in files["manifest"]["cluster"]["nodes"]].count(
+        False
+    ) == 1
     deadline_s = time.monotonic() + 10.0
     while any(map(_is_ours, runners)):  # its runners leave with it
         assert time.monotonic() < deadline_s
@@ -156,7 +176,9 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(
 def test_interrupted_it_ends_everywhere_and_can_be_finished(
     harness_clone: pathlib.Path, cluster: DaskCluster, tmp_path: pathlib.Path
 ) -> None:
-    harness = start(harness_clone, tmp_path, *LONG, "--cluster", cluster.address, "--artifacts", "return")
+    harness = start(
+        harness_clone, tmp_path, *LONG, "--cluster", cluster.address, "--artifacts", "return"
+    )
     harness.wait_for_artifacts(10)
     begun_s = time.monotonic()
     harness.signal(signal.SIGINT)
@@ -167,11 +189,15 @@ def test_interrupted_it_ends_everywhere_and_can_be_finished(
     assert "Traceback" not in done.stderr
     wait_for_no_runners(cluster)
     files = files_of(tmp_path, done)
-    assert 0 < files["summary"]["episodes"] == files["summary"]["run_artifacts"]["file_count"] < 5000
+    assert (
+        0 < files["summary"]["episodes"] == files["summary"]["run_artifacts"]["file_count"] < 5000
+    )
     assert done.resume_words[-4:] == ["--cluster", cluster.address, "--artifacts", "return"]
 
 
-def test_a_lost_scheduler_leaves_a_journal_that_is_finished_here(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_lost_scheduler_leaves_a_journal_that_is_finished_here(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     with dask_cluster(harness_clone, tmp_path / "cluster", "only") as lost:
         harness = start(harness_clone, tmp_path, "--episodes", "200", "--cluster", lost.address)
         harness.wait_for_artifacts(10)
@@ -189,11 +215,19 @@ def test_a_lost_scheduler_leaves_a_journal_that_is_finished_here(harness_clone: 
     assert {"host" in row for row in files["series"]} == {True, False}
 
 
-def test_a_node_of_another_tracecore_is_refused_by_name(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_node_of_another_tracecore_is_refused_by_name(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     other = tmp_path / "other"
-    shutil.copytree(harness_clone / "tracecore", other / "tracecore", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        harness_clone / "tracecore",
+        other / "tracecore",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     text = (other / "tracecore" / "__init__.py").read_text()
-    (other / "tracecore" / "__init__.py").write_text(text.replace('__version__ = "', '__version__ = "9.'))
+    (other / "tracecore" / "__init__.py").write_text(
+        text.replace('__version__ = "', '__version__ = "9.')
+    )
     with dask_cluster(other, tmp_path / "cluster", "stranger") as cluster:
         done = slices.run(harness_clone, tmp_path, "--episodes", "4", "--cluster", cluster.address)
 
@@ -203,8 +237,12 @@ def test_a_node_of_another_tracecore_is_refused_by_name(harness_clone: pathlib.P
     assert list((tmp_path / "out").glob("*")) == []
 
 
-def test_a_cluster_of_its_own_ends_with_the_slice(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    done = slices.run(harness_clone, tmp_path, "--episodes", "6", "--cluster", "local:1", "--progress", "never")
+def test_a_cluster_of_its_own_ends_with_the_slice(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    done = slices.run(
+        harness_clone, tmp_path, "--episodes", "6", "--cluster", "local:1", "--progress", "never"
+    )
 
     assert done.exit_code == 0, done.stderr
     assert done.stderr.startswith("slice 2")  # and no word of dask's
@@ -214,10 +252,19 @@ def test_a_cluster_of_its_own_ends_with_the_slice(harness_clone: pathlib.Path, t
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--cluster", "somewhere"), "--cluster: found 'somewhere', expected the address of a scheduler"),
-        (("--cluster", "local:0"), "--cluster: found 'local:0', expected the address of a scheduler"),
+        (
+            ("--cluster", "somewhere"),
+            "--cluster: found 'somewhere', expected the address of a scheduler",
+        ),
+        (
+            ("--cluster", "local:0"),
+            "--cluster: found 'local:0', expected the address of a scheduler",
+        ),
         (("--artifacts", "node"), "--artifacts: found 'node', expected --cluster with it"),
-        (("--cluster", "local:1", "--probe"), "--probe: found '--cluster', expected one of the two"),
+        (
+            ("--cluster", "local:1", "--probe"),
+            "--probe: found '--cluster', expected one of the two",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(

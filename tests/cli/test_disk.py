@@ -29,7 +29,9 @@ def small_disk() -> Iterator[Mount]:
 
     def mount(path: pathlib.Path, options: str) -> None:
         path.mkdir(parents=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "small", path], check=False, capture_output=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "small", path], check=False, capture_output=True
+        )
         if done.returncode:
             pytest.skip("mounting is not allowed here")
         mounted.append(path)
@@ -46,8 +48,15 @@ def remount(path: pathlib.Path, options: str) -> None:
 @pytest.fixture
 def options(tmp_path: pathlib.Path) -> list[str]:
     agent = write_agent(None, tmp_path / "good.py")
-    (tmp_path / "scenario.json").write_text(json.dumps([{"agent": str(agent), "task_ref": "plain@1"}]))
-    scenario = ["--scenario", str(tmp_path / "scenario.json"), "--tasks-dir", str(PLAIN_TASK.parent)]
+    (tmp_path / "scenario.json").write_text(
+        json.dumps([{"agent": str(agent), "task_ref": "plain@1"}])
+    )
+    scenario = [
+        "--scenario",
+        str(tmp_path / "scenario.json"),
+        "--tasks-dir",
+        str(PLAIN_TASK.parent),
+    ]
     return ["--episodes", str(EPISODES), "--workers", "2", *scenario]
 
 
@@ -69,7 +78,12 @@ def check_resumed(clone: pathlib.Path, folder: pathlib.Path, stopped: slices.Don
 @pytest.mark.parametrize("where", ["runs", "out"])
 @pytest.mark.parametrize("disk", ["size=24k", "nr_inodes=8"])
 def test_a_full_disk_stops_the_slice_and_room_lets_it_go_on(
-    harness_clone: pathlib.Path, tmp_path: pathlib.Path, small_disk: Mount, options: list[str], where: str, disk: str
+    harness_clone: pathlib.Path,
+    tmp_path: pathlib.Path,
+    small_disk: Mount,
+    options: list[str],
+    where: str,
+    disk: str,
 ) -> None:
     small_disk(tmp_path / where, disk)
     if where == "out" and disk.startswith("nr_inodes"):
@@ -92,7 +106,9 @@ def test_a_runs_folder_that_turns_read_only_stops_the_slice(
     small_disk(tmp_path / "runs", "size=64m")
     harness = start(harness_clone, tmp_path, *options)
     harness.wait_for_artifacts(3)
-    while subprocess.run(["mount", "-o", "remount,ro", tmp_path / "runs"], check=False, capture_output=True).returncode:
+    while subprocess.run(
+        ["mount", "-o", "remount,ro", tmp_path / "runs"], check=False, capture_output=True
+    ).returncode:
         time.sleep(0.002)  # refused while a file is open for writing
     stopped = harness.wait()
     check_stopped(stopped, "Read-only file system")
@@ -147,7 +163,9 @@ def test_few_descriptors_either_suffice_or_are_told(
         check_resumed(harness_clone, tmp_path, done)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody whose processes are counted")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root may become somebody whose processes are counted"
+)
 @pytest.mark.parametrize("count", [2, 9])
 def test_a_refused_process_is_told_and_blamed_on_no_episode(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str], count: int
@@ -186,7 +204,9 @@ def test_what_is_no_folder_is_refused_by_name_before_anything_runs(
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")
-def test_a_stdout_that_is_kept_on_a_full_disk_is_told(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_stdout_that_is_kept_on_a_full_disk_is_told(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     with open("/dev/full", "wb") as full:
         done = slices.run(harness_clone, tmp_path, "--episodes", "2", "--workers", "1", stdout=full)
     assert done.exit_code == 4

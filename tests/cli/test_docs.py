@@ -35,10 +35,14 @@ def bench(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def commands() -> list[str]:
-    return [line for block in COMMANDS.findall(PAGE) for line in block.replace("\\\n", " ").splitlines()]
+    return [
+        line for block in COMMANDS.findall(PAGE) for line in block.replace("\\\n", " ").splitlines()
+    ]
 
 
-def do(bench: pathlib.Path, command: str, files: list[pathlib.Path] | None = None) -> subprocess.CompletedProcess[str]:
+def do(
+    bench: pathlib.Path, command: str, files: list[pathlib.Path] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command of the page, as somebody would who reads it."""
     words = []
     for word in shlex.split(command.replace("<clone>", str(ROOT))):
@@ -59,7 +63,9 @@ def artifacts(bench: pathlib.Path) -> list[pathlib.Path]:
 
 
 def table(heading: str) -> list[list[str]]:
-    """The rows of the table whose first heading is ``heading``, as the code words of each of their cells."""
+    """The rows of the table whose first heading is ``heading``, as the code words of each of their
+    cells.
+    """
     lines = PAGE[PAGE.index(f"\n| {heading} |") :].strip().splitlines()
     rows = []
     for line in lines[2:]:
@@ -80,8 +86,15 @@ def test_the_tree_that_the_page_draws_is_the_one_that_it_fills() -> None:
 
 
 def test_every_command_of_the_page_is_tried_below() -> None:
-    starts = ["python -m tracecore run", "python -m tracecore check", "python -m tracecore replay", HARNESS]
-    assert [any(command.startswith(start) for start in starts) for command in commands()] == [True] * len(starts)
+    starts = [
+        "python -m tracecore run",
+        "python -m tracecore check",
+        "python -m tracecore replay",
+        HARNESS,
+    ]
+    assert [any(command.startswith(start) for start in starts) for command in commands()] == [
+        True
+    ] * len(starts)
 
 
 def test_one_episode_is_run_checked_and_replayed(bench: pathlib.Path) -> None:
@@ -108,12 +121,17 @@ def test_the_slice_passes_as_promised(bench: pathlib.Path) -> None:
     assert document["ok"] is True
     assert document["summary"]["passed"] == 10
     assert len(artifacts(bench)) == 10
-    assert all(path.startswith("deliverables/perf/") and (bench / path).is_file() for path in document["artifacts"].values())
+    assert all(
+        path.startswith("deliverables/perf/") and (bench / path).is_file()
+        for path in document["artifacts"].values()
+    )
     rows = json.loads((bench / document["artifacts"]["series"]).read_text())
     assert [row["seed"] for row in rows] == [5, 1001, 7, 1003, 9, 1005, 11, 1007, 13, 1009]
 
 
-def test_an_agent_that_adds_up_wrongly_fails_for_the_reason_that_the_validator_gives(bench: pathlib.Path) -> None:
+def test_an_agent_that_adds_up_wrongly_fails_for_the_reason_that_the_validator_gives(
+    bench: pathlib.Path,
+) -> None:
     agent = bench / "agents" / "clerk.py"
     agent.write_text(agent.read_text().replace("self.total = 0", "self.total = 1"))
     done = do(bench, commands()[0])
@@ -123,7 +141,12 @@ def test_an_agent_that_adds_up_wrongly_fails_for_the_reason_that_the_validator_g
 
 # --- a shared.py in each of two tasks --------------------------------------------------------------------------------
 
-IMPORTS = ["from tasks.{id} import shared", "from . import shared", "import shared", "from tasks.{id}.shared import NAME"]
+IMPORTS = [
+    "from tasks.{id} import shared",
+    "from . import shared",
+    "import shared",
+    "from tasks.{id}.shared import NAME",
+]
 ACTIONS = "{imported}\n\ndef tell():\n    return {{'name': {name}}}\n"
 VALIDATE = """\
 {imported}
@@ -143,8 +166,14 @@ class Agent:
 
 
 @pytest.mark.parametrize("imported", IMPORTS)
-def test_two_tasks_with_a_shared_module_each_do_not_see_each_others(bench: pathlib.Path, imported: str) -> None:
-    manifest = (bench / "tasks/ledger_total/task.toml").read_text().replace("setup.py:setup", "validate.py:setup")
+def test_two_tasks_with_a_shared_module_each_do_not_see_each_others(
+    bench: pathlib.Path, imported: str
+) -> None:
+    manifest = (
+        (bench / "tasks/ledger_total/task.toml")
+        .read_text()
+        .replace("setup.py:setup", "validate.py:setup")
+    )
     name = "NAME" if "NAME" in imported else "shared.NAME"
     for task_id in ("north", "south"):
         folder = bench / "tasks" / task_id
@@ -157,10 +186,15 @@ def test_two_tasks_with_a_shared_module_each_do_not_see_each_others(bench: pathl
     (bench / "agents" / "teller.py").write_text(TELLER)
     rows = [{"agent": "agents/teller.py", "task_ref": task} for task in ("north@1", "south@1")]
     (bench / "both.json").write_text(json.dumps(rows))
-    done = do(bench, f"{HARNESS} --scenario both.json --tasks-dir tasks --episodes 6 --workers 1 --strict-spec")
+    done = do(
+        bench,
+        f"{HARNESS} --scenario both.json --tasks-dir tasks --episodes 6 --workers 1 --strict-spec",
+    )
     assert done.returncode == 0, done.stderr
     told = [json.loads((bench / path).read_text()) for path in artifacts(bench)]
-    assert [run["action_trace"][0]["result"] for run in told] == [{"name": run["task_id"]} for run in told]
+    assert [run["action_trace"][0]["result"] for run in told] == [
+        {"name": run["task_id"]} for run in told
+    ]
     assert sorted(run["task_id"] for run in told) == ["north"] * 3 + ["south"] * 3
 
 
@@ -188,7 +222,11 @@ def test_the_page_lists_every_reason_why_an_action_is_invalid() -> None:
 
 def test_the_page_lists_every_call_of_env() -> None:
     listed = {word.partition("(")[0] for row in table("call") for word in words_in(row[0])}
-    offered = {name for name, value in vars(Environment).items() if callable(value) and not name.startswith("_")}
+    offered = {
+        name
+        for name, value in vars(Environment).items()
+        if callable(value) and not name.startswith("_")
+    }
     assert listed == offered - {"take_audit"}  # which is the runtime's own
 
 

@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM at any moment: what had finished is written, nothing is left running, and the slice can be finished."""
+"""Ctrl-C and SIGTERM at any moment: what had finished is written, nothing is left running, and the
+slice can be finished.
+"""
 
 import contextlib
 import json
@@ -12,11 +14,28 @@ from collections.abc import Iterator
 import pytest
 from helpers import slices
 from helpers.faults import PLAIN_TASK
-from helpers.slices import BUSY_FACTOR, PROMISED_S, Slice, journals, read_files, start, strays, wait_for_no_orphans
+from helpers.slices import (
+    BUSY_FACTOR,
+    PROMISED_S,
+    Slice,
+    journals,
+    read_files,
+    start,
+    strays,
+    wait_for_no_orphans,
+)
 
 pytestmark = pytest.mark.usefixtures("adopting")
 MANY = ("--episodes", "4000", "--workers", "2")
-SLEEPERS = ("--episodes", "20", "--workers", "4", "--tasks-dir", str(PLAIN_TASK.parent), "--scenario")
+SLEEPERS = (
+    "--episodes",
+    "20",
+    "--workers",
+    "4",
+    "--tasks-dir",
+    str(PLAIN_TASK.parent),
+    "--scenario",
+)
 
 
 def interrupt(harness: Slice, number: int = signal.SIGINT) -> slices.Done:
@@ -41,7 +60,11 @@ def test_what_had_finished_is_written_and_the_rest_can_be_run(
     files = read_files(tmp_path / "out", done.document["stamp"])
     assert files["manifest"]["interrupted"] is True
     assert 0 < files["summary"]["episodes"] < 4000
-    assert len(files["series"]) == files["summary"]["episodes"] == files["summary"]["run_artifacts"]["file_count"]
+    assert (
+        len(files["series"])
+        == files["summary"]["episodes"]
+        == files["summary"]["run_artifacts"]["file_count"]
+    )
     assert done.document["ok"] is False
     assert done.resume_words[:2] == ["--resume", done.document["stamp"]]
     assert len(journals(tmp_path)) == 1
@@ -49,8 +72,12 @@ def test_what_had_finished_is_written_and_the_rest_can_be_run(
     assert "Traceback" not in done.stderr
 
 
-def test_the_printed_command_finishes_the_slice(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    harness = start(harness_clone, tmp_path, "--episodes", "30", "--workers", "2", "--timeout", "12.3456789")
+def test_the_printed_command_finishes_the_slice(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    harness = start(
+        harness_clone, tmp_path, "--episodes", "30", "--workers", "2", "--timeout", "12.3456789"
+    )
     harness.wait_for_artifacts(5)
     done = interrupt(harness)
     assert done.exit_code == 130
@@ -64,8 +91,12 @@ def test_the_printed_command_finishes_the_slice(harness_clone: pathlib.Path, tmp
     assert journals(tmp_path) == []
 
 
-def test_episodes_that_wait_do_not_delay_the_end(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    scenario = slices.write_scenario(tmp_path, "sleeps in act", "ignores every signal and loops", bundled=False)
+def test_episodes_that_wait_do_not_delay_the_end(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    scenario = slices.write_scenario(
+        tmp_path, "sleeps in act", "ignores every signal and loops", bundled=False
+    )
     harness = start(harness_clone, tmp_path, *SLEEPERS, scenario)
     while not any(path.stat().st_size for path in journals(tmp_path)):
         assert harness.process.poll() is None
@@ -76,7 +107,9 @@ def test_episodes_that_wait_do_not_delay_the_end(harness_clone: pathlib.Path, tm
     assert read_files(tmp_path / "out", done.document["stamp"])["series"] == []
 
 
-def test_ctrl_c_in_a_terminal_reaches_all_and_harms_none(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_ctrl_c_in_a_terminal_reaches_all_and_harms_none(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     harness = start(harness_clone, tmp_path, *MANY)
     harness.wait_for_artifacts(3)
     os.killpg(harness.process.pid, signal.SIGINT)  # as a terminal does: the whole group
@@ -112,8 +145,12 @@ def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(
     assert strays(tmp_path) == []
 
 
-def test_a_signal_at_any_moment_of_its_life_is_answered(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """While it plans, starts workers, runs, and writes: a short slice is signalled ever later until it is done first."""
+def test_a_signal_at_any_moment_of_its_life_is_answered(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """While it plans, starts workers, runs, and writes: a short slice is signalled ever later until
+    it is done first.
+    """
     draw = random.Random(20)
     for attempt in range(int(os.environ.get("TRACECORE_TEST_SIGNALS", "3"))):
         folder = tmp_path / str(attempt)
@@ -124,7 +161,10 @@ def test_a_signal_at_any_moment_of_its_life_is_answered(harness_clone: pathlib.P
         assert done.exit_code in {0, 130, -signal.SIGINT}, done.stderr
         assert strays(folder) == []
         if done.exit_code == 0:
-            assert read_files(folder / "out", done.document["stamp"])["manifest"]["interrupted"] is False
+            assert (
+                read_files(folder / "out", done.document["stamp"])["manifest"]["interrupted"]
+                is False
+            )
         elif done.stdout and "stamp" in done.document:
             rest = slices.run(harness_clone, folder, *done.resume_words)
             assert rest.exit_code == 0, rest.stderr
@@ -207,7 +247,8 @@ def test_a_signal_when_all_is_written_changes_nothing(
     harness = start(harness_clone, tmp_path, "--episodes", "2", "--workers", "1", stdout=write_fd)
     os.close(write_fd)
     assert harness.process.stderr is not None
-    while b" samples " not in harness.process.stderr.readline():  # the last it says before it answers
+    # the last it says before it answers
+    while b" samples " not in harness.process.stderr.readline():
         assert harness.process.poll() is None
     time.sleep(0.5)
     harness.signal(number)

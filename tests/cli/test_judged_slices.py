@@ -42,8 +42,8 @@ def validate(env):
 ACTIONS = {
     "steady": "def finish():\n    ENV.write_file('/app/done', 'x')\n    return {'ok': True}\n",
     "random": (
-        "import os\n"
-        "def finish():\n    ENV.write_file('/app/done', 'x')\n    return {'ok': True, 'token': os.urandom(8).hex()}\n"
+        "import os\ndef finish():\n    ENV.write_file('/app/done', 'x')\n    return {'ok': True,"
+        " 'token': os.urandom(8).hex()}\n"
     ),
     "failing": "def finish():\n    return {'ok': True}\n",
     "odd_seeds_fail": (
@@ -63,25 +63,48 @@ SLOW_AGENT = AGENT.replace('return {"type"', 'import time; time.sleep(30); retur
 
 @pytest.fixture
 def bench(tmp_path: pathlib.Path):
-    """Runs the script in a folder with the tasks above; gives exit code, stdout's object, the summary and the folder."""
+    """Runs the script in a folder with the tasks above; gives exit code, stdout's object, the
+    summary and the folder.
+    """
     for task_id, actions in ACTIONS.items():
         folder = tmp_path / "tasks" / task_id
         folder.mkdir(parents=True)
         (folder / "task.toml").write_text(MANIFEST.format(task_id=task_id))
         (folder / "setup.py").write_text(SETUP)
         (folder / "validate.py").write_text(VALIDATE)
-        (folder / "actions.py").write_text(f"def set_env(env):\n    global ENV\n    ENV = env\n\n{actions}")
+        (folder / "actions.py").write_text(
+            f"def set_env(env):\n    global ENV\n    ENV = env\n\n{actions}"
+        )
     (tmp_path / "agent.py").write_text(AGENT)
     (tmp_path / "slow.py").write_text(SLOW_AGENT)
     (tmp_path / "steady.json").write_text(json.dumps(rows("steady")))
 
     def run(*options: str, scenario=("steady",), environ=None):
-        (tmp_path / "s.json").write_text(json.dumps([row for task_id in scenario for row in rows(task_id)]))
-        command = [sys.executable, SCRIPT, "--tasks-dir", "tasks", "--scenario", "s.json", "--workers", "2", *options]
+        (tmp_path / "s.json").write_text(
+            json.dumps([row for task_id in scenario for row in rows(task_id)])
+        )
+        command = [
+            sys.executable,
+            SCRIPT,
+            "--tasks-dir",
+            "tasks",
+            "--scenario",
+            "s.json",
+            "--workers",
+            "2",
+            *options,
+        ]
         command += ["--output-dir", "out", "--runs-dir", "runs"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")
+        }
         done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**environment, **(environ or {})}
+            command,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**environment, **(environ or {})},
         )
         answer = json.loads(done.stdout)
         path = answer.get("artifacts", {}).get("summary")
@@ -104,7 +127,12 @@ def status_of(summary, text):
 def test_a_good_slice_passes_the_built_in_gate_and_leaves_no_second_artifact(bench):
     done, answer, summary = bench("--episodes", "6", "--gate")
     assert done.returncode == answer["exit_code"] == summary["verdict"]["exit_code"] == 0
-    assert summary["determinism"] == {"requested": 1, "checked": 1, "differing": 0, "differences": []}
+    assert summary["determinism"] == {
+        "requested": 1,
+        "checked": 1,
+        "differing": 0,
+        "differences": [],
+    }
     assert summary["episodes"] == len(os.listdir(bench.folder / "runs")) == 6
     assert [name for name in os.listdir(bench.folder / "out") if name.startswith(".")] == []
 
@@ -122,7 +150,9 @@ def test_a_breached_threshold_is_exit_3_and_one_sentence(bench):
 
 
 def test_no_gate_lets_the_same_breach_pass(bench):
-    done, _, summary = bench("--episodes", "3", "--gate", "--threshold", "run_artifacts.avg_bytes <= 10", "--no-gate")
+    done, _, summary = bench(
+        "--episodes", "3", "--gate", "--threshold", "run_artifacts.avg_bytes <= 10", "--no-gate"
+    )
     assert done.returncode == 0
     assert summary["verdict"]["thresholds"] == []
     assert summary["determinism"]["requested"] == 0
@@ -139,11 +169,18 @@ def test_a_failed_episode_is_exit_1_even_where_a_threshold_is_broken(bench):
     assert done.returncode == 1
     assert summary["verdict"]["exit_codes"] == [1, 3]
     assert [failure["episode"] for failure in summary["failures"]] == [2, 4]
-    assert summary["failures"][0]["repro"].endswith("run --agent agent.py --task odd_seeds_fail@1 --seed 1 --tasks-dir tasks")
+    assert summary["failures"][0]["repro"].endswith(
+        "run --agent agent.py --task odd_seeds_fail@1 --seed 1 --tasks-dir tasks"
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["wall_clock_s{task_ref=other@1}:max < 9", "finding_counts.late_drift == 0", "determinism.differing == 0"]
+    "text",
+    [
+        "wall_clock_s{task_ref=other@1}:max < 9",
+        "finding_counts.late_drift == 0",
+        "determinism.differing == 0",
+    ],
 )
 def test_no_data_fails(bench, text):
     done, _, summary = bench("--episodes", "2", "--threshold", text)
@@ -180,34 +217,61 @@ def test_a_wrong_threshold_is_exit_2_before_anything_runs(bench, options, words)
 
 
 def test_an_aborting_threshold_stops_the_slice_which_is_then_incomplete(bench):
-    (bench.folder / "gate.toml").write_text('[[threshold]]\nexpr = "failure_count == 0"\nabort = true\ndelay_episodes = 3\n')
-    done, answer, summary = bench("--episodes", "400", "--thresholds", "gate.toml", scenario=["failing"])
+    (bench.folder / "gate.toml").write_text(
+        '[[threshold]]\nexpr = "failure_count == 0"\nabort = true\ndelay_episodes = 3\n'
+    )
+    done, answer, summary = bench(
+        "--episodes", "400", "--thresholds", "gate.toml", scenario=["failing"]
+    )
     assert done.returncode == 5
     assert summary["verdict"]["exit_codes"] == [5, 1, 3]
-    assert summary["verdict"]["reasons"][0].startswith("The threshold failure_count == 0 ended the slice after ")
+    assert summary["verdict"]["reasons"][0].startswith(
+        "The threshold failure_count == 0 ended the slice after "
+    )
     assert 3 <= summary["episodes"] < 100
-    assert len(json.loads((bench.folder / answer["artifacts"]["series"]).read_text())) == summary["episodes"]
+    assert (
+        len(json.loads((bench.folder / answer["artifacts"]["series"]).read_text()))
+        == summary["episodes"]
+    )
     assert "--resume" in done.stderr
 
 
 def test_an_aborted_slice_can_be_finished_without_its_gate(bench):
-    (bench.folder / "gate.toml").write_text('[[threshold]]\nexpr = "failure_count == 0"\nabort = true\n')
+    (bench.folder / "gate.toml").write_text(
+        '[[threshold]]\nexpr = "failure_count == 0"\nabort = true\n'
+    )
     _, answer, _ = bench("--episodes", "8", "--thresholds", "gate.toml", scenario=["failing"])
-    again, _, summary = bench("--episodes", "8", "--thresholds", "gate.toml", "--resume", answer["stamp"], scenario=["failing"])
+    again, _, summary = bench(
+        "--episodes",
+        "8",
+        "--thresholds",
+        "gate.toml",
+        "--resume",
+        answer["stamp"],
+        scenario=["failing"],
+    )
     assert again.returncode == 5
     assert summary["episodes"] < 8
-    finished, _, summary = bench("--episodes", "8", "--no-gate", "--resume", answer["stamp"], scenario=["failing"])
+    finished, _, summary = bench(
+        "--episodes", "8", "--no-gate", "--resume", answer["stamp"], scenario=["failing"]
+    )
     assert (finished.returncode, summary["episodes"]) == (1, 8)
 
 
 def test_a_task_that_does_something_else_each_time_is_found_with_step_and_field(bench):
-    done, _, summary = bench("--episodes", "6", "--verify-determinism", "4", scenario=["steady", "random"])
+    done, _, summary = bench(
+        "--episodes", "6", "--verify-determinism", "4", scenario=["steady", "random"]
+    )
     assert done.returncode == 3
     determinism = summary["determinism"]
     assert (determinism["requested"], determinism["checked"], determinism["differing"]) == (4, 4, 2)
     assert {difference["task_ref"] for difference in determinism["differences"]} == {"random@1"}
-    assert {(difference["step"], difference["field"]) for difference in determinism["differences"]} == {(1, "result.token")}
-    (finding,) = [finding for finding in summary["findings"] if finding["id"] == "determinism_mismatch"]
+    assert {
+        (difference["step"], difference["field"]) for difference in determinism["differences"]
+    } == {(1, "result.token")}
+    (finding,) = [
+        finding for finding in summary["findings"] if finding["id"] == "determinism_mismatch"
+    ]
     assert "first differs in step 1, result.token" in finding["text"]
     assert "--task random@1" in finding["repro"]
     assert summary["episodes"] == len(os.listdir(bench.folder / "runs")) == 6
@@ -224,14 +288,29 @@ def test_timeouts_are_counted_and_are_no_latency(bench):
     assert done.returncode == 1
     assert (summary["timeouts"], summary["crashes"]) == (2, 0)
     assert summary["max_wall_clock_s"] is summary["summary"]["p95_wall_clock_s"] is None
-    assert summary["determinism"] == {"requested": 1, "checked": 0, "differing": None, "differences": []}
+    assert summary["determinism"] == {
+        "requested": 1,
+        "checked": 0,
+        "differing": None,
+        "differences": [],
+    }
 
 
 def test_an_interrupted_slice_is_exit_130_and_its_thresholds_do_not_save_it(bench):
     (bench.folder / "agent.py").write_text(SLOW_AGENT)
-    command = [sys.executable, SCRIPT, "--tasks-dir", "tasks", "--scenario", "steady.json", "--gate"]
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--tasks-dir",
+        "tasks",
+        "--scenario",
+        "steady.json",
+        "--gate",
+    ]
     command += ["--output-dir", "out", "--runs-dir", "runs", "--episodes", "2"]
-    process = subprocess.Popen(command, cwd=bench.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, cwd=bench.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     while not list(bench.folder.glob("out/.perf-journal-*")):
         time.sleep(0.05)
     time.sleep(0.5)
@@ -257,11 +336,18 @@ def test_formats_and_the_github_files_are_written(bench):
     out = bench.folder / "out"
     assert answer["artifacts"]["bmf"] == "out/perf-bencher.json"
     assert "steady@1" in json.loads((out / "perf-bencher.json").read_text())
-    names = [entry["name"] for entry in json.loads((out / "perf-github-benchmark.json").read_text())]
+    names = [
+        entry["name"] for entry in json.loads((out / "perf-github-benchmark.json").read_text())
+    ]
     assert "steady@1 / wall median" in names
     page = (bench.folder / "page.md").read_text()
-    assert page.startswith("what stood there before\n### Perf: FAIL - episodes &gt; 9 does not hold")
-    assert "::error title=perf::episodes > 9 does not hold: observed 4, which is off by 5." in done.stderr
+    assert page.startswith(
+        "what stood there before\n### Perf: FAIL - episodes &gt; 9 does not hold"
+    )
+    assert (
+        "::error title=perf::episodes > 9 does not hold: observed 4, which is off by 5."
+        in done.stderr
+    )
     assert "exit_code=3\n" in (bench.folder / "outputs").read_text()
     assert done.stdout.count("\n") == 1
 
@@ -269,11 +355,17 @@ def test_formats_and_the_github_files_are_written(bench):
 def test_step_summary_off_silences_github_and_a_path_needs_none(bench):
     page = bench.folder / "page.md"
     environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(page)}
-    done, _, _ = bench("--episodes", "1", "--threshold", "episodes > 9", "--step-summary", "off", environ=environ)
+    done, _, _ = bench(
+        "--episodes", "1", "--threshold", "episodes > 9", "--step-summary", "off", environ=environ
+    )
     assert "::error" not in done.stderr
     assert not page.exists()
     bench("--episodes", "1", "--step-summary", "own.md")
-    assert (bench.folder / "own.md").read_text().startswith("### Perf: PASS - All 1 episodes succeeded.")
+    assert (
+        (bench.folder / "own.md")
+        .read_text()
+        .startswith("### Perf: PASS - All 1 episodes succeeded.")
+    )
 
 
 def test_a_page_that_cannot_be_written_changes_nothing_but_stderr(bench):

@@ -95,8 +95,13 @@ def bench(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
 
 
 def call(*words: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of ``python -m tracecore`` with ``words``, without a process for the command itself."""
-    with contextlib.redirect_stdout(io.StringIO()) as stdout, contextlib.redirect_stderr(io.StringIO()) as stderr:
+    """Exit code, stdout and stderr of ``python -m tracecore`` with ``words``, without a process for
+    the command itself.
+    """
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as stdout,
+        contextlib.redirect_stderr(io.StringIO()) as stderr,
+    ):
         code = main(words)
     return code, stdout.getvalue(), stderr.getvalue()
 
@@ -118,7 +123,9 @@ def call_process(*words: str, **environment: str) -> tuple[int, str, str]:
     return process.returncode, stdout, stderr
 
 
-def run_odd(bench: pathlib.Path, *actions: object, options: tuple[str, ...] = ()) -> tuple[int, str, str]:
+def run_odd(
+    bench: pathlib.Path, *actions: object, options: tuple[str, ...] = ()
+) -> tuple[int, str, str]:
     (bench / "agent.py").write_text(AGENT.format(actions=actions))
     return call("run", "--agent", "agent.py", "--task", "odd", "--tasks-dir", "tasks", *options)
 
@@ -152,11 +159,33 @@ class Agent:
 
 def test_the_command_of_a_failure_carries_the_limits_that_it_came_from(bench: pathlib.Path) -> None:
     (bench / "talker.py").write_text(TALKER)
-    (bench / "scenario.json").write_text(json.dumps([{"agent": "talker.py", "task_ref": "odd@1", "seed": 3}]))
-    limits = ("--message-limit", "64KiB", "--memory-limit", "512MiB", "--timeout", "30", "--strict-spec")
-    words = ("--episodes", "1", "--workers", "1", "--scenario", "scenario.json", "--tasks-dir", "tasks", *limits)
+    (bench / "scenario.json").write_text(
+        json.dumps([{"agent": "talker.py", "task_ref": "odd@1", "seed": 3}])
+    )
+    limits = (
+        "--message-limit",
+        "64KiB",
+        "--memory-limit",
+        "512MiB",
+        "--timeout",
+        "30",
+        "--strict-spec",
+    )
+    words = (
+        "--episodes",
+        "1",
+        "--workers",
+        "1",
+        "--scenario",
+        "scenario.json",
+        "--tasks-dir",
+        "tasks",
+        *limits,
+    )
     script = str(ROOT / "scripts" / "perf_harness.py")
-    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, script, *words], capture_output=True, text=True, check=False
+    )
     document = json.loads(done.stdout)
     (failure,) = json.loads(pathlib.Path(document["artifacts"]["summary"]).read_bytes())["failures"]
     assert f"again: {failure['repro']}" in done.stderr
@@ -165,7 +194,9 @@ def test_the_command_of_a_failure_carries_the_limits_that_it_came_from(bench: pa
     code, said, _ = call(*command[3:], "--json")
     assert code == 1
     assert json.loads(said)["episode"]["error"] == failure["error"]
-    code, said, _ = call("run", "--agent", "talker.py", "--task", "odd@1", "--tasks-dir", "tasks", "--json")
+    code, said, _ = call(
+        "run", "--agent", "talker.py", "--task", "odd@1", "--tasks-dir", "tasks", "--json"
+    )
     assert json.loads(said)["episode"]["error"] != failure["error"]
 
 
@@ -179,8 +210,12 @@ def test_an_episode_that_succeeds_is_told_step_by_step(bench: pathlib.Path) -> N
     assert f"  hash        {artifact['artifact_hash']}" in lines
     assert lines[-1] == f"  artifact    {only_artifact(bench)}"
     steps = [line for line in lines if re.match(r" +\d+  [\d.]+ ms ", line)]
-    assert [int(line.split()[0]) for line in steps] == [entry["step"] for entry in artifact["action_trace"]]
-    assert re.fullmatch(r' +1  [\d.]+ ms +list_dir path="/app" +ok     \{"files":\["/app/.+…', steps[0])
+    assert [int(line.split()[0]) for line in steps] == [
+        entry["step"] for entry in artifact["action_trace"]
+    ]
+    assert re.fullmatch(
+        r' +1  [\d.]+ ms +list_dir path="/app" +ok     \{"files":\["/app/.+…', steps[0]
+    )
     assert f"{artifact['steps_used']} of {artifact['budgets']['steps']} steps" in stdout
 
 
@@ -193,7 +228,9 @@ def test_an_episode_that_fails_says_why_and_leaves_with_1(bench: pathlib.Path) -
         r"  because     action fail raised ValueError: boom\x1b[31m\nsecond line",
     ]
     assert "  used        4 of 5 steps, 4 of 4 tool calls, " in stdout
-    results = [re.split(r"(?<=ms) +", line, maxsplit=1)[1] for line in lines if re.match(r" +\d+  ", line)]
+    results = [
+        re.split(r"(?<=ms) +", line, maxsplit=1)[1] for line in lines if re.match(r" +\d+  ", line)
+    ]
     assert [" ".join(result.split()) for result in results] == [
         'fine ok {"text":"x"}',
         r"refuse error not today\x1b[2J\n",
@@ -205,14 +242,24 @@ def test_an_episode_that_fails_says_why_and_leaves_with_1(bench: pathlib.Path) -
 @pytest.mark.parametrize(
     ("actions", "headline", "words"),
     [
-        (["raise"], "failed: agent_exception (logic_failure)", r"act (step 1) raised RuntimeError: no idea\x1b[2J"),
+        (
+            ["raise"],
+            "failed: agent_exception (logic_failure)",
+            r"act (step 1) raised RuntimeError: no idea\x1b[2J",
+        ),
         ([["\x1b[2J"]], "failed: invalid_action", r"no action: ['\x1b[2J']"),
-        ([{"type": "nope\x1b[2J"}], "failed: invalid_action", r"unknown_action: there is no action nope\x1b[2J"),
+        (
+            [{"type": "nope\x1b[2J"}],
+            "failed: invalid_action",
+            r"unknown_action: there is no action nope\x1b[2J",
+        ),
         ([{"type": "fine", "args": 1}], "failed: invalid_action", "fine 1"),
         (["fine"] * 5, "failed: tool_calls_exhausted (budget_exhausted)", "4 of 4 tool calls"),
     ],
 )
-def test_whatever_goes_wrong_is_told_in_lines_that_move_no_cursor(bench: pathlib.Path, actions, headline, words) -> None:
+def test_whatever_goes_wrong_is_told_in_lines_that_move_no_cursor(
+    bench: pathlib.Path, actions, headline, words
+) -> None:
     code, stdout, stderr = run_odd(bench, *actions)
     assert (code, stderr) == (1, "")
     assert stdout.splitlines()[0] == headline
@@ -232,7 +279,10 @@ def test_an_episode_that_takes_no_step_says_so(bench: pathlib.Path) -> None:
 def test_the_time_limit_ends_an_episode(bench: pathlib.Path) -> None:
     code, stdout, _ = run_odd(bench, "loop", options=("--timeout", "0.3"))
     assert code == 1
-    assert stdout.startswith("failed: timeout\n  because     action loop had not finished within the time limit of 0.3 s\n")
+    assert stdout.startswith(
+        "failed: timeout\n  because     action loop had not finished within the time limit of"
+        " 0.3 s\n"
+    )
 
 
 def test_as_json_it_is_one_object_with_the_row_and_the_path(bench: pathlib.Path) -> None:
@@ -241,12 +291,23 @@ def test_as_json_it_is_one_object_with_the_row_and_the_path(bench: pathlib.Path)
     assert (code, stderr) == (1, "")
     assert (document["ok"], document["artifact"]) == (False, str(only_artifact(bench, "here")))
     artifact = json.loads((bench / document["artifact"]).read_text())
-    for name in ("run_id", "seed", "success", "termination_reason", "artifact_hash", "trace_hash", "steps_used"):
+    for name in (
+        "run_id",
+        "seed",
+        "success",
+        "termination_reason",
+        "artifact_hash",
+        "trace_hash",
+        "steps_used",
+    ):
         assert document["episode"][name] == artifact[name]
 
 
 def test_every_start_method_gives_the_same_hash_under_strict_spec() -> None:
-    ends = [call("run", *TOY, "--strict-spec", "--start-method", how, "--json") for how in ("auto", "spawn")]
+    ends = [
+        call("run", *TOY, "--strict-spec", "--start-method", how, "--json")
+        for how in ("auto", "spawn")
+    ]
     assert [code for code, _, _ in ends] == [0, 0]
     assert len({json.loads(stdout)["episode"]["artifact_hash"] for _, stdout, _ in ends}) == 1
 
@@ -255,33 +316,77 @@ def test_every_start_method_gives_the_same_hash_under_strict_spec() -> None:
     ("words", "complaint"),
     [
         ((), "the following arguments are required: COMMAND; try --help"),
-        (("rnu",), "COMMAND: invalid choice: 'rnu' (choose from 'run', 'check', 'replay', 'doctor'); try --help"),
+        (
+            ("rnu",),
+            (
+                "COMMAND: invalid choice: 'rnu' (choose from 'run', 'check', 'replay', 'doctor');"
+                " try --help"
+            ),
+        ),
         (("run", "--task", "odd"), "the following arguments are required: --agent; try --help"),
         (("run", *TOY, "--seed", "1_0"), "--seed: found '1_0', expected an integer of 64 bits"),
-        (("run", *TOY, "--seed", str(1 << 63)), "--seed: found '9223372036854775808', expected an integer of 64 bits"),
+        (
+            ("run", *TOY, "--seed", str(1 << 63)),
+            "--seed: found '9223372036854775808', expected an integer of 64 bits",
+        ),
         (("run", *TOY, "--seed", "9" * 5000), "--seed: found '999"),
         (("run", *TOY, "--seed=--"), "--seed: found '--', expected a value"),
-        (("run", *TOY, "--timeout", "0"), "--timeout: found '0', expected a number of seconds, more than 0"),
+        (
+            ("run", *TOY, "--timeout", "0"),
+            "--timeout: found '0', expected a number of seconds, more than 0",
+        ),
         (("run", *TOY, "--timeout", "nan"), "--timeout: found 'nan', expected a number of seconds"),
         (("run", *TOY, "--runs-dir", ""), "--runs-dir: found '', expected a path"),
-        (("run", *TOY, "--runs-dir", "tasks/odd/task.toml/x"), "tasks/odd/task.toml/x: found 'Not a directory'"),
-        (("run", *TOY, "--tasks-dir", "nope"), "nope: found nothing, expected a folder of task folders"),
+        (
+            ("run", *TOY, "--runs-dir", "tasks/odd/task.toml/x"),
+            "tasks/odd/task.toml/x: found 'Not a directory'",
+        ),
+        (
+            ("run", *TOY, "--tasks-dir", "nope"),
+            "nope: found nothing, expected a folder of task folders",
+        ),
         (("run", *TOY, "--start-method", "x"), "--start-method: invalid choice: 'x'"),
-        (("run", *TOY, "--memory-limit", "63MiB"), "--memory-limit: found '63MiB', expected a size such as 512MiB or 2GiB"),
-        (("run", *TOY, "--memory-limit", "2GB"), "--memory-limit: found '2GB', expected a size such as 512MiB or 2GiB, from"),
-        (("run", *TOY, "--message-limit", "1_0KiB"), "--message-limit: found '1_0KiB', expected a size such as 64KiB"),
+        (
+            ("run", *TOY, "--memory-limit", "63MiB"),
+            "--memory-limit: found '63MiB', expected a size such as 512MiB or 2GiB",
+        ),
+        (
+            ("run", *TOY, "--memory-limit", "2GB"),
+            "--memory-limit: found '2GB', expected a size such as 512MiB or 2GiB, from",
+        ),
+        (
+            ("run", *TOY, "--message-limit", "1_0KiB"),
+            "--message-limit: found '1_0KiB', expected a size such as 64KiB",
+        ),
         (("run", *TOY, "--confinement", "on"), "--confinement: invalid choice: 'on'"),
         (("run", *TOY, "--tim", "3"), "unrecognized arguments: --tim 3"),
         (("run", *TOY, "\x1b[2J"), r"unrecognized arguments: \x1b[2J"),
-        (("run", "--agent", "agents/toy.py", "--task", "odd"), "agent reference: found 'agents/toy.py', expected one"),
-        (("run", "--agent", "agents/toy_agent.py", "--task", "odd"), "task reference: found 'odd', expected one that"),
-        (("run", *TOY, "--allow-read", "nope"), "--allow-read: found 'nope', expected a file or folder that exists"),
-        (("run", *TOY, "--allow-network", "example.org"), "--allow-network: found 'example.org', expected a host that"),
+        (
+            ("run", "--agent", "agents/toy.py", "--task", "odd"),
+            "agent reference: found 'agents/toy.py', expected one",
+        ),
+        (
+            ("run", "--agent", "agents/toy_agent.py", "--task", "odd"),
+            "task reference: found 'odd', expected one that",
+        ),
+        (
+            ("run", *TOY, "--allow-read", "nope"),
+            "--allow-read: found 'nope', expected a file or folder that exists",
+        ),
+        (
+            ("run", *TOY, "--allow-network", "example.org"),
+            "--allow-network: found 'example.org', expected a host that",
+        ),
         (("check",), "the following arguments are required: FILE; try --help"),
-        (("replay", "nope.json"), "nope.json: found 'No such file or directory', expected a regular file"),
+        (
+            ("replay", "nope.json"),
+            "nope.json: found 'No such file or directory', expected a regular file",
+        ),
     ],
 )
-def test_bad_input_is_one_line_exit_code_2_and_nothing_has_run(bench: pathlib.Path, words, complaint) -> None:
+def test_bad_input_is_one_line_exit_code_2_and_nothing_has_run(
+    bench: pathlib.Path, words, complaint
+) -> None:
     code, stdout, stderr = call(*words)
     assert (code, stdout) == (2, "")
     assert stderr.startswith(PROG + complaint)
@@ -292,11 +397,21 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_has_run(bench: pathlib.Pa
 @pytest.mark.parametrize(
     ("file", "text", "complaint"),
     [
-        ("actions.py", "def (:", "actions.py: line 1: found 'invalid syntax', expected Python that compiles"),
-        ("validate.py", "def judge(env): pass", "validate.py: validate: found nothing, expected a function of that name"),
+        (
+            "actions.py",
+            "def (:",
+            "actions.py: line 1: found 'invalid syntax', expected Python that compiles",
+        ),
+        (
+            "validate.py",
+            "def judge(env): pass",
+            "validate.py: validate: found nothing, expected a function of that name",
+        ),
     ],
 )
-def test_a_task_that_cannot_be_loaded_is_bad_input(bench: pathlib.Path, file: str, text: str, complaint: str) -> None:
+def test_a_task_that_cannot_be_loaded_is_bad_input(
+    bench: pathlib.Path, file: str, text: str, complaint: str
+) -> None:
     (bench / "tasks" / "odd" / file).write_text(text)
     assert run_odd(bench, "fine") == (2, "", f"{PROG}{bench}/tasks/odd/{complaint}\n")
     assert not (bench / ".agent_bench").exists()
@@ -306,7 +421,10 @@ def test_an_agent_that_is_no_python_is_told_in_one_sentence(bench: pathlib.Path)
     (bench / "agent.py").write_text("def (:")
     code, stdout, _ = call("run", "--agent", "agent.py", "--task", "odd", "--tasks-dir", "tasks")
     assert code == 1
-    assert "load raised AgentError: agent.py: line 1: found 'invalid syntax', expected Python that compiles\n" in stdout
+    assert (
+        "load raised AgentError: agent.py: line 1: found 'invalid syntax', expected Python that"
+        " compiles\n" in stdout
+    )
 
 
 @pytest.mark.parametrize("seed", [["--seed", "-7"], ["--seed=-7"]])
@@ -325,11 +443,17 @@ def test_model_calls_are_counted() -> None:
     words = ("run", "--agent", "agents/scripted_llm_agent.py", *TOY[2:])
     code, stdout, _ = call(*words)
     assert code == 0
-    assert re.search(r"^  model calls \d+, \d+ bytes out, \d+ in, \d+ tokens$", stdout, re.MULTILINE)
+    assert re.search(
+        r"^  model calls \d+, \d+ bytes out, \d+ in, \d+ tokens$", stdout, re.MULTILINE
+    )
 
 
-@pytest.mark.parametrize(("command", "number"), [("run", signal.SIGINT), ("replay", signal.SIGTERM)])
-def test_interrupted_it_leaves_with_130_and_no_folder_behind(bench: pathlib.Path, command: str, number: int) -> None:
+@pytest.mark.parametrize(
+    ("command", "number"), [("run", signal.SIGINT), ("replay", signal.SIGTERM)]
+)
+def test_interrupted_it_leaves_with_130_and_no_folder_behind(
+    bench: pathlib.Path, command: str, number: int
+) -> None:
     run_odd(bench, "loop", options=("--timeout", "0.3"))
     words = {
         "run": ("run", "--agent", "agent.py", "--task", "odd", "--runs-dir", "tracecore-replay-x"),
@@ -371,7 +495,12 @@ def test_help_explains_the_exit_codes(command: str) -> None:
     assert (code, stderr) == (0, "")
     codes = re.findall(r"^  (\d+) +\w", stdout.partition("exit codes:")[2], re.MULTILINE)
     assert (
-        codes == {"run": ["0", "1", "2", "4", "130"], "check": ["0", "1", "2"], "replay": ["0", "1", "2", "4", "130"]}[command]
+        codes
+        == {
+            "run": ["0", "1", "2", "4", "130"],
+            "check": ["0", "1", "2"],
+            "replay": ["0", "1", "2", "4", "130"],
+        }[command]
     )
 
 
@@ -381,8 +510,13 @@ def test_help_and_version_need_no_command() -> None:
 
 
 def test_importing_it_costs_next_to_nothing() -> None:
-    code = "import sys; import tracecore.__main__; print(*(name for name in sys.modules if name.startswith('tracecore')))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = (
+        "import sys; import tracecore.__main__; print(*(name for name in sys.modules if"
+        " name.startswith('tracecore')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert set(done.stdout.split()) == {"tracecore", "tracecore.__main__"}
 
 
@@ -411,7 +545,11 @@ def test_each_problem_of_an_invalid_one_has_a_line(bench: pathlib.Path) -> None:
         "a.json: $.steps_used: found -1, expected an integer of at least 0",
         f"{path}: valid",
     ]
-    assert [line.partition(": found")[0] for line in lines[3:]] == ["b.json: $.artifact_hash", "b.json: $.trace_hash", "c.json"]
+    assert [line.partition(": found")[0] for line in lines[3:]] == [
+        "b.json: $.artifact_hash",
+        "b.json: $.trace_hash",
+        "c.json",
+    ]
 
 
 def test_a_file_that_cannot_be_read_does_not_keep_it_from_the_others(bench: pathlib.Path) -> None:
@@ -440,7 +578,9 @@ def test_the_same_episode_agrees_and_leaves_nothing_behind(bench: pathlib.Path) 
 
 def test_a_failed_episode_of_a_task_of_ones_own_agrees_as_well(bench: pathlib.Path) -> None:
     run_odd(bench, "fine", "refuse", "fail")
-    code, stdout, _ = call("replay", str(only_artifact(bench)), "--tasks-dir", "tasks", "--runs-dir", "again")
+    code, stdout, _ = call(
+        "replay", str(only_artifact(bench)), "--tasks-dir", "tasks", "--runs-dir", "again"
+    )
     assert code == 0
     assert stdout.splitlines()[-1] == f"  artifact    {only_artifact(bench, 'again')}"
 
@@ -448,7 +588,9 @@ def test_a_failed_episode_of_a_task_of_ones_own_agrees_as_well(bench: pathlib.Pa
 def test_the_time_limit_is_the_one_of_then(bench: pathlib.Path) -> None:
     run_odd(bench, "loop", options=("--timeout", "1"))
     assert call("replay", str(only_artifact(bench)), "--tasks-dir", "tasks")[0] == 0
-    code, stdout, _ = call("replay", str(only_artifact(bench)), "--tasks-dir", "tasks", "--timeout", "0.4")
+    code, stdout, _ = call(
+        "replay", str(only_artifact(bench)), "--tasks-dir", "tasks", "--timeout", "0.4"
+    )
     assert code == 1
     assert "depends on the machine" in stdout
 
@@ -485,10 +627,16 @@ def test_a_run_that_ends_earlier_is_shown_by_the_step_it_lacks(bench: pathlib.Pa
     path = only_artifact(bench)
     (bench / "agent.py").write_text((bench / "agent.py").read_text().replace("'number'", "'raise'"))
     _, stdout, _ = call("replay", str(path), "--tasks-dir", "tasks")
-    assert stdout.splitlines()[1:4] == ["  step 2", "  then        number", "  now         no such step"]
+    assert stdout.splitlines()[1:4] == [
+        "  step 2",
+        "  then        number",
+        "  now         no such step",
+    ]
 
 
-def test_an_agent_that_changed_without_another_behaviour_differs_all_the_same(bench: pathlib.Path) -> None:
+def test_an_agent_that_changed_without_another_behaviour_differs_all_the_same(
+    bench: pathlib.Path,
+) -> None:
     run_odd(bench, "raise")
     path = only_artifact(bench)
     with (bench / "agent.py").open("a") as file:
@@ -503,7 +651,9 @@ def test_an_agent_that_changed_without_another_behaviour_differs_all_the_same(be
 def test_under_another_runtime_the_behaviour_decides(bench: pathlib.Path) -> None:
     run_odd(bench, "fine", "raise")
     path = only_artifact(bench)
-    other = rewrite(bench, path, runtime_identity={"name": "tracecore", "version": "0.0.1", "git_sha": None})
+    other = rewrite(
+        bench, path, runtime_identity={"name": "tracecore", "version": "0.0.1", "git_sha": None}
+    )
     code, stdout, _ = call("replay", str(other), "--tasks-dir", "tasks")
     assert code == 0
     assert stdout.splitlines()[0] == f"{other}: same behaviour under another runtime"

@@ -1,4 +1,6 @@
-"""The command line, by itself: a copy of the script stands in a clone whose harness only tells what it was asked."""
+"""The command line, by itself: a copy of the script stands in a clone whose harness only tells what
+it was asked.
+"""
 
 import itertools
 import json
@@ -102,15 +104,24 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
     first.mkdir()
     second.mkdir()
     arguments = (
-        "--episodes=3 --workers 2 --timeout 0.5 --strict-spec --compress --output-dir out --runs-dir runs "
-        "--scenario s.toml --start-method spawn --progress never --memory-limit 512MiB --message-limit 4KiB "
-        "--confinement off --keep-runs failed --fsync full --probe --baseline a b --gate-on cpu,rss --compare-anyway "
-        "--require-conclusive --accept-changes --resume 20260131T120000Z --sample-interval 0 "
-        "--gate --no-gate --thresholds a.toml --thresholds b.toml --verify-determinism 0 "
-        "--emit bmf,github-benchmark --step-summary off --report --cluster tcp://127.0.0.1:8786 --artifacts node"
+        "--episodes=3 --workers 2 --timeout 0.5 --strict-spec --compress --output-dir out"
+        " --runs-dir runs --scenario s.toml --start-method spawn --progress never --memory-limit"
+        " 512MiB --message-limit 4KiB --confinement off --keep-runs failed --fsync full --probe"
+        " --baseline a b --gate-on cpu,rss --compare-anyway --require-conclusive --accept-changes"
+        " --resume 20260131T120000Z --sample-interval 0 --gate --no-gate --thresholds a.toml"
+        " --thresholds b.toml --verify-determinism 0 --emit bmf,github-benchmark --step-summary off"
+        " --report --cluster tcp://127.0.0.1:8786 --artifacts node"
     )
     expressions = ["--threshold", "failure_count == 0", "--threshold=episodes > 3"]
-    assert read_options(clone, *arguments.split(), *expressions, "--tasks-dir", str(first), "--tasks-dir", str(second)) == {
+    assert read_options(
+        clone,
+        *arguments.split(),
+        *expressions,
+        "--tasks-dir",
+        str(first),
+        "--tasks-dir",
+        str(second),
+    ) == {
         "episodes": 3,
         "workers": 2,
         "timeout_s": 0.5,
@@ -165,8 +176,14 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         ("--message-limit", "64MiB", 64 << 20),
     ],
 )
-def test_a_range_includes_its_ends(clone: pathlib.Path, option: str, text: str, value: float) -> None:
-    names = {"--timeout": "timeout_s", "--memory-limit": "memory_limit_bytes", "--message-limit": "message_limit_bytes"}
+def test_a_range_includes_its_ends(
+    clone: pathlib.Path, option: str, text: str, value: float
+) -> None:
+    names = {
+        "--timeout": "timeout_s",
+        "--memory-limit": "memory_limit_bytes",
+        "--message-limit": "message_limit_bytes",
+    }
     assert read_options(clone, option, text)[names.get(option, option.strip("-"))] == value
 
 
@@ -186,7 +203,10 @@ INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
         ),
         (["--episodes", "9" * 5000], f"--episodes: found '{'9' * 57}...', {WHOLE}"),
         *(
-            (["--workers", text], f"--workers: found '{text}', expected a whole number from 1 to 256")
+            (
+                ["--workers", text],
+                f"--workers: found '{text}', expected a whole number from 1 to 256",
+            )
             for text in ("0", "-3", "257", "four")
         ),
         *(
@@ -195,7 +215,18 @@ INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
         ),
         *(
             (["--memory-limit", text], f"--memory-limit: found '{text}', {SIZE}")
-            for text in ("0", "63MiB", "2GB", "MiB", "1.5GiB", "1025GiB", "-1", "2 GiB", "2GiBGiB", "")
+            for text in (
+                "0",
+                "63MiB",
+                "2GB",
+                "MiB",
+                "1.5GiB",
+                "1025GiB",
+                "-1",
+                "2 GiB",
+                "2GiBGiB",
+                "",
+            )
         ),
         *(
             (["--message-limit", text], f"--message-limit: found '{text}', {MESSAGE_SIZE}")
@@ -205,20 +236,47 @@ INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
             (["--sample-interval", text], f"--sample-interval: found '{text}', {INTERVAL}")
             for text in ("-1", "nan", "3600.5", "often")
         ),
-        (["--start-method", "thread"], "--start-method: found 'thread', expected auto, fork or spawn"),
+        (
+            ["--start-method", "thread"],
+            "--start-method: found 'thread', expected auto, fork or spawn",
+        ),
         (["--progress", "yes"], "--progress: found 'yes', expected auto, always or never"),
         (["--keep-runs", "some"], "--keep-runs: found 'some', expected all, failed or none"),
-        (["--emit", "csv"], "--emit: found 'csv', expected some of github-benchmark, bmf, with commas between them"),
-        (["--emit", "bmf,"], "--emit: found 'bmf,', expected some of github-benchmark, bmf, with commas between them"),
-        (["--verify-determinism", "-1"], "--verify-determinism: found '-1', expected a whole number from 0 to 10000000"),
-        (["--threshold", ""], "--threshold: found '', expected some text, such as 'failure_count == 0'"),
+        (
+            ["--emit", "csv"],
+            "--emit: found 'csv', expected some of github-benchmark, bmf, with commas between them",
+        ),
+        (
+            ["--emit", "bmf,"],
+            (
+                "--emit: found 'bmf,', expected some of github-benchmark, bmf, with commas between"
+                " them"
+            ),
+        ),
+        (
+            ["--verify-determinism", "-1"],
+            "--verify-determinism: found '-1', expected a whole number from 0 to 10000000",
+        ),
+        (
+            ["--threshold", ""],
+            "--threshold: found '', expected some text, such as 'failure_count == 0'",
+        ),
         (["--fsync", "often"], "--fsync: found 'often', expected none, batch or full"),
         (["--output-dir", ""], "--output-dir: found '', expected a path"),
         (["--runs-dir", ""], "--runs-dir: found '', expected a path"),
         (["--scenario", ""], "--scenario: found '', expected a path"),
-        (["--tasks-dir", "no/such/folder"], "--tasks-dir: found 'no/such/folder', expected a folder that exists"),
-        (["--resume", "../x"], "--resume: found '../x', expected the stamp of a slice, such as 20260131T120000Z"),
-        (["--resume", ""], "--resume: found '', expected the stamp of a slice, such as 20260131T120000Z"),
+        (
+            ["--tasks-dir", "no/such/folder"],
+            "--tasks-dir: found 'no/such/folder', expected a folder that exists",
+        ),
+        (
+            ["--resume", "../x"],
+            "--resume: found '../x', expected the stamp of a slice, such as 20260131T120000Z",
+        ),
+        (
+            ["--resume", ""],
+            "--resume: found '', expected the stamp of a slice, such as 20260131T120000Z",
+        ),
         (["--workers"], "--workers: found no value, expected one"),
         (["--workers=--"], "--workers: found '--', expected a value"),
         (["--episodes=--"], "--episodes: found '--', expected a value"),
@@ -226,12 +284,19 @@ INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
         (["--epsiodes", "3"], "'--epsiodes': found an argument that no option takes"),
         (["--epsiodes=3"], "expected one of the options (did you mean --episodes?)"),
         (["--epi", "3"], "'--epi': found an argument that no option takes"),
-        (["measure"], "'measure': found an argument that no option takes, expected one of the options"),
+        (
+            ["measure"],
+            "'measure': found an argument that no option takes, expected one of the options",
+        ),
         (["a\nb\x1b[31m"], r"'a\nb\x1b[31m': found an argument"),
     ],
-    ids=lambda value: " ".join(value).encode("unicode_escape").decode()[:40] if isinstance(value, list) else "",
+    ids=lambda value: (
+        " ".join(value).encode("unicode_escape").decode()[:40] if isinstance(value, list) else ""
+    ),
 )
-def test_a_wrong_option_is_one_clear_line_and_exit_2(clone: pathlib.Path, arguments: list[str], complaint: str) -> None:
+def test_a_wrong_option_is_one_clear_line_and_exit_2(
+    clone: pathlib.Path, arguments: list[str], complaint: str
+) -> None:
     done = run(clone, *arguments)
     assert done.returncode == 2
     answer = json.loads(done.stdout)
@@ -280,7 +345,9 @@ def test_stdout_is_one_ascii_line_in_any_locale(clone: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("scenario", ["some failed", "big"])
-def test_a_reader_that_has_left_changes_neither_exit_code_nor_stderr(clone: pathlib.Path, scenario: str) -> None:
+def test_a_reader_that_has_left_changes_neither_exit_code_nor_stderr(
+    clone: pathlib.Path, scenario: str
+) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, str(clone / "scripts" / "perf_harness.py"), "--scenario", scenario]
@@ -290,7 +357,9 @@ def test_a_reader_that_has_left_changes_neither_exit_code_nor_stderr(clone: path
     assert done.stderr == "on stderr: the harness was reached\n"
 
 
-def test_a_stderr_that_nobody_reads_changes_neither_exit_code_nor_stdout(clone: pathlib.Path) -> None:
+def test_a_stderr_that_nobody_reads_changes_neither_exit_code_nor_stdout(
+    clone: pathlib.Path,
+) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, str(clone / "scripts" / "perf_harness.py"), "--episodes", "0"]
@@ -315,7 +384,9 @@ def test_help_and_version_survive_a_reader_that_has_left(clone: pathlib.Path) ->
     os.close(reader)
     command = [sys.executable, str(clone / "scripts" / "perf_harness.py")]
     for option in ("--help", "--version"):
-        done = subprocess.run([*command, option], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [*command, option], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        )
         assert (done.returncode, done.stderr) == (0, "")
     os.close(writer)
 
@@ -325,7 +396,10 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
     assert (done.returncode, done.stderr) == (0, "")
     sections, _, exit_codes = done.stdout.partition("exit codes:")
     lines = sections.splitlines()
-    described = [line + (following if line.count("  ") < 2 else "") for line, following in itertools.pairwise(lines)]
+    described = [
+        line + (following if line.count("  ") < 2 else "")
+        for line, following in itertools.pairwise(lines)
+    ]
     for option, default in {
         "--episodes": "24",
         "--workers": "4",
@@ -357,18 +431,33 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
         "--cluster": "on this machine",
         "--artifacts": "return",
     }.items():
-        explained = [words for words in described if words.strip().startswith(option) and f"(default: {default})" in words]
+        explained = [
+            words
+            for words in described
+            if words.strip().startswith(option) and f"(default: {default})" in words
+        ]
         assert explained, option
     explained = [line.split()[0] for line in exit_codes.splitlines() if line.startswith("  ")]
     assert explained == ["0", "1", "2", "3", "4", "5", "130"]
 
 
 def test_help_loads_nothing_of_the_package_but_its_names(clone: pathlib.Path) -> None:
-    command = [sys.executable, "-X", "importtime", str(clone / "scripts" / "perf_harness.py"), "--help"]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        str(clone / "scripts" / "perf_harness.py"),
+        "--help",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert {name for name in loaded if name.startswith("tracecore")} == {"tracecore", "tracecore.errors"}
-    assert loaded.isdisjoint({"multiprocessing", "subprocess", "psutil", "asyncio", "inspect", "logging"})
+    assert {name for name in loaded if name.startswith("tracecore")} == {
+        "tracecore",
+        "tracecore.errors",
+    }
+    assert loaded.isdisjoint(
+        {"multiprocessing", "subprocess", "psutil", "asyncio", "inspect", "logging"}
+    )
 
 
 def test_version_names_the_package(clone: pathlib.Path) -> None:
@@ -388,7 +477,9 @@ def test_the_clone_beside_the_script_wins_from_any_folder_and_through_a_link(
     environment = {**os.environ, "PYTHONPATH": str(other.parent)}
     for script in (clone / "scripts" / "perf_harness.py", tmp_path / "link.py"):
         command = [sys.executable, "-S", str(script)]  # -S: nothing that is installed
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=other.parent, env=environment)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=other.parent, env=environment
+        )
         assert done.returncode == 0, done.stderr
 
 
@@ -399,6 +490,12 @@ def test_importing_the_script_does_nothing(clone: pathlib.Path, tmp_path: pathli
         "assert sys.path == before[0];"
         "assert not [name for name in sys.modules if name.startswith('tracecore.')]"
     )
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,6 @@
-"""A harness that is killed at any moment leaves nothing running and nothing torn, and the slice can be finished."""
+"""A harness that is killed at any moment leaves nothing running and nothing torn, and the slice can
+be finished.
+"""
 
 import json
 import os
@@ -12,7 +14,16 @@ from typing import Any
 import pytest
 from helpers import slices
 from helpers.faults import PLAIN_TASK, write_agent
-from helpers.slices import descendants, journals, kill_all, read_files, start, strays, substance, wait_for_no_orphans
+from helpers.slices import (
+    descendants,
+    journals,
+    kill_all,
+    read_files,
+    start,
+    strays,
+    substance,
+    wait_for_no_orphans,
+)
 
 from tracecore import processes
 
@@ -25,7 +36,16 @@ EPISODES = 18
 def options(tmp_path: pathlib.Path) -> list[str]:
     """A slice of good and bad agents; its scenario lies beside the folder it runs in."""
     scenario = slices.write_scenario(tmp_path, *slices.BAD_AGENTS)
-    return ["--episodes", str(EPISODES), "--workers", "2", "--tasks-dir", str(PLAIN_TASK.parent), "--scenario", scenario]
+    return [
+        "--episodes",
+        str(EPISODES),
+        "--workers",
+        "2",
+        "--tasks-dir",
+        str(PLAIN_TASK.parent),
+        "--scenario",
+        scenario,
+    ]
 
 
 def finish(clone: pathlib.Path, folder: pathlib.Path, options: list[str]) -> dict[str, Any]:
@@ -67,7 +87,9 @@ def test_killed_at_random_moments_and_resumed_it_equals_a_slice_that_was_not(
         assert torn == []
         if len(list((folder / "out").glob("perf-summary-*"))) == 1 and not journals(folder):
             continue  # it had just finished
-        assert finish(harness_clone, folder, options) == expected, f"attempt {attempt} of seed {seed}"
+        assert finish(harness_clone, folder, options) == expected, (
+            f"attempt {attempt} of seed {seed}"
+        )
         assert strays(folder) == []
         assert journals(folder) == []
 
@@ -80,14 +102,17 @@ def test_harness_and_workers_that_die_in_the_same_instant_leave_no_episode_and_n
     harness = start(harness_clone, tmp_path, "--episodes", "4", "--workers", "2", *task)
     harness.wait_for_artifacts(1)
     above = [harness.process.pid, *processes.children_of(harness.process.pid)]
-    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: none of them notices that another is dead
+    # stopped first: none of them notices that another is dead
+    for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in above:
             processes.send_signal(pid, number)
     harness.kill()
     wait_for_no_orphans()
 
 
-def interrupted(clone: pathlib.Path, folder: pathlib.Path, options: list[str], after: int = 5) -> str:
+def interrupted(
+    clone: pathlib.Path, folder: pathlib.Path, options: list[str], after: int = 5
+) -> str:
     """Kill a slice when some episodes have ended; the stamp to resume."""
     harness = start(clone, folder, *options)
     harness.wait_for_artifacts(after)
@@ -98,7 +123,9 @@ def interrupted(clone: pathlib.Path, folder: pathlib.Path, options: list[str], a
 
 
 @pytest.fixture
-def killed(harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str]) -> tuple[pathlib.Path, list[str], str]:
+def killed(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str]
+) -> tuple[pathlib.Path, list[str], str]:
     folder = tmp_path / "killed"
     folder.mkdir()
     return folder, options, interrupted(harness_clone, folder, options)
@@ -143,7 +170,16 @@ def test_a_changed_task_is_refused_too(harness_clone: pathlib.Path, tmp_path: pa
     task = write_task(None, tmp_path / "tasks" / "plain")
     agent = write_agent(None, tmp_path / "good.py")
     (tmp_path / "s.json").write_text(json.dumps([{"agent": str(agent), "task_ref": "plain@1"}]))
-    options = ["--episodes", "500", "--workers", "2", "--tasks-dir", str(task.parent), "--scenario", "s.json"]
+    options = [
+        "--episodes",
+        "500",
+        "--workers",
+        "2",
+        "--tasks-dir",
+        str(task.parent),
+        "--scenario",
+        "s.json",
+    ]
     stamp = interrupted(harness_clone, tmp_path, options)
     (task / "notes.txt").write_text("new")
     done = slices.run(harness_clone, tmp_path, *options, "--resume", stamp)
@@ -159,7 +195,10 @@ def test_a_torn_last_line_is_dropped_and_its_episode_found_again(
     lines = journal.read_bytes().splitlines(keepends=True)
     assert len(lines) > 3
     journal.write_bytes(b"".join(lines[:-1]) + lines[-1][: len(lines[-1]) // 2])
-    before = {path.name: json.loads(path.read_bytes()) for path in (folder / "runs").glob("[0-9a-f]*.json")}
+    before = {
+        path.name: json.loads(path.read_bytes())
+        for path in (folder / "runs").glob("[0-9a-f]*.json")
+    }
 
     done = slices.run(harness_clone, folder, *options, "--resume", stamp)
 
@@ -178,7 +217,9 @@ def test_a_row_of_another_slice_is_refused_before_anything_runs(
     folder, options, stamp = killed
     (journal,) = journals(folder)
     journal_of_two = journal.read_bytes()
-    body = b'[%d,"%b"' % (EPISODES - 1, b"0" * 32) + journal_of_two.splitlines()[1].partition(b'",')[2].join([b",", b""])
+    body = b'[%d,"%b"' % (EPISODES - 1, b"0" * 32) + journal_of_two.splitlines()[1].partition(
+        b'",'
+    )[2].join([b",", b""])
     body = body[: -len(b',"00000000"]')]
     journal_of_two += b'%b,"%08x"]\n' % (body, zlib.crc32(body))
     journal.write_bytes(journal_of_two)
@@ -190,7 +231,9 @@ def test_a_row_of_another_slice_is_refused_before_anything_runs(
     assert journal.read_bytes() == journal_of_two
 
 
-def test_finished_episodes_are_not_run_again(harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str]) -> None:
+def test_finished_episodes_are_not_run_again(
+    harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str]
+) -> None:
     folder, options, stamp = killed
     (journal,) = journals(folder)
     rows = [json.loads(line) for line in journal.read_bytes().splitlines()[1:]]
@@ -214,13 +257,17 @@ def test_a_slice_can_be_resumed_by_one_harness_at_a_time(
 
 
 @pytest.mark.parametrize("stamp", ["../x", "a b", "x" * 300, "20260131T120000Z\n", "/etc"])
-def test_a_stamp_that_is_none_is_refused_by_name(harness_clone: pathlib.Path, tmp_path: pathlib.Path, stamp: str) -> None:
+def test_a_stamp_that_is_none_is_refused_by_name(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, stamp: str
+) -> None:
     done = slices.run(harness_clone, tmp_path, "--resume", stamp)
     assert done.exit_code == 2
     assert "--resume" in done.document["error"]
 
 
-def test_a_slice_that_never_was_cannot_be_resumed(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_slice_that_never_was_cannot_be_resumed(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     done = slices.run(harness_clone, tmp_path, "--resume", "20260131T120000Z")
     assert done.exit_code == 2
     assert "journal" in done.document["error"]

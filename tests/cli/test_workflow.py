@@ -1,4 +1,6 @@
-"""The workflow that ships with the project: what it runs must exist, and its files must be kept when it is red."""
+"""The workflow that ships with the project: what it runs must exist, and its files must be kept
+when it is red.
+"""
 
 import pathlib
 import re
@@ -39,7 +41,8 @@ def test_a_pull_request_is_gated_and_compared_with_its_target(workflow):
     (step,) = [step for step in job["steps"] if step.get("run") == compare]
     assert step["env"] == {"BASE": "origin/${{ github.base_ref }}"}
     assert "!cancelled()" in step["if"]
-    assert job["steps"][0]["with"]["fetch-depth"] == 0  # else there is no other commit to compare with
+    # else there is no other commit to compare with
+    assert job["steps"][0]["with"]["fetch-depth"] == 0
 
 
 def test_the_long_slice_has_1000_episodes(workflow):
@@ -71,9 +74,15 @@ def test_no_text_from_outside_is_pasted_into_a_shell(workflow, name):
 @pytest.mark.parametrize("name", ["pull-request", "long-slice"])
 def test_every_option_it_gives_exists(workflow, name):
     script = str(ROOT / "scripts" / "perf_harness.py")
-    known = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True).stdout
+    known = subprocess.run(
+        [sys.executable, script, "--help"], capture_output=True, text=True, check=True
+    ).stdout
     for command in commands(workflow["jobs"][name]):
         words = shlex.split(command)
         if words[1:2] == ["scripts/perf_harness.py"] and words[2].startswith("--"):
             options = [word for word in words if word.startswith("--")]
-            assert [option for option in options if not re.search(rf"^  {option}\b", known, re.MULTILINE)] == []
+            assert [
+                option
+                for option in options
+                if not re.search(rf"^  {option}\b", known, re.MULTILINE)
+            ] == []

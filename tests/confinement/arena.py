@@ -1,4 +1,6 @@
-"""The place where hostile agents are let loose: a task with a secret, a victim of each kind, and a look at the damage."""
+"""The place where hostile agents are let loose: a task with a secret, a victim of each kind, and a
+look at the damage.
+"""
 
 import contextlib
 import json
@@ -21,7 +23,9 @@ from tracecore.runtime.agent.process import Preparation
 from tracecore.runtime.job import run_job, settle
 from tracecore.runtime.task.catalog import find_agent, find_task
 
-BUNDLED = pathlib.Path(__file__).parent.parent.parent / "tracecore" / "tasks" / "filesystem_hidden_config"
+BUNDLED = (
+    pathlib.Path(__file__).parent.parent.parent / "tracecore" / "tasks" / "filesystem_hidden_config"
+)
 MANIFEST = """\
 id = "secret"
 suite = "security"
@@ -94,15 +98,28 @@ class Arena:
     def words(self, text: str) -> str:
         """``text`` with the arena's paths in it."""
         return text.format(
-            task=self.task, agents=self.agents, runs=self.runs, victim=self.victim, bundled=BUNDLED, port=self.port
+            task=self.task,
+            agents=self.agents,
+            runs=self.runs,
+            victim=self.victim,
+            bundled=BUNDLED,
+            port=self.port,
         )
 
     def damage(self) -> list[str]:
         """What is not as it was."""
         found = []
-        if self.victim.read_text() != "whole" or self.victim.stat().st_mode & 0o777 != 0o644 or self.victim.stat().st_mtime < 9:
+        if (
+            self.victim.read_text() != "whole"
+            or self.victim.stat().st_mode & 0o777 != 0o644
+            or self.victim.stat().st_mtime < 9
+        ):
             found.append("the victim file was changed")
-        found += [str(path) for path in self.root.iterdir() if path.name not in {"agents", "tasks", "runs", "victim"}]
+        found += [
+            str(path)
+            for path in self.root.iterdir()
+            if path.name not in {"agents", "tasks", "runs", "victim"}
+        ]
         found += [str(path) for path in self.agents.iterdir() if path.name in {"new", "etc"}]
         try:
             os.kill(self.victim_pid, 0)
@@ -125,7 +142,11 @@ def open_arena(root: pathlib.Path, table: tuple[Hostile, ...]):
         arena = Arena(root, listener.getsockname()[1], victim.pid, listener)
         for folder in (arena.agents, arena.task, arena.runs):
             folder.mkdir(parents=True)
-        for name, text in (("task.toml", MANIFEST), ("actions.py", ACTIONS), ("validate.py", VALIDATE)):
+        for name, text in (
+            ("task.toml", MANIFEST),
+            ("actions.py", ACTIONS),
+            ("validate.py", VALIDATE),
+        ):
             (arena.task / name).write_text(text)
         (arena.task / "setup.py").write_text(SETUP.format(salt=os.urandom(8).hex()))
         (arena.runs / "x.json").write_text("{}")
@@ -134,11 +155,14 @@ def open_arena(root: pathlib.Path, table: tuple[Hostile, ...]):
         (arena.agents / "link.py").symlink_to(arena.task / "setup.py")
         (arena.agents / "second.py").hardlink_to(arena.task / "setup.py")
         (arena.agents / "linked").symlink_to(arena.task)
-        (arena.agents / f"native.{sys.implementation.cache_tag}-x86_64-linux-gnu.so").write_bytes(b"\x7fELF")
+        (arena.agents / f"native.{sys.implementation.cache_tag}-x86_64-linux-gnu.so").write_bytes(
+            b"\x7fELF"
+        )
         (arena.agents / "targets.py").write_text(
-            f"TASK = {str(arena.task)!r}\nRUNS = {str(arena.runs)!r}\nVICTIM = {str(arena.victim)!r}\n"
-            f"AGENTS = {str(arena.agents)!r}\nBUNDLED = {str(BUNDLED)!r}\nMODULE = 'tracecore.tasks.{BUNDLED.name}.setup'\n"
-            f"PORT = {arena.port}\nVICTIM_PID = {victim.pid}\nHARNESS_PID = {os.getpid()}\n"
+            f"TASK = {str(arena.task)!r}\nRUNS = {str(arena.runs)!r}\nVICTIM ="
+            f" {str(arena.victim)!r}\nAGENTS = {str(arena.agents)!r}\nBUNDLED ="
+            f" {str(BUNDLED)!r}\nMODULE = 'tracecore.tasks.{BUNDLED.name}.setup'\nPORT ="
+            f" {arena.port}\nVICTIM_PID = {victim.pid}\nHARNESS_PID = {os.getpid()}\n"
         )
         for place, agent in enumerate(table):
             (arena.agents / f"agent_{place}.py").write_text(agent.source)
@@ -161,19 +185,35 @@ def let_loose(
 ) -> dict[str, EpisodeResult]:
     """Run every agent once, on the real path; the rows by the agent's name."""
     task = find_task("secret@1", tasks_dirs=(str(arena.task.parent),))
-    settings = Settings(str(arena.runs), timeout_s=timeout_s, strict_spec=True, limits=replace(limits, memory_bytes=512 << 20))
+    settings = Settings(
+        str(arena.runs),
+        timeout_s=timeout_s,
+        strict_spec=True,
+        limits=replace(limits, memory_bytes=512 << 20),
+    )
     jobs = [
-        Job(place, f"{round_number:04x}{place:028x}", find_agent(str(arena.agents / f"agent_{place}.py")), task, 7, settings)
+        Job(
+            place,
+            f"{round_number:04x}{place:028x}",
+            find_agent(str(arena.agents / f"agent_{place}.py")),
+            task,
+            7,
+            settings,
+        )
         for place in range(len(table))
     ]
     options = BatchOptions(
         workers=2,
         limit_s=limit_behind_timeout(method),
-        prepare=Preparation(settings.limits, secret_folders((str(arena.task.parent),), str(arena.runs))),
+        prepare=Preparation(
+            settings.limits, secret_folders((str(arena.task.parent),), str(arena.runs))
+        ),
         method=method,
         adopt_orphans=True,
     )
-    rows = {table[ended.job.index].name: settle(ended) for ended in run_batch(run_job, jobs, options)}
+    rows = {
+        table[ended.job.index].name: settle(ended) for ended in run_batch(run_job, jobs, options)
+    }
     assert len(rows) == len(table)
     return rows
 

@@ -1,6 +1,8 @@
-"""Agents that cheat or harm, each a few lines of ``attempt()``: what it returns is given as the answer.
+"""Agents that cheat or harm, each a few lines of ``attempt()``: what it returns is given as the
+answer.
 
-``T`` holds what an attacker would know: paths of the task, the runs and a victim file, a port that listens, processes.
+``T`` holds what an attacker would know: paths of the task, the runs and a victim file, a port that
+listens, processes.
 """
 
 import sqlite3
@@ -68,15 +70,47 @@ def does(name: str, line: str, attempt: str | None = HARMLESS, *, imports: str =
 READS = (
     does("reads the setup code", "open(T.TASK + '/setup.py').read()", "open {task}/setup.py"),
     does("reads the validator", "open(T.TASK + '/validate.py').read()", "open {task}/validate.py"),
-    does("reads the bundled tasks", "open(T.BUNDLED + '/setup.py').read()", "open {bundled}/setup.py"),
+    does(
+        "reads the bundled tasks", "open(T.BUNDLED + '/setup.py').read()", "open {bundled}/setup.py"
+    ),
     does("imports the setup code", "__import__('importlib').import_module(T.MODULE)", "look at "),
-    does("climbs to the setup code", "open(T.AGENTS + '/../tasks/secret/setup.py').read()", "open {agents}/../tasks"),
-    does("climbs from where it stands", "(os.chdir(T.AGENTS), open('../tasks/secret/setup.py').read())[1]", "open ../tasks"),
-    does("follows a link to the setup code", "open(T.AGENTS + '/link.py').read()", "open {agents}/link.py"),
-    does("follows a linked folder", "open(T.AGENTS + '/linked/setup.py').read()", "open {agents}/linked"),
-    does("reads as bytes", "open(os.fsencode(T.TASK) + b'/setup.py', 'rb').read()", "open {task}/setup.py"),
-    does("reads through a path object", "pathlib.Path(T.TASK, 'setup.py').read_text()", "open {task}", imports="pathlib"),
-    does("reads through FileIO", "io.FileIO(T.TASK + '/setup.py').read()", "open {task}", imports="io"),
+    does(
+        "climbs to the setup code",
+        "open(T.AGENTS + '/../tasks/secret/setup.py').read()",
+        "open {agents}/../tasks",
+    ),
+    does(
+        "climbs from where it stands",
+        "(os.chdir(T.AGENTS), open('../tasks/secret/setup.py').read())[1]",
+        "open ../tasks",
+    ),
+    does(
+        "follows a link to the setup code",
+        "open(T.AGENTS + '/link.py').read()",
+        "open {agents}/link.py",
+    ),
+    does(
+        "follows a linked folder",
+        "open(T.AGENTS + '/linked/setup.py').read()",
+        "open {agents}/linked",
+    ),
+    does(
+        "reads as bytes",
+        "open(os.fsencode(T.TASK) + b'/setup.py', 'rb').read()",
+        "open {task}/setup.py",
+    ),
+    does(
+        "reads through a path object",
+        "pathlib.Path(T.TASK, 'setup.py').read_text()",
+        "open {task}",
+        imports="pathlib",
+    ),
+    does(
+        "reads through FileIO",
+        "io.FileIO(T.TASK + '/setup.py').read()",
+        "open {task}",
+        imports="io",
+    ),
     Hostile(
         "reads through a path that lies",
         """
@@ -105,19 +139,40 @@ READS = (
         """,
         "open (a path",
     ),
-    does("opens by the lower call", "os.read(os.open(T.TASK + '/setup.py', 0), 999)", "open {task}/setup.py"),
+    does(
+        "opens by the lower call",
+        "os.read(os.open(T.TASK + '/setup.py', 0), 999)",
+        "open {task}/setup.py",
+    ),
     does("opens a folder", "os.open('setup.py', 0, dir_fd=os.open(T.TASK, 0))", "open {task}"),
     does(
-        "opens its own folder to climb", "os.open('../tasks/secret/setup.py', 0, dir_fd=os.open(T.AGENTS, 0))", "open {agents}"
+        "opens its own folder to climb",
+        "os.open('../tasks/secret/setup.py', 0, dir_fd=os.open(T.AGENTS, 0))",
+        "open {agents}",
     ),
     does("lists the task folder", "os.listdir(T.TASK)", "list {task}"),
     does("scans the runs", "[e.name for e in os.scandir(T.RUNS)]", "list {runs}"),
     does("enters the runs", "os.chdir(T.RUNS)", "enter {runs}"),
     does("globs the runs", "glob.glob(T.RUNS + '/*')", "list {runs}", imports="glob"),
     does("reads a run artifact", "open(T.RUNS + '/x.json').read()", "open {runs}/x.json"),
-    does("reads by linecache", "linecache.getlines(T.TASK + '/setup.py')", "look at {task}", imports="linecache"),
-    does("reads by fileinput", "list(fileinput.input(T.TASK + '/setup.py'))", "open {task}", imports="fileinput"),
-    does("runs the setup code", "runpy.run_path(T.TASK + '/setup.py')", "look at {task}", imports="runpy"),
+    does(
+        "reads by linecache",
+        "linecache.getlines(T.TASK + '/setup.py')",
+        "look at {task}",
+        imports="linecache",
+    ),
+    does(
+        "reads by fileinput",
+        "list(fileinput.input(T.TASK + '/setup.py'))",
+        "open {task}",
+        imports="fileinput",
+    ),
+    does(
+        "runs the setup code",
+        "runpy.run_path(T.TASK + '/setup.py')",
+        "look at {task}",
+        imports="runpy",
+    ),
     Hostile(
         "loads it as a module",
         """
@@ -127,20 +182,56 @@ READS = (
         """,
         "open {task}",
     ),
-    does("opens it as a zip", "zipfile.ZipFile(T.TASK + '/setup.py')", "open {task}", imports="zipfile"),
-    does("opens it as a database", "sqlite3.connect(T.TASK + '/setup.py')", "open {task}", imports="sqlite3"),
-    does("maps it", "mmap.mmap(os.open(T.TASK + '/setup.py', 0), 0, prot=1)[:]", "open {task}", imports="mmap"),
+    does(
+        "opens it as a zip",
+        "zipfile.ZipFile(T.TASK + '/setup.py')",
+        "open {task}",
+        imports="zipfile",
+    ),
+    does(
+        "opens it as a database",
+        "sqlite3.connect(T.TASK + '/setup.py')",
+        "open {task}",
+        imports="sqlite3",
+    ),
+    does(
+        "maps it",
+        "mmap.mmap(os.open(T.TASK + '/setup.py', 0), 0, prot=1)[:]",
+        "open {task}",
+        imports="mmap",
+    ),
     does("reads the users", "open('/etc/passwd').read()", "open /etc/passwd"),
-    does("reads the environment of its parent", "open('/proc/%d/environ' % os.getppid()).read()", "open /proc/…/environ"),
-    does("reads another's memory", "open('/proc/%d/mem' % T.VICTIM_PID, 'rb').read(1)", "open /proc/…/mem"),
-    does("reads another's command line", "open('/proc/%d/cmdline' % T.VICTIM_PID).read()", "open /proc/…/cmdline"),
+    does(
+        "reads the environment of its parent",
+        "open('/proc/%d/environ' % os.getppid()).read()",
+        "open /proc/…/environ",
+    ),
+    does(
+        "reads another's memory",
+        "open('/proc/%d/mem' % T.VICTIM_PID, 'rb').read(1)",
+        "open /proc/…/mem",
+    ),
+    does(
+        "reads another's command line",
+        "open('/proc/%d/cmdline' % T.VICTIM_PID).read()",
+        "open /proc/…/cmdline",
+    ),
     does("lists processes", "os.listdir('/proc')", "list /proc"),
     does("lists its descriptors", "os.listdir('/proc/self/fd')", "list /proc/self/fd"),
-    Hostile("greps its memory", GREP + "def attempt():\n    return grep()[:0] or 'nothing'\n", "open /proc/self/maps"),
+    Hostile(
+        "greps its memory",
+        GREP + "def attempt():\n    return grep()[:0] or 'nothing'\n",
+        "open /proc/self/maps",
+    ),
 )
 
 LOOKS = (
-    does("looks through gc", "[o for o in gc.get_objects() if 'canary' in repr(o)]", "inspect gc.get_objects", imports="gc"),
+    does(
+        "looks through gc",
+        "[o for o in gc.get_objects() if 'canary' in repr(o)]",
+        "inspect gc.get_objects",
+        imports="gc",
+    ),
     does("asks gc who refers", "gc.get_referrers(sys)", "inspect gc.get_referrers", imports="gc"),
     does("asks for all frames", "sys._current_frames()", "inspect sys._current_frames"),
     Hostile(
@@ -283,7 +374,12 @@ STARTS = (
 )
 
 CONNECTS = (
-    does("connects", "socket.create_connection(('127.0.0.1', T.PORT))", "connect 127.0.0.1:{port}", imports="socket"),
+    does(
+        "connects",
+        "socket.create_connection(('127.0.0.1', T.PORT))",
+        "connect 127.0.0.1:{port}",
+        imports="socket",
+    ),
     does(
         "connects without a name",
         "socket.socket().connect(('127.0.0.1', T.PORT))",
@@ -296,8 +392,18 @@ CONNECTS = (
         "connect 127.0.0.1:{port}",
         imports="urllib.request",
     ),
-    does("asks for a name", "socket.gethostbyname('example.org')", "connect example.org", imports="socket"),
-    does("resolves a name", "socket.getaddrinfo('example.org', 80)", "connect example.org:80", imports="socket"),
+    does(
+        "asks for a name",
+        "socket.gethostbyname('example.org')",
+        "connect example.org",
+        imports="socket",
+    ),
+    does(
+        "resolves a name",
+        "socket.getaddrinfo('example.org', 80)",
+        "connect example.org:80",
+        imports="socket",
+    ),
     does(
         "sends a datagram",
         "socket.socket(2, 2).sendto(b'x', ('127.0.0.1', T.PORT))",
@@ -312,10 +418,20 @@ CONNECTS = (
     ),
     does("listens", "socket.socket().bind(('127.0.0.1', 0))", "listen 127.0.0.1", imports="socket"),
     does(
-        "connects to a local socket", "socket.socket(1).connect(T.VICTIM + '.sock')", "connect {victim}.sock", imports="socket"
+        "connects to a local socket",
+        "socket.socket(1).connect(T.VICTIM + '.sock')",
+        "connect {victim}.sock",
+        imports="socket",
     ),
-    does("opens a raw socket", "socket.socket(17, 3)", "open a socket of family 17", imports="socket"),
-    does("opens a netlink socket", "socket.socket(16, 3)", "open a socket of family 16", imports="socket"),
+    does(
+        "opens a raw socket", "socket.socket(17, 3)", "open a socket of family 17", imports="socket"
+    ),
+    does(
+        "opens a netlink socket",
+        "socket.socket(16, 3)",
+        "open a socket of family 16",
+        imports="socket",
+    ),
 )
 
 CHANGES = (
@@ -338,14 +454,21 @@ CHANGES = (
     does("removes a tree", "shutil.rmtree(T.RUNS)", "", imports="shutil"),
     does(
         "makes shared memory",
-        "__import__('multiprocessing.shared_memory').shared_memory.SharedMemory('tracecore-x', True, 9)",
+        "__import__('multiprocessing.shared_memory').shared_memory.SharedMemory('tracecore-x',"
+        " True, 9)",
     ),
     does("makes a file in memory", "os.memfd_create('x')", "create a file in memory"),
-    does("signals its parent", "os.kill(os.getppid() or T.HARNESS_PID, 9)", "signal another process"),
+    does(
+        "signals its parent", "os.kill(os.getppid() or T.HARNESS_PID, 9)", "signal another process"
+    ),
     does("signals a stranger", "os.kill(T.VICTIM_PID, 9)", "signal another process"),
     does("signals everybody", "os.kill(-1, 9)", "signal another process"),
     does("signals a group", "os.killpg(T.VICTIM_PID, 9)", "signal another process"),
-    does("signals through a descriptor", "signal.pidfd_send_signal(os.pidfd_open(T.VICTIM_PID), 9)", imports="signal"),
+    does(
+        "signals through a descriptor",
+        "signal.pidfd_send_signal(os.pidfd_open(T.VICTIM_PID), 9)",
+        imports="signal",
+    ),
     Hostile(
         "has the kernel signal a stranger",
         """
@@ -359,7 +482,12 @@ CHANGES = (
         """,
         "signal another process",
     ),
-    does("raises its limits", "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))", "change resource limits", imports="resource"),
+    does(
+        "raises its limits",
+        "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
+        "change resource limits",
+        imports="resource",
+    ),
     does(
         "raises another's limits",
         "resource.prlimit(T.VICTIM_PID, resource.RLIMIT_CPU, (1, 1))",
@@ -368,16 +496,27 @@ CHANGES = (
     ),
     does("sets the clock", "time.clock_settime(0, 1.0)", "change the clock", imports="time"),
     does("moves to another core", "os.sched_setaffinity(T.VICTIM_PID, {0})", "change its cores"),
-    does("sets the host's name", "socket.sethostname('x')", "change the host name", imports="socket"),
+    does(
+        "sets the host's name", "socket.sethostname('x')", "change the host name", imports="socket"
+    ),
     does("becomes another user", "os.setuid(1000)", "change the user"),
     does("leaves the root folder", "os.chroot('/tmp')", "change the root folder"),
-    does("types into the terminal", "fcntl.ioctl(0, 0x5412, b'x')", "control a device", imports="fcntl"),
+    does(
+        "types into the terminal",
+        "fcntl.ioctl(0, 0x5412, b'x')",
+        "control a device",
+        imports="fcntl",
+    ),
     does("opens the terminal", "open('/dev/tty', 'r').read()", "open /dev/tty"),
     does("writes the system log", "syslog.syslog('x')", "write the system log", imports="syslog"),
 )
 
 NATIVE = (
-    Hostile("forces ctypes in", "def attempt():\n    sys.modules.pop('ctypes', None)\n    import ctypes\n", "import _ctypes"),
+    Hostile(
+        "forces ctypes in",
+        "def attempt():\n    sys.modules.pop('ctypes', None)\n    import ctypes\n",
+        "import _ctypes",
+    ),
     Hostile(
         "finds ctypes in memory",
         """
@@ -390,7 +529,10 @@ NATIVE = (
         """,
     ),
     does("loads native code of its own", "__import__('native')", "load {agents}/native"),
-    does("makes code objects by hand", "eval((lambda: 0).__code__.replace(co_code=bytes(range(0, 200, 2)) * 2))"),
+    does(
+        "makes code objects by hand",
+        "eval((lambda: 0).__code__.replace(co_code=bytes(range(0, 200, 2)) * 2))",
+    ),
     does("crashes", "faulthandler._sigsegv()", imports="faulthandler"),
     does("sends itself the filter's signal", "os.kill(os.getpid(), 31)"),
 )
@@ -572,7 +714,11 @@ EVADES = (
         """,
         "list (a path",
     ),
-    does("imports by a name that lies", "__import__(type('Lie', (str,), {})('_testcapi'))", "import (a path"),
+    does(
+        "imports by a name that lies",
+        "__import__(type('Lie', (str,), {})('_testcapi'))",
+        "import (a path",
+    ),
     Hostile(
         "loads native code by another suffix",
         """
@@ -623,10 +769,30 @@ EVADES = (
         """,
         "leave as after a forbidden attempt",
     ),
-    does("locks a file", "fcntl.flock(os.open(os.__file__, 0), fcntl.LOCK_EX)", "lock a file", imports="fcntl"),
-    does("locks the null device", "fcntl.lockf(os.open(os.devnull, 1), fcntl.LOCK_EX)", "lock a file", imports="fcntl"),
-    does("locks by the lower call", "fcntl.fcntl(os.open(os.devnull, 1), 37, bytes(32))", "lock a file", imports="fcntl"),
-    does("leases a file", "fcntl.fcntl(os.open(os.__file__, 0), 1024, 1)", "signal another process", imports="fcntl"),
+    does(
+        "locks a file",
+        "fcntl.flock(os.open(os.__file__, 0), fcntl.LOCK_EX)",
+        "lock a file",
+        imports="fcntl",
+    ),
+    does(
+        "locks the null device",
+        "fcntl.lockf(os.open(os.devnull, 1), fcntl.LOCK_EX)",
+        "lock a file",
+        imports="fcntl",
+    ),
+    does(
+        "locks by the lower call",
+        "fcntl.fcntl(os.open(os.devnull, 1), 37, bytes(32))",
+        "lock a file",
+        imports="fcntl",
+    ),
+    does(
+        "leases a file",
+        "fcntl.fcntl(os.open(os.__file__, 0), 1024, 1)",
+        "signal another process",
+        imports="fcntl",
+    ),
     does("pairs sockets of another family", "socket.socketpair(30, 5)", imports="socket"),
     does("writes by readline", "readline.write_history_file(T.VICTIM)", imports="readline"),
     does(
@@ -636,7 +802,8 @@ EVADES = (
     ),
     does(
         "has the database attach the setup code",
-        "sqlite3.connect(':memory:').execute('attach ? as x', (T.TASK + '/setup.py',)).execute('select * from x.y')",
+        "sqlite3.connect(':memory:').execute('attach ? as x', (T.TASK +"
+        " '/setup.py',)).execute('select * from x.y')",
         imports="sqlite3",
     ),
     does(
@@ -645,7 +812,12 @@ EVADES = (
         "import readline",
     ),
     does("asks for what shared memory needs", "__import__('multiprocessing.managers')"),
-    does("reads by NumPy", "numpy.fromfile(T.TASK + '/setup.py', 'u1').tobytes()", "open {task}", imports="numpy"),
+    does(
+        "reads by NumPy",
+        "numpy.fromfile(T.TASK + '/setup.py', 'u1').tobytes()",
+        "open {task}",
+        imports="numpy",
+    ),
 )
 
 HAS_EXTENSIONS = hasattr(sqlite3.Connection, "enable_load_extension")
@@ -653,7 +825,12 @@ LOAD_EXTENSION = "sqlite3.connect(':memory:').enable_load_extension(True)"
 ASKS = (
     does("asks whether a file is there", "os.path.exists('/etc/passwd')", "look at /etc/passwd"),
     does("asks whether the task is there", "os.path.isdir(T.TASK)", "look at {task}"),
-    does("asks through a path object", "pathlib.Path(T.TASK).exists()", "look at {task}", imports="pathlib"),
+    does(
+        "asks through a path object",
+        "pathlib.Path(T.TASK).exists()",
+        "look at {task}",
+        imports="pathlib",
+    ),
     does("asks for access", "os.access(T.VICTIM, os.R_OK)", "look at {victim}"),
     does("asks where a link leads", "os.readlink('/etc/mtab')", "look at /etc/mtab"),
     does("asks for the real path", "os.path.realpath(T.TASK)", "look at "),
@@ -661,10 +838,18 @@ ASKS = (
     does("asks for the disk", "os.statvfs(T.RUNS)", "look at {runs}"),
     does("asks for a path's limits", "os.pathconf(T.RUNS, 'PC_NAME_MAX')", "look at {runs}"),
     does("asks for attributes", "os.getxattr(T.VICTIM, 'user.x')", "read {victim}"),
-    does("asks through a link of its own", "os.path.exists(T.AGENTS + '/linked/setup.py')", "look at {agents}/linked"),
-    does("asks by climbing", "os.path.exists(T.AGENTS + '/../victim')", "look at {agents}/../victim"),
+    does(
+        "asks through a link of its own",
+        "os.path.exists(T.AGENTS + '/linked/setup.py')",
+        "look at {agents}/linked",
+    ),
+    does(
+        "asks by climbing", "os.path.exists(T.AGENTS + '/../victim')", "look at {agents}/../victim"
+    ),
     does("asks as bytes", "os.stat(os.fsencode(T.VICTIM))", "look at {victim}"),
-    does("asks by a path that lies", "os.stat(type('Lie', (str,), {})(T.VICTIM))", "look at (a path"),
+    does(
+        "asks by a path that lies", "os.stat(type('Lie', (str,), {})(T.VICTIM))", "look at (a path"
+    ),
     does("asks from a descriptor", "os.stat('x', dir_fd=0)", "look at x"),
     does("asks for a program", "shutil.which('true')", "look at ", imports="shutil"),
     does("asks for the users", "__import__('pwd').getpwall()", "read the list of users"),
@@ -679,10 +864,26 @@ ASKS = (
     ),
 )
 LINKS = (
-    does("reads a second name of the setup code", "open(T.AGENTS + '/second.py').read()", "open {agents}/second.py"),
-    does("imports a second name of the setup code", "__import__('second').SALT", "open {agents}/second.py"),
-    does("opens a second name by the lower call", "os.open(T.AGENTS + '/second.py', 0)", "open {agents}/second.py"),
-    does("climbs to a second name", "open(T.AGENTS + '/../agents/second.py').read()", "open {agents}/../agents/second.py"),
+    does(
+        "reads a second name of the setup code",
+        "open(T.AGENTS + '/second.py').read()",
+        "open {agents}/second.py",
+    ),
+    does(
+        "imports a second name of the setup code",
+        "__import__('second').SALT",
+        "open {agents}/second.py",
+    ),
+    does(
+        "opens a second name by the lower call",
+        "os.open(T.AGENTS + '/second.py', 0)",
+        "open {agents}/second.py",
+    ),
+    does(
+        "climbs to a second name",
+        "open(T.AGENTS + '/../agents/second.py').read()",
+        "open {agents}/../agents/second.py",
+    ),
 )
 STARVES = (
     Hostile(

@@ -17,7 +17,10 @@ from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, ScenarioRow, plan, r
 from tracecore.records import Allowance, Settings
 from tracecore.runtime.task.catalog import find_agent, find_task
 
-pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
+    pytest.mark.timeout(120),
+]
 
 READER = """\
 class Agent:
@@ -57,8 +60,13 @@ def data(tmp_path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def test_what_a_row_allows_can_be_read_and_nothing_else_of_it_changes(tmp_path: pathlib.Path, data: pathlib.Path) -> None:
-    row = {"agent": str(tmp_path / "agents" / "reader.py"), "task_ref": "filesystem_hidden_config@1"}
+def test_what_a_row_allows_can_be_read_and_nothing_else_of_it_changes(
+    tmp_path: pathlib.Path, data: pathlib.Path
+) -> None:
+    row = {
+        "agent": str(tmp_path / "agents" / "reader.py"),
+        "task_ref": "filesystem_hidden_config@1",
+    }
     series, manifest = run(tmp_path, [row, {**row, "allow": {"read": [str(data.parent)]}}])
     assert series[0]["error"] == f"sandbox_violation: open {data}: agents may not"
     assert series[1]["termination_reason"] != "sandbox_violation"
@@ -68,31 +76,49 @@ def test_what_a_row_allows_can_be_read_and_nothing_else_of_it_changes(tmp_path: 
     assert series[1]["allow"] == manifest["scenario"][1]["allow"] == shown
 
 
-def test_the_command_that_repeats_an_episode_allows_what_its_row_did(tmp_path: pathlib.Path, data: pathlib.Path) -> None:
-    row = {"agent": str(tmp_path / "agents" / "reader.py"), "task_ref": "filesystem_hidden_config@1"}
+def test_the_command_that_repeats_an_episode_allows_what_its_row_did(
+    tmp_path: pathlib.Path, data: pathlib.Path
+) -> None:
+    row = {
+        "agent": str(tmp_path / "agents" / "reader.py"),
+        "task_ref": "filesystem_hidden_config@1",
+    }
     (episode,), _ = run(tmp_path, [{**row, "allow": {"read": [str(data.parent)]}}])
     python, *words = shlex.split(repro_command(episode))
     assert python == "python"
     assert words[-2:] == ["--allow-read", str(data.parent)]
     command = [sys.executable, *words, "--runs-dir", str(tmp_path / "again"), "--json"]
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent.parent)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert json.loads(done.stdout)["episode"]["artifact_hash"] == episode["artifact_hash"], done.stderr
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert json.loads(done.stdout)["episode"]["artifact_hash"] == episode["artifact_hash"], (
+        done.stderr
+    )
 
 
 def test_an_allowance_stands_in_toml_too(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "scenario.toml"
-    path.write_text('[[scenario]]\nagent = "a.py"\ntask_ref = "t"\nallow = {read = ["x"], network = ["api.example.org"]}\n')
+    path.write_text(
+        '[[scenario]]\nagent = "a.py"\ntask_ref = "t"\nallow = {read = ["x"], network ='
+        ' ["api.example.org"]}\n'
+    )
     assert read_scenario(str(path))[0].allow == Allowance(("x",), ("api.example.org",))
 
 
 @pytest.mark.parametrize(
     ("allow", "complaint"),
     [
-        (Allowance(read=("/nowhere/at/all",)), "allow.read[0]: found '/nowhere/at/all', expected a file or folder that exists"),
+        (
+            Allowance(read=("/nowhere/at/all",)),
+            "allow.read[0]: found '/nowhere/at/all', expected a file or folder that exists",
+        ),
         (Allowance(read=("{task}",)), "expected no folder of tasks or runs"),
         (Allowance(read=("{task}/setup.py",)), "expected no folder of tasks or runs"),
-        (Allowance(network=("example.org",)), "allow.network[0]: found 'example.org', expected a host that filesystem_hidden"),
+        (
+            Allowance(network=("example.org",)),
+            "allow.network[0]: found 'example.org', expected a host that filesystem_hidden",
+        ),
     ],
 )
 def test_an_allowance_has_bounds(allow: Allowance, complaint: str, tmp_path: pathlib.Path) -> None:
@@ -105,16 +131,24 @@ def test_an_allowance_has_bounds(allow: Allowance, complaint: str, tmp_path: pat
 
 
 def test_a_host_that_the_task_allows_too_is_allowed(tmp_path: pathlib.Path) -> None:
-    row = ScenarioRow("agents/rate_limit_agent.py", "rate_limited_api@1", 1, Allowance(network=(HOST.upper(),)))
-    (job,) = plan((row,), 1, Settings(str(tmp_path)), find_agent, find_task, slice_id="0" * 16).jobs()
+    row = ScenarioRow(
+        "agents/rate_limit_agent.py", "rate_limited_api@1", 1, Allowance(network=(HOST.upper(),))
+    )
+    (job,) = plan(
+        (row,), 1, Settings(str(tmp_path)), find_agent, find_task, slice_id="0" * 16
+    ).jobs()
     assert job.allow.network == (HOST,)
 
 
 HOST = "api.example.test"
 
 
-def test_the_default_scenario_has_the_same_hashes_with_confinement_and_without(tmp_path: pathlib.Path) -> None:
-    rows = [{"agent": row.agent, "task_ref": row.task_ref, "seed": row.seed} for row in DEFAULT_SCENARIO]
+def test_the_default_scenario_has_the_same_hashes_with_confinement_and_without(
+    tmp_path: pathlib.Path,
+) -> None:
+    rows = [
+        {"agent": row.agent, "task_ref": row.task_ref, "seed": row.seed} for row in DEFAULT_SCENARIO
+    ]
     with_it, _ = run(tmp_path, rows)
     without, manifest = run(tmp_path, rows, confinement="off")
     assert set(manifest["confinement"].values()) == {"switched off"}
@@ -126,7 +160,11 @@ def test_an_agent_that_uses_numpy_runs_and_has_the_same_hash(tmp_path: pathlib.P
     pytest.importorskip("numpy")
     (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "with_numpy.py").write_text(WITH_NUMPY)
-    row = {"agent": str(tmp_path / "agents" / "with_numpy.py"), "task_ref": "filesystem_hidden_config@1", "seed": 3}
+    row = {
+        "agent": str(tmp_path / "agents" / "with_numpy.py"),
+        "task_ref": "filesystem_hidden_config@1",
+        "seed": 3,
+    }
     (with_it,), _ = run(tmp_path, [row])
     (without,), _ = run(tmp_path, [row], confinement="off")
     assert with_it["termination_reason"] == "invalid_action"
@@ -149,7 +187,8 @@ class Agent:
 
 
 TASK_WITH_A_HOST = {
-    "task.toml": """\
+    "task.toml": (
+        """\
 id = "caller"
 suite = "security"
 version = 1
@@ -167,10 +206,16 @@ entrypoint = "validate.py:validate"
 [sandbox]
 filesystem_roots = ["/app"]
 network_hosts = ["localhost"]
-""",
-    "actions.py": "def set_env(env):\n    global ENV\n    ENV = env\n\n"
-    "def say(text):\n    ENV.set_agent_output('text', text)\n",
-    "validate.py": "def validate(env):\n    return {'ok': env.get_agent_output('text') == 'hello', 'terminal': True}\n",
+"""
+    ),
+    "actions.py": (
+        "def set_env(env):\n    global ENV\n    ENV = env\n\n"
+        "def say(text):\n    ENV.set_agent_output('text', text)\n"
+    ),
+    "validate.py": (
+        "def validate(env):\n    return {'ok': env.get_agent_output('text') == 'hello', 'terminal':"
+        " True}\n"
+    ),
 }
 CALLER = """\
 import socket
@@ -188,7 +233,11 @@ class Agent:
 
 @pytest.mark.parametrize(
     ("port", "allow", "ending"),
-    [(80, ["localhost"], "success"), (80, [], "sandbox_violation"), (8642, ["localhost"], "sandbox_violation")],
+    [
+        (80, ["localhost"], "success"),
+        (80, [], "sandbox_violation"),
+        (8642, ["localhost"], "sandbox_violation"),
+    ],
 )
 def test_an_allowed_host_can_be_reached_at_the_ports_of_the_web(
     port: int, allow: list[str], ending: str, tmp_path: pathlib.Path
@@ -207,14 +256,20 @@ def test_an_allowed_host_can_be_reached_at_the_ports_of_the_web(
         listener.settimeout(20)
         greeter = threading.Thread(target=greet, args=(listener,), daemon=True)
         greeter.start()
-        row = {"agent": str(tmp_path / "agents" / "caller.py"), "task_ref": "caller@1", "allow": {"network": allow}}
+        row = {
+            "agent": str(tmp_path / "agents" / "caller.py"),
+            "task_ref": "caller@1",
+            "allow": {"network": allow},
+        }
         (found,), _ = run(tmp_path, [row], tasks_dirs=(str(tmp_path / "tasks"),))
         listener.shutdown(socket.SHUT_RDWR)
         greeter.join()
     assert found["termination_reason"] == ending
     if ending == "sandbox_violation":
         assert (
-            found["error"] == f"sandbox_violation: connect {'localhost' if not allow else '127.0.0.1'}:{port}: agents may not"
+            found["error"]
+            == f"sandbox_violation: connect {'localhost' if not allow else '127.0.0.1'}:{port}:"
+            " agents may not"
         )
 
 

@@ -1,4 +1,6 @@
-"""Agents that let the harness pay: what they send or are costs their host little, and does not take their trace with it."""
+"""Agents that let the harness pay: what they send or are costs their host little, and does not take
+their trace with it.
+"""
 
 import pathlib
 import sys
@@ -11,7 +13,10 @@ from tracecore.errors import AgentError
 from tracecore.records import Limits
 from tracecore.runtime.task.catalog import find_agent
 
-pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
+    pytest.mark.timeout(120),
+]
 MANY = Hostile(
     "answers with a crowd of empty lists",
     """
@@ -22,7 +27,9 @@ MANY = Hostile(
 )
 
 
-def test_a_crowd_of_values_is_an_invalid_action_and_the_trace_is_kept(tmp_path: pathlib.Path) -> None:
+def test_a_crowd_of_values_is_an_invalid_action_and_the_trace_is_kept(
+    tmp_path: pathlib.Path,
+) -> None:
     with open_arena(tmp_path / "x", (MANY,)) as arena:
         row = let_loose(arena, (MANY,), limits=Limits())[MANY.name]
         artifact = artifact_of(arena, row)
@@ -78,33 +85,49 @@ WAITS = Hostile(
     """,
 )
 SLOW = "x = [" + "1.5," * 1_000_000 + "]\n"  # 4 MB, the most that is taken: seconds to compile
-SOME = "class Agent:\n    def reset(self, s): pass\n    def observe(self, o): pass\n    def act(self): return {}\n"
+SOME = (
+    "class Agent:\n    def reset(self, s): pass\n    def observe(self, o): pass\n    def act(self):"
+    " return {}\n"
+)
 
 
-def test_a_file_that_is_slow_to_compile_costs_its_own_episode_the_time_and_no_worker(tmp_path: pathlib.Path) -> None:
+def test_a_file_that_is_slow_to_compile_costs_its_own_episode_the_time_and_no_worker(
+    tmp_path: pathlib.Path,
+) -> None:
     table = tuple(Hostile(f"is slow to compile {number}", "") for number in range(4))
     with open_arena(tmp_path / "x", table) as arena:
         for place in range(4):
             (arena.agents / f"agent_{place}.py").write_text(SLOW + SOME)
         rows = let_loose(arena, table, limits=Limits(), timeout_s=0.2)
-        assert {(row.termination_reason, row.usage.attempt, row.steps_used) for row in rows.values()} == {("timeout", 1, 0)}
-        assert "reset had not finished within the time limit of 0.2 s" in str(rows[table[0].name].error)
+        assert {
+            (row.termination_reason, row.usage.attempt, row.steps_used) for row in rows.values()
+        } == {("timeout", 1, 0)}
+        assert "reset had not finished within the time limit of 0.2 s" in str(
+            rows[table[0].name].error
+        )
 
 
 def test_a_file_too_large_is_refused_before_anything_runs(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "huge.py"
     with path.open("wb") as file:
         file.truncate(1500 << 20)  # sparse: it costs its author nothing
-    with pytest.raises(AgentError, match=r"huge.py: found '?1572864000 bytes'?, expected at most 4194304"):
+    with pytest.raises(
+        AgentError, match=r"huge.py: found '?1572864000 bytes'?, expected at most 4194304"
+    ):
         find_agent(str(path))
 
 
 def test_threads_are_bounded_wherever_an_agent_runs(tmp_path: pathlib.Path) -> None:
     table = (THREADS, NEXT)
     with open_arena(tmp_path / "x", table) as arena:
-        for place, limits in enumerate((Limits(), Limits(layers_off="user_namespace,pid_namespace"))):
+        for place, limits in enumerate(
+            (Limits(), Limits(layers_off="user_namespace,pid_namespace"))
+        ):
             rows = let_loose(arena, table, limits=limits, round_number=place)
-            assert rows[THREADS.name].error == "sandbox_violation: start more than 128 threads: agents may not"
+            assert (
+                rows[THREADS.name].error
+                == "sandbox_violation: start more than 128 threads: agents may not"
+            )
             (entry,) = artifact_of(arena, rows[NEXT.name])["action_trace"]
             assert entry["action"]["args"]["text"] == "started"
 

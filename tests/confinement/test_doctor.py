@@ -15,7 +15,10 @@ from tracecore.perf.slice.options import SliceOptions
 from tracecore.records import Limits
 
 SECURITY_PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "security.md"
-pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
+    pytest.mark.timeout(120),
+]
 
 
 def test_every_layer_is_told_about() -> None:
@@ -42,12 +45,18 @@ def test_a_layer_that_is_off_is_told_as_off() -> None:
 
 
 def test_the_documentation_has_the_same_layers_in_the_same_order() -> None:
-    rows = [line.split("`")[1] for line in SECURITY_PAGE.read_text().splitlines() if line.startswith("| `")]
+    rows = [
+        line.split("`")[1]
+        for line in SECURITY_PAGE.read_text().splitlines()
+        if line.startswith("| `")
+    ]
     assert rows == list(LAYERS)
 
 
 def test_without_the_kernel_it_is_called_a_guard_rail() -> None:
-    text = doctor.as_text({**dict.fromkeys(LAYERS, True), "landlock": "not available (Function not implemented)"})
+    text = doctor.as_text(
+        {**dict.fromkeys(LAYERS, True), "landlock": "not available (Function not implemented)"}
+    )
     assert "guard rail and no wall" in text
     assert "not available (Function not implemented)" in text
     assert "This is a wall" not in text
@@ -56,12 +65,16 @@ def test_without_the_kernel_it_is_called_a_guard_rail() -> None:
 def test_the_command_gives_text_or_json() -> None:
     command = [sys.executable, "-m", "tracecore", "doctor"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    document = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    document = json.loads(
+        subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
+    )
     assert list(document["layers"]) == list(LAYERS)
     assert all(layer in text for layer in LAYERS)
 
 
-def test_a_slice_that_requires_confinement_does_not_run_without_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slice_that_requires_confinement_does_not_run_without_a_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     state = {**dict.fromkeys(LAYERS, True), "seccomp": "not available (Invalid argument)"}
     monkeypatch.setattr(doctor, "probe", lambda *_args, **_named: state)
     with pytest.raises(OptionError, match=r"--confinement: .*seccomp: not available"):

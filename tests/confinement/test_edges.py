@@ -22,9 +22,14 @@ class Agent:
 """
 
 
-def functions_of(function: types.FunctionType, seen: dict[int, types.FunctionType]) -> dict[int, types.FunctionType]:
+def functions_of(
+    function: types.FunctionType, seen: dict[int, types.FunctionType]
+) -> dict[int, types.FunctionType]:
     """A function and those of this project that it can reach by its cells, sealed or not."""
-    if id(function) not in seen and function.__module__ in {audit_hook.__name__, path_check.__name__}:
+    if id(function) not in seen and function.__module__ in {
+        audit_hook.__name__,
+        path_check.__name__,
+    }:
         seen[id(function)] = function
         for cell in function.__closure__ or ():
             for inner in (cell.cell_contents, *gc.get_referents(cell.cell_contents)):
@@ -46,7 +51,9 @@ def test_the_hook_looks_up_no_name_that_an_agent_could_change() -> None:
     assert len(functions) >= 12
     for function in functions.values():
         looked_up = {
-            i.argval for i in dis.get_instructions(function) if i.opname in {"LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME"}
+            i.argval
+            for i in dis.get_instructions(function)
+            if i.opname in {"LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME"}
         }
         assert looked_up == set(), function.__qualname__
 
@@ -55,7 +62,11 @@ def test_what_the_hook_holds_cannot_be_changed_in_place() -> None:
     for function in functions_of(a_hook(), {}).values():
         values = [cell.cell_contents for cell in function.__closure__ or ()]
         # A plain function in a frame's names has cells that can be changed.
-        assert [value for value in values if isinstance(value, list | dict | set | bytearray | types.FunctionType)] == []
+        assert [
+            value
+            for value in values
+            if isinstance(value, list | dict | set | bytearray | types.FunctionType)
+        ] == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="paths of another kind")
@@ -73,14 +84,27 @@ def test_agents_may_lie_beside_tasks(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a" / "task.toml").write_text("")
     (tmp_path / "agents").mkdir()
     folders = secret_folders((str(tmp_path),), str(tmp_path / "runs"))
-    assert [path for path in folders if path.startswith(str(tmp_path))] == [str(tmp_path / "a"), str(tmp_path / "runs")]
+    assert [path for path in folders if path.startswith(str(tmp_path))] == [
+        str(tmp_path / "a"),
+        str(tmp_path / "runs"),
+    ]
 
 
 def test_an_agents_words_reach_the_terminal_as_plain_text(tmp_path: pathlib.Path) -> None:
     (tmp_path / "rude.py").write_text(RUDE)
-    (tmp_path / "s.json").write_text(json.dumps([{"agent": "rude.py", "task_ref": "rate_limited_api@1"}]))
-    command = [sys.executable, str(ROOT / "scripts" / "perf_harness.py"), "--episodes=2", "--workers=1", "--scenario=s.json"]
-    done = subprocess.run([*command, "--progress=always"], cwd=tmp_path, capture_output=True, check=False)
+    (tmp_path / "s.json").write_text(
+        json.dumps([{"agent": "rude.py", "task_ref": "rate_limited_api@1"}])
+    )
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "perf_harness.py"),
+        "--episodes=2",
+        "--workers=1",
+        "--scenario=s.json",
+    ]
+    done = subprocess.run(
+        [*command, "--progress=always"], cwd=tmp_path, capture_output=True, check=False
+    )
     assert done.returncode == 1
     for stream in (done.stdout, done.stderr):
         assert b"\x1b]" not in stream

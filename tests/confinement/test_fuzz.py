@@ -6,7 +6,9 @@ from types import ModuleType
 import pytest
 
 SCRIPT = pathlib.Path(__file__).parent.parent.parent / "scripts" / "dev" / "fuzz.py"
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the script bounds itself by alarms")
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="the script bounds itself by alarms"
+)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,10 @@ def fuzz() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("target", ["message", "frames", "scenario.json", "scenario.toml", "manifest", "threshold", "journal"])
+@pytest.mark.parametrize(
+    "target",
+    ["message", "frames", "scenario.json", "scenario.toml", "manifest", "threshold", "journal"],
+)
 def test_a_reader_takes_or_refuses_whatever_it_is_fed(
     target: str, fuzz: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -32,7 +37,11 @@ def test_every_target_is_tried(fuzz: ModuleType) -> None:
     )
 
 
-def test_a_finding_is_told(fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(fuzz, "open_target", lambda _name, _folder: (lambda data: data.decode("utf-8"), (b"\xff",)))
+def test_a_finding_is_told(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        fuzz, "open_target", lambda _name, _folder: (lambda data: data.decode("utf-8"), (b"\xff",))
+    )
     assert fuzz.fuzz("message", 20, seed=1) > 0
     assert "UnicodeDecodeError" in capsys.readouterr().out

@@ -13,7 +13,8 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
     pytest.mark.timeout(240),
 ]
-OFF_IN_TURN = [layer for layer in LAYERS if layer != "own_session"]  # which is part of how a process starts
+# which is part of how a process starts
+OFF_IN_TURN = [layer for layer in LAYERS if layer != "own_session"]
 HOOK_ALONE = ",".join(layer for layer in OFF_IN_TURN if layer != "audit_hook")
 
 
@@ -46,7 +47,9 @@ def test_nothing_outside_was_touched(arena: Arena, rows: dict[str, EpisodeResult
     assert arena.damage() == []
 
 
-def test_an_attempt_is_in_the_trace_and_its_audit(arena: Arena, rows: dict[str, EpisodeResult]) -> None:
+def test_an_attempt_is_in_the_trace_and_its_audit(
+    arena: Arena, rows: dict[str, EpisodeResult]
+) -> None:
     audits = {
         "reads the users": {"type": "fs", "op": "open", "path": "/etc/passwd"},
         "connects": {"type": "net", "host": f"127.0.0.1:{arena.port}"},
@@ -55,18 +58,33 @@ def test_an_attempt_is_in_the_trace_and_its_audit(arena: Arena, rows: dict[str, 
     for name, wanted in audits.items():
         (entry,) = artifact_of(arena, rows[name])["action_trace"]
         assert entry["io_audit"] == [wanted]
-        assert entry["telemetry"]["action_metrics"]["error"] == artifact_of(arena, rows[name])["failure_reason"]
+        assert (
+            entry["telemetry"]["action_metrics"]["error"]
+            == artifact_of(arena, rows[name])["failure_reason"]
+        )
 
 
-def test_the_means_of_confinement_are_not_in_its_frames(arena: Arena, rows: dict[str, EpisodeResult]) -> None:
-    (entry,) = artifact_of(arena, rows["walks up the frames to the means of confinement"])["action_trace"]
+def test_the_means_of_confinement_are_not_in_its_frames(
+    arena: Arena, rows: dict[str, EpisodeResult]
+) -> None:
+    (entry,) = artifact_of(arena, rows["walks up the frames to the means of confinement"])[
+        "action_trace"
+    ]
     assert entry["action"]["args"]["text"] == "nothing"
 
 
-def test_the_same_attempt_has_the_same_hash_each_time(arena: Arena, rows: dict[str, EpisodeResult]) -> None:
+def test_the_same_attempt_has_the_same_hash_each_time(
+    arena: Arena, rows: dict[str, EpisodeResult]
+) -> None:
     again = let_loose(arena, HOSTILE, limits=Limits(), round_number=1)
-    told = [agent.name for agent in HOSTILE if agent.attempt is not None and agent.name != "answers before it tries"]
-    assert {name: rows[name].artifact_hash for name in told} == {name: again[name].artifact_hash for name in told}
+    told = [
+        agent.name
+        for agent in HOSTILE
+        if agent.attempt is not None and agent.name != "answers before it tries"
+    ]
+    assert {name: rows[name].artifact_hash for name in told} == {
+        name: again[name].artifact_hash for name in told
+    }
 
 
 @pytest.mark.parametrize("layer", OFF_IN_TURN)
@@ -86,21 +104,27 @@ def test_the_hook_alone_holds_what_does_not_go_behind_python(arena: Arena) -> No
 def test_agents_that_are_spawned_are_confined_too(arena: Arena) -> None:
     some = HOSTILE[::4]
     names = {agent.name for agent in some}
-    table = tuple(agent if agent.name in names else Hostile(agent.name, "def attempt():\n    pass\n") for agent in HOSTILE)
+    table = tuple(
+        agent if agent.name in names else Hostile(agent.name, "def attempt():\n    pass\n")
+        for agent in HOSTILE
+    )
     picked = tuple(agent for agent in table if agent.name in names)
     with open_arena(pathlib.Path(arena.root.parent) / "spawned", picked) as other:
         rows = let_loose(other, picked, limits=Limits(), method="spawn")
         wrong = {
             agent.name: rows[agent.name].error
             for agent in picked
-            if agent.attempt is not None and not str(rows[agent.name].error).startswith("sandbox_violation: ")
+            if agent.attempt is not None
+            and not str(rows[agent.name].error).startswith("sandbox_violation: ")
         }
         assert wrong == {}
         assert [name for name, row in rows.items() if row.success] == []
         assert other.damage() == []
 
 
-def test_an_agent_of_which_nothing_is_confined_still_finds_no_hidden_state_in_its_memory(tmp_path: pathlib.Path) -> None:
+def test_an_agent_of_which_nothing_is_confined_still_finds_no_hidden_state_in_its_memory(
+    tmp_path: pathlib.Path,
+) -> None:
     grep = next(agent for agent in HOSTILE if agent.name == "greps its memory")
     code = grep.code.replace("return grep()[:0] or 'nothing'", FIND_CANARY)
     table = (Hostile("greps", code),)

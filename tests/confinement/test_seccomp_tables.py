@@ -1,4 +1,6 @@
-"""The numbers of system calls against a table that others made from the kernel's own: a wrong one would open what it names."""
+"""The numbers of system calls against a table that others made from the kernel's own: a wrong one
+would open what it names.
+"""
 
 import pytest
 from system_calls import NoSuchSystemCall, NotSupportedSystemCall, syscalls
@@ -44,7 +46,11 @@ def number_of(name: str, machine: str) -> int | None:
 @pytest.mark.parametrize("machine", sorted(seccomp.ARCHITECTURES))
 def test_every_call_has_the_number_that_the_kernel_gives_it(machine: str) -> None:
     column = 1 + seccomp.ARCHITECTURES[machine][0]
-    ours = {row[0]: None if row[column] == "-" else int(row[column]) for row in rows() if row[0] not in RETIRED}
+    ours = {
+        row[0]: None if row[column] == "-" else int(row[column])
+        for row in rows()
+        if row[0] not in RETIRED
+    }
     assert len(ours) > 250
     assert ours == {name: number_of(name, machine) for name in ours}
 

@@ -1,4 +1,6 @@
-"""Tasks that lie in the way of an agent: in its own folder, beside it, in other installations. None of them can be read."""
+"""Tasks that lie in the way of an agent: in its own folder, beside it, in other installations. None
+of them can be read.
+"""
 
 import pathlib
 import shutil
@@ -15,15 +17,34 @@ from tracecore.errors import InputError
 from tracecore.perf.slice.scenario import resolve_allowance
 from tracecore.records import Allowance, Limits, TaskSource
 
-pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"), pytest.mark.timeout(120)]
-HOOK_ALONE = Limits(layers_off=",".join(layer for layer in LAYERS if layer not in {"audit_hook", "own_session"}))
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
+    pytest.mark.timeout(120),
+]
+HOOK_ALONE = Limits(
+    layers_off=",".join(layer for layer in LAYERS if layer not in {"audit_hook", "own_session"})
+)
 OTHER = "T.AGENTS + '/pack/other"
 TABLE = (
-    does("reads another task's setup", f"open({OTHER}/setup.py').read()", "open {agents}/pack/other/setup.py"),
+    does(
+        "reads another task's setup",
+        f"open({OTHER}/setup.py').read()",
+        "open {agents}/pack/other/setup.py",
+    ),
     does("lists another task", f"os.listdir({OTHER}')", "list {agents}/pack/other"),
-    does("reads below another task", f"open({OTHER}/data/words').read()", "open {agents}/pack/other/data"),
-    does("looks into another task", f"os.path.exists({OTHER}/setup.py')", "look at {agents}/pack/other"),
-    does("reads it by a link", "open(T.AGENTS + '/by_link/setup.py').read()", "open {agents}/by_link"),
+    does(
+        "reads below another task",
+        f"open({OTHER}/data/words').read()",
+        "open {agents}/pack/other/data",
+    ),
+    does(
+        "looks into another task",
+        f"os.path.exists({OTHER}/setup.py')",
+        "look at {agents}/pack/other",
+    ),
+    does(
+        "reads it by a link", "open(T.AGENTS + '/by_link/setup.py').read()", "open {agents}/by_link"
+    ),
 )
 DEEP = (
     Hostile(
@@ -33,7 +54,8 @@ DEEP = (
     ),
 )
 TELLS = (
-    "import os\nclass Agent:\n    def reset(self, spec): pass\n    def observe(self, o): pass\n    def act(self):\n        {}\n"
+    "import os\nclass Agent:\n    def reset(self, spec): pass\n    def observe(self, o): pass\n   "
+    " def act(self):\n        {}\n"
 )
 
 
@@ -44,20 +66,28 @@ def add_task(folder: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("limits", [Limits(), HOOK_ALONE], ids=["every layer", "the hook alone"])
-def test_a_task_in_an_agents_own_folder_is_closed_to_it(limits: Limits, tmp_path: pathlib.Path) -> None:
+def test_a_task_in_an_agents_own_folder_is_closed_to_it(
+    limits: Limits, tmp_path: pathlib.Path
+) -> None:
     with open_arena(tmp_path / "x", TABLE) as arena:
         add_task(arena.agents / "pack" / "other")
         (arena.agents / "by_link").symlink_to(arena.agents / "pack" / "other")
         rows = let_loose(arena, TABLE, limits=limits)
         for agent in TABLE:
-            assert str(rows[agent.name].error).startswith("sandbox_violation: " + arena.words(str(agent.attempt)))
+            assert str(rows[agent.name].error).startswith(
+                "sandbox_violation: " + arena.words(str(agent.attempt))
+            )
 
 
-def test_a_task_that_lies_too_deep_to_be_searched_for_is_closed_by_the_hook(tmp_path: pathlib.Path) -> None:
+def test_a_task_that_lies_too_deep_to_be_searched_for_is_closed_by_the_hook(
+    tmp_path: pathlib.Path,
+) -> None:
     with open_arena(tmp_path / "x", DEEP) as arena:
         add_task(arena.agents / "/".join(["f"] * 520) / "deep")
         rows = let_loose(arena, DEEP, limits=Limits())
-        assert str(rows[DEEP[0].name].error).startswith("sandbox_violation: open " + str(arena.agents))
+        assert str(rows[DEEP[0].name].error).startswith(
+            "sandbox_violation: open " + str(arena.agents)
+        )
 
 
 def test_with_the_hook_off_the_kernel_closes_it(tmp_path: pathlib.Path) -> None:
@@ -68,12 +98,16 @@ def test_with_the_hook_off_the_kernel_closes_it(tmp_path: pathlib.Path) -> None:
         assert entry["action"]["args"]["text"].startswith("failed: ")
 
 
-def test_the_bundled_tasks_of_every_installation_are_hidden(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundled_tasks_of_every_installation_are_hidden(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "site-packages" / "tracecore" / "tasks").mkdir(parents=True)
     (tmp_path / "site-packages" / "x-1.dist-info").mkdir()
     (tmp_path / "plain" / "mine" / "nested").mkdir(parents=True)
     (tmp_path / "plain" / "mine" / "nested" / "task.toml").write_text("")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site-packages"), str(tmp_path / "plain")])
+    monkeypatch.setattr(
+        sys, "path", [*sys.path, str(tmp_path / "site-packages"), str(tmp_path / "plain")]
+    )
     hidden = readable(Reach(str(tmp_path / "agents"), (), (), (), ())).hidden
     assert str(tmp_path / "site-packages" / "tracecore" / "tasks") in hidden
     assert str(tmp_path / "plain" / "mine" / "nested") in hidden
@@ -87,9 +121,20 @@ def test_one_episode_by_hand_hides_the_other_tasks_of_its_folder_too(
     add_task(tasks / "other")
     bundled = pathlib.Path(command.__file__).parent / "tasks" / "rate_limited_api"
     shutil.copytree(bundled, tasks / "rate_limited_api")
-    (tasks / "agent.py").write_text(TELLS.format(f"return {{'type': open({str(tasks / 'other' / 'setup.py')!r}).read()}}"))
+    (tasks / "agent.py").write_text(
+        TELLS.format(f"return {{'type': open({str(tasks / 'other' / 'setup.py')!r}).read()}}")
+    )
     monkeypatch.chdir(tmp_path)
-    arguments = ["--agent", "tasks/agent.py", "--task", "rate_limited_api@1", "--tasks-dir", "tasks", "--runs-dir", "runs"]
+    arguments = [
+        "--agent",
+        "tasks/agent.py",
+        "--task",
+        "rate_limited_api@1",
+        "--tasks-dir",
+        "tasks",
+        "--runs-dir",
+        "runs",
+    ]
     assert command.main(["run", *arguments]) == 1
     assert f"open {tasks}/other/setup.py: agents may not" in capsys.readouterr().out
 
@@ -99,5 +144,8 @@ def test_a_row_cannot_allow_what_lies_in_a_task(tmp_path: pathlib.Path) -> None:
     task = TaskSource("t@1", str(tmp_path), "sha256:0")
     with pytest.raises(InputError, match="no folder of tasks"):
         resolve_allowance(
-            Allowance(read=(str(tmp_path / "task" / "data"),)), task, (), lambda *words: InputError("s", "read", *words[2:])
+            Allowance(read=(str(tmp_path / "task" / "data"),)),
+            task,
+            (),
+            lambda *words: InputError("s", "read", *words[2:]),
         )

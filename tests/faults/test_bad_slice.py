@@ -13,7 +13,9 @@ from tracecore import processes
 EPISODES = int(os.environ.get("TRACECORE_TEST_BAD_EPISODES", "200"))
 
 
-def test_bad_episodes_leave_nothing_and_good_ones_between_them_are_what_they_were(tmp_path: pathlib.Path) -> None:
+def test_bad_episodes_leave_nothing_and_good_ones_between_them_are_what_they_were(
+    tmp_path: pathlib.Path,
+) -> None:
     quick = [fault for fault in AGENT_FAULTS if not fault.waits and "grows" not in fault.name]
     agents = [write_agent(fault, tmp_path / f"bad_{i}.py") for i, fault in enumerate(quick)]
     good = write_agent(None, tmp_path / "good.py")
@@ -40,14 +42,17 @@ def test_a_process_of_one_episode_that_is_killed_from_outside_costs_that_episode
     """Or not even that: an episode whose worker loses its zygote is tried again."""
     (tmp_path / "runs").mkdir()
     (sleeper,) = [fault for fault in AGENT_FAULTS if fault.name == "sleeps in act"]
-    agents = [write_agent(sleeper if i == 1 else None, tmp_path / f"agent_{i}.py") for i in range(4)]
+    agents = [
+        write_agent(sleeper if i == 1 else None, tmp_path / f"agent_{i}.py") for i in range(4)
+    ]
     over = threading.Event()
     killed: list[int] = []
 
     def kill_one() -> None:
         while not over.wait(0.3) and not killed:
             if not (tmp_path / "runs" / f"{0:032x}.json").exists():
-                continue  # the first episode is still on its way; the second sleeps until it is killed
+                # the first episode is still on its way; the second sleeps until it is killed
+                continue
             for worker in processes.children_of(os.getpid()):
                 below = processes.children_of(worker)
                 if len(below) == 2:  # the zygote was there first
@@ -58,7 +63,13 @@ def test_a_process_of_one_episode_that_is_killed_from_outside_costs_that_episode
     thread = threading.Thread(target=kill_one)
     thread.start()
     try:
-        rows = run_jobs([make_job(i, agents[i], PLAIN_TASK, tmp_path / "runs", timeout_s=3.0) for i in range(4)], workers=1)
+        rows = run_jobs(
+            [
+                make_job(i, agents[i], PLAIN_TASK, tmp_path / "runs", timeout_s=3.0)
+                for i in range(4)
+            ],
+            workers=1,
+        )
     finally:
         over.set()
         thread.join()

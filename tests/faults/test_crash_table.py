@@ -12,11 +12,22 @@ from tracecore.runtime import spec
 
 SHORT_S = {"fork": 0.8, "spawn": 4.0}  # time limit of the episodes that wait for it
 LONG_S = 40.0  # of the others, which must not
-AT_ONCE_S = 15.0  # an episode that is told at once takes milliseconds: this is for a machine that is busy
+# an episode that is told at once takes milliseconds: this is for a machine that is busy
+AT_ONCE_S = 15.0
 PROMISED_S = {"fork": 2.0, "spawn": 6.0}  # over the time limit
 BUSY_S = 3.0  # more than that, on a machine that is busy
-SPAWNED = ("loops in its second act", "exits in its second act", "raises in act", "gives NaN", "closes its pipes and stays")
-SPAWNED_TASKS = ("raises in setup", "is killed in setup", "loops in setup, and swallows what would end it")
+SPAWNED = (
+    "loops in its second act",
+    "exits in its second act",
+    "raises in act",
+    "gives NaN",
+    "closes its pipes and stays",
+)
+SPAWNED_TASKS = (
+    "raises in setup",
+    "is killed in setup",
+    "loops in setup, and swallows what would end it",
+)
 
 Ends = dict[str, tuple[EpisodeResult, dict[str, object]]]
 
@@ -35,8 +46,13 @@ def run_table(folder: pathlib.Path, faults: tuple[Fault, ...], method: str) -> E
         jobs.append(make_job(index, agent, task, runs, timeout_s=timeout_s))
     rows = run_jobs(jobs, method=method)
     assert left_behind(folder) == []
-    assert sorted(path.name for path in runs.iterdir()) == sorted(f"{job.run_id}.json" for job in jobs)
-    return {fault.name: (rows[i], json.loads((runs / f"{i:032x}.json").read_bytes())) for i, fault in enumerate(faults)}
+    assert sorted(path.name for path in runs.iterdir()) == sorted(
+        f"{job.run_id}.json" for job in jobs
+    )
+    return {
+        fault.name: (rows[i], json.loads((runs / f"{i:032x}.json").read_bytes()))
+        for i, fault in enumerate(faults)
+    }
 
 
 def check(fault: Fault, ends: Ends, method: str = "fork") -> None:
@@ -47,7 +63,10 @@ def check(fault: Fault, ends: Ends, method: str = "fork") -> None:
     if row.termination_reason == fault.reasons[0]:
         assert fault.words in words
     assert spec.problems(artifact) == []
-    assert (row.termination_reason, row.artifact_hash) == (artifact["termination_reason"], artifact["artifact_hash"])
+    assert (row.termination_reason, row.artifact_hash) == (
+        artifact["termination_reason"],
+        artifact["artifact_hash"],
+    )
     limit_s = SHORT_S[method] + PROMISED_S[method] + BUSY_S if fault.waits else AT_ONCE_S
     assert row.usage.wall_clock_s < limit_s
 

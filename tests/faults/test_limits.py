@@ -81,10 +81,15 @@ def run(tmp_path: pathlib.Path, agent: str, **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_how_much_an_agent_may_say_at_once_is_an_option(tmp_path: pathlib.Path, method: str) -> None:
+def test_how_much_an_agent_may_say_at_once_is_an_option(
+    tmp_path: pathlib.Path, method: str
+) -> None:
     assert run(tmp_path, TALKS, start_method=method)["success"]
     row = run(tmp_path, TALKS, start_method=method, message_limit_bytes=64 << 10)
-    assert row["error"] == "invalid_action: action_too_large: act returned 100069 bytes, over the limit of 65280"
+    assert (
+        row["error"]
+        == "invalid_action: action_too_large: act returned 100069 bytes, over the limit of 65280"
+    )
     assert row["limits"]["message_bytes"] == 64 << 10
 
 
@@ -92,14 +97,20 @@ def test_an_agent_has_a_limited_number_of_descriptors(tmp_path: pathlib.Path) ->
     words = run(tmp_path, OPENS_FILES)["error"]
     most = Limits().open_files
     assert most is not None
-    assert words == f"agent_exception: act (step 1) raised OSError: [Errno 24] Too many open files: the last was {most - 1}"
+    assert (
+        words
+        == "agent_exception: act (step 1) raised OSError: [Errno 24] Too many open files: the last"
+        f" was {most - 1}"
+    )
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_an_agent_can_start_no_more_threads_than_leave_room_for_others(
     tmp_path: pathlib.Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run(tmp_path, STARTS_THREADS, start_method=method)["error"].endswith("start more than 128 threads: agents may not")
+    assert run(tmp_path, STARTS_THREADS, start_method=method)["error"].endswith(
+        "start more than 128 threads: agents may not"
+    )
     if not can_count_threads():
         pytest.skip("agents cannot be counted by themselves here")
     before = pathlib.Path("/proc/sys/kernel/pid_max").read_text()

@@ -1,4 +1,6 @@
-"""Surroundings that are odd: other harnesses, clocks that jump, strange folders, and psutil missing or broken."""
+"""Surroundings that are odd: other harnesses, clocks that jump, strange folders, and psutil missing
+or broken.
+"""
 
 import json
 import os
@@ -35,7 +37,16 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def options(folder: pathlib.Path, *, tasks_dir: pathlib.Path = PLAIN_TASK.parent) -> list[str]:
     write_agent(None, folder / "good.py")
     (folder / "scenario.json").write_text(json.dumps([{"agent": "good.py", "task_ref": "plain@1"}]))
-    return ["--episodes", str(EPISODES), "--workers", "2", "--scenario", "scenario.json", "--tasks-dir", str(tasks_dir)]
+    return [
+        "--episodes",
+        str(EPISODES),
+        "--workers",
+        "2",
+        "--scenario",
+        "scenario.json",
+        "--tasks-dir",
+        str(tasks_dir),
+    ]
 
 
 def test_two_harnesses_in_the_same_second_over_the_same_folders_are_both_right(
@@ -57,12 +68,15 @@ def test_two_harnesses_in_the_same_second_over_the_same_folders_are_both_right(
     assert (journals(tmp_path), strays(tmp_path)) == ([], [])
 
 
-def test_a_clock_that_is_set_back_harms_no_duration(clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_clock_that_is_set_back_harms_no_duration(
+    clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     backwards = tmp_path / "backwards" / "tracecore_test_clock.py"
     backwards.parent.mkdir()
     for name in ("tracecore", "scripts"):
         shutil.copytree(clone / name, tmp_path / "clone" / name)
-    # Every process of the slice has a wall clock that runs backwards, a minute with each look at it.
+    # Every process of the slice has a wall clock that runs backwards, a minute with each look at
+    # it.
     clock = tmp_path / "clone" / "tracecore" / "clock.py"
     clock.write_text(
         clock.read_text()
@@ -79,8 +93,12 @@ def test_a_clock_that_is_set_back_harms_no_duration(clone: pathlib.Path, tmp_pat
         assert artifact["completed_at"] < artifact["started_at"]  # the clock did go back
 
 
-@pytest.mark.parametrize("name", ["with space/quo'te\"s/Straße-日本", "new\nline/-dash/%s{0}$HOME/\udcff"])
-def test_folders_with_odd_names_work(clone: pathlib.Path, tmp_path: pathlib.Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["with space/quo'te\"s/Straße-日本", "new\nline/-dash/%s{0}$HOME/\udcff"]
+)
+def test_folders_with_odd_names_work(
+    clone: pathlib.Path, tmp_path: pathlib.Path, name: str
+) -> None:
     folder = tmp_path / name
     folder.mkdir(parents=True)
     tasks = folder / "tasks"
@@ -95,10 +113,14 @@ def test_folders_behind_symlinks_work(clone: pathlib.Path, tmp_path: pathlib.Pat
     for name in ("runs", "out", "tasks", "clone"):
         (tmp_path / f"real_{name}").mkdir()
         (tmp_path / name).symlink_to(tmp_path / f"real_{name}")
-    shutil.copytree(PLAIN_TASK, tmp_path / "tasks" / "plain", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        PLAIN_TASK, tmp_path / "tasks" / "plain", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for name in ("tracecore", "scripts"):
         shutil.copytree(clone / name, tmp_path / "clone" / name)
-    done = slices.run(tmp_path / "clone", tmp_path, *options(tmp_path, tasks_dir=tmp_path / "tasks"))
+    done = slices.run(
+        tmp_path / "clone", tmp_path, *options(tmp_path, tasks_dir=tmp_path / "tasks")
+    )
     assert done.exit_code == 0, done.stderr
     assert len(list((tmp_path / "real_runs").iterdir())) == EPISODES
 
@@ -125,7 +147,9 @@ def test_psutil_missing_broken_or_raising_leaves_its_samples_null_and_nothing_el
 
 
 @pytest.mark.parametrize("field", ["agent", "task_ref"])
-@pytest.mark.parametrize("value", ["../../etc/passwd", "/etc/passwd", "a\nb", "a\0b", "x" * 300, "."])
+@pytest.mark.parametrize(
+    "value", ["../../etc/passwd", "/etc/passwd", "a\nb", "a\0b", "x" * 300, "."]
+)
 def test_names_that_are_none_are_refused_by_name_before_anything_runs(
     clone: pathlib.Path, tmp_path: pathlib.Path, field: str, value: str
 ) -> None:

@@ -15,7 +15,13 @@ LIMITS = Limits(memory_bytes=512 << 20)
 
 
 def make_job(
-    index: int, agent: pathlib.Path, task: pathlib.Path, runs_dir: pathlib.Path, *, timeout_s: float = 30.0, **settings: object
+    index: int,
+    agent: pathlib.Path,
+    task: pathlib.Path,
+    runs_dir: pathlib.Path,
+    *,
+    timeout_s: float = 30.0,
+    **settings: object,
 ) -> Job:
     """One episode of an agent's file on a task's folder."""
     found = find_task(f"{task.name}@1", tasks_dirs=(str(task.parent),))
@@ -23,7 +29,9 @@ def make_job(
     return Job(index, f"{index:032x}", find_agent(str(agent)), found, 7, shared)
 
 
-def run_jobs(jobs: Iterable[Job], *, workers: int = 4, method: str = "fork", adopt: bool = True) -> dict[int, EpisodeResult]:
+def run_jobs(
+    jobs: Iterable[Job], *, workers: int = 4, method: str = "fork", adopt: bool = True
+) -> dict[int, EpisodeResult]:
     """Run them all; the rows by index."""
     options = BatchOptions(
         workers=workers,
@@ -38,4 +46,9 @@ def run_jobs(jobs: Iterable[Job], *, workers: int = 4, method: str = "fork", ado
 
 def left_behind(folder: pathlib.Path) -> list[str]:
     """Every file below that is not under a final name."""
-    return [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names if name.startswith(".")]
+    return [
+        os.path.join(at, name)
+        for at, _, names in os.walk(folder)
+        for name in names
+        if name.startswith(".")
+    ]

@@ -25,7 +25,15 @@ class DaskCluster:
     workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        options = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "scheduler.json")
+        options = (
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            "scheduler.json",
+        )
         self.scheduler = self._start("scheduler", *options)
 
     @property
@@ -35,7 +43,17 @@ class DaskCluster:
     def add_worker(self, name: str, *options: str, **more: str) -> None:
         threads = () if "--nthreads" in options else ("--nthreads", "1")
         where = ("--local-directory", str(self.folder / name))
-        all_options = (self.address, "--name", name, "--nworkers", "1", "--no-dashboard", *where, *threads, *options)
+        all_options = (
+            self.address,
+            "--name",
+            name,
+            "--nworkers",
+            "1",
+            "--no-dashboard",
+            *where,
+            *threads,
+            *options,
+        )
         self.workers[name] = self._start("worker", *all_options, **more)
 
     def wait_for_workers(self) -> "DaskCluster":
@@ -47,7 +65,9 @@ class DaskCluster:
         return self
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """At once, with what dask keeps beside it; not with the processes of episodes, which are in sessions of their own."""
+        """At once, with what dask keeps beside it; not with the processes of episodes, which are in
+        sessions of their own.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -57,7 +77,9 @@ class DaskCluster:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def close(self) -> None:
-        """In good order first: only then does dask take back the semaphores that it keeps in /dev/shm."""
+        """In good order first: only then does dask take back the semaphores that it keeps in
+        /dev/shm.
+        """
         everything = (*self.workers.values(), self.scheduler)
         for process in everything:
             process.terminate()

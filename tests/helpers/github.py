@@ -4,7 +4,9 @@ import re
 
 
 def read_tables(page):
-    """Every table of a page: header cells, and rows of cells; each row must have as many cells as its header."""
+    """Every table of a page: header cells, and rows of cells; each row must have as many cells as
+    its header.
+    """
     tables, lines = [], page.splitlines()
     for number, line in enumerate(lines):
         if re.fullmatch(r"\|(---\|)+", line):

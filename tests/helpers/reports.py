@@ -12,19 +12,34 @@ from tracecore.perf.documents.summary import Summary
 from tracecore.records import Usage
 
 STAMP = "20260131T235959Z"
-HOSTILE = "<script>window.broken = 1</script><img src=x onerror='window.broken = 2'> | `a` \x1b[2J \u202e $x^2$ ![](http://e.example/x)"
-AGENTS = ("agents/toy_agent.py", "agents/a <b>&amp;|`.py", "agents/very/long/path/" + "x" * 90 + ".py")
+HOSTILE = (
+    "<script>window.broken = 1</script><img src=x onerror='window.broken = 2'> | `a` \x1b[2J \u202e"
+    " $x^2$ ![](http://e.example/x)"
+)
+AGENTS = (
+    "agents/toy_agent.py",
+    "agents/a <b>&amp;|`.py",
+    "agents/very/long/path/" + "x" * 90 + ".py",
+)
 TASKS = ("filesystem_hidden_config@1", "rate_limited_api@12", "task_" + "y" * 70 + "@1")
 
 
-def write_slice(folder: pathlib.Path, make_row: Callable[..., Any], episodes: int = 90, *, full: bool = True) -> pathlib.Path:
-    """A slice of three scenario rows, of which every seventh episode failed; ``full`` adds verdict, findings and samples."""
+def write_slice(
+    folder: pathlib.Path, make_row: Callable[..., Any], episodes: int = 90, *, full: bool = True
+) -> pathlib.Path:
+    """A slice of three scenario rows, of which every seventh episode failed; ``full`` adds verdict,
+    findings and samples.
+    """
     rows = [_row(make_row, index) for index in range(episodes)]
     folder.mkdir(exist_ok=True)
     summary, metrics = Summary(), Metrics()
     write_series(str(folder), STAMP, series_chunks(feed(rows, summary, metrics)))
     document = summary.document(
-        episodes_requested=episodes, workers=2, runs_root="runs", system_samples={"available": False}, elapsed_s=12.5
+        episodes_requested=episodes,
+        workers=2,
+        runs_root="runs",
+        system_samples={"available": False},
+        elapsed_s=12.5,
     )
     manifest = {
         "stamp": STAMP,
@@ -33,9 +48,22 @@ def write_slice(folder: pathlib.Path, make_row: Callable[..., Any], episodes: in
         "workers": 2,
         "strict_spec": True,
         "timeout": 180.0,
-        "scenario": [{"agent": agent, "task_ref": task, "seed": 42} for agent, task in zip(AGENTS, TASKS, strict=True)],
-        "runtime_identity": {"name": "tracecore", "version": "0.1.0", "git_sha": None, "dirty": True},
-        "host": {"cpu_model": HOSTILE, "load_averages": [1.0, 0.5], "memory_total_bytes": 17179869184, "governor": None},
+        "scenario": [
+            {"agent": agent, "task_ref": task, "seed": 42}
+            for agent, task in zip(AGENTS, TASKS, strict=True)
+        ],
+        "runtime_identity": {
+            "name": "tracecore",
+            "version": "0.1.0",
+            "git_sha": None,
+            "dirty": True,
+        },
+        "host": {
+            "cpu_model": HOSTILE,
+            "load_averages": [1.0, 0.5],
+            "memory_total_bytes": 17179869184,
+            "governor": None,
+        },
         "machine_class": "x86_64-2cpu-16gib-py3.11-0a1b2c3d",
         "system_samples": {"available": False},
     }
@@ -43,20 +71,40 @@ def write_slice(folder: pathlib.Path, make_row: Callable[..., Any], episodes: in
     if full:
         document |= _judgement(document)
         (folder / f"perf-samples-{STAMP}.json").write_text(json.dumps(_samples()))
-    write_documents(str(folder), STAMP, manifest=manifest, summary=document, metrics=metrics.document(), compress=True)
+    write_documents(
+        str(folder),
+        STAMP,
+        manifest=manifest,
+        summary=document,
+        metrics=metrics.document(),
+        compress=True,
+    )
     return folder
 
 
 def _row(make_row: Callable[..., Any], index: int) -> Any:
     wall_s = 0.02 + 0.001 * (index * 7 % 13) + 0.004 * (index % 3)
-    changes: dict[str, Any] = {"usage": Usage(wall_s, start_offset_s=index * 0.1, end_offset_s=index * 0.1 + wall_s)}
-    changes |= {"agent": AGENTS[index % 3], "task_ref": TASKS[index % 3], "artifact_bytes": 1000 + index}
+    changes: dict[str, Any] = {
+        "usage": Usage(wall_s, start_offset_s=index * 0.1, end_offset_s=index * 0.1 + wall_s)
+    }
+    changes |= {
+        "agent": AGENTS[index % 3],
+        "task_ref": TASKS[index % 3],
+        "artifact_bytes": 1000 + index,
+    }
     return make_row(index, error=HOSTILE if index % 7 == 3 else None, **changes)
 
 
 def _judgement(document: dict[str, Any]) -> dict[str, Any]:
     thresholds = [
-        {"text": "failure_count == 0", "observed": 13, "limit": 0, "margin": -13, "status": "failed", "severity": "fail"},
+        {
+            "text": "failure_count == 0",
+            "observed": 13,
+            "limit": 0,
+            "margin": -13,
+            "status": "failed",
+            "severity": "fail",
+        },
         {
             "text": "max_wall_clock_s <= 15",
             "observed": 0.04,
@@ -74,9 +122,27 @@ def _judgement(document: dict[str, Any]) -> dict[str, Any]:
             "severity": "fail",
         },
     ]
-    reasons = [f"{document['failure_count']} of {document['episodes']} episodes failed; most often (13): {HOSTILE}."]
-    finding = {"id": "failure_cluster", "severity": "fail", "text": HOSTILE, "evidence": {}, "episodes": [4], "repro": HOSTILE}
-    verdict = {"exit_code": 1, "exit_codes": [1, 3], "profile": "small", "reasons": reasons, "warnings": [HOSTILE]}
+    reasons = [
+        (
+            f"{document['failure_count']} of {document['episodes']} episodes failed; most often (13):"
+            f" {HOSTILE}."
+        )
+    ]
+    finding = {
+        "id": "failure_cluster",
+        "severity": "fail",
+        "text": HOSTILE,
+        "evidence": {},
+        "episodes": [4],
+        "repro": HOSTILE,
+    }
+    verdict = {
+        "exit_code": 1,
+        "exit_codes": [1, 3],
+        "profile": "small",
+        "reasons": reasons,
+        "warnings": [HOSTILE],
+    }
     return {
         "verdict": {**verdict, "thresholds": thresholds},
         "findings": [finding],
@@ -85,5 +151,14 @@ def _judgement(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _samples() -> dict[str, Any]:
-    one = {"cpu_percent": 80.0, "steal_percent": 0.5, "tree_rss_bytes": 100_000_000, "cpu_percent_per_core": [70.0, 90.0]}
-    return {"available": True, "trouble": None, "samples": [{"offset_s": 0.5 * place, **one} for place in range(1, 25)]}
+    one = {
+        "cpu_percent": 80.0,
+        "steal_percent": 0.5,
+        "tree_rss_bytes": 100_000_000,
+        "cpu_percent_per_core": [70.0, 90.0],
+    }
+    return {
+        "available": True,
+        "trouble": None,
+        "samples": [{"offset_s": 0.5 * place, **one} for place in range(1, 25)],
+    }

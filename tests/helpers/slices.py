@@ -1,4 +1,6 @@
-"""Slices run as a user runs them: the script in a process of its own, in a clone that nobody else changes."""
+"""Slices run as a user runs them: the script in a process of its own, in a clone that nobody else
+changes.
+"""
 
 import json
 import os
@@ -27,11 +29,23 @@ SERIES_KEYS = (
 )
 METRICS_KEYS = (
     *("task_ref", "agent", "run_count", "success_rate", "reproducibility_rate"),
-    *("steps_p50", "steps_p95", "steps_ceiling", "tool_calls_p50", "tool_calls_p95", "tool_calls_ceiling"),
+    *(
+        "steps_p50",
+        "steps_p95",
+        "steps_ceiling",
+        "tool_calls_p50",
+        "tool_calls_p95",
+        "tool_calls_ceiling",
+    ),
     *("failure_taxonomy", "termination_taxonomy", "llm_trace_entries_total"),
     *("prompt_bytes_total", "completion_bytes_total", "tokens_used_total"),
 )
-BAD_AGENTS = ("exits in its second act", "raises in reset", "gives NaN", "leaves a detached process")
+BAD_AGENTS = (
+    "exits in its second act",
+    "raises in reset",
+    "gives NaN",
+    "leaves a detached process",
+)
 
 
 @dataclass
@@ -46,7 +60,9 @@ class Slice:
 
     def wait(self, timeout_s: float = 60.0) -> "Done":
         out, err = self.process.communicate(timeout=timeout_s)
-        return Done(self.process.returncode, (out or b"").decode(), (err or b"").decode(errors="replace"))
+        return Done(
+            self.process.returncode, (out or b"").decode(), (err or b"").decode(errors="replace")
+        )
 
     def kill(self) -> None:
         self.process.kill()
@@ -99,7 +115,9 @@ def run(clone: pathlib.Path, folder: pathlib.Path, *options: str, **more: Any) -
 
 
 def write_scenario(folder: pathlib.Path, *agents: str, bundled: bool = True) -> str:
-    """A scenario of the bundled rows and of agents with these faults on the plain task; gives its options."""
+    """A scenario of the bundled rows and of agents with these faults on the plain task; gives its
+    options.
+    """
     rows: list[dict[str, Any]] = []
     if bundled:
         rows += [
@@ -122,14 +140,21 @@ def read_files(folder: pathlib.Path, stamp: str) -> dict[str, Any]:
 
 
 def substance(files: dict[str, Any], runs: pathlib.Path) -> dict[str, Any]:
-    """What must be the same however often a slice was interrupted: everything but times, ids and bytes that hold them."""
+    """What must be the same however often a slice was interrupted: everything but times, ids and
+    bytes that hold them.
+    """
     artifacts = [json.loads(path.read_bytes()) for path in runs.glob("[0-9a-f]*.json")]
     assert [problem for artifact in artifacts for problem in spec.problems(artifact)] == []
     return {
-        "artifacts": sorted((a["agent"], a["task_ref"], a["seed"], a["artifact_hash"]) for a in artifacts),
+        "artifacts": sorted(
+            (a["agent"], a["task_ref"], a["seed"], a["artifact_hash"]) for a in artifacts
+        ),
         "series": [{key: row[key] for key in SERIES_KEYS} for row in files["series"]],
         "metrics": [{key: row[key] for key in METRICS_KEYS} for row in files["metrics"]],
-        "counts": [files["summary"][key] for key in ("episodes", "success_count", "failure_count", "failure_reasons")],
+        "counts": [
+            files["summary"][key]
+            for key in ("episodes", "success_count", "failure_count", "failure_reasons")
+        ],
         "file_count": files["summary"]["run_artifacts"]["file_count"],
     }
 
@@ -137,7 +162,9 @@ def substance(files: dict[str, Any], runs: pathlib.Path) -> dict[str, Any]:
 def strays(folder: pathlib.Path) -> list[str]:
     """Files below that are neither final nor a journal."""
     found = [
-        path.name for path in folder.rglob("*") if path.is_file() and (path.name.endswith(".tmp") or ".probe" in path.name)
+        path.name
+        for path in folder.rglob("*")
+        if path.is_file() and (path.name.endswith(".tmp") or ".probe" in path.name)
     ]
     return sorted(found)
 
@@ -147,11 +174,19 @@ def journals(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def wait_for_no_orphans(within_s: float = ORPHANS_S * BUSY_FACTOR) -> float:
-    """Wait until everything below a killed harness is gone, which this process has adopted; gives how long it took."""
+    """Wait until everything below a killed harness is gone, which this process has adopted; gives
+    how long it took.
+    """
     begun_s = time.monotonic()
-    while left := [pid for pid in processes.children_of(os.getpid()) if not _is_tracker(pid) and not _reaped(pid)]:
+    while left := [
+        pid
+        for pid in processes.children_of(os.getpid())
+        if not _is_tracker(pid) and not _reaped(pid)
+    ]:
         waited_s = time.monotonic() - begun_s
-        assert waited_s < within_s, f"still there after {waited_s:.1f} s: {[(pid, _command(pid)) for pid in left]}"
+        assert waited_s < within_s, (
+            f"still there after {waited_s:.1f} s: {[(pid, _command(pid)) for pid in left]}"
+        )
         time.sleep(0.005)
     return time.monotonic() - begun_s
 
@@ -171,7 +206,11 @@ def _is_tracker(pid: int) -> bool:
 
 def _command(pid: int) -> str:
     try:
-        return pathlib.Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")[:200]
+        return (
+            pathlib.Path(f"/proc/{pid}/cmdline")
+            .read_text(errors="replace")
+            .replace("\0", " ")[:200]
+        )
     except OSError:
         return ""
 

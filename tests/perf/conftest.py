@@ -5,8 +5,12 @@ import pytest
 from tracecore.records import EpisodeResult, Usage
 
 
-def make(index: int = 0, *, wall_clock_s: float = 0.25, error: str | None = None, **changes: object) -> EpisodeResult:
-    """A row as a good episode leaves it, or with ``error`` a failed one; ``changes`` replace any field."""
+def make(
+    index: int = 0, *, wall_clock_s: float = 0.25, error: str | None = None, **changes: object
+) -> EpisodeResult:
+    """A row as a good episode leaves it, or with ``error`` a failed one; ``changes`` replace any
+    field.
+    """
     fields = {
         "index": index,
         "run_id": f"{index:032x}",
@@ -30,7 +34,9 @@ def make(index: int = 0, *, wall_clock_s: float = 0.25, error: str | None = None
         "completion_bytes": 40,
         "tokens_used": 50,
         "episode_s": wall_clock_s / 2,
-        "usage": Usage(wall_clock_s, start_offset_s=index * 0.1, end_offset_s=index * 0.1 + wall_clock_s),
+        "usage": Usage(
+            wall_clock_s, start_offset_s=index * 0.1, end_offset_s=index * 0.1 + wall_clock_s
+        ),
         **changes,
     }
     return EpisodeResult(**fields)

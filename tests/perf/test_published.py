@@ -32,11 +32,16 @@ def test_the_index_tells_the_slice_and_holds_every_file_to_its_hash(folder):
     assert told["indexed_files"] == 3
     assert problems == []
     (folder / f"perf-summary-{STAMP}.json").write_text("{}")
-    assert len(verify_sets(str(folder), lambda _: ("", ""))[0]) == 2  # not what is in the zip, nor in the index
+    # not what is in the zip, nor in the index
+    assert len(verify_sets(str(folder), lambda _: ("", ""))[0]) == 2
 
 
 def test_a_published_slice_is_read_by_its_folder_its_summary_and_its_zip(folder):
-    for path in (folder, folder / f"perf-summary-{STAMP}.json", folder / f"perf-artifacts-{STAMP}.zip"):
+    for path in (
+        folder,
+        folder / f"perf-summary-{STAMP}.json",
+        folder / f"perf-artifacts-{STAMP}.zip",
+    ):
         assert [one.stamp for one in read_sets(str(path))] == [STAMP]
 
 
@@ -62,20 +67,30 @@ def test_the_same_behaviour_has_no_changes_whatever_the_times(tmp_path, folder, 
         return make_row(index, **{**changes, "run_id": "f" * 32})
 
     new = write_slice(tmp_path / "new", slower, 30)
-    changes, compared = published.behaviour_changes(published.read_class(str(folder)), read_run(read_sets(str(new))[0]))
+    changes, compared = published.behaviour_changes(
+        published.read_class(str(folder)), read_run(read_sets(str(new))[0])
+    )
     assert (changes, compared) == ([], 30)
 
 
 @pytest.mark.parametrize(
     ("changed", "quantity"),
-    [({"steps_used": 6}, "steps_used"), ({"tokens_used": 9}, "tokens_used"), ({"trace_hash": "sha256:0"}, "trace_hash")],
+    [
+        ({"steps_used": 6}, "steps_used"),
+        ({"tokens_used": 9}, "tokens_used"),
+        ({"trace_hash": "sha256:0"}, "trace_hash"),
+    ],
 )
-def test_other_behaviour_is_named_even_of_changed_agents(tmp_path, folder, make_row, changed, quantity):
+def test_other_behaviour_is_named_even_of_changed_agents(
+    tmp_path, folder, make_row, changed, quantity
+):
     def other(index, **changes):
         return make_row(index, **{**changes, **(changed if index == 5 else {})})
 
     new = write_slice(tmp_path / "new", other, 30)
-    changes, _ = published.behaviour_changes(published.read_class(str(folder)), read_run(read_sets(str(new))[0]))
+    changes, _ = published.behaviour_changes(
+        published.read_class(str(folder)), read_run(read_sets(str(new))[0])
+    )
     assert [(change.quantity, change.changed) for change in changes] == [(quantity, 1)]
 
 

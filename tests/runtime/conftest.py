@@ -31,7 +31,10 @@ network_hosts = ["api.example.org", "*.example.com"]
 """
 FILES = {
     "setup.py": "def setup(seed, env):\n    env.write_file('/app/seed', str(seed))\n",
-    "actions.py": "def set_env(env):\n    global ENV\n    ENV = env\n\ndef look(path):\n    return ENV.read_file(path)\n",
+    "actions.py": (
+        "def set_env(env):\n    global ENV\n    ENV = env\n\ndef look(path):\n    return"
+        " ENV.read_file(path)\n"
+    ),
     "validate.py": "def validate(env):\n    return {'ok': True}\n",
 }
 
@@ -51,7 +54,11 @@ def make_task(tmp_path: pathlib.Path) -> MakeTask:
         edit: Callable[[str], str] = str,
     ) -> pathlib.Path:
         folder = tmp_path / under / task_id
-        contents = {"task.toml": edit(MANIFEST.format(id=task_id, version=version)), **FILES, **(files or {})}
+        contents = {
+            "task.toml": edit(MANIFEST.format(id=task_id, version=version)),
+            **FILES,
+            **(files or {}),
+        }
         for name, content in contents.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,15 @@ from jsonschema import Draft202012Validator
 from tracecore import canon
 from tracecore.errors import OutputError
 from tracecore.record import replace
-from tracecore.records import SPEC_VERSION, AgentSource, Allowance, Budgets, Job, JsonObject, Outcome
+from tracecore.records import (
+    SPEC_VERSION,
+    AgentSource,
+    Allowance,
+    Budgets,
+    Job,
+    JsonObject,
+    Outcome,
+)
 from tracecore.runtime import spec
 from tracecore.runtime.artifact import (
     EpisodeFacts,
@@ -25,15 +33,29 @@ from tracecore.runtime.artifact import (
 )
 from tracecore.runtime.episode import InvalidAction, run_episode
 
-SCHEMA = json.loads((pathlib.Path(spec.__file__).parent.parent / "schema" / "run-artifact.schema.json").read_text("utf-8"))
+SCHEMA = json.loads(
+    (pathlib.Path(spec.__file__).parent.parent / "schema" / "run-artifact.schema.json").read_text(
+        "utf-8"
+    )
+)
 JUDGE = Draft202012Validator(SCHEMA)
 LOOK: JsonObject = {"type": "look"}
 CALL: JsonObject = {
-    "request": {"provider": "acme", "model": "m-1", "prompt": "?", "shim_used": True, "metadata": {"version": "3"}},
+    "request": {
+        "provider": "acme",
+        "model": "m-1",
+        "prompt": "?",
+        "shim_used": True,
+        "metadata": {"version": "3"},
+    },
     "response": {"completion": "é\ud800", "tokens_used": 5, "timestamp": "2026-01-31T12:00:00Z"},
 }
 ANSWERS: dict[str, list[Any]] = {  # how an episode ends -> what its agent answers
-    "success": [LOOK, {"type": "say", "args": {"text": "\ud800 \ud83d\ude00 \x00 é"}}, {"type": "finish", "args": None}],
+    "success": [
+        LOOK,
+        {"type": "say", "args": {"text": "\ud800 \ud83d\ude00 \x00 é"}},
+        {"type": "finish", "args": None},
+    ],
     "steps_exhausted": [LOOK],
     "invalid_action": [LOOK, {"type": "fly", "args": {"é": [1.5, -0.0, 1e300, 2**63 - 1]}}],
     "no action": [InvalidAction("action_must_be_dict", "act returned int", "7")],
@@ -43,7 +65,9 @@ ANSWERS: dict[str, list[Any]] = {  # how an episode ends -> what its agent answe
 
 
 class Plan:
-    """An agent that gives these answers, the last one for ever; the first step comes with a model call."""
+    """An agent that gives these answers, the last one for ever; the first step comes with a model
+    call.
+    """
 
     def __init__(self, answers: list[Any]) -> None:
         self.answers, self.given = answers, 0
@@ -82,16 +106,20 @@ def with_settings(job: Job, **settings: Any) -> Job:
 
 
 def mute(job: Job) -> Outcome:
-    facts = EpisodeFacts(started_at="2026-01-31T12:00:00.000000Z", completed_at="2026-01-31T12:00:01.000000Z")
+    facts = EpisodeFacts(
+        started_at="2026-01-31T12:00:00.000000Z", completed_at="2026-01-31T12:00:01.000000Z"
+    )
     facts.failure_reason = "the episode process was killed by SIGKILL"
     return build_outcome(job, facts)
 
 
 MAKERS: dict[str, Callable[[Job], Outcome]] = {
-    **{how: (lambda job, how=how: play(job, how)) for how in ANSWERS},
+    **{how: lambda job, how=how: play(job, how) for how in ANSWERS},
     "mute": mute,
     "late": lambda job: play(with_settings(job, timeout_s=1e-9)),
-    "allowed": lambda job: play(replace(job, allow=Allowance(read=("/srv",), network=("example.org",)))),
+    "allowed": lambda job: play(
+        replace(job, allow=Allowance(read=("/srv",), network=("example.org",)))
+    ),
     "git": lambda job: play(with_settings(job, git_sha="0" * 40)),
     "seed": lambda job: play(replace(job, seed=-(2**63))),
     "half a second": lambda job: play(with_settings(job, timeout_s=10.5)),
@@ -114,7 +142,10 @@ def test_an_artifact_is_canonical_valid_and_hashed_as_it_reads(job: Job, make):
 def test_an_artifact_ends_as_its_episode_did(job: Job, how):
     outcome = play(job, how)
     assert outcome.termination_reason == ("invalid_action" if how == "no action" else how)
-    assert json.loads(outcome.artifact) == {**outcome.head, "action_trace": json.loads(outcome.artifact)["action_trace"]}
+    assert json.loads(outcome.artifact) == {
+        **outcome.head,
+        "action_trace": json.loads(outcome.artifact)["action_trace"],
+    }
 
 
 def test_an_artifact_says_what_was_run(job: Job):
@@ -126,11 +157,23 @@ def test_an_artifact_says_what_was_run(job: Job):
         job.agent.ref,
         job.agent.sha256,
     )
-    assert (artifact["task_id"], artifact["version"], artifact["task_ref"]) == ("plain", 1, "plain@1")
-    assert (artifact["task_hash"], artifact["seed"], artifact["determinism"]["seed"]) == (job.task.sha256, 7, 7)
+    assert (artifact["task_id"], artifact["version"], artifact["task_ref"]) == (
+        "plain",
+        1,
+        "plain@1",
+    )
+    assert (artifact["task_hash"], artifact["seed"], artifact["determinism"]["seed"]) == (
+        job.task.sha256,
+        7,
+        7,
+    )
     assert artifact["budgets"]["wall_clock_seconds"] == 30
     assert artifact["evidence_links"] == {"bundle_dir": None, "bundle_manifest": None}
-    assert artifact["started_at"] <= artifact["action_trace"][0]["action_ts"] <= artifact["completed_at"]
+    assert (
+        artifact["started_at"]
+        <= artifact["action_trace"][0]["action_ts"]
+        <= artifact["completed_at"]
+    )
 
 
 # --- what a hash covers ---
@@ -241,7 +284,11 @@ def test_what_was_done_does(artifact: JsonObject, place, value):
 def test_every_field_of_an_artifact_is_either_stable_or_not(artifact: JsonObject):
     tried = {place[0] for place, _ in [*VOLATILE, *RUNTIME, *INPUTS, *BEHAVIOUR]}
     assert tried == set(artifact)
-    tried_in_a_step = {place[2] for place, _ in [*VOLATILE, *BEHAVIOUR] if place[0] == "action_trace" and len(place) > 2}
+    tried_in_a_step = {
+        place[2]
+        for place, _ in [*VOLATILE, *BEHAVIOUR]
+        if place[0] == "action_trace" and len(place) > 2
+    }
     assert tried_in_a_step == set(artifact["action_trace"][0])
 
 
@@ -265,7 +312,9 @@ def test_how_it_was_run_changes_no_hash(job: Job, settings):
 
 
 def test_where_agent_and_task_lie_changes_no_hash(job: Job, artifact: JsonObject):
-    outcome = play(replace(job, agent=AgentSource(artifact["agent"], "/elsewhere.py", job.agent.sha256)))
+    outcome = play(
+        replace(job, agent=AgentSource(artifact["agent"], "/elsewhere.py", job.agent.sha256))
+    )
     assert outcome.head["artifact_hash"] == artifact["artifact_hash"]
 
 
@@ -282,9 +331,22 @@ def test_an_artifact_is_published_under_its_run_id_byte_for_byte(job: Job):
     assert files(job) == [row.artifact_name] == [f"{job.run_id}.json"]
     assert pathlib.Path(artifact_path(job)).read_bytes() == outcome.artifact
     assert (row.success, row.error, row.artifact_bytes) == (True, None, len(outcome.artifact))
-    assert (row.artifact_hash, row.trace_hash) == (outcome.head["artifact_hash"], outcome.head["trace_hash"])
-    assert (row.steps_used, row.steps_budget, row.tool_calls_used, row.tool_calls_budget) == (3, 4, 3, 4)
-    assert (row.llm_trace_entries, row.prompt_bytes, row.completion_bytes, row.tokens_used) == (1, 1, 5, 5)
+    assert (row.artifact_hash, row.trace_hash) == (
+        outcome.head["artifact_hash"],
+        outcome.head["trace_hash"],
+    )
+    assert (row.steps_used, row.steps_budget, row.tool_calls_used, row.tool_calls_budget) == (
+        3,
+        4,
+        3,
+        4,
+    )
+    assert (row.llm_trace_entries, row.prompt_bytes, row.completion_bytes, row.tokens_used) == (
+        1,
+        1,
+        5,
+        5,
+    )
     assert (row.index, row.agent, row.task_ref, row.seed) == (3, job.agent.ref, "plain@1", 7)
     assert row.episode_s == outcome.head["wall_clock_elapsed_s"]
 
@@ -315,14 +377,23 @@ def test_what_is_not_kept_leaves_no_file_and_its_row_all_the_same(job: Job, keep
     outcome = play(job, how)
     row = publish(job, outcome)
     assert files(job) == ([f"{job.run_id}.json"] if kept else [])
-    assert row == replace(result_row(job, outcome.head, outcome.artifact), artifact_name=f"{job.run_id}.json" if kept else None)
+    assert row == replace(
+        result_row(job, outcome.head, outcome.artifact),
+        artifact_name=f"{job.run_id}.json" if kept else None,
+    )
 
 
 @pytest.mark.parametrize(
     ("how", "error"),
     [
         ("steps_exhausted", "steps_exhausted: all 4 steps were used"),
-        ("invalid_action", "invalid_action: unknown_action: there is no action fly, expected one of look, say, finish"),
+        (
+            "invalid_action",
+            (
+                "invalid_action: unknown_action: there is no action fly, expected one of look, say,"
+                " finish"
+            ),
+        ),
     ],
 )
 def test_a_row_tells_the_failure_in_words(job: Job, how, error):
@@ -331,12 +402,16 @@ def test_a_row_tells_the_failure_in_words(job: Job, how, error):
 
 
 def test_a_reason_that_has_no_other_words_is_told_once(job: Job):
-    outcome = build_outcome(job, EpisodeFacts(failure_reason="episode_crashed", budgets=Budgets(1, 1)))
+    outcome = build_outcome(
+        job, EpisodeFacts(failure_reason="episode_crashed", budgets=Budgets(1, 1))
+    )
     assert result_row(job, outcome.head, outcome.artifact).error == "episode_crashed"
 
 
 @pytest.mark.parametrize("runs_dir", ["missing", "agent.py"])
-def test_an_artifact_that_cannot_be_written_is_an_output_error(job: Job, tmp_path: pathlib.Path, runs_dir):
+def test_an_artifact_that_cannot_be_written_is_an_output_error(
+    job: Job, tmp_path: pathlib.Path, runs_dir
+):
     job = with_settings(job, runs_dir=str(tmp_path / runs_dir))
     with pytest.raises(OutputError, match="cannot be written"):
         publish(job, play(job))
@@ -352,9 +427,13 @@ def test_strict_spec_changes_nothing_for_a_valid_artifact(job: Job):
 
 
 @pytest.mark.parametrize("how", ["success", "steps_exhausted"])
-def test_an_invalid_artifact_is_a_failure_under_strict_spec_alone(job: Job, monkeypatch: pytest.MonkeyPatch, how):
+def test_an_invalid_artifact_is_a_failure_under_strict_spec_alone(
+    job: Job, monkeypatch: pytest.MonkeyPatch, how
+):
     checked = []
-    monkeypatch.setattr(spec, "problems", lambda artifact: checked.append(artifact) or ["$.a: wrong", "$.b: wrong"])
+    monkeypatch.setattr(
+        spec, "problems", lambda artifact: checked.append(artifact) or ["$.a: wrong", "$.b: wrong"]
+    )
     strict = with_settings(job, strict_spec=True)
     outcome = play(strict, how)
     plain_row = result_row(job, outcome.head, outcome.artifact)
@@ -372,7 +451,9 @@ def test_an_invalid_artifact_is_kept_where_failures_are(job: Job, monkeypatch: p
 
 
 def test_an_artifact_of_an_earlier_attempt_is_checked_as_it_stands(job: Job):
-    pathlib.Path(artifact_path(job)).write_bytes(canon.encode({**json.loads(play(job).artifact), "agent": 7}))
+    pathlib.Path(artifact_path(job)).write_bytes(
+        canon.encode({**json.loads(play(job).artifact), "agent": 7})
+    )
     row = publish(with_settings(job, strict_spec=True), play(job))
     assert row.success is False
     assert row.error == "strict-spec: $.agent: found 7, expected a string"

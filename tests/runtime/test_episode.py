@@ -46,9 +46,13 @@ Run = Callable[..., JsonObject]
 
 
 class Plan:
-    """An agent that gives the listed answers, the last one for ever; an answer that is an exception is raised."""
+    """An agent that gives the listed answers, the last one for ever; an answer that is an exception
+    is raised.
+    """
 
-    def __init__(self, *answers: Any, llm_trace: Any = None, at_reset: Exception | None = None) -> None:
+    def __init__(
+        self, *answers: Any, llm_trace: Any = None, at_reset: Exception | None = None
+    ) -> None:
         self.answers, self.llm_trace, self.at_reset = answers, llm_trace, at_reset
         self.task_spec: JsonObject | None = None
         self.observations: list[JsonObject] = []
@@ -76,12 +80,33 @@ class Plan:
 def outcome_of(make_task, tmp_path: pathlib.Path) -> Iterator[Callable[..., Outcome]]:
     jobs = []
 
-    def run(agent: Any, *, edit=str, timeout_s: float = 30.0, start: Any = None, under: str = "", **files: str) -> Outcome:
-        contents = {"actions.py": ACTIONS, "validate.py": VALIDATE, **{f"{name}.py": text for name, text in files.items()}}
+    def run(
+        agent: Any,
+        *,
+        edit=str,
+        timeout_s: float = 30.0,
+        start: Any = None,
+        under: str = "",
+        **files: str,
+    ) -> Outcome:
+        contents = {
+            "actions.py": ACTIONS,
+            "validate.py": VALIDATE,
+            **{f"{name}.py": text for name, text in files.items()},
+        }
         folder = make_task("world", contents, edit=edit, under=under or f"tasks_{len(jobs)}")
         source = find_task("world@1", tasks_dirs=(str(folder.parent),))
         settings = Settings(runs_dir=str(tmp_path / "runs"), timeout_s=timeout_s)
-        jobs.append(Job(0, "0" * 32, AgentSource("plan.py", "/plan.py", "sha256:" + "0" * 64), source, 9, settings))
+        jobs.append(
+            Job(
+                0,
+                "0" * 32,
+                AgentSource("plan.py", "/plan.py", "sha256:" + "0" * 64),
+                source,
+                9,
+                settings,
+            )
+        )
         return run_episode(jobs[-1], start or (lambda _job: agent))
 
     yield run
@@ -98,7 +123,13 @@ def artifact_of(outcome_of) -> Run:
         outcome = outcome_of(agent, **how)
         artifact = json.loads(outcome.artifact)
         assert spec.problems(artifact) == []
-        for key in ("termination_reason", "failure_type", "failure_reason", "steps_used", "tool_calls_used"):
+        for key in (
+            "termination_reason",
+            "failure_type",
+            "failure_reason",
+            "steps_used",
+            "tool_calls_used",
+        ):
             assert artifact[key] == getattr(outcome, key)
         if isinstance(agent, Plan):
             assert agent.closed <= 1
@@ -109,12 +140,19 @@ def artifact_of(outcome_of) -> Run:
 
 
 def budgets(steps: int, tool_calls: int) -> Callable[[str], str]:
-    return lambda text: text.replace("steps = 5", f"steps = {steps}").replace("tool_calls = 4", f"tool_calls = {tool_calls}")
+    return lambda text: text.replace("steps = 5", f"steps = {steps}").replace(
+        "tool_calls = 4", f"tool_calls = {tool_calls}"
+    )
 
 
 def end_of(artifact: JsonObject) -> tuple[str, str | None, int, int]:
     """Reason, failure type, steps and tool calls used."""
-    return artifact["termination_reason"], artifact["failure_type"], artifact["steps_used"], artifact["tool_calls_used"]
+    return (
+        artifact["termination_reason"],
+        artifact["failure_type"],
+        artifact["steps_used"],
+        artifact["tool_calls_used"],
+    )
 
 
 def action_code(body: str) -> str:
@@ -136,9 +174,27 @@ ODD_TEXT = "type('Text', (str,), {'__len__': lambda self: 1 / 0})('odd')"
     ("agent", "how", "reason", "failure_type", "words"),
     [
         (Plan(LOOK, FINISH), {}, "success", None, None),
-        (Plan(LOOK), {"edit": budgets(2, 4)}, "steps_exhausted", "budget_exhausted", "all 2 steps were used"),
-        (Plan(LOOK), {"edit": budgets(5, 2)}, "tool_calls_exhausted", "budget_exhausted", "all 2 tool calls were used"),
-        (Plan({"type": "fly"}), {}, "invalid_action", "invalid_action", "unknown_action: there is no action fly"),
+        (
+            Plan(LOOK),
+            {"edit": budgets(2, 4)},
+            "steps_exhausted",
+            "budget_exhausted",
+            "all 2 steps were used",
+        ),
+        (
+            Plan(LOOK),
+            {"edit": budgets(5, 2)},
+            "tool_calls_exhausted",
+            "budget_exhausted",
+            "all 2 tool calls were used",
+        ),
+        (
+            Plan({"type": "fly"}),
+            {},
+            "invalid_action",
+            "invalid_action",
+            "unknown_action: there is no action fly",
+        ),
         (
             Plan(InvalidAction("action_must_be_dict", "act returned int", "7")),
             {},
@@ -160,11 +216,29 @@ ODD_TEXT = "type('Text', (str,), {'__len__': lambda self: 1 / 0})('odd')"
             "sandbox_violation",
             "read_file /etc/passwd",
         ),
-        (Plan(AgentViolation("open /etc/passwd")), {}, "sandbox_violation", "sandbox_violation", "agents may not"),
+        (
+            Plan(AgentViolation("open /etc/passwd")),
+            {},
+            "sandbox_violation",
+            "sandbox_violation",
+            "agents may not",
+        ),
         (Plan(End("timeout", "step 1 was late")), {}, "timeout", "timeout", "step 1 was late"),
-        (Plan(End("agent_exception", "act raised")), {}, "agent_exception", "logic_failure", "act raised"),
+        (
+            Plan(End("agent_exception", "act raised")),
+            {},
+            "agent_exception",
+            "logic_failure",
+            "act raised",
+        ),
         (Plan(End("agent_crashed", "it died")), {}, "agent_crashed", "logic_failure", "it died"),
-        (Plan(LOOK, at_reset=End("agent_exception", "no")), {}, "agent_exception", "logic_failure", "no"),
+        (
+            Plan(LOOK, at_reset=End("agent_exception", "no")),
+            {},
+            "agent_exception",
+            "logic_failure",
+            "no",
+        ),
         (
             Plan(LOOK),
             {"setup": "def setup(seed, env):\n    raise KeyError(seed)\n"},
@@ -210,11 +284,15 @@ ODD_TEXT = "type('Text', (str,), {'__len__': lambda self: 1 / 0})('odd')"
     ],
     ids=lambda value: value if isinstance(value, str) and value in spec.FAILURE_TYPE_OF else "",
 )
-def test_every_ending_has_its_reason_and_failure_type(artifact_of: Run, agent, how, reason, failure_type, words):
+def test_every_ending_has_its_reason_and_failure_type(
+    artifact_of: Run, agent, how, reason, failure_type, words
+):
     artifact = artifact_of(agent, **how)
     assert end_of(artifact)[:2] == (reason, failure_type)
     assert artifact["success"] is (reason == "success")
-    assert artifact["failure_reason"] is None if words is None else words in artifact["failure_reason"]
+    assert (
+        artifact["failure_reason"] is None if words is None else words in artifact["failure_reason"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -229,7 +307,9 @@ def test_every_ending_has_its_reason_and_failure_type(artifact_of: Run, agent, h
     ids=["no Python", "no function", "no action", "no such file", "cut"],
 )
 def test_where_a_task_lies_is_in_no_artifact(artifact_of: Run, files):
-    here, there = (artifact_of(Plan(LOOK), under=under, **files) for under in ("here", "some/where/else"))
+    here, there = (
+        artifact_of(Plan(LOOK), under=under, **files) for under in ("here", "some/where/else")
+    )
     assert here["termination_reason"] == "task_exception"
     assert "world@1/" in here["failure_reason"]
     assert here["artifact_hash"] == there["artifact_hash"]
@@ -260,7 +340,12 @@ def test_an_agent_that_fails_in_its_step_has_spent_none(artifact_of: Run):
 
 def test_steps_are_checked_before_an_observation_is_given(artifact_of: Run):
     agent = Plan(LOOK)
-    assert end_of(artifact_of(agent, edit=budgets(1, 4))) == ("steps_exhausted", "budget_exhausted", 1, 1)
+    assert end_of(artifact_of(agent, edit=budgets(1, 4))) == (
+        "steps_exhausted",
+        "budget_exhausted",
+        1,
+        1,
+    )
     assert len(agent.observations) == 1
 
 
@@ -274,15 +359,23 @@ def test_an_invalid_action_is_told_before_the_tool_calls_are(artifact_of: Run):
     [
         ({"type": "fly", "args": {}}, {"type": "fly", "args": {}}),
         (InvalidAction("action_must_be_dict", "act returned int", "7"), {"repr": "7"}),
-        (InvalidAction("action_not_json", "no", "<object object at 0x7f0011223344>"), {"repr": "<object object at 0x…>"}),
+        (
+            InvalidAction("action_not_json", "no", "<object object at 0x7f0011223344>"),
+            {"repr": "<object object at 0x…>"},
+        ),
     ],
 )
-def test_an_invalid_action_spends_a_step_and_no_tool_call_and_has_an_entry(artifact_of: Run, answer, action):
+def test_an_invalid_action_spends_a_step_and_no_tool_call_and_has_an_entry(
+    artifact_of: Run, answer, action
+):
     artifact = artifact_of(Plan(LOOK, answer))
     assert end_of(artifact) == ("invalid_action", "invalid_action", 2, 1)
     entry = artifact["action_trace"][1]
     assert (entry["action"], entry["result"]) == (action, None)
-    assert (entry["budget_after_step"], entry["budget_delta"]) == ({"steps": 3, "tool_calls": 3}, {"steps": 1, "tool_calls": 0})
+    assert (entry["budget_after_step"], entry["budget_delta"]) == (
+        {"steps": 3, "tool_calls": 3},
+        {"steps": 1, "tool_calls": 0},
+    )
     assert entry["telemetry"]["action_metrics"]["error"] == artifact["failure_reason"]
 
 
@@ -303,7 +396,12 @@ def test_a_task_without_tool_calls_lets_no_action_run(artifact_of: Run):
 
 def test_a_task_without_steps_asks_the_agent_nothing(artifact_of: Run):
     agent = Plan(FINISH)
-    assert end_of(artifact_of(agent, edit=budgets(0, 4))) == ("steps_exhausted", "budget_exhausted", 0, 0)
+    assert end_of(artifact_of(agent, edit=budgets(0, 4))) == (
+        "steps_exhausted",
+        "budget_exhausted",
+        0,
+        0,
+    )
     assert agent.task_spec is not None
     assert agent.observations == []
 
@@ -326,12 +424,17 @@ def test_the_task_is_told_exactly(artifact_of: Run):
         "description": "A task for tests.",
         "budgets": {"steps": 5, "tool_calls": 4},
         "actions": {"look": ["path"], "read": ["path"], "list_dir": ["path"], "finish": []},
-        "sandbox": {"filesystem_roots": ["/app"], "network_hosts": ["api.example.org", "*.example.com"]},
+        "sandbox": {
+            "filesystem_roots": ["/app"],
+            "network_hosts": ["api.example.org", "*.example.com"],
+        },
     }
 
 
 def test_an_observation_is_told_exactly(artifact_of: Run):
-    agent = Plan({"type": "list_dir", "args": None}, {"type": "look", "args": {"path": "/app/x"}}, FINISH)
+    agent = Plan(
+        {"type": "list_dir", "args": None}, {"type": "look", "args": {"path": "/app/x"}}, FINISH
+    )
     artifact = artifact_of(agent)
     task = {"id": "world", "description": "A task for tests."}
     seen = {"files_seen": ["/app/seed"]}
@@ -394,7 +497,9 @@ def test_what_a_task_marks_as_seen_is_told(artifact_of: Run):
 # --- the world ---
 
 
-def test_setup_has_the_seed_and_the_actions_have_their_world_before_the_first_step(artifact_of: Run):
+def test_setup_has_the_seed_and_the_actions_have_their_world_before_the_first_step(
+    artifact_of: Run,
+):
     artifact = artifact_of(Plan({"type": "read", "args": {"path": "/app/seed"}}, FINISH))
     assert artifact["action_trace"][0]["result"] == "9"
 
@@ -418,7 +523,9 @@ def test_a_step_has_the_calls_of_its_action_alone(artifact_of: Run):
 def test_a_refused_call_is_in_the_audit_of_its_step(artifact_of: Run):
     artifact = artifact_of(Plan(LOOK, {"type": "read", "args": {"path": "/app/../etc"}}))
     assert artifact["termination_reason"] == "sandbox_violation"
-    assert artifact["action_trace"][1]["io_audit"] == [{"type": "fs", "op": "read_file", "path": "/app/../etc"}]
+    assert artifact["action_trace"][1]["io_audit"] == [
+        {"type": "fs", "op": "read_file", "path": "/app/../etc"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -437,7 +544,10 @@ def test_what_an_agent_tried_is_in_the_audit_of_its_step(artifact_of: Run, attem
 
 
 def test_a_violation_that_the_task_caught_is_one_all_the_same(artifact_of: Run):
-    body = "try: ENV.require_network('evil.example.net')\n    except Exception: pass\n    return 'all is well'"
+    body = (
+        "try: ENV.require_network('evil.example.net')\n    except Exception: pass\n    return 'all"
+        " is well'"
+    )
     artifact = artifact_of(Plan(ACT, FINISH), actions=action_code(body))
     assert end_of(artifact) == ("sandbox_violation", "sandbox_violation", 1, 1)
     (entry,) = artifact["action_trace"]
@@ -445,7 +555,9 @@ def test_a_violation_that_the_task_caught_is_one_all_the_same(artifact_of: Run):
     assert entry["io_audit"] == [{"type": "net", "host": "evil.example.net"}]
 
 
-def test_what_setup_and_the_validator_tried_and_caught_is_no_violation_of_an_action(artifact_of: Run):
+def test_what_setup_and_the_validator_tried_and_caught_is_no_violation_of_an_action(
+    artifact_of: Run,
+):
     trying = "try: env.read_file('/etc/x')\n    except Exception: pass\n    "
     artifact = artifact_of(
         Plan(LOOK, FINISH),
@@ -465,7 +577,10 @@ def test_what_setup_and_the_validator_tried_and_caught_is_no_violation_of_an_act
         ("raise SystemExit", "action act raised SystemExit"),
         ("raise BaseException('no')", "action act raised BaseException: no"),
         ("raise ValueError(object())", "action act raised ValueError: <object object at 0x…>"),
-        ("raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})", "action act raised Mute: (its message cannot"),
+        (
+            "raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})",
+            "action act raised Mute: (its message cannot",
+        ),
         ("return {1, 2}", "action act raised TypeError"),
         ("return float('nan')", "action act raised ValueError"),
         ("return object()", "action act raised TypeError"),
@@ -475,7 +590,9 @@ def test_what_setup_and_the_validator_tried_and_caught_is_no_violation_of_an_act
         ("return act()", "action act raised RecursionError"),
     ],
 )
-def test_an_action_that_raises_or_gives_no_json_ends_the_episode_and_has_an_entry(artifact_of: Run, body, words):
+def test_an_action_that_raises_or_gives_no_json_ends_the_episode_and_has_an_entry(
+    artifact_of: Run, body, words
+):
     artifact = artifact_of(Plan(LOOK, ACT), actions=action_code(body))
     assert end_of(artifact) == ("action_exception", "invalid_action", 2, 2)
     assert words in artifact["failure_reason"]
@@ -511,15 +628,22 @@ def spoil():
 
 
 def test_the_validator_is_asked_after_each_action_and_its_last_verdict_is_kept(artifact_of: Run):
-    code = "N = []\ndef validate(env):\n    N.append(1)\n    return {'ok': len(N) == 3, 'message': f'call {len(N)}', 'x': N}\n"
+    code = (
+        "N = []\ndef validate(env):\n    N.append(1)\n    return {'ok': len(N) == 3, 'message':"
+        " f'call {len(N)}', 'x': N}\n"
+    )
     artifact = artifact_of(Plan(LOOK), validate=code)
     assert end_of(artifact) == ("success", None, 3, 3)
     assert artifact["validator"] == {"ok": True, "message": "call 3"}
 
 
 def test_a_validator_that_is_not_satisfied_lets_the_episode_go_on(artifact_of: Run):
-    verdict = "{'ok': False, 'terminal': False, 'termination_reason': 'gave_up', 'error': 'not yet'}"
-    artifact = artifact_of(Plan(LOOK), validate=validator_code(f"return {verdict}"), edit=budgets(2, 4))
+    verdict = (
+        "{'ok': False, 'terminal': False, 'termination_reason': 'gave_up', 'error': 'not yet'}"
+    )
+    artifact = artifact_of(
+        Plan(LOOK), validate=validator_code(f"return {verdict}"), edit=budgets(2, 4)
+    )
     assert end_of(artifact) == ("steps_exhausted", "budget_exhausted", 2, 2)
     assert artifact["validator"] == {
         "ok": False,
@@ -534,20 +658,63 @@ def test_a_validator_that_is_not_satisfied_lets_the_episode_go_on(artifact_of: R
     [
         ("", "logic_failure", "logic_failure", "the validator ended the episode"),
         (
-            "'termination_reason': 'gave_up', 'failure_type': 'non_termination', 'failure_reason': 'why', 'error': 'e'",
+            (
+                "'termination_reason': 'gave_up', 'failure_type': 'non_termination',"
+                " 'failure_reason': 'why', 'error': 'e'"
+            ),
             "gave_up",
             "non_termination",
             "why",
         ),
-        ("'termination_reason': 'gave_up', 'error': 'e', 'message': 'm'", "gave_up", "logic_failure", "e"),
-        ("'failure_type': 'sandbox_violation', 'message': 'm'", "sandbox_violation", "sandbox_violation", "m"),
-        ("'failure_type': 'budget_exhausted'", "budget_exhausted", "budget_exhausted", "the validator ended"),
+        (
+            "'termination_reason': 'gave_up', 'error': 'e', 'message': 'm'",
+            "gave_up",
+            "logic_failure",
+            "e",
+        ),
+        (
+            "'failure_type': 'sandbox_violation', 'message': 'm'",
+            "sandbox_violation",
+            "sandbox_violation",
+            "m",
+        ),
+        (
+            "'failure_type': 'budget_exhausted'",
+            "budget_exhausted",
+            "budget_exhausted",
+            "the validator ended",
+        ),
         ("'failure_type': 'nonsense'", "logic_failure", "logic_failure", "the validator ended"),
-        ("'termination_reason': 'gave_up', 'failure_type': 'nonsense'", "gave_up", "logic_failure", "the validator ended"),
-        ("'termination_reason': 'timeout', 'failure_type': 'logic_failure'", "timeout", "timeout", "the validator ended"),
-        ("'termination_reason': 'success'", "logic_failure", "logic_failure", "the validator ended"),
-        ("'termination_reason': 'success', 'failure_type': 'timeout'", "logic_failure", "logic_failure", "the validator ended"),
-        ("'termination_reason': '', 'failure_reason': None", "logic_failure", "logic_failure", "the validator ended"),
+        (
+            "'termination_reason': 'gave_up', 'failure_type': 'nonsense'",
+            "gave_up",
+            "logic_failure",
+            "the validator ended",
+        ),
+        (
+            "'termination_reason': 'timeout', 'failure_type': 'logic_failure'",
+            "timeout",
+            "timeout",
+            "the validator ended",
+        ),
+        (
+            "'termination_reason': 'success'",
+            "logic_failure",
+            "logic_failure",
+            "the validator ended",
+        ),
+        (
+            "'termination_reason': 'success', 'failure_type': 'timeout'",
+            "logic_failure",
+            "logic_failure",
+            "the validator ended",
+        ),
+        (
+            "'termination_reason': '', 'failure_reason': None",
+            "logic_failure",
+            "logic_failure",
+            "the validator ended",
+        ),
         ("'termination_reason': 7, 'failure_reason': ['a', 1]", "7", "logic_failure", "['a', 1]"),
         ("'failure_reason': object()", "logic_failure", "logic_failure", "<object object at 0x…>"),
         ("'failure_reason': 'x' * 10**6", "logic_failure", "logic_failure", "xxx"),
@@ -559,7 +726,9 @@ def test_a_validator_that_is_not_satisfied_lets_the_episode_go_on(artifact_of: R
         ),
     ],
 )
-def test_a_terminal_verdict_ends_the_episode_for_its_own_reasons(artifact_of: Run, verdict, reason, failure_type, words):
+def test_a_terminal_verdict_ends_the_episode_for_its_own_reasons(
+    artifact_of: Run, verdict, reason, failure_type, words
+):
     code = validator_code(f"return {{'ok': False, 'terminal': True, {verdict}}}")
     artifact = artifact_of(Plan(LOOK), validate=code)
     assert end_of(artifact) == (reason, failure_type, 1, 1)
@@ -571,14 +740,19 @@ def test_a_terminal_verdict_ends_the_episode_for_its_own_reasons(artifact_of: Ru
 @pytest.mark.parametrize("terminal", ["1", "'yes'", "None", "[1]", "object()"])
 def test_terminal_is_true_or_nothing(artifact_of: Run, terminal):
     artifact = artifact_of(
-        Plan(LOOK), validate=validator_code(f"return {{'ok': False, 'terminal': {terminal}}}"), edit=budgets(1, 4)
+        Plan(LOOK),
+        validate=validator_code(f"return {{'ok': False, 'terminal': {terminal}}}"),
+        edit=budgets(1, 4),
     )
     assert artifact["termination_reason"] == "steps_exhausted"
     assert artifact["validator"] == {"ok": False}
 
 
 def test_ok_wins_over_terminal(artifact_of: Run):
-    code = validator_code("return {'ok': True, 'terminal': True, 'termination_reason': 'gave_up', 'failure_type': 'timeout'}")
+    code = validator_code(
+        "return {'ok': True, 'terminal': True, 'termination_reason': 'gave_up', 'failure_type':"
+        " 'timeout'}"
+    )
     artifact = artifact_of(Plan(LOOK), validate=code)
     assert end_of(artifact) == ("success", None, 1, 1)
     assert artifact["failure_reason"] is None
@@ -597,12 +771,23 @@ def test_ok_wins_over_terminal(artifact_of: Run):
         ("raise ValueError('no')", "validate raised ValueError: no"),
         ("env.read_file('/etc/passwd')", "validate raised SandboxViolation"),
         ("raise SystemExit(0)", "validate raised SystemExit"),
-        ("return type('Mute', (), {'__repr__': lambda self: 1 / 0})()", "validate raised ZeroDivisionError"),
-        ("return type('Liar', (dict,), {'__getitem__': lambda *a: 1 / 0})(ok=True)", "validate raised ZeroDivisionError"),
-        ("return {'ok': False, 'error': type('Mute', (), {'__repr__': lambda self: 1 / 0})()}", "raised ZeroDivisionError"),
+        (
+            "return type('Mute', (), {'__repr__': lambda self: 1 / 0})()",
+            "validate raised ZeroDivisionError",
+        ),
+        (
+            "return type('Liar', (dict,), {'__getitem__': lambda *a: 1 / 0})(ok=True)",
+            "validate raised ZeroDivisionError",
+        ),
+        (
+            "return {'ok': False, 'error': type('Mute', (), {'__repr__': lambda self: 1 / 0})()}",
+            "raised ZeroDivisionError",
+        ),
     ],
 )
-def test_a_validator_that_raises_or_gives_no_verdict_ends_the_episode_with_its_trace(artifact_of: Run, body, words):
+def test_a_validator_that_raises_or_gives_no_verdict_ends_the_episode_with_its_trace(
+    artifact_of: Run, body, words
+):
     artifact = artifact_of(Plan(LOOK), validate=validator_code(body))
     assert end_of(artifact) == ("validator_exception", "logic_failure", 1, 1)
     assert words in artifact["failure_reason"]
@@ -633,18 +818,32 @@ def alarm() -> Iterator[list[int]]:
 @pytest.mark.parametrize(
     ("answers", "how", "what", "steps"),
     [
-        ((LOOK, ACT), {"actions": action_code(FOREVER)}, "action act had not finished within the time limit of 0.3 s", 2),
+        (
+            (LOOK, ACT),
+            {"actions": action_code(FOREVER)},
+            "action act had not finished within the time limit of 0.3 s",
+            2,
+        ),
         ((LOOK,), {"validate": validator_code(FOREVER)}, "validate had not finished", 1),
         (
             (LOOK,),
             {
-                "validate": validator_code("return type('Slow', (), {'__repr__': lambda self: forever()})()")
-                + f"def forever():\n    {FOREVER}\n"
+                "validate": (
+                    validator_code(
+                        "return type('Slow', (), {'__repr__': lambda self: forever()})()"
+                    )
+                    + f"def forever():\n    {FOREVER}\n"
+                )
             },
             "validate had not finished",
             1,
         ),
-        ((LOOK,), {"setup": f"def setup(seed, env):\n    {FOREVER}\n"}, "setup had not finished", 0),
+        (
+            (LOOK,),
+            {"setup": f"def setup(seed, env):\n    {FOREVER}\n"},
+            "setup had not finished",
+            0,
+        ),
         ((LOOK,), {"actions": FOREVER}, "loading the task had not finished", 0),
         (
             (LOOK, ACT),
@@ -654,7 +853,9 @@ def alarm() -> Iterator[list[int]]:
         ),
     ],
 )
-def test_task_code_that_loops_past_the_time_limit_leaves_the_trace_so_far(artifact_of: Run, alarm, answers, how, what, steps):
+def test_task_code_that_loops_past_the_time_limit_leaves_the_trace_so_far(
+    artifact_of: Run, alarm, answers, how, what, steps
+):
     artifact = artifact_of(Plan(*answers), timeout_s=0.3, **how)
     assert end_of(artifact)[:3] == ("timeout", "timeout", steps)
     assert what in artifact["failure_reason"]
@@ -664,7 +865,9 @@ def test_task_code_that_loops_past_the_time_limit_leaves_the_trace_so_far(artifa
     assert alarm == []
 
 
-def test_task_code_that_swallows_the_interruption_and_returns_is_late_all_the_same(artifact_of: Run, alarm):
+def test_task_code_that_swallows_the_interruption_and_returns_is_late_all_the_same(
+    artifact_of: Run, alarm
+):
     body = "import time\n    try: time.sleep(600)\n    except BaseException: return 'late'"
     artifact = artifact_of(Plan(ACT), actions=action_code(body), timeout_s=0.3)
     assert end_of(artifact) == ("timeout", "timeout", 1, 1)
@@ -712,7 +915,13 @@ def test_an_alarm_that_was_due_in_the_meantime_rings_afterwards(artifact_of: Run
 
 def test_model_calls_are_in_the_entry_of_their_step_and_in_the_sums(artifact_of: Run):
     call = {
-        "request": {"provider": "acme", "model": "m-1", "prompt": "?", "shim_used": True, "metadata": {"version": "3"}},
+        "request": {
+            "provider": "acme",
+            "model": "m-1",
+            "prompt": "?",
+            "shim_used": True,
+            "metadata": {"version": "3"},
+        },
         "response": {"completion": "!!", "tokens_used": 5},
     }
     artifact = artifact_of(Plan(LOOK, FINISH, llm_trace=[call]))
@@ -721,8 +930,16 @@ def test_model_calls_are_in_the_entry_of_their_step_and_in_the_sums(artifact_of:
         "models": [{"provider": "acme", "model": "m-1", "version": "3"}],
         "mocks": ["acme"],
     }
-    sums = {key: artifact["metrics"][key] for key in ("llm_trace_entries", "prompt_bytes", "completion_bytes", "tokens_used")}
-    assert sums == {"llm_trace_entries": 2, "prompt_bytes": 2, "completion_bytes": 4, "tokens_used": 10}
+    sums = {
+        key: artifact["metrics"][key]
+        for key in ("llm_trace_entries", "prompt_bytes", "completion_bytes", "tokens_used")
+    }
+    assert sums == {
+        "llm_trace_entries": 2,
+        "prompt_bytes": 2,
+        "completion_bytes": 4,
+        "tokens_used": 10,
+    }
 
 
 @pytest.mark.parametrize(("limit", "most"), [("TRACE_BYTES_MOST", 800), ("TRACE_COMMAS_MOST", 30)])
@@ -736,7 +953,9 @@ def test_a_trace_that_grows_too_large_ends_the_episode_and_is_kept(
     assert len(artifact["action_trace"]) == artifact["steps_used"] > 1
 
 
-def test_commas_in_text_do_not_count_as_values(artifact_of: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commas_in_text_do_not_count_as_values(
+    artifact_of: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(episode, "TRACE_COMMAS_MOST", 200)
     look = {"type": "look", "args": {"path": "/app/" + "a," * 500}}
     assert artifact_of(Plan(look, look, FINISH))["success"]

@@ -9,7 +9,18 @@ from helpers.batches import make_job
 from helpers.faults import PLAIN_TASK, write_agent
 
 from tracecore.errors import OutputError
-from tracecore.records import Ended, Ending, Exited, Job, Killed, Raised, Returned, TimedOut, Usage, WorkerLost
+from tracecore.records import (
+    Ended,
+    Ending,
+    Exited,
+    Job,
+    Killed,
+    Raised,
+    Returned,
+    TimedOut,
+    Usage,
+    WorkerLost,
+)
 from tracecore.runtime import spec
 from tracecore.runtime.job import run_job_in_process, settle
 
@@ -25,13 +36,23 @@ def job(tmp_path: pathlib.Path) -> Job:
     [
         (Exited(3), "episode_crashed", "the episode process exited with code 3 without an answer"),
         (Killed(11), "episode_crashed", "the episode process was killed by SIGSEGV"),
-        (TimedOut(2.5), "timeout", "the episode process was still running at the time limit of 2.5 s"),
+        (
+            TimedOut(2.5),
+            "timeout",
+            "the episode process was still running at the time limit of 2.5 s",
+        ),
         (Raised("KeyError", "'x'", ""), "episode_crashed", "the runtime raised KeyError: 'x'"),
-        (WorkerLost(2, "was killed by SIGKILL"), "episode_crashed", "2 workers died while they held the episode"),
+        (
+            WorkerLost(2, "was killed by SIGKILL"),
+            "episode_crashed",
+            "2 workers died while they held the episode",
+        ),
         (Returned(None), "episode_crashed", "the episode process gave no result row"),
     ],
 )
-def test_a_mute_ending_gets_a_valid_artifact_that_says_what_happened(job: Job, ending: Ending, reason: str, words: str) -> None:
+def test_a_mute_ending_gets_a_valid_artifact_that_says_what_happened(
+    job: Job, ending: Ending, reason: str, words: str
+) -> None:
     usage = Usage(wall_clock_s=1.5, attempt=2)
     row = settle(Ended(job, ending, usage))
     artifact = json.loads((pathlib.Path(job.settings.runs_dir) / f"{job.run_id}.json").read_bytes())
@@ -74,5 +95,8 @@ def test_an_artifact_that_its_own_process_alone_could_not_write_is_one(job: Job)
     assert row.termination_reason == "episode_crashed"
     (name,) = os.listdir(job.settings.runs_dir)
     artifact = json.loads((pathlib.Path(job.settings.runs_dir) / name).read_bytes())
-    assert artifact["failure_reason"] == "the episode process could not write its artifact: File too large"
+    assert (
+        artifact["failure_reason"]
+        == "the episode process could not write its artifact: File too large"
+    )
     assert spec.problems(artifact) == []

@@ -19,7 +19,14 @@ from tracecore.runtime.replay import Difference, first_difference, read_artifact
 from tracecore.runtime.task.catalog import find_agent, find_task
 
 Place = tuple[str | int, ...]
-VOLATILE = {"run_id", "trace_id", "started_at", "completed_at", "wall_clock_elapsed_s", "wall_clock_seconds"}
+VOLATILE = {
+    "run_id",
+    "trace_id",
+    "started_at",
+    "completed_at",
+    "wall_clock_elapsed_s",
+    "wall_clock_seconds",
+}
 
 
 def run(folder: pathlib.Path) -> pathlib.Path:
@@ -46,7 +53,9 @@ def artifact(file: pathlib.Path) -> JsonObject:
 
 
 def changed(artifact: JsonObject, place: Place, value: Any) -> JsonObject:
-    """A copy that holds ``value`` at ``place``, or lacks it for MISSING, with the hashes that belong to it."""
+    """A copy that holds ``value`` at ``place``, or lacks it for MISSING, with the hashes that
+    belong to it.
+    """
     copied = copy.deepcopy(artifact)
     target = copied
     for key in place[:-1]:
@@ -63,21 +72,33 @@ def sealed(artifact: JsonObject) -> JsonObject:
 
 
 def leaves(value: Any, place: Place = ()) -> list[Place]:
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    children = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return [found for key, child in children for found in leaves(child, (*place, key))] or [place]
 
 
 # --- comparing ---
 
 
-def test_two_runs_of_one_episode_do_not_differ(artifact: JsonObject, tmp_path: pathlib.Path) -> None:
+def test_two_runs_of_one_episode_do_not_differ(
+    artifact: JsonObject, tmp_path: pathlib.Path
+) -> None:
     again = json.loads(run(tmp_path).read_bytes())
     assert again["run_id"] != artifact["run_id"]
     assert first_difference(artifact, again) is None
 
 
 def test_the_first_step_that_differs_is_told_with_the_path_in_it(artifact: JsonObject) -> None:
-    new = changed(artifact, ("action_trace", 2, "result", "files"), ["/app/x", *artifact["action_trace"][2]["result"]["files"]])
+    new = changed(
+        artifact,
+        ("action_trace", 2, "result", "files"),
+        ["/app/x", *artifact["action_trace"][2]["result"]["files"]],
+    )
     new["action_trace"][3]["observation"] = {}
     old_first = artifact["action_trace"][2]["result"]["files"][0]
     assert first_difference(artifact, new) == Difference(3, "result.files[0]", old_first, "/app/x")
@@ -92,10 +113,14 @@ def test_the_first_step_that_differs_is_told_with_the_path_in_it(artifact: JsonO
         (["action", "llm_trace"], "llm_trace"),
     ],
 )
-def test_within_a_step_the_cause_is_told_before_what_follows_from_it(artifact: JsonObject, parts, field) -> None:
+def test_within_a_step_the_cause_is_told_before_what_follows_from_it(
+    artifact: JsonObject, parts, field
+) -> None:
     new = copy.deepcopy(artifact)
     for part in parts:
-        new["action_trace"][0][part] = {"x": 1} if part != "telemetry" else {"action_metrics": {"error": "x"}}
+        new["action_trace"][0][part] = (
+            {"x": 1} if part != "telemetry" else {"action_metrics": {"error": "x"}}
+        )
         if part == "llm_trace":
             new["action_trace"][0][part] = []
     found = first_difference(artifact, new)
@@ -104,11 +129,17 @@ def test_within_a_step_the_cause_is_told_before_what_follows_from_it(artifact: J
     assert found.field.partition(".")[0].partition("[")[0] == field
 
 
-def test_a_run_that_goes_on_longer_has_a_step_where_the_other_has_nothing(artifact: JsonObject) -> None:
+def test_a_run_that_goes_on_longer_has_a_step_where_the_other_has_nothing(
+    artifact: JsonObject,
+) -> None:
     short = changed(artifact, ("action_trace", -1), MISSING)
     last = artifact["action_trace"][-1]
-    assert first_difference(short, artifact) == Difference(len(artifact["action_trace"]), "", MISSING, last)
-    assert first_difference(artifact, short) == Difference(len(artifact["action_trace"]), "", last, MISSING)
+    assert first_difference(short, artifact) == Difference(
+        len(artifact["action_trace"]), "", MISSING, last
+    )
+    assert first_difference(artifact, short) == Difference(
+        len(artifact["action_trace"]), "", last, MISSING
+    )
 
 
 def test_the_trace_comes_before_what_stands_outside_it(artifact: JsonObject) -> None:
@@ -120,8 +151,13 @@ def test_the_trace_comes_before_what_stands_outside_it(artifact: JsonObject) -> 
     assert (found.step, found.field, found.new) == (2, "action.type", "x")
 
 
-@pytest.mark.parametrize("place", [("runtime_identity", "git_sha"), ("runtime_identity", "version"), ("harness_version",)])
-def test_the_runtime_is_told_only_where_nothing_else_differs(artifact: JsonObject, place: Place) -> None:
+@pytest.mark.parametrize(
+    "place",
+    [("runtime_identity", "git_sha"), ("runtime_identity", "version"), ("harness_version",)],
+)
+def test_the_runtime_is_told_only_where_nothing_else_differs(
+    artifact: JsonObject, place: Place
+) -> None:
     new = changed(artifact, place, "another")
     assert first_difference(artifact, new).is_runtime_alone
     assert artifact["trace_hash"] == new["trace_hash"]
@@ -130,13 +166,22 @@ def test_the_runtime_is_told_only_where_nothing_else_differs(artifact: JsonObjec
     assert found.field == "validator.message"
 
 
-def test_a_field_of_a_step_that_is_called_like_the_runtime_is_not_taken_for_it(artifact: JsonObject) -> None:
+def test_a_field_of_a_step_that_is_called_like_the_runtime_is_not_taken_for_it(
+    artifact: JsonObject,
+) -> None:
     old = changed(artifact, ("action_trace", 0, "runtime_identity"), 1)
-    assert not first_difference(old, changed(old, ("action_trace", 0, "runtime_identity"), 2)).is_runtime_alone
+    assert not first_difference(
+        old, changed(old, ("action_trace", 0, "runtime_identity"), 2)
+    ).is_runtime_alone
 
 
-@pytest.mark.parametrize(("old", "new"), [(1, 1.0), (1, True), (0, False), (0.0, -0.0), ({}, []), (None, "null"), ("1", 1)])
-def test_what_is_equal_to_python_and_not_to_json_differs(artifact: JsonObject, old: Any, new: Any) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(1, 1.0), (1, True), (0, False), (0.0, -0.0), ({}, []), (None, "null"), ("1", 1)],
+)
+def test_what_is_equal_to_python_and_not_to_json_differs(
+    artifact: JsonObject, old: Any, new: Any
+) -> None:
     place = ("action_trace", 0, "result", "x")
     found = first_difference(changed(artifact, place, old), changed(artifact, place, new))
     assert (found.field, found.old, found.new) == ("result.x", old, new)
@@ -151,11 +196,19 @@ def test_values_nested_as_deeply_as_json_is_read_are_compared(artifact: JsonObje
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_there_is_a_difference_exactly_when_the_artifact_hashes_differ(artifact: JsonObject, data: st.DataObject) -> None:
+def test_there_is_a_difference_exactly_when_the_artifact_hashes_differ(
+    artifact: JsonObject, data: st.DataObject
+) -> None:
     place = data.draw(st.sampled_from(leaves(artifact)))
     if place[0] in {"artifact_hash", "trace_hash"}:
         return
-    value = data.draw(st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, -0.0, 1.0]) | st.text(max_size=2))
+    value = data.draw(
+        st.none()
+        | st.booleans()
+        | st.integers(-2, 2)
+        | st.sampled_from([0.0, -0.0, 1.0])
+        | st.text(max_size=2)
+    )
     new = changed(artifact, place, value)
     found = first_difference(artifact, new)
     assert (found is None) == (artifact["artifact_hash"] == new["artifact_hash"])
@@ -172,7 +225,9 @@ def test_an_artifact_as_it_was_written_is_valid(file: pathlib.Path, artifact: Js
     assert read_artifact(str(file)) == (artifact, [])
 
 
-def test_it_is_its_values_that_count_and_not_how_they_are_laid_out(artifact: JsonObject, tmp_path: pathlib.Path) -> None:
+def test_it_is_its_values_that_count_and_not_how_they_are_laid_out(
+    artifact: JsonObject, tmp_path: pathlib.Path
+) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(artifact, indent=3))
     assert read_artifact(str(path)) == (artifact, [])
@@ -183,12 +238,17 @@ def test_both_hashes_are_computed_again(artifact: JsonObject, tmp_path: pathlib.
     path.write_text(json.dumps({**artifact, "steps_used": 0}))
     read, problems = read_artifact(str(path))
     assert read == {}
-    assert [problem.partition(":")[0] for problem in problems] == ["$.artifact_hash", "$.trace_hash"]
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "$.artifact_hash",
+        "$.trace_hash",
+    ]
     assert artifact["artifact_hash"] in problems[0]
     assert problems[0].endswith("the hash of what it holds")
 
 
-def test_what_no_schema_allows_is_told_for_each_place(artifact: JsonObject, tmp_path: pathlib.Path) -> None:
+def test_what_no_schema_allows_is_told_for_each_place(
+    artifact: JsonObject, tmp_path: pathlib.Path
+) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({**artifact, "seed": "x", "success": 1}))
     assert read_artifact(str(path)) == (
@@ -214,7 +274,9 @@ def test_what_no_schema_allows_is_told_for_each_place(artifact: JsonObject, tmp_
         (b"[]", "$: found an array, expected an object"),
     ],
 )
-def test_what_is_no_artifact_at_all_is_told_in_a_line(data: bytes, words: str, tmp_path: pathlib.Path) -> None:
+def test_what_is_no_artifact_at_all_is_told_in_a_line(
+    data: bytes, words: str, tmp_path: pathlib.Path
+) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(data)
     read, problems = read_artifact(str(path))
@@ -247,6 +309,8 @@ def a_nul(_folder: pathlib.Path) -> str:
 
 
 @pytest.mark.parametrize("make", [no_file, a_folder, a_pipe, a_huge_file, a_nul])
-def test_a_file_that_cannot_be_read_is_an_input_error(make: Callable[..., object], tmp_path: pathlib.Path) -> None:
+def test_a_file_that_cannot_be_read_is_an_input_error(
+    make: Callable[..., object], tmp_path: pathlib.Path
+) -> None:
     with pytest.raises(InputError, match="at most 64 MiB that can be read"):
         read_artifact(str(make(tmp_path)))

@@ -23,15 +23,31 @@ def sandbox() -> Sandbox:
         ("/app/ü\n", "/app/ü\n"),
     ],
 )
-def test_a_path_below_a_root_comes_back_in_its_normal_form(sandbox: Sandbox, path: str, normal: str) -> None:
+def test_a_path_below_a_root_comes_back_in_its_normal_form(
+    sandbox: Sandbox, path: str, normal: str
+) -> None:
     assert sandbox.check_path(path) == normal
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "", ".", "/etc/passwd", "/application", "/app/../etc", "/app/x/..", "..", "/var", "/app\0", "/app/" + "a" * 4096],
+    [
+        "/",
+        "",
+        ".",
+        "/etc/passwd",
+        "/application",
+        "/app/../etc",
+        "/app/x/..",
+        "..",
+        "/var",
+        "/app\0",
+        "/app/" + "a" * 4096,
+    ],
 )
-def test_a_path_outside_the_roots_or_with_tricks_is_a_violation(sandbox: Sandbox, path: str) -> None:
+def test_a_path_outside_the_roots_or_with_tricks_is_a_violation(
+    sandbox: Sandbox, path: str
+) -> None:
     with pytest.raises(SandboxViolation):
         sandbox.check_path(path)
 
@@ -90,7 +106,9 @@ def test_what_is_no_string_is_an_error_of_the_caller(sandbox: Sandbox, value: ob
         ("b.a.EXAMPLE.com:80", "b.a.example.com"),
     ],
 )
-def test_an_allowed_host_comes_back_bare_and_in_lower_case(sandbox: Sandbox, host: str, name: str) -> None:
+def test_an_allowed_host_comes_back_bare_and_in_lower_case(
+    sandbox: Sandbox, host: str, name: str
+) -> None:
     assert sandbox.check_host(host) == name
 
 
@@ -161,7 +179,8 @@ def test_a_root_must_be_absolute_and_plain(root: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "*", "*.", "*example.org", "a.*.org", "http://a.org", "a.org:80", "a b", "[::1]", "ü.org"]
+    "host",
+    ["", "*", "*.", "*example.org", "a.*.org", "http://a.org", "a.org:80", "a b", "[::1]", "ü.org"],
 )
 def test_a_listed_host_must_be_a_name_or_a_suffix(host: str) -> None:
     assert not is_host_pattern(host)

@@ -14,7 +14,11 @@ from jsonschema import Draft202012Validator
 
 from tracecore.runtime import spec
 
-SCHEMA = json.loads(importlib.resources.files("tracecore").joinpath("schema/run-artifact.schema.json").read_text("utf-8"))
+SCHEMA = json.loads(
+    importlib.resources.files("tracecore")
+    .joinpath("schema/run-artifact.schema.json")
+    .read_text("utf-8")
+)
 JUDGE = Draft202012Validator(SCHEMA)
 PROBLEM = re.compile(r"\$(\.[a-z_]+|\[[0-9]+\]|\[.+\])*: found .+, expected .+")
 Place = tuple[str | int, ...]
@@ -44,7 +48,11 @@ def trace_entry(step: int, **fields: Any) -> dict[str, Any]:
     entry = {
         "step": step,
         "action_ts": f"2026-01-31T12:00:0{step}.250000Z",
-        "observation": {"step": step, "last_action": None, "visible_state": {"files_seen": ["/app/a.txt"]}},
+        "observation": {
+            "step": step,
+            "last_action": None,
+            "visible_state": {"files_seen": ["/app/a.txt"]},
+        },
         "action": {"type": "read_file", "args": {"path": "/app/a.txt"}},
         "result": {"ok": True, "content": "text"},
         "io_audit": [{"type": "fs", "op": "read_file", "path": "/app/a.txt"}],
@@ -93,14 +101,24 @@ def solved() -> dict[str, Any]:
 
 
 def failed(termination_reason: str, failure_type: str, **fields: Any) -> dict[str, Any]:
-    ending = {"success": False, "termination_reason": termination_reason, "failure_type": failure_type}
+    ending = {
+        "success": False,
+        "termination_reason": termination_reason,
+        "failure_type": failure_type,
+    }
     return solved() | ending | {"failure_reason": "it went wrong"} | fields
 
 
 def real_artifacts() -> list[dict[str, Any]]:
     """Valid artifacts of every kind, as a reader of the files has them: nothing in them is shared."""
     model_call = {
-        "request": {"provider": "acme", "model": "m-1", "prompt": "?", "shim_used": False, "metadata": {}},
+        "request": {
+            "provider": "acme",
+            "model": "m-1",
+            "prompt": "?",
+            "shim_used": False,
+            "metadata": {},
+        },
         "response": {"completion": "!", "success": True, "error": None, "tokens_used": 7},
     }
     talkative = trace_entry(
@@ -114,7 +132,13 @@ def real_artifacts() -> list[dict[str, Any]]:
     )
     varied = [
         solved(),
-        failed("timeout", "timeout", action_trace=[], validator={}, budgets={"steps": 0, "tool_calls": 0}),
+        failed(
+            "timeout",
+            "timeout",
+            action_trace=[],
+            validator={},
+            budgets={"steps": 0, "tool_calls": 0},
+        ),
         failed(
             "invalid_action",
             "invalid_action",
@@ -128,7 +152,10 @@ def real_artifacts() -> list[dict[str, Any]]:
             action_trace=[talkative],
             determinism={
                 "seed": -1,
-                "tooling": {"models": [{"provider": "acme", "model": "m-1", "version": None}], "mocks": ["api"]},
+                "tooling": {
+                    "models": [{"provider": "acme", "model": "m-1", "version": None}],
+                    "mocks": ["api"],
+                },
             },
             started_at="2026-01-31T12:00:00+00:00",
             an_added_field={"is": "welcome"},
@@ -145,7 +172,13 @@ ARTIFACTS = real_artifacts()
 
 def places(value: object, here: Place = ()) -> list[Place]:
     """The place of every value inside, outermost first."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return [here, *(place for key, item in items for place in places(item, (*here, key)))]
 
 
@@ -178,7 +211,8 @@ def assert_agreement(artifact: object) -> None:
         assert len(line) < 400
 
 
-ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=8)  # surrogates and newlines too
+# surrogates and newlines too
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=8)
 SCALARS = (
     st.none()
     | st.booleans()
@@ -189,7 +223,9 @@ SCALARS = (
     | st.sampled_from([*ENDINGS, *FAILURE_TYPES, "fs", "net", "process", "", "\n"])
 )
 JSON = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3), max_leaves=6
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
+    max_leaves=6,
 )
 
 
@@ -209,7 +245,11 @@ def mutated(draw: st.DrawFn) -> Any:
             case "delete":
                 artifact = without(artifact, place)
             case "add":
-                grown = [*value, draw(JSON)] if isinstance(value, list) else value | {draw(ANY_TEXT): draw(JSON)}
+                grown = (
+                    [*value, draw(JSON)]
+                    if isinstance(value, list)
+                    else value | {draw(ANY_TEXT): draw(JSON)}
+                )
                 artifact = replaced(artifact, place, grown)
             case "bend":
                 artifact = replaced(artifact, place, draw(st.sampled_from(bent(value))))
@@ -220,12 +260,35 @@ def bent(value: str | float) -> list[Any]:
     """Neighbours of a value: nearly right, or right in another form."""
     if isinstance(value, str):
         return [
-            *(value + "\n", "\n" + value, value + " ", value + "\u0660", value + "\ud800", value[1:], value[:-1]),
-            *(value.upper(), value.swapcase(), value.replace("Z", "+00:00"), value.replace("0", "\u0660"), value * 2),
+            *(
+                value + "\n",
+                "\n" + value,
+                value + " ",
+                value + "\u0660",
+                value + "\ud800",
+                value[1:],
+                value[:-1],
+            ),
+            *(
+                value.upper(),
+                value.swapcase(),
+                value.replace("Z", "+00:00"),
+                value.replace("0", "\u0660"),
+                value * 2,
+            ),
         ]
     if abs(value) > 1e300:
         return [str(value), [value]]
-    return [bool(value), not value, float(value), value + 0.5, -value, -value - 1, str(value), [value]]
+    return [
+        bool(value),
+        not value,
+        float(value),
+        value + 0.5,
+        -value,
+        -value - 1,
+        str(value),
+        [value],
+    ]
 
 
 # --- the schema ---
@@ -237,14 +300,18 @@ def test_the_schema_is_itself_valid():
 
 
 def test_the_schema_is_package_data():
-    pyproject = tomllib.loads((pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    pyproject = tomllib.loads(
+        (pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8")
+    )
     shipped = pyproject["tool"]["setuptools"]["package-data"]["tracecore"]
     assert any(fnmatch.fnmatch("schema/run-artifact.schema.json", pattern) for pattern in shipped)
 
 
 def test_the_schema_says_for_every_pattern_that_no_newline_may_follow():
     text = json.dumps(SCHEMA)
-    places_of_patterns = [place for place in places(SCHEMA) if place[-1:] == ("pattern",) and place[-2] != "not"]
+    places_of_patterns = [
+        place for place in places(SCHEMA) if place[-1:] == ("pattern",) and place[-2] != "not"
+    ]
     assert len(places_of_patterns) == text.count('"pattern": "^') > 0
     assert all(at(SCHEMA, place[:-1])["$ref"] == "#/$defs/one_line" for place in places_of_patterns)
 
@@ -280,7 +347,9 @@ def test_both_agree_wherever_one_value_is_bent(artifact: dict[str, Any]):
             assert_agreement(replaced(artifact, place, neighbour))
 
 
-@pytest.mark.parametrize("artifact", ARTIFACTS[2:], ids=lambda artifact: artifact["termination_reason"])
+@pytest.mark.parametrize(
+    "artifact", ARTIFACTS[2:], ids=lambda artifact: artifact["termination_reason"]
+)
 def test_both_agree_wherever_one_value_is_of_another_type(artifact: dict[str, Any]):
     for place in places(artifact):
         for stranger in (None, True, False, 0, -1, 1.0, 0.5, "", "x", [], [None], {}, {"x": 1}):
@@ -358,9 +427,18 @@ def test_the_table_that_others_may_import_is_the_same():
 @pytest.mark.parametrize(
     ("ending", "complaint"),
     [
-        ({"success": False}, "$.termination_reason: found 'success', expected another reason as success is false"),
-        ({"failure_type": "timeout"}, "$.failure_type: found 'timeout', expected null as success is true"),
-        ({"failure_reason": "no"}, "$.failure_reason: found 'no', expected null as success is true"),
+        (
+            {"success": False},
+            "$.termination_reason: found 'success', expected another reason as success is false",
+        ),
+        (
+            {"failure_type": "timeout"},
+            "$.failure_type: found 'timeout', expected null as success is true",
+        ),
+        (
+            {"failure_reason": "no"},
+            "$.failure_reason: found 'no', expected null as success is true",
+        ),
         (
             {"termination_reason": "timeout"},
             "$.termination_reason: found 'timeout', expected 'success' as success is true",
@@ -384,14 +462,21 @@ REQUIRED = [
 
 def test_every_field_that_the_schema_requires_is_among_the_absences_tried():
     tried = {place[-1] for _, place in REQUIRED}
-    required = {name for place in places(SCHEMA) if place[-1:] == ("required",) for name in at(SCHEMA, place)}
+    required = {
+        name
+        for place in places(SCHEMA)
+        if place[-1:] == ("required",)
+        for name in at(SCHEMA, place)
+    }
     assert tried == required
 
 
 @pytest.mark.parametrize(("index", "place"), REQUIRED, ids=lambda part: str(part).replace(" ", ""))
 def test_an_absent_field_is_named(index: int, place: Place):
     named = "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
-    assert spec.problems(without(ARTIFACTS[index], place))[0].startswith(f"{named}: found nothing, expected ")
+    assert spec.problems(without(ARTIFACTS[index], place))[0].startswith(
+        f"{named}: found nothing, expected "
+    )
 
 
 @pytest.mark.parametrize(
@@ -399,10 +484,26 @@ def test_an_absent_field_is_named(index: int, place: Place):
     [
         (("seed",), True, "$.seed: found true, expected an integer"),
         (("budgets", "steps"), -1, "$.budgets.steps: found -1, expected an integer of at least 0"),
-        (("budgets", "wall_clock_seconds"), "1", "$.budgets.wall_clock_seconds: found '1', expected an integer of"),
-        (("runtime_identity", "a\nb"), 1, r"$.runtime_identity['a\nb']: found 1, expected no such member"),
-        (("action_trace", 1, "step"), 0, "$.action_trace[1].step: found 0, expected an integer of at least 1"),
-        (("action_trace", 0, "io_audit", 0, "type"), "tty", "$.action_trace[0].io_audit[0].type: found 'tty', exp"),
+        (
+            ("budgets", "wall_clock_seconds"),
+            "1",
+            "$.budgets.wall_clock_seconds: found '1', expected an integer of",
+        ),
+        (
+            ("runtime_identity", "a\nb"),
+            1,
+            r"$.runtime_identity['a\nb']: found 1, expected no such member",
+        ),
+        (
+            ("action_trace", 1, "step"),
+            0,
+            "$.action_trace[1].step: found 0, expected an integer of at least 1",
+        ),
+        (
+            ("action_trace", 0, "io_audit", 0, "type"),
+            "tty",
+            "$.action_trace[0].io_audit[0].type: found 'tty', exp",
+        ),
         (("run_id",), "x\ny", r"$.run_id: found 'x\ny', expected 32 to 36 hex digits or dashes"),
         (("validator",), [], "$.validator: found an array, expected an object"),
     ],
@@ -439,7 +540,9 @@ def nested(depth: int) -> Any:
 DEEP = nested(20_000)  # far beyond what Python's own recursion follows
 
 
-@pytest.mark.parametrize("junk", [None, True, 7, 1.5, "text", [], [solved()], b"bytes", object(), DEEP, [DEEP]])
+@pytest.mark.parametrize(
+    "junk", [None, True, 7, 1.5, "text", [], [solved()], b"bytes", object(), DEEP, [DEEP]]
+)
 def test_junk_is_a_problem_and_no_exception(junk: object):
     assert spec.problems(junk) != []
 
@@ -458,7 +561,12 @@ def test_deep_nesting_where_it_may_not_stand_is_told(name: str):
 def test_integers_too_long_for_python_to_print_are_no_exception():
     for huge in (10**5000, -(10**5000)):
         assert spec.problems(solved() | {"seed": huge}) == []
-        assert spec.problems(solved() | {"version": huge, "run_id": huge, "wall_clock_elapsed_s": huge}) != []
+        assert (
+            spec.problems(
+                solved() | {"version": huge, "run_id": huge, "wall_clock_elapsed_s": huge}
+            )
+            != []
+        )
 
 
 def test_a_huge_value_makes_a_short_problem():

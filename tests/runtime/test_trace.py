@@ -23,18 +23,36 @@ from tracecore.runtime.trace import (
 
 PROMPT, COMPLETION = "Où est la clé ?", "Là 🔑"
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["request", "response", "prompt", "completion", "tokens_used", "provider", "metadata", "x"]), inner
+            st.sampled_from(
+                [
+                    "request",
+                    "response",
+                    "prompt",
+                    "completion",
+                    "tokens_used",
+                    "provider",
+                    "metadata",
+                    "x",
+                ]
+            ),
+            inner,
         )
     ),
     max_leaves=12,
 )
 
 
-def model_call(*, request: JsonObject | None = None, response: JsonObject | None = None) -> JsonObject:
+def model_call(
+    *, request: JsonObject | None = None, response: JsonObject | None = None
+) -> JsonObject:
     who = {"provider": "acme", "model": "m-1", "shim_used": False}
     return {
         "request": {**who, "prompt": PROMPT, "metadata": {"version": "3"}, **(request or {})},
@@ -110,17 +128,26 @@ def test_a_trace_that_is_no_list_is_none(value):
         ("full", "[redacted]", "[redacted]"),
     ],
 )
-def test_a_prompt_and_its_completion_are_redacted_and_their_bytes_counted_before(redaction, prompt, completion):
+def test_a_prompt_and_its_completion_are_redacted_and_their_bytes_counted_before(
+    redaction, prompt, completion
+):
     (entry,), totals = take([model_call()], redaction)
     assert (entry["request"]["prompt"], entry["response"]["completion"]) == (prompt, completion)
     assert entry["request"]["metadata"] == {"version": "3"}
-    assert (totals.prompt_bytes, totals.completion_bytes) == (len(PROMPT.encode()), len(COMPLETION.encode()))
+    assert (totals.prompt_bytes, totals.completion_bytes) == (
+        len(PROMPT.encode()),
+        len(COMPLETION.encode()),
+    )
 
 
-@pytest.mark.parametrize("secret", ["tell nobody", ["tell nobody"], {"messages": ["tell nobody"]}, 17.25, True])
+@pytest.mark.parametrize(
+    "secret", ["tell nobody", ["tell nobody"], {"messages": ["tell nobody"]}, 17.25, True]
+)
 @pytest.mark.parametrize("redaction", ["partial", "full"])
 def test_nothing_of_a_prompt_is_left_whatever_it_is(secret, redaction):
-    (entry,), _ = take([model_call(request={"prompt": secret}, response={"completion": secret})], redaction)
+    (entry,), _ = take(
+        [model_call(request={"prompt": secret}, response={"completion": secret})], redaction
+    )
     assert entry["request"]["prompt"].startswith("[redacted]")
     assert entry["response"]["completion"].startswith("[redacted]")
     assert "nobody" not in str(entry)
@@ -128,7 +155,9 @@ def test_nothing_of_a_prompt_is_left_whatever_it_is(secret, redaction):
 
 @pytest.mark.parametrize("redaction", ["off", "partial", "full"])
 def test_where_there_is_no_completion_there_is_nothing_to_redact(redaction):
-    (entry,), totals = take([model_call(response={"completion": None, "success": False, "error": "503"})], redaction)
+    (entry,), totals = take(
+        [model_call(response={"completion": None, "success": False, "error": "503"})], redaction
+    )
     assert entry["response"]["completion"] is None
     assert entry["response"]["error"] == "503"
     assert totals.completion_bytes == 0
@@ -142,11 +171,18 @@ def test_a_lone_surrogate_has_bytes_too():
 # --- junk ---
 
 
-@pytest.mark.parametrize("junk", [None, 7, "text", [], {}, {"request": 1, "response": []}, {"other": {"prompt": "x"}}])
+@pytest.mark.parametrize(
+    "junk", [None, 7, "text", [], {}, {"request": 1, "response": []}, {"other": {"prompt": "x"}}]
+)
 def test_an_entry_that_is_no_model_call_counts_as_an_empty_one(junk):
     entries, totals = take([junk])
     assert entries == [{"request": {"prompt": None}, "response": {"completion": None}}]
-    assert (totals.entries, totals.prompt_bytes, totals.completion_bytes, totals.tokens_used) == (1, 0, 0, 0)
+    assert (totals.entries, totals.prompt_bytes, totals.completion_bytes, totals.tokens_used) == (
+        1,
+        0,
+        0,
+        0,
+    )
     assert list(totals.models) == [("unknown", "unknown", "unknown")]
 
 
@@ -183,7 +219,9 @@ def test_whatever_an_agent_offers_makes_a_valid_entry_and_sums_that_are_counts(o
     ],
 )
 def test_only_tokens_that_can_be_true_are_counted_and_all_are_written(tokens, counted):
-    (entry, _), totals = take([model_call(response={"tokens_used": tokens}), model_call(response={"tokens_used": 5})])
+    (entry, _), totals = take(
+        [model_call(response={"tokens_used": tokens}), model_call(response={"tokens_used": 5})]
+    )
     assert totals.tokens_used == counted + 5
     assert entry["response"]["tokens_used"] == tokens
     assert type(totals.tokens_used) is int
@@ -200,7 +238,11 @@ def test_models_are_listed_once_in_the_order_in_which_they_were_met():
         model_call(request={"provider": ["odd"], "model": None, "shim_used": "yes"}),
     ]
     _, totals = take(calls)
-    assert list(totals.models) == [("acme", "z", "3"), ("acme", "a", "unknown"), ("unknown", "unknown", "3")]
+    assert list(totals.models) == [
+        ("acme", "z", "3"),
+        ("acme", "a", "unknown"),
+        ("unknown", "unknown", "3"),
+    ]
     assert list(totals.mocks) == ["acme"]
 
 
@@ -209,7 +251,11 @@ def test_totals_grow_over_the_steps_of_an_episode():
     take_llm_entries([model_call()], "off", facts.llm)
     take_llm_entries(None, "off", facts.llm)
     take_llm_entries([model_call(), model_call()], "full", facts.llm)
-    assert (facts.llm.entries, facts.llm.tokens_used, facts.llm.prompt_bytes) == (3, 21, 3 * len(PROMPT.encode()))
+    assert (facts.llm.entries, facts.llm.tokens_used, facts.llm.prompt_bytes) == (
+        3,
+        21,
+        3 * len(PROMPT.encode()),
+    )
 
 
 # --- the entry ---
@@ -242,7 +288,9 @@ VARIED = [
 
 
 @pytest.mark.parametrize("step", VARIED)
-def test_an_entry_is_canonical_and_valid_and_its_stable_part_is_what_is_read_back_from_it(step: StepRecord):
+def test_an_entry_is_canonical_and_valid_and_its_stable_part_is_what_is_read_back_from_it(
+    step: StepRecord,
+):
     entry = trace_entry(step)
     read = canon.decode(entry.whole)
     assert canon.encode(read) == entry.whole

@@ -3,7 +3,16 @@
 import os
 
 from tracecore.processes import describe_exit, describe_signal
-from tracecore.records import Ending, Exited, FellSilent, Killed, Raised, Returned, TimedOut, WorkerLost
+from tracecore.records import (
+    Ending,
+    Exited,
+    FellSilent,
+    Killed,
+    Raised,
+    Returned,
+    TimedOut,
+    WorkerLost,
+)
 
 
 def ending_of_status(status: int) -> Ending:

@@ -13,7 +13,8 @@ PATIENCE_S = 600.0
 
 
 def bare_forks_s(workers: int, forks: int) -> list[float]:
-    """Seconds that each of ``workers`` processes, all at once, takes for so many forks, exits and waits.
+    """Seconds that each of ``workers`` processes, all at once, takes for so many forks, exits and
+    waits.
 
     They fork from a child of a worker, whose image is the worker's own.
 
@@ -24,7 +25,9 @@ def bare_forks_s(workers: int, forks: int) -> list[float]:
     seconds = []
     for ended in run_batch(fork_repeatedly, [forks] * workers, options):
         if not isinstance(ended.ending, Returned):
-            raise EngineError(f"the floor could not be measured: a process {describe_ending(ended.ending)}")
+            raise EngineError(
+                f"the floor could not be measured: a process {describe_ending(ended.ending)}"
+            )
         seconds.append(float(ended.ending.value))
     return seconds
 

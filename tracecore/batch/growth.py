@@ -1,6 +1,8 @@
-"""How many workers to run: as many as there are cores at once, and further ones only while the cores wait for the jobs.
+"""How many workers to run: as many as there are cores at once, and further ones only while the
+cores wait for the jobs.
 
-More workers than cores help jobs that sleep or wait for others, and only get in the way of jobs that compute: each costs the
+More workers than cores help jobs that sleep or wait for others, and only get in the way of jobs
+    that compute: each costs the
 start of an interpreter, and its caches.
 """
 
@@ -13,7 +15,8 @@ from tracecore import processes
 
 INTERVAL_S: Final = 0.25  # between two looks: the kernel counts in hundredths of a second
 IDLE_SHARE: Final = 0.2  # of the cores' time: above it, they wait for the jobs
-OWN_SHARE: Final = 0.4  # of the cores' time, spent by the jobs: below it they wait for something, however busy others are
+# of the cores' time, spent by the jobs: below it they wait for something, however busy others are
+OWN_SHARE: Final = 0.4
 
 
 class Growth:
@@ -51,23 +54,33 @@ class Growth:
     def _cores_wait(self, passed_s: float, idle: float | None, own: float) -> bool:
         core_s = passed_s * max(1, len(self._cores))
         own_share = (own - self._own_s) / core_s
-        idle_share = 1 - own_share if idle is None or self._idle_s is None else (idle - self._idle_s) / core_s
+        idle_share = (
+            1 - own_share
+            if idle is None or self._idle_s is None
+            else (idle - self._idle_s) / core_s
+        )
         return idle_share > IDLE_SHARE or own_share < OWN_SHARE
 
 
 def idle_s(cores: Sequence[int]) -> float | None:
-    """Seconds that these cores have been idle since the machine started, together; ``None`` where nobody tells."""
+    """Seconds that these cores have been idle since the machine started, together; ``None`` where
+    nobody tells.
+    """
     names = {b"cpu%d" % core for core in cores}
     lines = [line.split() for line in _read("/proc/stat").splitlines()]
-    found = [int(line[4]) + int(line[5]) for line in lines if line and line[0] in names]  # idle, and waiting for a disk
+    # idle, and waiting for a disk
+    found = [int(line[4]) + int(line[5]) for line in lines if line and line[0] in names]
     return sum(found) / os.sysconf("SC_CLK_TCK") if found else None
 
 
 def cpu_s_below(pids: list[int]) -> float:
-    """Processor seconds of these processes and all below them, with those that have been reaped; 0 where nobody tells."""
+    """Processor seconds of these processes and all below them, with those that have been reaped; 0
+    where nobody tells.
+    """
     ticks = 0
     for pid in processes.tree_below(pids):
-        # The name in the second field may hold anything; behind it: user, system, and both of the children that were reaped.
+        # The name in the second field may hold anything; behind it: user, system, and both of the
+        # children that were reaped.
         words = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         ticks += sum(map(int, words[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK") if ticks else 0.0

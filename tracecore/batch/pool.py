@@ -5,15 +5,17 @@
     harness ──assignments──▶ worker 1..N ──starts, per job──▶ child: runs function(job, link)
        ▲                        │   ▲                           │
        └────────reports─────────┘   └──────── one answer ───────┘
-                                │
-                                └──starts, once──▶ companion (a zygote, say), which serves the worker's jobs
+                                │ └──starts, once──▶ companion (a zygote, say), which serves the
+                                worker's jobs
 
-- One pair of pipes per worker, no queue or lock that a dying process could hold. Assignments go down, reports come up.
-- A worker is spawned by multiprocessing and becomes a lean interpreter. It kills its child at the job's limit, and everything
-  that the child has left behind before it takes the next job.
-- A worker that dies costs the job it was running one attempt; a job that loses its worker twice ends as WorkerLost. What it had
-  been handed beyond that goes to others, unblamed.
-- Whoever dies, everything below ends: the worker at the end of its line, the child by its leash, the companion by its own line.
+- One pair of pipes per worker, no queue or lock that a dying process could hold. Assignments go
+  down, reports come up.
+- A worker is spawned by multiprocessing and becomes a lean interpreter. It kills its child at the
+  job's limit, and everything that the child has left behind before it takes the next job.
+- A worker that dies costs the job it was running one attempt; a job that loses its worker twice
+  ends as WorkerLost. What it had been handed beyond that goes to others, unblamed.
+- Whoever dies, everything below ends: the worker at the end of its line, the child by its leash,
+  the companion by its own line.
 """
 
 import contextlib
@@ -48,11 +50,15 @@ from tracecore.records import Ended, Ending, Running, Usage, WorkerLost
 
 ATTEMPTS_MOST: Final = 2  # of one job, when its worker dies
 BIRTH_FAILURES_MOST: Final = 3  # workers in a row that die before they are ready
-AHEAD_MOST: Final = 4  # assignments that a worker of short jobs holds, so that it never waits for the harness
+# assignments that a worker of short jobs holds, so that it never waits for the harness
+AHEAD_MOST: Final = 4
 SHORT_JOB_S: Final = 0.05  # jobs longer than this are handed out one at a time
-CLOSE_PATIENCE_S: Final = 1.5  # for a worker that has been told to leave: it only kills, reaps and exits
+# for a worker that has been told to leave: it only kills, reaps and exits
+CLOSE_PATIENCE_S: Final = 1.5
 STUCK_PATIENCE_S: Final = (
-    10.0  # behind a job's limit: a worker that has not reported by then is stopped or stuck, and is killed
+    # behind a job's limit: a worker that has not reported by then is stopped or stuck, and is
+    # killed
+    10.0
 )
 
 
@@ -63,17 +69,22 @@ class BatchOptions:
     workers: int
     limit_s: Callable[[Any], float]  # of a job: when its worker kills it
     prepare: Callable[[str], Companion] | None = None  # what each worker starts once
-    make_ready: Callable[[Any], None] | None = None  # in the worker before a job's process starts: what that may find done
-    method: str = field(default_factory=processes.default_method)  # how processes are started below the workers
+    # in the worker before a job's process starts: what that may find done
+    make_ready: Callable[[Any], None] | None = None
+    # how processes are started below the workers
+    method: str = field(default_factory=processes.default_method)
     pin: bool = True  # each worker, and all below it, to one core
     stop_fd: int | None = None  # turns readable when the batch is to end now, finished or not
-    # Turns readable when jobs that have run out for now go on: such jobs give None for "none at the moment".
+    # Turns readable when jobs that have run out for now go on: such jobs give None for "none at the
+    # moment".
     more_fd: int | None = None
-    # Whether this process is here for the batch alone. Then it adopts what a killed worker leaves behind, and kills it: every
-    # child that it did not have before the batch, and that is no worker.
+    # Whether this process is here for the batch alone. Then it adopts what a killed worker leaves
+    # behind, and kills it: every child that it did not have before the batch, and that is no
+    # worker.
     adopt_orphans: bool = False
-    # Called with what is running, between two reports and never more often than every tick_s: a tick whose time has gone by
-    # while something else was done is skipped. It runs in the batch's own loop, which waits for it.
+    # Called with what is running, between two reports and never more often than every tick_s: a
+    # tick whose time has gone by while something else was done is skipped. It runs in the batch's
+    # own loop, which waits for it.
     on_tick: Callable[[Sequence[Running]], None] | None = None
     tick_s: float = 0.1
 
@@ -81,18 +92,21 @@ class BatchOptions:
 def run_batch(
     function: Callable[[Any, Any], object], jobs: Iterable[Any], options: BatchOptions
 ) -> Generator[Ended, None, None]:
-    """Run ``function(job, link)`` for every job, each in a process of its own; gives the endings as they come.
+    """Run ``function(job, link)`` for every job, each in a process of its own; gives the endings as
+    they come.
 
     Args:
         function: Importable by name. What it returns must pickle.
-        jobs: Taken as they are needed: an endless iterable is fine. With ``more_fd``, None means that there is none now.
+        jobs: Taken as they are needed: an endless iterable is fine. With ``more_fd``, None means
+            that there is none now.
         options: See there. More workers than cores are started only while the cores are not busy.
 
     Yields:
         One Ended per job, in the order in which they end.
 
     Raises:
-        EngineError: Workers die before they can take a job, or the machine refuses the processes or descriptors they need.
+        EngineError: Workers die before they can take a job, or the machine refuses the processes or
+            descriptors they need.
     """
     try:
         pool = _Pool(function, iter(jobs), options)
@@ -116,16 +130,21 @@ class _Worker:
     data: bytes = b""
     ready: bool = False
     since_s: float = math.inf  # monotonic second at which its first assignment became that
-    stuck_s: float = math.inf  # monotonic second at which it is taken to be stuck with the job that it runs
+    # monotonic second at which it is taken to be stuck with the job that it runs
+    stuck_s: float = math.inf
 
     def expect_first(self) -> None:
         """Another assignment has become its first one."""
         self.since_s = monotonic_s()
-        self.stuck_s = self.since_s + self.held[0].limit_s + STUCK_PATIENCE_S if self.held else math.inf
+        self.stuck_s = (
+            self.since_s + self.held[0].limit_s + STUCK_PATIENCE_S if self.held else math.inf
+        )
 
 
 class _Pool:
-    def __init__(self, function: Callable[[Any, Any], object], jobs: Iterator[Any], options: BatchOptions) -> None:
+    def __init__(
+        self, function: Callable[[Any, Any], object], jobs: Iterator[Any], options: BatchOptions
+    ) -> None:
         self._function, self._jobs, self._options = function, jobs, options
         self._context = multiprocessing.get_context("spawn")
         self._selector = selectors.DefaultSelector()
@@ -191,9 +210,13 @@ class _Pool:
     def _sweep_orphans(self) -> None:
         if self._had_before is None:
             return
-        tracker = getattr(resource_tracker, "_resource_tracker", None)  # it may have been killed, and started anew
+        # it may have been killed, and started anew
+        tracker = getattr(resource_tracker, "_resource_tracker", None)
         workers = {worker.process.pid for worker in self._workers}
-        processes.sweep(self._had_before | {pid for pid in (*workers, getattr(tracker, "_pid", None)) if pid is not None})
+        processes.sweep(
+            self._had_before
+            | {pid for pid in (*workers, getattr(tracker, "_pid", None)) if pid is not None}
+        )
 
     # --- workers ---
 
@@ -224,7 +247,11 @@ class _Pool:
             return
         self._next_tick_s = now_s + self._options.tick_s
         self._options.on_tick(
-            [Running(worker.held[0].job, worker.since_s) for worker in self._workers if worker.ready and worker.held]
+            [
+                Running(worker.held[0].job, worker.since_s)
+                for worker in self._workers
+                if worker.ready and worker.held
+            ]
         )
 
     def _start_worker(self) -> None:
@@ -237,8 +264,12 @@ class _Pool:
         # Closed by whatever way is taken: what the worker needs of them it has inherited.
         with contextlib.ExitStack() as ends:
             jobs_r, jobs_w = (ends.enter_context(end) for end in self._context.Pipe(duplex=False))
-            results_r, results_w = (ends.enter_context(end) for end in self._context.Pipe(duplex=False))
-            process = self._context.Process(target=become_worker, args=(jobs_r, results_w, *self._birth()))
+            results_r, results_w = (
+                ends.enter_context(end) for end in self._context.Pipe(duplex=False)
+            )
+            process = self._context.Process(
+                target=become_worker, args=(jobs_r, results_w, *self._birth())
+            )
             with processes.interrupts_held():
                 process.start()
             worker = _Worker(process, os.dup(jobs_w.fileno()), os.dup(results_r.fileno()))
@@ -282,7 +313,10 @@ class _Pool:
         self._again.extendleft(reversed(worker.held))
         self._sweep_orphans()
         if self._birth_failures >= BIRTH_FAILURES_MOST:
-            raise EngineError(f"{self._birth_failures} workers in a row died before they were ready; the last {reason}")
+            raise EngineError(
+                f"{self._birth_failures} workers in a row died before they were ready; the last"
+                f" {reason}"
+            )
         yield from lost
 
     def _blame(self, running: Assignment, reason: str) -> Iterator[Ended]:
@@ -328,7 +362,8 @@ class _Pool:
         worker.held.append(assignment)
         if len(worker.held) == 1:
             worker.expect_first()
-        with contextlib.suppress(BrokenPipeError):  # it has just died, and will be buried with what it holds
+        # it has just died, and will be buried with what it holds
+        with contextlib.suppress(BrokenPipeError):
             frames.write_message(worker.jobs_fd, pickle.dumps(assignment))
 
     # --- reports ---
@@ -377,7 +412,9 @@ class _Pool:
         report = read_report(message)
         assignment = worker.held.popleft()
         worker.expect_first()
-        assert assignment.ticket == report[0], "a worker reports in the order in which it was handed its jobs"
+        assert assignment.ticket == report[0], (
+            "a worker reports in the order in which it was handed its jobs"
+        )
         usage = Usage(*report[2])
         self._ahead = AHEAD_MOST if usage.wall_clock_s < SHORT_JOB_S else 1
         ending: Ending = ending_in(report)
@@ -385,7 +422,9 @@ class _Pool:
 
 
 def _next_attempt(assignment: Assignment) -> Assignment:
-    return Assignment(assignment.ticket, assignment.job, assignment.limit_s, monotonic_s(), assignment.attempt + 1)
+    return Assignment(
+        assignment.ticket, assignment.job, assignment.limit_s, monotonic_s(), assignment.attempt + 1
+    )
 
 
 def _describe_code(code: int | None) -> str:

@@ -1,7 +1,9 @@
-"""A worker: one job after the other, each in a process of its own, and nothing left behind between two.
+"""A worker: one job after the other, each in a process of its own, and nothing left behind between
+two.
 
-It runs none of the jobs' code. It waits on three things at once, never longer than the job's limit: the child's answer, the
-child's death, and the end of its own line to the harness, at which it kills what it started and leaves.
+It runs none of the jobs' code. It waits on three things at once, never longer than the job's limit:
+the child's answer, the child's death, and the end of its own line to the harness, at which it kills
+what it started and leaves.
 """
 
 import contextlib
@@ -23,16 +25,19 @@ from tracecore.record import record
 from tracecore.records import Ending, FellSilent, Raised, Returned, TimedOut
 
 LEAVE_PATIENCE_S: Final = 1.0  # between a child's answer and its death; it only has to call _exit
-REFUSAL_PAUSES_S: Final = (0.05, 0.2, 0.5)  # before asking again for a process or a descriptor that was refused
+# before asking again for a process or a descriptor that was refused
+REFUSAL_PAUSES_S: Final = (0.05, 0.2, 0.5)
 READY: Final = b"ready"
-TROUBLE: Final = b"trouble:"  # and why: the machine refuses what the next job needs, which is no fault of the job's
+# and why: the machine refuses what the next job needs, which is no fault of the job's
+TROUBLE: Final = b"trouble:"
 
 
 class Companion(Protocol):
-    """What a worker keeps beside it for its jobs, such as a zygote: told of the begin and the end of each.
+    """What a worker keeps beside it for its jobs, such as a zygote: told of the begin and the end
+    of each.
 
-    A companion that can do its work no longer raises; that ends the worker, and the harness starts another. An OSError
-    means that the machine refuses it what it needs, and ends the batch.
+    A companion that can do its work no longer raises; that ends the worker, and the harness starts
+    another. An OSError means that the machine refuses it what it needs, and ends the batch.
     """
 
     @property
@@ -40,10 +45,14 @@ class Companion(Protocol):
         """Processes that stay between jobs, and are not to be swept."""
 
     def begin(self, job: Any) -> Any:
-        """Before the job's process starts; gives the link it is handed (``read_fd``, ``write_fd`` and ``fds``)."""
+        """Before the job's process starts; gives the link it is handed (``read_fd``, ``write_fd``
+        and ``fds``).
+        """
 
     def end(self) -> Any:
-        """After the job's process has ended; gives ``cpu_user_s``, ``cpu_sys_s`` and ``peak_rss_bytes`` spent."""
+        """After the job's process has ended; gives ``cpu_user_s``, ``cpu_sys_s`` and
+        ``peak_rss_bytes`` spent.
+        """
 
     def close(self) -> None:
         """The worker leaves."""
@@ -57,8 +66,8 @@ class WorkerSetup:
     method: str  # how it starts the processes of its jobs
     epoch_s: float  # monotonic second that offsets count from
     prepare: Callable[[str], Companion] | None
-    # Pickled (function, make_ready). Not read, and so their modules not imported, before the companion has been started: what
-    # it forks shall carry no more than it needs.
+    # Pickled (function, make_ready). Not read, and so their modules not imported, before the
+    # companion has been started: what it forks shall carry no more than it needs.
     work: bytes
 
 
@@ -73,8 +82,9 @@ class Assignment:
     attempt: int
 
 
-# A report on an assignment: ticket; the ending, or the pickled value of one that returned; and, in the order of Usage's
-# fields, what it cost. Tuples, since records cost several times as much to pickle.
+# A report on an assignment: ticket; the ending, or the pickled value of one that returned; and, in
+# the order of Usage's fields, what it cost. Tuples, since records cost several times as much to
+# pickle.
 Report = tuple[int, Ending | bytes, tuple[Any, ...]]
 
 
@@ -83,7 +93,9 @@ class HarnessGone(Exception):
 
 
 def run_worker(setup: WorkerSetup, jobs_fd: int, results_fd: int) -> None:
-    """Serve until the line to the harness ends: assignments come down ``jobs_fd``, reports go up ``results_fd``."""
+    """Serve until the line to the harness ends: assignments come down ``jobs_fd``, reports go up
+    ``results_fd``.
+    """
     os.set_inheritable(jobs_fd, False)
     os.set_inheritable(results_fd, False)
     worker = None
@@ -94,7 +106,9 @@ def run_worker(setup: WorkerSetup, jobs_fd: int, results_fd: int) -> None:
         pass
     except OSError as error:
         with contextlib.suppress(OSError):
-            frames.write_message(results_fd, TROUBLE + str(error).encode("utf-8", "backslashreplace"))
+            frames.write_message(
+                results_fd, TROUBLE + str(error).encode("utf-8", "backslashreplace")
+            )
     except TracecoreError:
         sys.exit(1)  # its companion is gone; the harness starts another worker
     finally:
@@ -112,12 +126,14 @@ class _Worker:
         self._function, self._make_ready = pickle.loads(setup.work)  # noqa: S301 - from our own harness
         self._leash = processes.Leash() if processes.leash_exists() else None
         self._waiting = select.poll()
-        self._waiting.register(jobs_fd, 0)  # no event asked for: only the end of the line wakes, never a job
+        # no event asked for: only the end of the line wakes, never a job
+        self._waiting.register(jobs_fd, 0)
         self._report(READY)
 
     def serve(self) -> None:
         gc.collect()
-        gc.freeze()  # a collection in a child would write into, and so copy, every page that holds an object
+        # a collection in a child would write into, and so copy, every page that holds an object
+        gc.freeze()
         while True:
             self._run(pickle.loads(frames.read_message(self._jobs_fd)))  # noqa: S301 - from our own harness
 
@@ -149,7 +165,10 @@ class _Worker:
             taken_s - assignment.handed_s,
             spent.ru_utime + (beside.cpu_user_s if beside else 0.0),
             spent.ru_stime + (beside.cpu_sys_s if beside else 0.0),
-            max(_peak_told(answer) or processes.peak_rss_bytes(spent), beside.peak_rss_bytes if beside else 0),
+            max(
+                _peak_told(answer) or processes.peak_rss_bytes(spent),
+                beside.peak_rss_bytes if beside else 0,
+            ),
             self._setup.number,
             assignment.attempt,
             leaked,
@@ -158,7 +177,9 @@ class _Worker:
         self._report(pickle.dumps((assignment.ticket, ending, usage)))
 
     def _start(self, assignment: Assignment) -> tuple[int, int]:
-        """Start the child; gives its process id and where its answer comes from. A refusal is tried again for a while."""
+        """Start the child; gives its process id and where its answer comes from. A refusal is tried
+        again for a while.
+        """
         for pause_s in REFUSAL_PAUSES_S:
             with contextlib.suppress(OSError):
                 return self._start_once(assignment)
@@ -172,7 +193,9 @@ class _Worker:
         try:
             return self._start_child(assignment, link)
         finally:
-            if link:  # our copies would keep the agent from seeing that its episode is gone, and the other way round
+            # our copies would keep the agent from seeing that its episode is gone, and the other
+            # way round
+            if link:
                 os.close(link.read_fd)
                 os.close(link.write_fd)
 
@@ -182,15 +205,21 @@ class _Worker:
         keep = [answer_w, *(link.fds if link else ()), *([] if leash_fd is None else [leash_fd])]
         arguments = (self._function, assignment.job, link, answer_w, leash_fd, self._setup.method)
         try:
-            return processes.start(run_child, arguments, method=self._setup.method, keep_fds=keep), answer_r
+            return processes.start(
+                run_child, arguments, method=self._setup.method, keep_fds=keep
+            ), answer_r
         except BaseException:
             os.close(answer_r)
             raise
         finally:
             os.close(answer_w)
 
-    def _await_answer(self, pid: int, fd: int, assignment: Assignment, taken_s: float) -> tuple[bytes, Ending | None]:
-        """What the child said (perhaps not all of it) before it died or was given up; and if it was, what for."""
+    def _await_answer(
+        self, pid: int, fd: int, assignment: Assignment, taken_s: float
+    ) -> tuple[bytes, Ending | None]:
+        """What the child said (perhaps not all of it) before it died or was given up; and if it
+        was, what for.
+        """
         deadline_s = taken_s + assignment.limit_s
         died_fd = _open_pidfd(pid)
         data = b""
@@ -206,7 +235,8 @@ class _Worker:
                     part = os.read(fd, frames.READ_BYTES)
                     data += part
                     if not part or _is_whole(data):
-                        # Usually it is dying. Without a whole answer it may have closed the pipe as well, to run on.
+                        # Usually it is dying. Without a whole answer it may have closed the pipe as
+                        # well, to run on.
                         died = self._await_death(died_fd)
                         return data, None if died else FellSilent(LEAVE_PATIENCE_S)
                 elif died_fd is not None and died_fd in ready:
@@ -247,7 +277,9 @@ def _peak_told(answer: bytes) -> int:
 
 
 def _classify(answer: bytes, status: int, given_up: Ending | None) -> Ending | bytes:
-    """The ending of a child; of one that returned, the pickled value, which the harness alone reads."""
+    """The ending of a child; of one that returned, the pickled value, which the harness alone
+    reads.
+    """
     if _is_whole(answer):
         message = answer[frames.HEADER_BYTES :]
         if message[:1] == RETURNED:

@@ -1,4 +1,6 @@
-"""Which layers of confinement are in force on this machine: tried out in child processes, not guessed."""
+"""Which layers of confinement are in force on this machine: tried out in child processes, not
+guessed.
+"""
 
 import contextlib
 import json
@@ -37,7 +39,9 @@ def probe(limits: Limits, method: str = "auto", *, thorough: bool = True) -> Sta
 
 
 class Probe:
-    """The same, begun now and asked for later; to be used in a ``with`` block, at whose end no process of it is left."""
+    """The same, begun now and asked for later; to be used in a ``with`` block, at whose end no
+    process of it is left.
+    """
 
     def __init__(self, limits: Limits, method: str = "auto", *, thorough: bool = True) -> None:
         self._state: State | None = None
@@ -47,7 +51,8 @@ class Probe:
             return
         try:
             self._start(limits, processes.method_of(method), thorough)
-        except OSError as error:  # whoever asks has results to write, which are worth more than this
+        # whoever asks has results to write, which are worth more than this
+        except OSError as error:
             self._state = dict.fromkeys(LAYERS, f"no process could be started to try it: {error}")
 
     def __enter__(self) -> Self:
@@ -74,9 +79,12 @@ class Probe:
     def _start(self, limits: Limits, method: str, thorough: bool) -> None:
         read_fd, write_fd = os.pipe()
         try:
-            # Spawned, and so lean: what calls this may have threads, and more open than an agent is ever given.
+            # Spawned, and so lean: what calls this may have threads, and more open than an agent is
+            # ever given.
             arguments = (write_fd, limits, method, thorough)
-            self._pid = processes.start(_probe_all, arguments, method=processes.SPAWN, keep_fds=[write_fd])
+            self._pid = processes.start(
+                _probe_all, arguments, method=processes.SPAWN, keep_fds=[write_fd]
+            )
         except OSError:
             os.close(read_fd)
             raise
@@ -110,7 +118,10 @@ def as_text(state: State) -> str:
     verdict = (
         "The kernel confines agents: this is a wall for what docs/security.md lists."
         if is_wall(state)
-        else "The kernel does not confine agents fully: against code that means harm, this is a guard rail and no wall."
+        else (
+            "The kernel does not confine agents fully: against code that means harm, this is a"
+            " guard rail and no wall."
+        )
     )
     return "\n".join([*lines, "", verdict, ""])
 
@@ -127,7 +138,11 @@ def _probe_all(write_fd: int, limits: Limits, method: str, thorough: bool) -> No
     reach = Reach(os.path.dirname(os.__file__), (), (), (), ())
     state = _state_of(limits, reach, method)
     for layer, attempt in TRIALS.items():
-        if thorough and state.get(layer) is True and not _is_stopped(layer, attempt, limits, reach, method):
+        if (
+            thorough
+            and state.get(layer) is True
+            and not _is_stopped(layer, attempt, limits, reach, method)
+        ):
             state[layer] = "it is on, but stopped nothing"
     frames.write_message(write_fd, json.dumps(state).encode())
 
@@ -151,11 +166,14 @@ def _state_of(limits: Limits, reach: Reach, method: str) -> State:
     return state
 
 
-def _is_stopped(layer: str, attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str) -> bool:
+def _is_stopped(
+    layer: str, attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str
+) -> bool:
     """Whether ``attempt`` fails with this one layer on, and what it needs to be put on."""
     needed = {layer, "no_new_privileges"}
     if layer in NAMESPACES:
-        # Inside a user namespace the others are permitted; a disk of one's own would hide what the trials look at.
+        # Inside a user namespace the others are permitted; a disk of one's own would hide what the
+        # trials look at.
         needed |= set(NAMESPACES) - {"mount_namespace"}
     off = ",".join(name for name in LAYERS if name not in needed)
     alone = Limits(memory_bytes=limits.memory_bytes, confinement="auto", layers_off=off)
@@ -163,7 +181,9 @@ def _is_stopped(layer: str, attempt: Callable[[], bool], limits: Limits, reach: 
     return was_stopped(run_trial(attempt, alone, reach, method))
 
 
-def run_trial(attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str = processes.FORK) -> int:
+def run_trial(
+    attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str = processes.FORK
+) -> int:
     """The wait status of a process that is confined by ``limits`` and makes the attempt."""
 
     def run(_confinement: Confinement) -> int:
@@ -182,15 +202,21 @@ def was_stopped(status: int) -> bool:
     return os.WEXITSTATUS(status) in {HELD, VIOLATION_EXIT}
 
 
-def _in_confined_child(function: Callable[[Confinement], int], limits: Limits, reach: Reach, method: str) -> int:
-    """Run ``function`` in a process confined as an agent is that is started by ``method``; gives its wait status."""
+def _in_confined_child(
+    function: Callable[[Confinement], int], limits: Limits, reach: Reach, method: str
+) -> int:
+    """Run ``function`` in a process confined as an agent is that is started by ``method``; gives
+    its wait status.
+    """
     inherits = method == processes.FORK
     keeper = os.fork()
     if keeper == 0:
         code = 1
         with contextlib.suppress(BaseException):
             confinement = layers.begin(limits, reach)
-            layers.leave_namespaces(confinement, layers.NAMESPACES if inherits else layers.OF_KEEPER)
+            layers.leave_namespaces(
+                confinement, layers.NAMESPACES if inherits else layers.OF_KEEPER
+            )
             zygote = os.fork()
             if zygote:
                 os._exit(_pass_on(os.waitpid(zygote, 0)[1]))
@@ -209,7 +235,8 @@ def _in_confined_child(function: Callable[[Confinement], int], limits: Limits, r
         os._exit(code)
     status = os.waitpid(keeper, 0)[1]
     code = os.WEXITSTATUS(status)
-    return code - 128 if code > 128 else code << 8  # a signal's number stands for itself in a wait status
+    # a signal's number stands for itself in a wait status
+    return code - 128 if code > 128 else code << 8
 
 
 def _pass_on(status: int) -> int:

@@ -1,7 +1,8 @@
 """The system calls that Python has no function for, by way of ctypes.
 
-ctypes costs memory in a process that forks, so that it is loaded only by a process that confines itself. Agents that are
-forked from it inherit what is in force, and can find ctypes' types in memory: the kernel's layers do not mind.
+ctypes costs memory in a process that forks, so that it is loaded only by a process that confines
+itself. Agents that are forked from it inherit what is in force, and can find ctypes' types in
+memory: the kernel's layers do not mind.
 """
 
 import contextlib
@@ -16,11 +17,13 @@ _PR_SET_DUMPABLE = 4
 
 
 def close_own_memory() -> None:
-    """Let no process of the same user read, trace or dump this one, nor those forked from it. Best effort.
+    """Let no process of the same user read, trace or dump this one, nor those forked from it. Best
+    effort.
 
     Its files under ``/proc`` belong to root from there on: what writes its own must come before.
     """
-    # The lower half of ctypes alone, and let go: this process forks, and ctypes itself is a megabyte.
+    # The lower half of ctypes alone, and let go: this process forks, and ctypes itself is a
+    # megabyte.
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import _ctypes  # noqa: PLC0415 - see above
 
@@ -30,7 +33,8 @@ def close_own_memory() -> None:
 
 
 class Kernel:
-    """The C library's way into the kernel. Every call raises :class:`OSError` when the kernel refuses.
+    """The C library's way into the kernel. Every call raises :class:`OSError` when the kernel
+    refuses.
 
     Raises:
         OSError: There is no such library here.
@@ -48,12 +52,17 @@ class Kernel:
     def syscall(self, number: int, *arguments: int | bytes | None) -> int:
         """One system call; integers and pointers alike fill 64 bits."""
         c = self._c
-        converted = [c.c_char_p(word) if isinstance(word, bytes | None) else c.c_long(word) for word in arguments]
+        converted = [
+            c.c_char_p(word) if isinstance(word, bytes | None) else c.c_long(word)
+            for word in arguments
+        ]
         return self._checked(self._libc.syscall(c.c_long(number), *converted))
 
     def prctl(self, option: int, value: int) -> int:
         """``prctl`` with one argument."""
-        return self._checked(self._libc.prctl(self._c.c_int(option), *map(self._c.c_ulong, (value, 0, 0, 0))))
+        return self._checked(
+            self._libc.prctl(self._c.c_int(option), *map(self._c.c_ulong, (value, 0, 0, 0)))
+        )
 
     def mount(self, source: str, target: str, kind: str, flags: int, data: str = "") -> None:
         """``mount``."""
@@ -78,7 +87,8 @@ class Kernel:
 
         Args:
             program: The filter.
-            places: Offsets of 32-bit constants that become what the result is called with: a process id.
+            places: Offsets of 32-bit constants that become what the result is called with: a
+                process id.
 
         Returns:
             Puts the filter into force; gives 0 when it is.
@@ -91,7 +101,8 @@ class Kernel:
         address = c.addressof(header)
         # The leanest call that ctypes has: each page that a child touches first is a page to copy.
         call: Any = c.PYFUNCTYPE(c.c_int, c.c_int, c.c_long, c.c_void_p)(("prctl", c.PyDLL(None)))
-        call(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, None)  # refused, since it is no filter; warms the path
+        # refused, since it is no filter; warms the path
+        call(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, None)
 
         def put(value: int) -> int:
             for place in places:
@@ -101,15 +112,20 @@ class Kernel:
         put.__dict__["alive"] = header  # the kernel reads it by address: it must not be collected
         return put
 
-    def prepare_capset(self, number: int, header: bytes, sets: bytes) -> tuple[Any, Callable[[], int]]:
+    def prepare_capset(
+        self, number: int, header: bytes, sets: bytes
+    ) -> tuple[Any, Callable[[], int]]:
         """``capset``, made ready as :meth:`prepare_filter` makes its call ready.
 
         Returns:
-            The capabilities, which can be written; and what sets them, for this process, giving 0 when they are.
+            The capabilities, which can be written; and what sets them, for this process, giving 0
+            when they are.
         """
         c = self._c
         head, data = (c.create_string_buffer(words, len(words)) for words in (header, sets))
-        call: Any = c.PYFUNCTYPE(c.c_long, c.c_long, c.c_void_p, c.c_void_p)(("syscall", c.PyDLL(None)))
+        call: Any = c.PYFUNCTYPE(c.c_long, c.c_long, c.c_void_p, c.c_void_p)(
+            ("syscall", c.PyDLL(None))
+        )
         head_address, data_address = c.addressof(head), c.addressof(data)
         view = memoryview(data).cast("B")
 

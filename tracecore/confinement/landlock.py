@@ -1,4 +1,6 @@
-"""Landlock: the files that a process may read, as a rule of the kernel that holds even for root, and cannot be undone."""
+"""Landlock: the files that a process may read, as a rule of the kernel that holds even for root,
+and cannot be undone.
+"""
 
 import contextlib
 import os
@@ -13,7 +15,8 @@ RULE_PATH, RULE_PORT = 1, 2
 WRITE_FILE, READ_FILE, READ_DIR = 1 << 1, 1 << 2, 1 << 3
 TRUNCATE: Final = 1 << 14
 CONNECT_TCP: Final = 1 << 1
-# All rights on files that each version of the interface knows; from 4 on it has TCP ports, from 6 on signals.
+# All rights on files that each version of the interface knows; from 4 on it has TCP ports, from 6
+# on signals.
 FILE_RIGHTS: Final = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}
 NEWEST_RIGHTS: Final = 0xFFFF
 PORTS: Final = (53, 80, 443)  # names, http, https
@@ -29,9 +32,15 @@ def version(kernel: Kernel) -> int:
 
 
 def restrict(
-    kernel: Kernel, readable: Iterable[str], listable: Iterable[str], writable: Iterable[str], *, network: bool
+    kernel: Kernel,
+    readable: Iterable[str],
+    listable: Iterable[str],
+    writable: Iterable[str],
+    *,
+    network: bool,
 ) -> int:
-    """Leave to this process, and all it starts, only these files; gives the version that is in force.
+    """Leave to this process, and all it starts, only these files; gives the version that is in
+    force.
 
     Needs no-new-privileges.
 

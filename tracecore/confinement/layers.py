@@ -3,11 +3,13 @@
 ::
 
     keeper   leaves the namespaces ──starts──▶ zygote (first process of its process table)
-                                                 │ closes the disk, bounds itself, gives up privileges,
-                                                 │ Landlock, first filter: all inherited by its forks for nothing
-                                                 └─forks──▶ agent process: second filter, audit hook
+                                                 │ closes the disk, bounds itself, gives up
+                                                 privileges, │ Landlock, first filter: all inherited
+                                                 by its forks for nothing └─forks──▶ agent process:
+                                                 second filter, audit hook
 
-An agent that is spawned rather than forked has inherited nothing but the process table, and does the rest by itself.
+An agent that is spawned rather than forked has inherited nothing but the process table, and does
+the rest by itself.
 """
 
 import contextlib
@@ -19,18 +21,34 @@ from typing import Final
 
 from tracecore.confinement import audit_hook, landlock, namespaces, private_root, seccomp, unaudited
 from tracecore.confinement.kernel import Kernel
-from tracecore.confinement.readable import Reach, Readable, is_source_tree, landlock_paths, library_folders, readable
+from tracecore.confinement.readable import (
+    Reach,
+    Readable,
+    is_source_tree,
+    landlock_paths,
+    library_folders,
+    readable,
+)
 from tracecore.record import field, mutable_record
 from tracecore.records import Limits
 
 # Every layer and what it stops, in the order in which `doctor` shows them.
 LAYERS: Final = {
-    "audit_hook": "what Python does: files, programs, processes, signals, connections; gives the words. No wall",
+    "audit_hook": (
+        "what Python does: files, programs, processes, signals, connections; gives the words. No"
+        " wall"
+    ),
     "own_session": "inherited descriptors, the terminal, signals to the process group",
-    "resource_limits": "memory, files that grow, descriptors, core dumps; threads where they can be counted for agents alone",
+    "resource_limits": (
+        "memory, files that grow, descriptors, core dumps; threads where they can be counted for"
+        " agents alone"
+    ),
     "no_new_privileges": "programs that run with more rights than their caller",
     "capabilities": "what only an administrator may do",
-    "seccomp": "system calls: programs, processes, signals, connections, changes of the disk, the kernel's rarer doors",
+    "seccomp": (
+        "system calls: programs, processes, signals, connections, changes of the disk, the kernel's"
+        " rarer doors"
+    ),
     "landlock": "reading and writing any file but those allowed, whoever the owner is",
     "user_namespace": "being anybody else, also as root",
     "network_namespace": "every network, this machine's included",
@@ -39,8 +57,10 @@ LAYERS: Final = {
     "mount_namespace": "writing any disk; seeing that anything exists but what may be read",
 }
 NAMESPACES: Final = tuple(namespaces.FLAGS)
-OF_KEEPER: Final = ("user_namespace", "pid_namespace")  # what is left for agents that are spawned before they are
-OF_SPAWNED: Final = tuple(name for name in NAMESPACES if name != "pid_namespace")  # and what they leave by themselves
+# what is left for agents that are spawned before they are
+OF_KEEPER: Final = ("user_namespace", "pid_namespace")
+# and what they leave by themselves
+OF_SPAWNED: Final = tuple(name for name in NAMESPACES if name != "pid_namespace")
 SWITCHED_OFF: Final = "switched off"
 PR_SET_NO_NEW_PRIVS: Final = 38
 CAPSET: Final = {"x86_64": 126, "aarch64": 91}
@@ -88,7 +108,8 @@ def leave_namespaces(confinement: Confinement, names: Sequence[str] = NAMESPACES
 
     Args:
         confinement: In the making.
-        names: Which; that of process ids changes those of children only, and this process can have no thread.
+        names: Which; that of process ids changes those of children only, and this process can have
+            no thread.
     """
     wanted = [name for name in names if confinement.wants(name)]
     if confinement.reach.network and "network_namespace" in wanted:
@@ -104,9 +125,15 @@ def leave_namespaces(confinement: Confinement, names: Sequence[str] = NAMESPACES
 
 
 def bound_process_table(confinement: Confinement) -> None:
-    """In the first process of a process table, before its disk is closed: bound how many there may be in it."""
+    """In the first process of a process table, before its disk is closed: bound how many there may
+    be in it.
+    """
     most = confinement.limits.processes
-    if confinement.state.get("pid_namespace") is True and confinement.wants("resource_limits") and most is not None:
+    if (
+        confinement.state.get("pid_namespace") is True
+        and confinement.wants("resource_limits")
+        and most is not None
+    ):
         namespaces.bound_process_table(most)
 
 
@@ -136,21 +163,26 @@ def confine(confinement: Confinement) -> None:
         _close_ctypes()
         if not reach.network:  # what hosts resolve to is found out for each agent
             assert confinement.originals is not None
-            confinement.watch = audit_hook.prepare(confinement.files, frozenset(), frozenset(), confinement.originals)
+            confinement.watch = audit_hook.prepare(
+                confinement.files, frozenset(), frozenset(), confinement.originals
+            )
 
 
 def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
     """The part that goes on in the agent's own process, before any of its code runs.
 
     Args:
-        confinement: What :func:`confine` has completed, here or in the process that this one was forked from.
+        confinement: What :func:`confine` has completed, here or in the process that this one was
+            forked from.
         write_fd: The pipe to the episode.
         nonce: Goes into what the audit hook says.
     """
     watch = confinement.watch
     if watch is None and confinement.files is not None and confinement.originals is not None:
         hosts = frozenset(confinement.reach.network)
-        watch = audit_hook.prepare(confinement.files, hosts, frozenset(_resolve(hosts)), confinement.originals)
+        watch = audit_hook.prepare(
+            confinement.files, hosts, frozenset(_resolve(hosts)), confinement.originals
+        )
     if confinement.drop is not None and confinement.drop():
         raise OSError(0, "the capabilities of the zygote could not be given up")
     if confinement.last_filter is not None and confinement.last_filter(os.getpid()):
@@ -158,8 +190,11 @@ def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
     if watch is not None:
         watch(write_fd, nonce)
         confinement.state["audit_hook"] = True
-    # The agent can walk up the frames to this record: it must find no way to the hook, and none to ctypes.
-    confinement.watch = confinement.last_filter = confinement.kernel = confinement.originals = confinement.drop = None
+    # The agent can walk up the frames to this record: it must find no way to the hook, and none to
+    # ctypes.
+    confinement.watch = confinement.last_filter = confinement.kernel = confinement.originals = (
+        confinement.drop
+    ) = None
 
 
 def before_fork(confinement: Confinement) -> None:
@@ -170,12 +205,14 @@ def before_fork(confinement: Confinement) -> None:
 
 
 def bound(limits: Limits, *, own_user: bool) -> None:
-    """Bound what this process and every one it starts may use; each bound is best effort, and inherited for nothing.
+    """Bound what this process and every one it starts may use; each bound is best effort, and
+    inherited for nothing.
 
     Args:
         limits: How much.
-        own_user: Whether this is a user namespace of its own: the kernel counts a user's processes in each by itself, and
-            elsewhere this would count those of the whole machine. It counts none of root's, wherever they are.
+        own_user: Whether this is a user namespace of its own: the kernel counts a user's processes
+            in each by itself, and elsewhere this would count those of the whole machine. It counts
+            none of root's, wherever they are.
     """
     import resource  # noqa: PLC0415 - not there on every platform, and used once
 
@@ -192,7 +229,9 @@ def bound(limits: Limits, *, own_user: bool) -> None:
                 resource.setrlimit(which, (value, value))
 
 
-def _attempt(confinement: Confinement, layer: str, put: Callable[[Confinement, Kernel], None]) -> None:
+def _attempt(
+    confinement: Confinement, layer: str, put: Callable[[Confinement, Kernel], None]
+) -> None:
     if confinement.kernel is None:
         confinement.state[layer] = _why_no_kernel()
         return
@@ -219,7 +258,9 @@ def _needs_privilege(reach: Reach) -> bool:
         seen.add(path)
         with contextlib.suppress(OSError):
             status = os.stat(path)
-            if status.st_uid != 0 and not status.st_mode & (0o001 if os.path.isdir(path) else 0o004):
+            if status.st_uid != 0 and not status.st_mode & (
+                0o001 if os.path.isdir(path) else 0o004
+            ):
                 return True
         if path != "/":
             todo.append(os.path.dirname(path))
@@ -241,8 +282,11 @@ def _give_up_capabilities(confinement: Confinement, kernel: Kernel) -> None:
         raise OSError(0, f"no numbers of system calls for {os.uname().machine}")
     kept = CAP_DAC_READ_SEARCH if _needs_privilege(confinement.reach) else 0
     if confinement.last_pid_fd >= 0:
-        # The zygote keeps what beginning process ids again takes, and each agent's process gives it up.
-        data, set_them = kernel.prepare_capset(number, CAPABILITY_VERSION, _capabilities(kept | CAP_CHECKPOINT_RESTORE))
+        # The zygote keeps what beginning process ids again takes, and each agent's process gives it
+        # up.
+        data, set_them = kernel.prepare_capset(
+            number, CAPABILITY_VERSION, _capabilities(kept | CAP_CHECKPOINT_RESTORE)
+        )
         if not set_them() and _can_begin_pids_again(confinement):
             data[:] = _capabilities(kept)
             confinement.drop = set_them
@@ -274,7 +318,8 @@ def _filter_calls(confinement: Confinement, kernel: Kernel) -> None:
     machine = seccomp.architecture()
     if machine is None:
         raise OSError(0, f"no numbers of system calls for {os.uname().machine}")
-    # The agent's own number is known only when it is born: a constant that stands for it is looked for and replaced.
+    # The agent's own number is known only when it is born: a constant that stands for it is looked
+    # for and replaced.
     program = seccomp.agent_filter(machine, seccomp.SOME_PID)
     places = seccomp.places_of(program, seccomp.SOME_PID)
     last_filter = kernel.prepare_filter(program, places)
@@ -286,9 +331,11 @@ def _load_and_close_modules() -> audit_hook.Originals:
     # What subprocess needs is loaded now and blunted: loading it again is an attempt.
     with contextlib.suppress(ImportError):
         import _posixsubprocess  # noqa: F401, PLC0415 - not there on every platform
-    # Of a source tree only the package may be read, and what is not there is no library: libraries look at every entry, and
-    # that would be an attempt.
-    sys.path[:] = [entry for entry in sys.path if os.path.exists(entry) and not is_source_tree(entry)]
+    # Of a source tree only the package may be read, and what is not there is no library: libraries
+    # look at every entry, and that would be an attempt.
+    sys.path[:] = [
+        entry for entry in sys.path if os.path.exists(entry) and not is_source_tree(entry)
+    ]
     return unaudited.plant()
 
 

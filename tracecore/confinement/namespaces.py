@@ -1,4 +1,6 @@
-"""Namespaces: a network without a wire, a process table with nobody in it, a disk of one's own (see private_root.py)."""
+"""Namespaces: a network without a wire, a process table with nobody in it, a disk of one's own (see
+private_root.py).
+"""
 
 import contextlib
 import os
@@ -31,8 +33,8 @@ RESERVED_PIDS: Final = 300
 def enter(kernel: Kernel, wanted: Iterable[str]) -> dict[str, bool | str]:
     """Leave the namespaces of the parent, as many as the kernel permits; gives which, or why not.
 
-    The process ids change for children only. All at once where a user namespace is permitted, since inside one the others
-    are too; else one by one.
+    The process ids change for children only. All at once where a user namespace is permitted, since
+    inside one the others are too; else one by one.
     """
     names = [name for name in FLAGS if name in set(wanted)]
     together = sum(FLAGS[name] for name in names)
@@ -58,27 +60,41 @@ def _enter_alone(kernel: Kernel, name: str, refusal: OSError) -> bool | str:
 
 def _map_only(uid: int, gid: int) -> None:
     """This user, and no other, is known inside."""
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
+        with (
+            contextlib.suppress(OSError),
+            open(f"/proc/self/{name}", "w", encoding="ascii") as file,
+        ):
             file.write(text)
 
 
 def bound_process_table(most: int) -> None:
-    """In a process table of one's own: bound how many processes and threads there are in it, root's too.
+    """In a process table of one's own: bound how many processes and threads there are in it, root's
+    too.
 
-    Where the kernel has a bound for each table. It is the highest process id, and after the first round the lowest one is 300:
-    there may be ``most``, or up to 300 more. In older kernels the same file bounds the whole machine, and is not touched.
+    Where the kernel has a bound for each table. It is the highest process id, and after the first
+    round the lowest one is 300: there may be ``most``, or up to 300 more. In older kernels the same
+    file bounds the whole machine, and is not touched.
     """
     if _kernel_version() < PID_MAX_PER_TABLE:
         return
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/pid_max", "r+", encoding="ascii") as file:
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/sys/kernel/pid_max", "r+", encoding="ascii") as file,
+    ):
         if int(file.read()) == PID_MAX_OF_NEW_TABLE:
             file.seek(0)
             file.write(str(RESERVED_PIDS + most))
 
 
 def open_last_pid() -> int:
-    """In a process table of one's own: a descriptor for :func:`begin_pids_again`; -1 where there is no such file."""
+    """In a process table of one's own: a descriptor for :func:`begin_pids_again`; -1 where there is
+    no such file.
+    """
     try:
         return os.open(LAST_PID, os.O_WRONLY | os.O_CLOEXEC)
     except OSError:
@@ -86,7 +102,8 @@ def open_last_pid() -> int:
 
 
 def begin_pids_again(fd: int) -> None:
-    """Have the next process get the lowest free id again: in ids that go on, each agent could count those before it.
+    """Have the next process get the lowest free id again: in ids that go on, each agent could count
+    those before it.
 
     Raises:
         OSError: The kernel refused.

@@ -1,4 +1,7 @@
-"""Whether a path leads to what an agent may read, or only ask for. For the audit hook, and made as it is: of constants only."""
+"""Whether a path leads to what an agent may read, or only ask for.
+
+For the audit hook, and made as it is: of constants only.
+"""
 
 import functools
 import os
@@ -14,7 +17,9 @@ SEEN, UNSEEN, FORBIDDEN = 0, 1, 2  # answered truly; answered as if it were not 
 
 
 def seal(function: _Any) -> _Any:
-    """``function`` as an object of C's, which keeps no results: a plain one, seen in a frame, has cells that can be changed."""
+    """``function`` as an object of C's, which keeps no results: a plain one, seen in a frame, has
+    cells that can be changed.
+    """
     sealed: _Any = _Cache(function, 0, False, tuple)
     return sealed
 
@@ -22,10 +27,13 @@ def seal(function: _Any) -> _Any:
 def make_path_check(
     found: Readable, read_link: Callable[..., str], stat: Callable[..., os.stat_result]
 ) -> tuple[Callable[..., bool], Callable[[str], int], Callable[[str], bool]]:
-    """Whether a path may not be read; what becomes of asking whether it is there; whether it came with the agent.
+    """Whether a path may not be read; what becomes of asking whether it is there; whether it came
+    with the agent.
 
-    A relative name that leads nowhere is answered as if it were not there, whether it is or not: tracebacks ask for
-    the sources of generated code, by names that were never files. So are places where Python's library looks by itself.
+    A relative name that leads nowhere is answered as if it were not there, whether it is or not:
+        tracebacks ask for
+    the sources of generated code, by names that were never files. So are places where Python's
+    library looks by itself.
 
     Args:
         found: What may be read.
@@ -88,7 +96,9 @@ def make_path_check(
 
     @seal
     def is_of_task(path: str) -> bool:
-        """Whether a path with no link in it leads, inside of the agent's own folders, to or into a folder of a task."""
+        """Whether a path with no link in it leads, inside of the agent's own folders, to or into a
+        folder of a task.
+        """
         for folder in own:
             if (path + "/").startswith(folder):
                 place = folder[:-1]
@@ -106,7 +116,8 @@ def make_path_check(
         if "\0" in path:
             return False  # no call takes it
         if path == odd:
-            return True  # also where the working directory would make it a name in an allowed folder
+            # also where the working directory would make it a name in an allowed folder
+            return True
         whole = path if path[:1] == "/" else cwd() + "/" + path
         lexical = normal(whole)
         if lexical in files:
@@ -132,6 +143,8 @@ def make_path_check(
 
     def is_given(path: str) -> bool:
         place = resolve(path if path[:1] == "/" else cwd() + "/" + path)
-        return place is not None and place.startswith(given) and not (place + "/").startswith(trusted)
+        return (
+            place is not None and place.startswith(given) and not (place + "/").startswith(trusted)
+        )
 
     return refuses, seal(answers), seal(is_given)

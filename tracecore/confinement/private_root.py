@@ -1,7 +1,8 @@
-"""A disk of one's own: a root folder in which only what may be read is there, and nothing can be written.
+"""A disk of one's own: a root folder in which only what may be read is there, and nothing can be
+written.
 
-Everything is copied as a mount, which costs nothing, is made once in the zygote and inherited by each fork. What is not among
-it is not refused: it does not exist, for whatever way of asking.
+Everything is copied as a mount, which costs nothing, is made once in the zygote and inherited by
+each fork. What is not among it is not refused: it does not exist, for whatever way of asking.
 """
 
 import contextlib
@@ -25,7 +26,8 @@ PLACES: Final = ("/tmp", "/mnt", "/usr")  # noqa: S108 - folders that are there;
 
 
 def enter(kernel: Kernel, found: Readable) -> None:
-    """In a mount namespace of one's own: leave the disk for one that holds what ``found`` says, read-only.
+    """In a mount namespace of one's own: leave the disk for one that holds what ``found`` says,
+    read-only.
 
     Hidden folders inside of readable ones are empty there; links on the way are there too.
 
@@ -33,7 +35,9 @@ def enter(kernel: Kernel, found: Readable) -> None:
         OSError: The kernel refused. The disk is as it was.
     """
     number = PIVOT_ROOT.get(os.uname().machine)
-    place = next((path for path in PLACES if os.path.isdir(path) and not os.path.islink(path)), None)
+    place = next(
+        (path for path in PLACES if os.path.isdir(path) and not os.path.islink(path)), None
+    )
     if number is None or place is None:
         raise OSError(0, "no number of the call, or no folder to begin with")
     links, copied, emptied = _plan(found)
@@ -41,7 +45,12 @@ def enter(kernel: Kernel, found: Readable) -> None:
     trees: dict[str, int] = {}
     try:
         for path in copied:
-            trees[path] = kernel.syscall(OPEN_TREE, AT_FDCWD, os.fsencode(path), OPEN_TREE_CLONE | os.O_CLOEXEC | AT_RECURSIVE)
+            trees[path] = kernel.syscall(
+                OPEN_TREE,
+                AT_FDCWD,
+                os.fsencode(path),
+                OPEN_TREE_CLONE | os.O_CLOEXEC | AT_RECURSIVE,
+            )
         kernel.mount("none", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
         try:
             _furnish(kernel, place, links, trees, emptied)
@@ -52,7 +61,9 @@ def enter(kernel: Kernel, found: Readable) -> None:
     finally:
         for fd in trees.values():
             os.close(fd)
-    kernel.syscall(MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, struct.pack("QQQQ", MS_RDONLY, 0, 0, 0), 32)
+    kernel.syscall(
+        MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, struct.pack("QQQQ", MS_RDONLY, 0, 0, 0), 32
+    )
 
 
 def _plan(found: Readable) -> tuple[dict[str, str], list[str], list[str]]:
@@ -64,7 +75,9 @@ def _plan(found: Readable) -> tuple[dict[str, str], list[str], list[str]]:
         if os.path.exists(real):
             links.update({step: target for step, target in steps.items() if target})
             wanted[real] = wanted.get(real, False) or path in found.files
-    hidden = [folder for folder in found.hidden if os.path.isdir(folder) and not os.path.islink(folder)]
+    hidden = [
+        folder for folder in found.hidden if os.path.isdir(folder) and not os.path.islink(folder)
+    ]
     copied: list[str] = []
     emptied: list[str] = []
     for path in sorted({*wanted, *hidden}):  # what lies in a folder comes after it
@@ -82,11 +95,15 @@ def _innermost(path: str, folders: Iterable[str]) -> str:
     return max((folder for folder in folders if is_below(path, (folder,))), key=len, default="")
 
 
-def _furnish(kernel: Kernel, place: str, links: dict[str, str], trees: dict[str, int], emptied: list[str]) -> None:
+def _furnish(
+    kernel: Kernel, place: str, links: dict[str, str], trees: dict[str, int], emptied: list[str]
+) -> None:
     for path in sorted({*trees, *emptied}):
         there = place + path.rstrip("/")
         if path in emptied:
-            kernel.mount("none", there, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k,mode=755")
+            kernel.mount(
+                "none", there, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k,mode=755"
+            )
             continue
         if stat.S_ISDIR(os.fstat(trees[path]).st_mode):  # by path it may be out of sight already
             os.makedirs(there, exist_ok=True)
@@ -94,7 +111,9 @@ def _furnish(kernel: Kernel, place: str, links: dict[str, str], trees: dict[str,
             os.makedirs(os.path.dirname(there), exist_ok=True)
             if not os.path.lexists(there):
                 os.close(os.open(there, os.O_CREAT | os.O_WRONLY, 0o600))
-        kernel.syscall(MOVE_MOUNT, trees[path], b"", AT_FDCWD, os.fsencode(there), MOVE_MOUNT_F_EMPTY_PATH)
+        kernel.syscall(
+            MOVE_MOUNT, trees[path], b"", AT_FDCWD, os.fsencode(there), MOVE_MOUNT_F_EMPTY_PATH
+        )
     for path, target in links.items():
         there = place + path
         if not os.path.lexists(there):

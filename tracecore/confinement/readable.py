@@ -1,4 +1,6 @@
-"""What an agent may read: Python's own library, installed packages, its own folder; and what never, wherever it lies."""
+"""What an agent may read: Python's own library, installed packages, its own folder; and what never,
+wherever it lies.
+"""
 
 import contextlib
 import os
@@ -8,7 +10,8 @@ from typing import Any, Final
 
 from tracecore.record import record
 
-# Files of the system that Python and NumPy read to know what they run on, and that say nothing of anybody else.
+# Files of the system that Python and NumPy read to know what they run on, and that say nothing of
+# anybody else.
 SYSTEM_FILES: Final = (
     "/dev/null",
     "/dev/urandom",
@@ -18,11 +21,26 @@ SYSTEM_FILES: Final = (
     "/sys/devices/system/cpu/online",
     "/sys/devices/system/cpu/possible",
 )
-# Where the dynamic loader finds what Python's own modules are linked to. Python itself opens nothing there.
-LOADER_PATHS: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
-RESOLVER_FILES: Final = ("/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf")
+# Where the dynamic loader finds what Python's own modules are linked to. Python itself opens
+# nothing there.
+LOADER_PATHS: Final = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/etc/ld.so.cache",
+)
+RESOLVER_FILES: Final = (
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+)
 LINKS_MOST: Final = 400  # parts of a path, those of links among them, before it is taken for a loop
-# Where zoneinfo, mimetypes, gettext and ssl look for files of the system, and libraries for those at home.
+# Where zoneinfo, mimetypes, gettext and ssl look for files of the system, and libraries for those
+# at home.
 UNANSWERED: Final = (
     "/usr/share/zoneinfo",
     "/usr/lib/zoneinfo",
@@ -43,7 +61,8 @@ UNANSWERED: Final = (
 PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TASK_MARK: Final = "task.toml"  # what makes a folder one of a task
 INSTALL_FOLDERS: Final = ("site-packages", "dist-packages")
-FOLDERS_SEARCHED: Final = 500  # below one readable folder, for tasks; what lies deeper is the audit hook's to find
+# below one readable folder, for tasks; what lies deeper is the audit hook's to find
+FOLDERS_SEARCHED: Final = 500
 
 
 @record
@@ -70,26 +89,37 @@ def reach_from_json(document: dict[str, Any]) -> Reach:
 
 @record
 class Readable:
-    """A reach, as the audit hook compares it and Landlock enforces it. Every path as written and with links resolved."""
+    """A reach, as the audit hook compares it and Landlock enforces it.
+
+    Every path as written and with links resolved.
+    """
 
     folders: tuple[str, ...]  # with all below
     own: tuple[str, ...]  # those of them that may hold links to elsewhere: the agent's folder
     files: frozenset[str]
     hidden: tuple[str, ...]
-    ways: frozenset[str] = frozenset()  # what is passed on the way to all these: it may be asked for, not read
-    given: tuple[str, ...] = ()  # the agent's folder: who sent it may have sent a file with a second name elsewhere
-    trusted: tuple[str, ...] = ()  # installed packages and what a row allows: there, such files are nobody's trick
-    unanswered: tuple[str, ...] = ()  # where Python's library looks by itself: as if there were nothing
+    # what is passed on the way to all these: it may be asked for, not read
+    ways: frozenset[str] = frozenset()
+    # the agent's folder: who sent it may have sent a file with a second name elsewhere
+    given: tuple[str, ...] = ()
+    # installed packages and what a row allows: there, such files are nobody's trick
+    trusted: tuple[str, ...] = ()
+    # where Python's library looks by itself: as if there were nothing
+    unanswered: tuple[str, ...] = ()
 
 
 def secret_folders(tasks_dirs: Iterable[str], *others: str) -> tuple[str, ...]:
-    """What no agent of a slice may read: the bundled tasks, every task below ``tasks_dirs``, and ``others``."""
+    """What no agent of a slice may read: the bundled tasks, every task below ``tasks_dirs``, and
+    ``others``.
+    """
     found = [os.path.join(PACKAGE, "tasks")]
     for tasks_dir in tasks_dirs:
         # Its tasks and not itself: agents may lie beside them.
         with contextlib.suppress(OSError):
             folders = (os.path.join(tasks_dir, name) for name in sorted(os.listdir(tasks_dir)))
-            found += [folder for folder in folders if os.path.lexists(os.path.join(folder, TASK_MARK))]
+            found += [
+                folder for folder in folders if os.path.lexists(os.path.join(folder, TASK_MARK))
+            ]
     return tuple(dict.fromkeys(os.path.abspath(folder) for folder in (*found, *others)))
 
 
@@ -109,30 +139,52 @@ def readable(reach: Reach) -> Readable:
         hidden=tuple(_both([*reach.hidden, *_installed_tasks(libraries), *_tasks_below(searched)])),
         ways=frozenset(step for path in (*folders, *files, *entries) for step in walk_to(path)[1]),
         given=tuple(_both([reach.folder])),
-        trusted=tuple(_both([*filter(_is_install_folder, libraries), *_own_library(), *reach.read])),
-        unanswered=(*UNANSWERED, *_both([os.path.dirname(sys.executable), *map(_locales, (sys.prefix, sys.base_prefix))])),
+        trusted=tuple(
+            _both([*filter(_is_install_folder, libraries), *_own_library(), *reach.read])
+        ),
+        unanswered=(
+            *UNANSWERED,
+            *_both(
+                [os.path.dirname(sys.executable), *map(_locales, (sys.prefix, sys.base_prefix))]
+            ),
+        ),
     )
 
 
 def _installed_tasks(libraries: Iterable[str]) -> list[str]:
-    """The bundled tasks of every installation of this project that is in sight, not only of the one that runs."""
+    """The bundled tasks of every installation of this project that is in sight, not only of the one
+    that runs.
+    """
     roots = [os.path.dirname(PACKAGE), *libraries]
-    for folder in ("/usr/lib", "/usr/local/lib"):  # which are open to the dynamic loader, and so to native code
+    # which are open to the dynamic loader, and so to native code
+    for folder in ("/usr/lib", "/usr/local/lib"):
         with contextlib.suppress(OSError):
-            roots += [os.path.join(folder, name) for name in os.listdir(folder) if name.startswith("python")]
-    places = (os.path.join(root, part, "tracecore", "tasks") for root in roots for part in ("", *INSTALL_FOLDERS))
+            roots += [
+                os.path.join(folder, name)
+                for name in os.listdir(folder)
+                if name.startswith("python")
+            ]
+    places = (
+        os.path.join(root, part, "tracecore", "tasks")
+        for root in roots
+        for part in ("", *INSTALL_FOLDERS)
+    )
     return [place for place in dict.fromkeys(places) if os.path.isdir(place)]
 
 
 def _tasks_below(roots: Iterable[str]) -> list[str]:
-    """The task folders in ``roots``, those nearest to them first; bounded, since an agent may lie in anybody's home."""
+    """The task folders in ``roots``, those nearest to them first; bounded, since an agent may lie
+    in anybody's home.
+    """
     found: list[str] = []
     for root in dict.fromkeys(roots):
         todo = [root]
         for folder in todo:  # which grows
             try:
                 with os.scandir(folder) as entries:
-                    below = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+                    below = sorted(
+                        (entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries
+                    )
             except OSError:
                 continue
             if any(name == TASK_MARK for name, _ in below):
@@ -149,7 +201,10 @@ def _locales(prefix: str) -> str:
 
 
 def library_folders() -> list[str]:
-    """Where modules come from in this process. Of a source tree only the package itself, not what lies beside it."""
+    """Where modules come from in this process.
+
+    Of a source tree only the package itself, not what lies beside it.
+    """
     found = _own_library()
     for entry in sys.path:
         if not os.path.isabs(entry) or entry.endswith(".zip"):
@@ -175,7 +230,9 @@ def _is_install_folder(path: str) -> bool:
 
 
 def _is_somebodys_folder(path: str) -> bool:
-    """Whether it is neither Python's own library nor one that packages are installed into, but a folder put on its path."""
+    """Whether it is neither Python's own library nor one that packages are installed into, but a
+    folder put on its path.
+    """
     return not is_below(path, _own_library()) and not _is_install_folder(path)
 
 
@@ -199,7 +256,9 @@ def is_of_task(path: str) -> bool:
 
 
 def walk_to(path: str) -> tuple[str, dict[str, str]]:
-    """An absolute path with every link followed; and each path that is passed, with where it leads if it is a link."""
+    """An absolute path with every link followed; and each path that is passed, with where it leads
+    if it is a link.
+    """
     left, done = path.split("/")[1:], ""
     passed = {"/": ""}
     for _ in range(LINKS_MOST):
@@ -226,7 +285,9 @@ def walk_to(path: str) -> tuple[str, dict[str, str]]:
 
 
 def landlock_paths(found: Readable) -> tuple[list[str], list[str]]:
-    """The files and whole folders to allow, and the folders that can only be listed since something hidden lies below."""
+    """The files and whole folders to allow, and the folders that can only be listed since something
+    hidden lies below.
+    """
     whole: list[str] = list(found.files)
     listed: list[str] = []
     for folder in (*found.folders, *LOADER_PATHS):
@@ -235,7 +296,8 @@ def landlock_paths(found: Readable) -> tuple[list[str], list[str]]:
 
 
 def _open_up(path: str, hidden: tuple[str, ...], whole: list[str], listed: list[str]) -> None:
-    # Landlock allows whole folders and knows no exceptions: around a hidden one, each neighbour is allowed by itself.
+    # Landlock allows whole folders and knows no exceptions: around a hidden one, each neighbour is
+    # allowed by itself.
     if is_below(path, hidden):
         return
     if not any(is_below(secret, (path,)) for secret in hidden):

@@ -1,8 +1,9 @@
 """Seccomp filters: which system calls an agent's process may make, as programs for the kernel.
 
-Two stages. The first is applied once, in the zygote, and every agent inherits it for nothing: what no agent needs ends the
-process, what is not known by name answers "no such call", so that a kernel's newer calls are closed too. The second is short,
-and goes on in each agent right after its birth: it takes what the zygote itself needs, which is to fork and to kill.
+Two stages. The first is applied once, in the zygote, and every agent inherits it for nothing: what
+no agent needs ends the process, what is not known by name answers "no such call", so that a
+kernel's newer calls are closed too. The second is short, and goes on in each agent right after its
+birth: it takes what the zygote itself needs, which is to fork and to kill.
 """
 
 import os
@@ -12,9 +13,11 @@ from typing import Final
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, constant
 
-# Names with their numbers on x86_64 and aarch64; "-" where there is no such call. Text: workers load this and do not need it.
+# Names with their numbers on x86_64 and aarch64; "-" where there is no such call. Text: workers
+# load this and do not need it.
 
-# Reading, memory, time, threads, pipes: what Python and its libraries need, and what changes nothing outside the process.
+# Reading, memory, time, threads, pipes: what Python and its libraries need, and what changes
+# nothing outside the process.
 ALLOWED: Final = """
     read 0 63; write 1 64; readv 19 65; writev 20 66; pread64 17 67; pwrite64 18 68; preadv 295 69; pwritev
     296 70; open 2 -; openat 257 56; close 3 57; close_range 436 436; stat
@@ -86,20 +89,25 @@ PRLIMIT64, PRCTL, CLONE, CLONE3 = (302, 261), (157, 167), (56, 220), (435, 435)
 KILL, TGKILL = (62, 129), (234, 131)
 MADVISE, PREADV2, PWRITEV2 = (28, 233), (327, 286), (328, 287)
 
-ARCHITECTURES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, AUDIT_ARCH
+# column of the tables, AUDIT_ARCH
+ARCHITECTURES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 SOME_PID: Final = 0x5A5A5A5A  # beyond every process id
 X32_BIT: Final = 0x40000000
 CLONE_THREAD: Final = 0x10000
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
-IOCTL_QUERIES: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
+# TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
+IOCTL_QUERIES: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 IOCTL_ATTEMPTS: Final = (0x5412, 0x541C, 0x540E)  # TIOCSTI TIOCLINUX TIOCSCTTY
-# F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_GETOWN F_GETSIG F_GETOWN_EX F_DUPFD_CLOEXEC F_GETPIPE_SZ F_GET_SEALS: of the
-# process's own descriptors. The others lock files, have signals sent, or leave a mark on a file that outlives the episode.
+# F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_GETOWN F_GETSIG F_GETOWN_EX F_DUPFD_CLOEXEC F_GETPIPE_SZ
+# F_GET_SEALS: of the process's own descriptors. The others lock files, have signals sent, or leave
+# a mark on a file that outlives the episode.
 FCNTL_HARMLESS: Final = (0, 1, 2, 3, 4, 9, 11, 16, 1030, 1032, 1034)
-# NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE DONTFORK DOFORK HUGEPAGE NOHUGEPAGE DONTDUMP DODUMP POPULATE_READ _WRITE: of
-# the process's own pages. Others have pages of files put out, which whoever reads them next can tell.
+# NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE DONTFORK DOFORK HUGEPAGE NOHUGEPAGE DONTDUMP
+# DODUMP POPULATE_READ _WRITE: of the process's own pages. Others have pages of files put out, which
+# whoever reads them next can tell.
 MADVISE_HARMLESS: Final = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 22, 23)
-PRCTL_HARMLESS: Final = (3, 15, 16, 39, 0x53564D41)  # GET_DUMPABLE SET_NAME GET_NAME GET_NO_NEW_PRIVS SET_VMA
+# GET_DUMPABLE SET_NAME GET_NAME GET_NO_NEW_PRIVS SET_VMA
+PRCTL_HARMLESS: Final = (3, 15, 16, 39, 0x53564D41)
 
 RET_KILL: Final = 0x80000000  # the process, not the thread
 RET_ALLOW: Final = 0x7FFF0000
@@ -125,17 +133,22 @@ def zygote_filter(machine: str, *, network: bool) -> bytes:
         _return(RET_KILL),
         (_LOAD, 0, 0, _NUMBER),
         *([(_ANY_BIT, 0, 1, X32_BIT), _return(RET_KILL)] if machine == "x86_64" else []),
-        *_when(CLONE3[column], [_return(RET_ERRNO | ENOSYS)]),  # its flags lie in memory: callers fall back to clone
+        # its flags lie in memory: callers fall back to clone
+        *_when(CLONE3[column], [_return(RET_ERRNO | ENOSYS)]),
         *_when(SOCKET[column], _one_of(0, families, RET_KILL)),
         *_when(SOCKETPAIR[column], _one_of(0, (AF_UNIX,), RET_KILL)),
-        *_when(IOCTL[column], [*_each(1, IOCTL_ATTEMPTS, RET_KILL), *_one_of(1, IOCTL_QUERIES, RET_ERRNO | ENOTTY)]),
+        *_when(
+            IOCTL[column],
+            [*_each(1, IOCTL_ATTEMPTS, RET_KILL), *_one_of(1, IOCTL_QUERIES, RET_ERRNO | ENOTTY)],
+        ),
         *_when(FCNTL[column], _one_of(1, FCNTL_HARMLESS, RET_KILL)),
         *_when(MADVISE[column], _one_of(2, MADVISE_HARMLESS, RET_ERRNO | EINVAL)),
         # With no flags, as Python calls them: one flag tells whether a file has been read lately.
         *_when(PREADV2[column], _one_of(5, (0,), RET_KILL)),
         *_when(PWRITEV2[column], _one_of(5, (0,), RET_KILL)),
     ]
-    # A socket pair's own ends may be written to; a call that names somebody is a message to the outside.
+    # A socket pair's own ends may be written to; a call that names somebody is a message to the
+    # outside.
     program += _when(SENDTO[column], [_return(RET_ALLOW)] if network else _null_pointer(4))
     for name in (KILL, TGKILL, CLONE, PRCTL, PRLIMIT64):
         program += _when(name[column], [_return(RET_ALLOW)])
@@ -148,11 +161,21 @@ def zygote_filter(machine: str, *, network: bool) -> bytes:
 
 
 def agent_filter(machine: str, pid: int) -> bytes:
-    """The second stage, for the agent process ``pid``: no process but threads, no signal but to itself."""
+    """The second stage, for the agent process ``pid``: no process but threads, no signal but to
+    itself.
+    """
     column, _arch = ARCHITECTURES[machine]
     program: list[Instruction] = [
         (_LOAD, 0, 0, _NUMBER),
-        *_when(CLONE[column], [(_LOAD, 0, 0, _ARGS), (_ANY_BIT, 1, 0, CLONE_THREAD), _return(RET_KILL), _return(RET_ALLOW)]),
+        *_when(
+            CLONE[column],
+            [
+                (_LOAD, 0, 0, _ARGS),
+                (_ANY_BIT, 1, 0, CLONE_THREAD),
+                _return(RET_KILL),
+                _return(RET_ALLOW),
+            ],
+        ),
         *_when(PRCTL[column], _one_of(0, PRCTL_HARMLESS, RET_KILL)),
         *_when(PRLIMIT64[column], _null_pointer(2)),
         *_when(KILL[column], _one_of(0, (pid,), RET_KILL)),
@@ -165,7 +188,11 @@ def agent_filter(machine: str, pid: int) -> bytes:
 
 def places_of(program: bytes, constant: int) -> tuple[int, ...]:
     """Offsets at which ``constant`` stands in a filter."""
-    return tuple(at + 4 for at in range(0, len(program), 8) if program[at + 4 : at + 8] == struct.pack("I", constant))
+    return tuple(
+        at + 4
+        for at in range(0, len(program), 8)
+        if program[at + 4 : at + 8] == struct.pack("I", constant)
+    )
 
 
 def _when(number: int, body: list[Instruction]) -> list[Instruction]:

@@ -1,6 +1,8 @@
-"""Stand-ins for functions that Python raises no audit event for: what they are asked becomes an event.
+"""Stand-ins for functions that Python raises no audit event for: what they are asked becomes an
+event.
 
-Planted once, in the zygote, and inherited by its agents. Where there is no hook they do as the functions themselves.
+Planted once, in the zygote, and inherited by its agents. Where there is no hook they do as the
+functions themselves.
 """
 
 import _thread
@@ -19,7 +21,8 @@ from tracecore.confinement.path_check import seal
 def plant() -> Originals:
     """Put them in place, for ever; gives two of the functions that they stand for.
 
-    A built-in module made afresh would have the functions themselves: all are loaded first, and none can be made afterwards.
+    A built-in module made afresh would have the functions themselves: all are loaded first, and
+    none can be made afterwards.
     """
     originals = Originals(posix.stat, posix.readlink)
     for name in sys.builtin_module_names:
@@ -53,18 +56,32 @@ def _refusing(words: str) -> Callable[..., None]:
 
 
 def _plant_looking(name: str) -> None:
-    function, audit, plain, as_path = getattr(posix, name), sys.audit, frozenset((str, bytes, int)), os.fspath
+    function, audit, plain, as_path = (
+        getattr(posix, name),
+        sys.audit,
+        frozenset((str, bytes, int)),
+        os.fspath,
+    )
 
     def look(path: Any, *args: Any, dir_fd: int | None = None, **named: Any) -> Any:
         if type(path) not in plain:
             path = as_path(path)  # once: it may say something else the second time
         audit(LOOK, path, dir_fd)
-        return function(path, *args, **named) if dir_fd is None else function(path, *args, dir_fd=dir_fd, **named)
+        return (
+            function(path, *args, **named)
+            if dir_fd is None
+            else function(path, *args, dir_fd=dir_fd, **named)
+        )
 
     stand_in = seal(look)  # in its closure it would show what it stands for
     for module in (posix, os):
         setattr(module, name, stand_in)
-    for able in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks, os.supports_effective_ids):
+    for able in (
+        os.supports_dir_fd,
+        os.supports_fd,
+        os.supports_follow_symlinks,
+        os.supports_effective_ids,
+    ):
         if function in able:
             able.add(stand_in)
 
@@ -84,7 +101,12 @@ def _plant_without_flags(name: str) -> None:
 
 
 def _bound_threads() -> None:
-    function, audit, running, most = _thread.start_new_thread, sys.audit, _thread._count, THREADS_MOST  # noqa: SLF001
+    function, audit, running, most = (
+        _thread.start_new_thread,
+        sys.audit,
+        _thread._count,  # noqa: SLF001
+        THREADS_MOST,
+    )
     words = f"start more than {most} threads"
 
     def start_new_thread(*args: Any) -> int:
@@ -103,7 +125,8 @@ def _bound_threads() -> None:
             setattr(module, name, stand_in)
 
 
-THREADS_MOST: Final = 128  # that Python runs at a time, the first one not counted: the same wherever the agent runs
+# that Python runs at a time, the first one not counted: the same wherever the agent runs
+THREADS_MOST: Final = 128
 FLAGGED: Final = ("preadv", "pwritev")
 _CACHE: Final = "ask for what the machine keeps in memory, or change it"
 LOOKING: Final = ("stat", "lstat", "access", "readlink", "statvfs", "pathconf")

@@ -1,7 +1,7 @@
 """A slice from beginning to end: plan, run, reduce, judge, write.
 
-The only place where an episode's runtime meets the process pool: here ``run_job`` becomes the pool's function, and each
-ending becomes a row.
+The only place where an episode's runtime meets the process pool: here ``run_job`` becomes the
+pool's function, and each ending becomes a row.
 """
 
 import contextlib
@@ -43,9 +43,20 @@ from tracecore.perf.slice.cleanup import (
 )
 from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.slice.journal import Journal
-from tracecore.perf.slice.options import SliceOptions, limit_behind_timeout, repro_of, resume_command, without_cluster
+from tracecore.perf.slice.options import (
+    SliceOptions,
+    limit_behind_timeout,
+    repro_of,
+    resume_command,
+    without_cluster,
+)
 from tracecore.perf.slice.scenario import Plan
-from tracecore.perf.slice.second_runs import Determinism, choose_episodes, compare_runs, second_runs_folder
+from tracecore.perf.slice.second_runs import (
+    Determinism,
+    choose_episodes,
+    compare_runs,
+    second_runs_folder,
+)
 from tracecore.record import record, replace
 from tracecore.records import EpisodeResult, Job, JsonObject, Running, Verdict
 from tracecore.runtime.agent.process import Preparation
@@ -81,19 +92,36 @@ def run_slice(options: SliceOptions) -> SliceEnd:
             options = replace(options, workers=cluster.slots)
         gate = read_conditions(options)
         stamp, the_plan, journal, baseline = prepare(options, cluster)
-        interruption.last_words = f"\nperf_harness: ended at once; to finish it: {resume_command(options, stamp)}\n"
-        # Begun while the workers start, and asked when all is done: what agents of this slice were kept from.
+        interruption.last_words = (
+            f"\nperf_harness: ended at once; to finish it: {resume_command(options, stamp)}\n"
+        )
+        # Begun while the workers start, and asked when all is done: what agents of this slice were
+        # kept from.
         confinement = doctor.Probe(options.limits, options.method, thorough=False)
         with journal, confinement, take_samples(options, journal) as samples:
             already_done = journal.rows
             watch = Watch(watch_progress(options, journal, console), samples)
             run = run_episodes(options, the_plan, journal, gate, watch, interruption, cluster)
             try:
-                determinism = run_again(options, the_plan, journal, gate, run, stamp, console, interruption, cluster)
+                determinism = run_again(
+                    options, the_plan, journal, gate, run, stamp, console, interruption, cluster
+                )
                 run = replace(run, interrupted=interruption.is_set)
                 episodes_run = journal.rows - already_done
-                manifest = manifest_document(options, the_plan, gate, run, stamp, confinement.state())
-                reduced = reduce_rows(options, journal, gate, run, determinism, stamp, episodes_run, manifest, baseline)
+                manifest = manifest_document(
+                    options, the_plan, gate, run, stamp, confinement.state()
+                )
+                reduced = reduce_rows(
+                    options,
+                    journal,
+                    gate,
+                    run,
+                    determinism,
+                    stamp,
+                    episodes_run,
+                    manifest,
+                    baseline,
+                )
                 verdict = judge_slice(gate, reduced, run)
                 paths = write_files(options, stamp, reduced, samples)
             except OutputError as error:
@@ -106,7 +134,9 @@ def run_slice(options: SliceOptions) -> SliceEnd:
         if run.trouble:
             console.say(f"perf_harness: {run.trouble}")
         console.say(human_summary(reduced.summary, paths, stamp=stamp, next_command=resume))
-        tell_github(reduced.summary, reduced.figures, reduced.manifest, paths, options.step_summary, console)
+        tell_github(
+            reduced.summary, reduced.figures, reduced.manifest, paths, options.step_summary, console
+        )
         return SliceEnd(verdict.exit_code, answer(reduced.summary, stamp, paths))
 
 
@@ -123,14 +153,25 @@ def answer(summary: JsonObject, stamp: str, paths: dict[str, str]) -> JsonObject
     }
 
 
-def end_unwritten(options: SliceOptions, stamp: str, journal: Journal, console: Console, trouble: str) -> SliceEnd:
-    """The end of a slice whose perf files could not be written: what had finished stays in the journal."""
+def end_unwritten(
+    options: SliceOptions, stamp: str, journal: Journal, console: Console, trouble: str
+) -> SliceEnd:
+    """The end of a slice whose perf files could not be written: what had finished stays in the
+    journal.
+    """
     journal.restore()
     resume = resume_command(options, stamp)
     console.say(f"perf_harness: {trouble}")
     console.say(f"{journal.rows} of {options.episodes} episodes are kept; to finish: {resume}")
     return SliceEnd(
-        EXIT_UNWRITTEN, {"ok": False, "exit_code": EXIT_UNWRITTEN, "error": trouble, "stamp": stamp, "resume": resume}
+        EXIT_UNWRITTEN,
+        {
+            "ok": False,
+            "exit_code": EXIT_UNWRITTEN,
+            "error": trouble,
+            "stamp": stamp,
+            "resume": resume,
+        },
     )
 
 
@@ -158,11 +199,15 @@ def run_episodes(
     trouble = None
     missing = functools.partial(indices_without_row, the_plan, journal)
     if options.resume is not None:
-        remove_doubtful_artifacts(options.runs_dir, (job.run_id for job in the_plan.jobs(missing())))
+        remove_doubtful_artifacts(
+            options.runs_dir, (job.run_id for job in the_plan.jobs(missing()))
+        )
     try:
         jobs = the_plan.jobs(iter(()) if aborted else missing())
         if cluster:
-            finished = cluster.episodes(the_plan, jobs, 0 if aborted else the_plan.episodes - journal.rows, watch.look)
+            finished = cluster.episodes(
+                the_plan, jobs, 0 if aborted else the_plan.episodes - journal.rows, watch.look
+            )
         else:
             finished = finished_episodes(options, jobs, interruption, watch, probes)
         with contextlib.closing(finished) as rows:
@@ -176,7 +221,8 @@ def run_episodes(
         trouble = str(error)
     finally:
         watch.close()
-        # Of episodes that were killed while they wrote, and of a harness that was killed before this one resumed.
+        # Of episodes that were killed while they wrote, and of a harness that was killed before
+        # this one resumed.
         remove_stray_artifacts(options.runs_dir, (job.run_id for job in the_plan.jobs()))
         if options.resume is not None:
             remove_stray_documents(options.output_dir, options.resume)
@@ -218,7 +264,9 @@ def finished_episodes(
     batch_options = BatchOptions(
         workers=options.workers,
         limit_s=limit_behind_timeout(options.method),
-        prepare=Preparation(options.limits, secret_folders(options.tasks_dirs, options.runs_dir, options.output_dir)),
+        prepare=Preparation(
+            options.limits, secret_folders(options.tasks_dirs, options.runs_dir, options.output_dir)
+        ),
         make_ready=make_job_or_probe_ready if probes else make_ready,
         method=options.method,
         stop_fd=interruption.wake_fd,
@@ -254,19 +302,25 @@ def run_again(
     interruption: Interruption,
     cluster: "ClusterEngine | None" = None,
 ) -> JsonObject:
-    """Run some episodes a second time, on new workers, and hold them against the first; the ``determinism`` block."""
+    """Run some episodes a second time, on new workers, and hold them against the first; the
+    ``determinism`` block.
+    """
     count = gate.episodes_to_verify(the_plan.episodes, len(the_plan.rows))
     if not count or run.is_cut_short:
         return Determinism(requested=count).document()
     rows = journal.rows_in_order()
-    chosen = choose_episodes(rows, count, episodes=the_plan.episodes, scenario_rows=len(the_plan.rows))
+    chosen = choose_episodes(
+        rows, count, episodes=the_plan.episodes, scenario_rows=len(the_plan.rows)
+    )
     requested = len(chosen) or count
     try:
         with second_runs_folder(options.output_dir, stamp) as folder:
             settings = replace(the_plan.settings, runs_dir=folder, keep_runs="all")
             jobs = (replace(the_plan.job(row.index), settings=settings) for row in chosen)
             if cluster:
-                finished = cluster.episodes_again(replace(the_plan, settings=settings), jobs, len(chosen))
+                finished = cluster.episodes_again(
+                    replace(the_plan, settings=settings), jobs, len(chosen)
+                )
             else:
                 finished = finished_episodes(options, jobs, interruption)
             with contextlib.closing(finished) as second_rows:
@@ -278,7 +332,8 @@ def run_again(
                     second_runs_dir=folder,
                     first_difference=first_difference,
                 ).document()
-    except (EngineError, OutputError) as error:  # the slice itself is whole, and is told; that it was not checked is too
+    # the slice itself is whole, and is told; that it was not checked is too
+    except (EngineError, OutputError) as error:
         console.say(f"perf_harness: the second runs could not go on: {error}")
         return Determinism(requested).document()
 
@@ -297,7 +352,8 @@ def run_one(job: Job, start_method: str = "auto", tasks_dirs: Sequence[str] = ()
         KeyboardInterrupt: Somebody asked for an end before it had ended.
     """
     method = processes.method_of(start_method)
-    # Not an exception out of a signal handler: raised while some object is being finalised, Python would swallow it.
+    # Not an exception out of a signal handler: raised while some object is being finalised, Python
+    # would swallow it.
     with watch_for_interruption() as interruption:
         batch_options = BatchOptions(
             workers=1,
@@ -323,19 +379,27 @@ def take_samples(options: SliceOptions, journal: Journal) -> Samples | contextli
 def watch_progress(options: SliceOptions, journal: Journal, console: Console) -> Progress:
     """The progress of this slice, begun now."""
     mode: Any = options.progress
-    return Progress(options.episodes, console, mode=mode, already_done=journal.rows, repro=repro_of(options))
+    return Progress(
+        options.episodes, console, mode=mode, already_done=journal.rows, repro=repro_of(options)
+    )
 
 
 # --- judge -----------------------------------------------------------------------------------------------------------
 
 
 def judge_slice(gate: Gate, reduced: Reduced, run: Run) -> Verdict:
-    """Hold the slice against its thresholds; the verdict, which the summary gains as its last block."""
-    statuses = tuple(reduced.readings.status(threshold, reduced.summary) for threshold in gate.thresholds)
+    """Hold the slice against its thresholds; the verdict, which the summary gains as its last
+    block.
+    """
+    statuses = tuple(
+        reduced.readings.status(threshold, reduced.summary) for threshold in gate.thresholds
+    )
     comparison = reduced.summary.get("comparison", {})
     breaches, warnings = (tuple(comparison.get(name, ())) for name in ("breaches", "warnings"))
     if gate.is_off:
         breaches, warnings = (), (*breaches, *warnings)
-    verdict = judge(reduced.summary, Evidence(statuses, run.trouble, run.aborted, breaches, warnings))
+    verdict = judge(
+        reduced.summary, Evidence(statuses, run.trouble, run.aborted, breaches, warnings)
+    )
     reduced.summary["verdict"] = verdict_document(verdict, gate)
     return verdict

@@ -41,17 +41,27 @@ def find_cluster(
     """
     if options.cluster is None:
         if options.artifacts is not None:
-            raise OptionError("--artifacts", "", options.artifacts, "--cluster with it: on this machine they lie in --runs-dir")
+            raise OptionError(
+                "--artifacts",
+                "",
+                options.artifacts,
+                "--cluster with it: on this machine they lie in --runs-dir",
+            )
         return contextlib.nullcontext()
     if options.probe:
-        raise OptionError("--probe", "", "--cluster", "one of the two: the probe tells of this machine alone")
+        raise OptionError(
+            "--probe", "", "--cluster", "one of the two: the probe tells of this machine alone"
+        )
     from tracecore.perf.cluster.engine import use_cluster  # noqa: PLC0415
 
     return use_cluster(options, interruption, console.say)
 
 
-def prepare(options: SliceOptions, cluster: "ClusterEngine | None" = None) -> tuple[str, Plan, Journal, "Baseline | None"]:
-    """Ask every question before the first episode; gives the stamp, the plan, the open journal and what to compare with.
+def prepare(
+    options: SliceOptions, cluster: "ClusterEngine | None" = None
+) -> tuple[str, Plan, Journal, "Baseline | None"]:
+    """Ask every question before the first episode; gives the stamp, the plan, the open journal and
+    what to compare with.
 
     Raises:
         InputError: Something that was given is wrong.
@@ -69,7 +79,9 @@ def prepare(options: SliceOptions, cluster: "ClusterEngine | None" = None) -> tu
         options.episodes,
         settings,
         find_agent,
-        functools.partial(find_sound_task, tasks_dirs=tuple(map(os.path.abspath, options.tasks_dirs))),
+        functools.partial(
+            find_sound_task, tasks_dirs=tuple(map(os.path.abspath, options.tasks_dirs))
+        ),
         slice_id=os.urandom(8).hex(),
         scenario=options.scenario or "the default scenario",
     )
@@ -80,7 +92,12 @@ def prepare(options: SliceOptions, cluster: "ClusterEngine | None" = None) -> tu
         header = {"slice_id": the_plan.slice_id, **what_decides(the_plan)}
         path = journal_path(options.output_dir, stamp)
         try:
-            return stamp, the_plan, create_journal(path, header, options.episodes, fsync=options.fsync), baseline
+            return (
+                stamp,
+                the_plan,
+                create_journal(path, header, options.episodes, fsync=options.fsync),
+                baseline,
+            )
         except OutputError:
             with contextlib.suppress(OSError):
                 os.unlink(path)  # nothing has run: the stamp is free again
@@ -92,7 +109,8 @@ def prepare(options: SliceOptions, cluster: "ClusterEngine | None" = None) -> tu
 
 
 def find_sound_task(ref: str, tasks_dirs: Sequence[str] = ()) -> TaskSource:
-    """The task that ``ref`` means, all of which compiles and has the functions that its manifest names.
+    """The task that ``ref`` means, all of which compiles and has the functions that its manifest
+    names.
 
     Raises:
         TaskError: There is none, or the file and line that are wrong.
@@ -102,7 +120,9 @@ def find_sound_task(ref: str, tasks_dirs: Sequence[str] = ()) -> TaskSource:
     return task
 
 
-def prepare_baseline(options: SliceOptions, the_plan: Plan, cluster: "ClusterEngine | None") -> "Baseline":
+def prepare_baseline(
+    options: SliceOptions, the_plan: Plan, cluster: "ClusterEngine | None"
+) -> "Baseline":
     """The archived runs that this slice is compared with at its end.
 
     Raises:
@@ -133,14 +153,18 @@ def read_conditions(options: SliceOptions) -> Gate:
     """What the slice will be held against, and in which formats it is to be told.
 
     Raises:
-        InputError: A threshold or a format is wrong, or it is said how to compare and not with what.
+        InputError: A threshold or a format is wrong, or it is said how to compare and not with
+            what.
     """
     for name in options.emit:
         if name not in FORMATS:
             raise OptionError("--emit", "", name, " or ".join(FORMATS))
-    # An answer that is required, of a comparison that is not made, would be a gate that never closes.
+    # An answer that is required, of a comparison that is not made, would be a gate that never
+    # closes.
     if options.require_conclusive and not options.baseline:
-        raise OptionError("--require-conclusive", "", "no --baseline", "one with it: without, nothing is compared")
+        raise OptionError(
+            "--require-conclusive", "", "no --baseline", "one with it: without, nothing is compared"
+        )
     return read_gate(
         episodes=options.episodes,
         builtin=options.gate,
@@ -156,13 +180,16 @@ def read_settings(options: SliceOptions) -> Settings:
     """What all episodes share.
 
     Raises:
-        OptionError: The redaction variable holds none of its words, or fork is asked for where there is none.
+        OptionError: The redaction variable holds none of its words, or fork is asked for where
+            there is none.
     """
     redaction = os.environ.get(REDACTION_VARIABLE, "off") or "off"
     if redaction not in REDACTIONS:
         raise OptionError(REDACTION_VARIABLE, "", redaction, " or ".join(REDACTIONS))
     if options.start_method == processes.FORK and processes.default_method() != processes.FORK:
-        raise OptionError("--start-method", "", options.start_method, "spawn or auto on this platform")
+        raise OptionError(
+            "--start-method", "", options.start_method, "spawn or auto on this platform"
+        )
     return Settings(
         runs_dir=os.path.abspath(options.runs_dir),
         timeout_s=options.timeout_s,
@@ -184,7 +211,12 @@ def check_confinement(options: SliceOptions) -> None:
     if options.confinement != "require":
         return
     if missing := doctor.missing(doctor.probe(options.limits, options.method)):
-        raise OptionError("--confinement", "", "require", f"auto or off where a layer is missing: {'; '.join(missing)}")
+        raise OptionError(
+            "--confinement",
+            "",
+            "require",
+            f"auto or off where a layer is missing: {'; '.join(missing)}",
+        )
 
 
 def what_decides(the_plan: Plan) -> JsonObject:
@@ -207,7 +239,8 @@ def reopen_journal(options: SliceOptions, the_plan: Plan) -> Journal:
     """The journal of the slice to resume.
 
     Raises:
-        InputError: There is none, or it was begun with something else than is given now; the field is named.
+        InputError: There is none, or it was begun with something else than is given now; the field
+            is named.
     """
     path = journal_path(options.output_dir, options.resume or "")
     journal, _recovery = resume_journal(path, fsync=options.fsync)
@@ -220,20 +253,30 @@ def reopen_journal(options: SliceOptions, the_plan: Plan) -> Journal:
 
 
 def check_rows(journal: Journal, the_plan: Plan) -> None:
-    """Refuse rows that this slice has not written: found at the end only, they would spoil what has been run until then.
+    """Refuse rows that this slice has not written: found at the end only, they would spoil what has
+    been run until then.
 
     Raises:
         InputError: There is one; the journal has been closed.
     """
     try:
-        foreign = next((row for row in journal.rows_in_order() if row.run_id != the_plan.job(row.index).run_id), None)
+        foreign = next(
+            (
+                row
+                for row in journal.rows_in_order()
+                if row.run_id != the_plan.job(row.index).run_id
+            ),
+            None,
+        )
     except BaseException:
         journal.close(sync=False)
         raise
     if foreign:
         journal.close(sync=False)
         expected = f"{the_plan.job(foreign.index).run_id!r}, as this slice would have given"
-        raise InputError(journal.path, f"row of episode {foreign.index + 1}: run_id", foreign.run_id, expected)
+        raise InputError(
+            journal.path, f"row of episode {foreign.index + 1}: run_id", foreign.run_id, expected
+        )
 
 
 def _first_difference(name: str, then: Any, now: Any) -> tuple[str, Any, str]:

@@ -1,7 +1,8 @@
-"""Baselines that are published with the project: per machine class a folder of slices, with an index of every file.
+"""Baselines that are published with the project: per machine class a folder of slices, with an
+index of every file.
 
-An index holds what a visitor asks first (which commit, which machine, which verdict) and the sha256 of each file, which
-``perf_harness.py verify`` checks.
+An index holds what a visitor asks first (which commit, which machine, which verdict) and the sha256
+of each file, which ``perf_harness.py verify`` checks.
 """
 
 import hashlib
@@ -24,7 +25,8 @@ from tracecore.stats import median
 
 INDEX: Final = "index.json"
 CLASS_BYTES_MOST: Final = 3_000_000
-# Changes that a baseline forgives: a few bytes more per artifact, and runs of the baseline that do not agree among themselves.
+# Changes that a baseline forgives: a few bytes more per artifact, and runs of the baseline that do
+# not agree among themselves.
 HARMLESS: Final = frozenset({"unchanged", "inconclusive"})
 
 HOW_TO: Final = """\
@@ -59,15 +61,30 @@ def write_index(folder: str, command: str) -> JsonObject:
         InputError: They are of several classes or commits, or larger than a class may be.
         OutputError: It could not be written.
     """
-    sets = [read_sets(os.path.join(folder, name))[0] for name in sorted(os.listdir(folder)) if name.endswith(".zip")]
-    names = sorted(name for name in os.listdir(folder) if name != INDEX and not name.startswith("."))
+    sets = [
+        read_sets(os.path.join(folder, name))[0]
+        for name in sorted(os.listdir(folder))
+        if name.endswith(".zip")
+    ]
+    names = sorted(
+        name for name in os.listdir(folder) if name != INDEX and not name.startswith(".")
+    )
     files = {name: _file_facts(os.path.join(folder, name)) for name in names}
     total_bytes = sum(facts["bytes"] for facts in files.values())
     if total_bytes > CLASS_BYTES_MOST:
-        raise InputError(folder, "", bytes_text(total_bytes), f"at most {bytes_text(CLASS_BYTES_MOST)} a machine class")
+        raise InputError(
+            folder,
+            "",
+            bytes_text(total_bytes),
+            f"at most {bytes_text(CLASS_BYTES_MOST)} a machine class",
+        )
     index = {
-        "machine_class": _the_same(folder, "machine_class", [one.manifest.get("machine_class") for one in sets]),
-        "runtime_identity": _the_same(folder, "runtime_identity", [one.manifest.get("runtime_identity") for one in sets]),
+        "machine_class": _the_same(
+            folder, "machine_class", [one.manifest.get("machine_class") for one in sets]
+        ),
+        "runtime_identity": _the_same(
+            folder, "runtime_identity", [one.manifest.get("runtime_identity") for one in sets]
+        ),
         "made_at": clock.utc_text(),
         "command": command,
         "total_bytes": total_bytes,
@@ -80,12 +97,17 @@ def write_index(folder: str, command: str) -> JsonObject:
 
 def _file_facts(path: str) -> JsonObject:
     with open(path, "rb") as file:
-        return {"bytes": os.path.getsize(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {
+            "bytes": os.path.getsize(path),
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
 
 
 def _the_same(folder: str, field: str, values: Sequence[Any]) -> Any:
     if not values or any(value != values[0] for value in values):
-        raise InputError(folder, field, values, "one and the same in all slices, of which there must be one")
+        raise InputError(
+            folder, field, values, "one and the same in all slices, of which there must be one"
+        )
     return values[0]
 
 
@@ -110,28 +132,39 @@ def write_overview(folder: str) -> None:
         InputError: An index cannot be read.
         OutputError: It could not be written.
     """
-    parts = ["# Published baselines", "Slices of the default scenario, one folder per machine class."]
+    parts = [
+        "# Published baselines",
+        "Slices of the default scenario, one folder per machine class.",
+    ]
     for name in class_names(folder):
         parts += _class_part(name, read_index(os.path.join(folder, name)))
-    write_atomic(os.path.join(folder, "README.md"), ("\n\n".join([*parts, HOW_TO.rstrip()]) + "\n").encode())
+    write_atomic(
+        os.path.join(folder, "README.md"), ("\n\n".join([*parts, HOW_TO.rstrip()]) + "\n").encode()
+    )
 
 
 def _class_part(name: str, index: JsonObject) -> list[str]:
     identity, slices = index["runtime_identity"], index["slices"]
     changed = " with uncommitted changes" if identity["dirty"] else ""
     about = (
-        f"tracecore {md(identity['version'])}, commit {code(identity['git_sha'])}{changed}, "
-        f"made at {md(index['made_at'])}; {len(index['files'])} files, {bytes_text(index['total_bytes'])}, their sha256 in "
-        f"[{INDEX}]({name}/{INDEX})."
+        f"tracecore {md(identity['version'])}, commit {code(identity['git_sha'])}{changed}, made at"
+        f" {md(index['made_at'])}; {len(index['files'])} files, {bytes_text(index['total_bytes'])},"
+        f" their sha256 in [{INDEX}]({name}/{INDEX})."
     )
-    head = "| slice | episodes | failed | verdict | p50 | p95 | episodes/s |\n| --- | --- | --- | --- | --- | --- | --- |"
+    head = (
+        "| slice | episodes | failed | verdict | p50 | p95 | episodes/s |\n| --- | --- | --- | ---"
+        " | --- | --- | --- |"
+    )
     lines = [
-        f"| {one['stamp']} | {one['episodes']} | {one['failure_count']} | {'✔' if one['exit_code'] == 0 else '✘'} exit "
-        f"{one['exit_code']} | {seconds_text(one['p50_wall_clock_s'])} | {seconds_text(one['p95_wall_clock_s'])} | "
-        f"{one['throughput_eps']:.1f} |"
+        f"| {one['stamp']} | {one['episodes']} | {one['failure_count']} |"
+        f" {'✔' if one['exit_code'] == 0 else '✘'} exit {one['exit_code']} |"
+        f" {seconds_text(one['p50_wall_clock_s'])} | {seconds_text(one['p95_wall_clock_s'])} |"
+        f" {one['throughput_eps']:.1f} |"
         for one in slices
     ]
-    reports = [file for file in index["files"] if file.startswith("perf-report-") and file.endswith(".md")]
+    reports = [
+        file for file in index["files"] if file.startswith("perf-report-") and file.endswith(".md")
+    ]
     links = " ".join(f"[Charts and report]({name}/{file})." for file in reports)
     return [f"## {md(name)}", about, "\n".join([head, *lines]), *([links] if links else [])]
 
@@ -143,7 +176,9 @@ def class_names(folder: str) -> list[str]:
     """The machine classes in a folder of baselines."""
     if not os.path.isdir(folder):
         return []
-    return sorted(name for name in os.listdir(folder) if os.path.exists(os.path.join(folder, name, INDEX)))
+    return sorted(
+        name for name in os.listdir(folder) if os.path.exists(os.path.join(folder, name, INDEX))
+    )
 
 
 def read_index(folder: str) -> JsonObject:
@@ -158,33 +193,51 @@ def read_index(folder: str) -> JsonObject:
             index = json.loads(file.read(1 << 24))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(path, "", str(error), "the index of published slices") from error
-    if not isinstance(index, dict) or not {"machine_class", "runtime_identity", "slices", "files"} <= index.keys():
-        raise InputError(path, "", index, "an object with machine_class, runtime_identity, slices and files")
+    if (
+        not isinstance(index, dict)
+        or not {"machine_class", "runtime_identity", "slices", "files"} <= index.keys()
+    ):
+        raise InputError(
+            path, "", index, "an object with machine_class, runtime_identity, slices and files"
+        )
     return index
 
 
 def pick_class(folder: str, machine_class: str | None) -> str:
-    """The folder to hold a slice against: of its own class, or else any: behaviour is the same on every machine.
+    """The folder to hold a slice against: of its own class, or else any: behaviour is the same on
+    every machine.
 
     Raises:
         InputError: There is none.
     """
     names = class_names(folder)
     if not names:
-        raise InputError(folder, "", "no published baselines", f"folders of a machine class, each with an {INDEX}")
+        raise InputError(
+            folder,
+            "",
+            "no published baselines",
+            f"folders of a machine class, each with an {INDEX}",
+        )
     return os.path.join(folder, machine_class if machine_class in names else names[0])
 
 
-def behaviour_changes(baseline: Sequence[RunRecord], new: RunRecord) -> tuple[list[ExactChange], int]:
+def behaviour_changes(
+    baseline: Sequence[RunRecord], new: RunRecord
+) -> tuple[list[ExactChange], int]:
     """What must not change from run to run and did, and how many episodes both sides have.
 
-    Artifact hashes are left out: they tell the commit as well. The trace hash tells all that an episode did.
+    Artifact hashes are left out: they tell the commit as well. The trace hash tells all that an
+        episode did.
     """
     runs = [run.columns for run in baseline]
     rows = {row: True for run in [*runs, new.columns] for row in run.rows}
     changes = compare_exactly(runs, [new.columns], same_sources=rows, same_runtime=False)
-    known = {(row, seed) for run in runs for row, columns in run.rows.items() for seed in columns.seeds}
-    compared = sum((row, seed) in known for row, columns in new.columns.rows.items() for seed in columns.seeds)
+    known = {
+        (row, seed) for run in runs for row, columns in run.rows.items() for seed in columns.seeds
+    }
+    compared = sum(
+        (row, seed) in known for row, columns in new.columns.rows.items() for seed in columns.seeds
+    )
     return [change for change in changes if change.verdict not in HARMLESS], compared
 
 
@@ -204,9 +257,16 @@ def tell_times(index: JsonObject, summary: JsonObject) -> list[str]:
     """The times of a slice beside the median of the baseline's, as lines to read."""
     totals = summary["summary"]
     lines = []
-    for name, words in (("p50_wall_clock_s", "wall clock, p50"), ("p95_wall_clock_s", "wall clock, p95")):
+    for name, words in (
+        ("p50_wall_clock_s", "wall clock, p50"),
+        ("p95_wall_clock_s", "wall clock, p95"),
+    ):
         before = median([one[name] for one in index["slices"]])
-        lines.append(f"  {words:<16} {seconds_text(totals[name]):>9}   baseline {seconds_text(before)}")
+        lines.append(
+            f"  {words:<16} {seconds_text(totals[name]):>9}   baseline {seconds_text(before)}"
+        )
     before = median([one["throughput_eps"] for one in index["slices"]])
-    lines.append(f"  {'throughput':<16} {totals['throughput_eps']:>7.1f}/s   baseline {before:.1f}/s")
+    lines.append(
+        f"  {'throughput':<16} {totals['throughput_eps']:>7.1f}/s   baseline {before:.1f}/s"
+    )
     return lines

@@ -66,7 +66,8 @@ def reduce_rows(
     manifest: JsonObject,
     baseline: "Baseline | None",
 ) -> Reduced:
-    """One pass over the rows: the series goes to its file as it is read, the other documents come back.
+    """One pass over the rows: the series goes to its file as it is read, the other documents come
+    back.
 
     Raises:
         OutputError: The series could not be written.
@@ -78,7 +79,15 @@ def reduce_rows(
         slice_command=slice_command(options),
     )
     readings, figures = GateReadings(gate.thresholds), ScenarioFigures()
-    rows = feed(journal.rows_in_order(), summary, metrics, findings, readings, figures, *([baseline] if baseline else []))
+    rows = feed(
+        journal.rows_in_order(),
+        summary,
+        metrics,
+        findings,
+        readings,
+        figures,
+        *([baseline] if baseline else []),
+    )
     write_series(options.output_dir, stamp, series_chunks(rows))
     summary_document = summary.document(
         episodes_requested=options.episodes,
@@ -100,7 +109,12 @@ def reduce_rows(
 
 
 def manifest_document(
-    options: SliceOptions, the_plan: Plan, gate: Gate, run: Run, stamp: str, confinement: dict[str, bool | str]
+    options: SliceOptions,
+    the_plan: Plan,
+    gate: Gate,
+    run: Run,
+    stamp: str,
+    confinement: dict[str, bool | str],
 ) -> JsonObject:
     """What was asked for, and of what: all that is needed to do it again."""
     return {
@@ -135,7 +149,9 @@ def manifest_document(
     }
 
 
-def write_files(options: SliceOptions, stamp: str, reduced: Reduced, samples: Samples | None) -> dict[str, str]:
+def write_files(
+    options: SliceOptions, stamp: str, reduced: Reduced, samples: Samples | None
+) -> dict[str, str]:
     """Write the documents; gives the paths of all perf files.
 
     Raises:

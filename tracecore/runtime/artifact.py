@@ -1,4 +1,6 @@
-"""The one place where a run artifact is built, hashed and written, and where a result row is read out of one."""
+"""The one place where a run artifact is built, hashed and written, and where a result row is read
+out of one.
+"""
 
 import math
 import os
@@ -12,9 +14,16 @@ from tracecore.records import SPEC_VERSION, Budgets, EpisodeResult, Job, JsonObj
 from tracecore.runtime import spec
 from tracecore.runtime.trace import LlmTotals, TraceEntry, stable_entry
 
-# What may differ between two runs of the same inputs: ids, times, and the limit on time, which is the runner's, not the
-# episode's.
-VOLATILE_KEYS: Final = ("run_id", "trace_id", "started_at", "completed_at", "wall_clock_elapsed_s", "artifact_hash")
+# What may differ between two runs of the same inputs: ids, times, and the limit on time, which is
+# the runner's, not the episode's.
+VOLATILE_KEYS: Final = (
+    "run_id",
+    "trace_id",
+    "started_at",
+    "completed_at",
+    "wall_clock_elapsed_s",
+    "artifact_hash",
+)
 OUTCOME_KEYS: Final = (
     "success",
     "termination_reason",
@@ -52,7 +61,9 @@ def build_outcome(job: Job, facts: EpisodeFacts) -> Outcome:
     stable_trace = b"[%b]" % b",".join([entry.stable for entry in facts.action_trace])
     outcome = {key: head[key] for key in OUTCOME_KEYS}
     head["trace_hash"] = canon.sha256(canon.splice(b"action_trace", stable_trace, outcome))
-    head["artifact_hash"] = canon.sha256(canon.splice(b"action_trace", stable_trace, _stable_head(head)))
+    head["artifact_hash"] = canon.sha256(
+        canon.splice(b"action_trace", stable_trace, _stable_head(head))
+    )
     trace = b"[%b]" % b",".join([entry.whole for entry in facts.action_trace])
     return Outcome(
         termination_reason=facts.termination_reason,
@@ -72,7 +83,11 @@ def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
     task_id, _, version = job.task.ref.rpartition("@")
     return {
         "spec_version": SPEC_VERSION,
-        "runtime_identity": {"name": "tracecore", "version": __version__, "git_sha": job.settings.git_sha},
+        "runtime_identity": {
+            "name": "tracecore",
+            "version": __version__,
+            "git_sha": job.settings.git_sha,
+        },
         "run_id": job.run_id,
         "trace_id": job.run_id,
         "agent": job.agent.ref,
@@ -111,7 +126,10 @@ def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
         "determinism": {
             "seed": job.seed,
             "tooling": {
-                "models": [{"provider": name, "model": model, "version": version} for name, model, version in llm.models],
+                "models": [
+                    {"provider": name, "model": model, "version": version}
+                    for name, model, version in llm.models
+                ],
                 "mocks": list(llm.mocks),
             },
         },
@@ -122,18 +140,26 @@ def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
 
 def _stable_head(head: JsonObject) -> JsonObject:
     stable = {key: value for key, value in head.items() if key not in VOLATILE_KEYS}
-    stable["budgets"] = {key: value for key, value in head["budgets"].items() if key != "wall_clock_seconds"}
+    stable["budgets"] = {
+        key: value for key, value in head["budgets"].items() if key != "wall_clock_seconds"
+    }
     return stable
 
 
 def artifact_hash(artifact: JsonObject) -> str:
-    """The hash of everything in a whole artifact but what may differ between two runs of the same inputs."""
+    """The hash of everything in a whole artifact but what may differ between two runs of the same
+    inputs.
+    """
     return canon.digest({**_stable_head(artifact), "action_trace": _stable_trace(artifact)})
 
 
 def trace_hash(artifact: JsonObject) -> str:
-    """The hash of what the episode of a whole artifact did: outcome, budgets used and the stable part of its trace."""
-    return canon.digest({**{key: artifact[key] for key in OUTCOME_KEYS}, "action_trace": _stable_trace(artifact)})
+    """The hash of what the episode of a whole artifact did: outcome, budgets used and the stable
+    part of its trace.
+    """
+    return canon.digest(
+        {**{key: artifact[key] for key in OUTCOME_KEYS}, "action_trace": _stable_trace(artifact)}
+    )
 
 
 def _stable_trace(artifact: JsonObject) -> list[JsonObject]:
@@ -141,7 +167,8 @@ def _stable_trace(artifact: JsonObject) -> list[JsonObject]:
 
 
 def publish(job: Job, outcome: Outcome) -> EpisodeResult:
-    """Write the artifact unless one of this run stands already, and give the row of the one that stands.
+    """Write the artifact unless one of this run stands already, and give the row of the one that
+    stands.
 
     Raises:
         OutputError: It could not be written.
@@ -158,7 +185,8 @@ def publish(job: Job, outcome: Outcome) -> EpisodeResult:
 
 
 def keep_returned(job: Job, row: EpisodeResult, artifact: bytes) -> EpisodeResult:
-    """Write an artifact that was made elsewhere, unless one of this run stands already; the row of the one that stands.
+    """Write an artifact that was made elsewhere, unless one of this run stands already; the row of
+    the one that stands.
 
     Raises:
         OutputError: It could not be written.
@@ -172,7 +200,9 @@ def keep_returned(job: Job, row: EpisodeResult, artifact: bytes) -> EpisodeResul
 
 def is_kept(job: Job, row: EpisodeResult) -> bool:
     """Whether the artifact of this row stays on disk."""
-    return job.settings.keep_runs == "all" or (job.settings.keep_runs == "failed" and not row.success)
+    return job.settings.keep_runs == "all" or (
+        job.settings.keep_runs == "failed" and not row.success
+    )
 
 
 def artifact_path(job: Job) -> str:

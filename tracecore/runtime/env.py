@@ -11,19 +11,29 @@ from tracecore.runtime.sandbox import HOST_LIMIT, PATH_LIMIT, Sandbox, SandboxVi
 class Environment:
     """What a task's ``setup``, actions and ``validate`` are given as ``env``.
 
-    Paths are POSIX and made absolute. A folder is there as soon as a file lies below it. Each file or network call is
-    put on record before it is allowed or refused; all of them raise
-    :class:`~tracecore.runtime.sandbox.SandboxViolation` for what the task does not allow, and ``TypeError`` for a path
-    or host that is not a string.
+    Paths are POSIX and made absolute. A folder is there as soon as a file lies below it. Each file
+    or network call is put on record before it is allowed or refused; all of them raise
+    :class:`~tracecore.runtime.sandbox.SandboxViolation` for what the task does not allow, and
+    ``TypeError`` for a path or host that is not a string.
     """
 
-    __slots__ = ("_agent_output", "_audit", "_children", "_files", "_hidden_state", "_seen", "sandbox", "violation")
+    __slots__ = (
+        "_agent_output",
+        "_audit",
+        "_children",
+        "_files",
+        "_hidden_state",
+        "_seen",
+        "sandbox",
+        "violation",
+    )
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.violation: SandboxViolation | None = None  # the first one, whoever may have caught it
         self._files: dict[str, str] = {}  # path -> content
-        self._children: dict[str, set[str]] = {"/": set()}  # folder -> full paths of what lies directly in it
+        # folder -> full paths of what lies directly in it
+        self._children: dict[str, set[str]] = {"/": set()}
         self._seen: set[str] = set()
         self._hidden_state: dict[str, Any] = {}
         self._agent_output: dict[str, Any] = {}
@@ -59,7 +69,9 @@ class Environment:
         self._files[path] = content
 
     def list_dir(self, path: str) -> list[str]:
-        """The full paths of the files and folders directly in ``path``, sorted; empty if nothing is there."""
+        """The full paths of the files and folders directly in ``path``, sorted; empty if nothing is
+        there.
+        """
         return sorted(self._children.get(self._allowed_path("list_dir", path), ()))
 
     def exists(self, path: str) -> bool:
@@ -68,7 +80,9 @@ class Environment:
         return path in self._files or path in self._children
 
     def require_network(self, host: str) -> None:
-        """Ask for leave to reach ``host``: a host, ``host:port`` or a URL. No connection is ever made."""
+        """Ask for leave to reach ``host``: a host, ``host:port`` or a URL. No connection is ever
+        made.
+        """
         if not isinstance(host, str):
             raise TypeError(f"a host is a string, not {type(host).__name__}")
         entry = {"type": "net", "host": host[:HOST_LIMIT]}
@@ -83,7 +97,8 @@ class Environment:
         """Show ``paths`` to the agent from now on, as ``visible_state()["files_seen"]``.
 
         Raises:
-            TypeError: ``paths`` is one string, or holds something that is none; nothing has been marked.
+            TypeError: ``paths`` is one string, or holds something that is none; nothing has been
+                marked.
         """
         marked = [paths] if isinstance(paths, str) else list(paths)
         if isinstance(paths, str) or not all(isinstance(path, str) for path in marked):
@@ -113,8 +128,8 @@ class Environment:
     def take_audit(self) -> list[JsonObject]:
         """The file and network calls since the last take, oldest first.
 
-        Each is ``{"type": "fs", "op": ..., "path": ...}`` or ``{"type": "net", "host": ...}``; an allowed one holds
-        the path or host in its normal form, a refused one as it was given.
+        Each is ``{"type": "fs", "op": ..., "path": ...}`` or ``{"type": "net", "host": ...}``; an
+        allowed one holds the path or host in its normal form, a refused one as it was given.
         """
         taken, self._audit = self._audit, []
         return taken

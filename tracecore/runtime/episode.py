@@ -1,7 +1,8 @@
 """One episode: observe, act, execute, validate, under budgets, until one Outcome.
 
-Every way an episode can end is an :class:`End`: the loop raises it, the outside catches it, and the artifact is built in one
-place. Task code runs in this process; the agent is behind the :class:`Agent` interface, usually in another.
+Every way an episode can end is an :class:`End`: the loop raises it, the outside catches it, and the
+artifact is built in one place. Task code runs in this process; the agent is behind the
+:class:`Agent` interface, usually in another.
 """
 
 import os
@@ -19,14 +20,27 @@ from tracecore.runtime.sandbox import Sandbox, SandboxViolation
 from tracecore.runtime.spec import FAILURE_TYPE_OF, FAILURE_TYPES
 from tracecore.runtime.stable_text import cut_words, without_strings
 from tracecore.runtime.task.task import Task, compile_task
-from tracecore.runtime.trace import StepRecord, TraceEntry, stable_words, take_llm_entries, trace_entry
+from tracecore.runtime.trace import (
+    StepRecord,
+    TraceEntry,
+    stable_words,
+    take_llm_entries,
+    trace_entry,
+)
 
 NULL: Final = b"null"
 # Of a trace. Its last entry may go beyond: what an artifact is read with again takes 64 MiB.
 TRACE_BYTES_MOST: Final = 48 << 20
-TRACE_COMMAS_MOST: Final = 2_000_000  # between values, each of which costs whoever reads the artifact some hundred bytes
+# between values, each of which costs whoever reads the artifact some hundred bytes
+TRACE_COMMAS_MOST: Final = 2_000_000
 FLAGS: Final = frozenset({"ok", "terminal"})
-VALIDATOR_KEYS: Final = FLAGS | {"message", "error", "failure_reason", "failure_type", "termination_reason"}
+VALIDATOR_KEYS: Final = FLAGS | {
+    "message",
+    "error",
+    "failure_reason",
+    "failure_type",
+    "termination_reason",
+}
 
 
 class End(Exception):
@@ -60,7 +74,11 @@ class AgentViolation(End):
         op, _, target = self.attempt.partition(" ")
         if op == "connect":
             return {"type": "net", "host": target}
-        return {"type": "fs" if target.startswith("/") and op != "exec" else "process", "op": op, **self._where(op, target)}
+        return {
+            "type": "fs" if target.startswith("/") and op != "exec" else "process",
+            "op": op,
+            **self._where(op, target),
+        }
 
     @staticmethod
     def _where(op: str, target: str) -> JsonObject:
@@ -82,13 +100,17 @@ class InvalidAction(Exception):
 
 
 class Agent(Protocol):
-    """An agent as the episode sees it, wherever it runs. Both calls raise :class:`End` when the agent fails."""
+    """An agent as the episode sees it, wherever it runs.
+
+    Both calls raise :class:`End` when the agent fails.
+    """
 
     def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
         """Hand it the task."""
 
     def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
-        """Hand it an observation, in canonical JSON; gives its action and what it added to its ``llm_trace``, plain JSON.
+        """Hand it an observation, in canonical JSON; gives its action and what it added to its
+        ``llm_trace``, plain JSON.
 
         Raises:
             InvalidAction: It gave no action.
@@ -106,7 +128,8 @@ def run_episode(job: Job, start_agent: Callable[[Job], Agent]) -> Outcome:
         start_agent: Gives the agent; called once the task has been loaded.
 
     Returns:
-        The outcome, whatever happened: success, a failure of the agent or the task, a budget spent, the time limit.
+        The outcome, whatever happened: success, a failure of the agent or the task, a budget spent,
+            the time limit.
     """
     facts = EpisodeFacts(started_at=utc_text())
     start_s = monotonic_s()
@@ -127,12 +150,14 @@ class _Episode:
     def __init__(self, job: Job, facts: EpisodeFacts, deadline_s: float) -> None:
         self._job, self._facts, self._deadline_s = job, facts, deadline_s
         self._task_code_runs = _TaskCodeRuns(deadline_s)
-        # What was last done and seen, in canonical JSON: each goes into the next observation as it is.
+        # What was last done and seen, in canonical JSON: each goes into the next observation as it
+        # is.
         self._last_action = self._last_result = NULL
         self._visible_state: JsonObject = {}
         self._visible_state_json = b"{}"
         self._trace_bytes = self._trace_commas = 0
-        self._is_text_apart = False  # whether commas in text are told from those between values, which takes time
+        # whether commas in text are told from those between values, which takes time
+        self._is_text_apart = False
 
     def run(self, start_agent: Callable[[Job], Agent]) -> None:
         """Never returns: every path raises :class:`End`."""
@@ -163,7 +188,10 @@ class _Episode:
         facts.budgets = manifest.budgets
         facts.filesystem_roots = manifest.filesystem_roots
         facts.network_hosts = manifest.network_hosts
-        self._steps_left, self._tool_calls_left = manifest.budgets.steps, manifest.budgets.tool_calls
+        self._steps_left, self._tool_calls_left = (
+            manifest.budgets.steps,
+            manifest.budgets.tool_calls,
+        )
         self._task_json = canon.encode({"id": manifest.id, "description": manifest.description})
 
     def _read_task(self) -> Task:
@@ -171,7 +199,9 @@ class _Episode:
 
     def _set_up(self) -> None:
         task = self._task
-        self._env = Environment(Sandbox(task.manifest.filesystem_roots, task.manifest.network_hosts))
+        self._env = Environment(
+            Sandbox(task.manifest.filesystem_roots, task.manifest.network_hosts)
+        )
         if task.setup is not None:
             self._task_code("task_exception", "setup", task.setup, self._job.seed, self._env)
         if task.set_env is not None:
@@ -195,10 +225,17 @@ class _Episode:
 
     def _step(self, agent: Agent) -> None:
         if monotonic_s() >= self._deadline_s:
-            raise End("timeout", f"the time limit of {self._job.settings.timeout_s:g} s was over before the next step")
+            raise End(
+                "timeout",
+                f"the time limit of {self._job.settings.timeout_s:g} s was over before the next"
+                " step",
+            )
         if self._is_trace_too_large():
             most = f"{TRACE_BYTES_MOST >> 20} MiB or {TRACE_COMMAS_MOST} values"
-            raise End("logic_failure", f"the trace has grown to more than {most} after {self._facts.steps_used} steps")
+            raise End(
+                "logic_failure",
+                f"the trace has grown to more than {most} after {self._facts.steps_used} steps",
+            )
         if self._steps_left <= 0:
             raise End("steps_exhausted", f"all {self._task.manifest.budgets.steps} steps were used")
         observation = self._observe()
@@ -236,18 +273,22 @@ class _Episode:
     def _observe(self) -> bytes:
         visible_state = self._env.visible_state()
         if visible_state != self._visible_state:
-            self._visible_state, self._visible_state_json = visible_state, canon.encode(visible_state)
+            self._visible_state, self._visible_state_json = (
+                visible_state,
+                canon.encode(visible_state),
+            )
         return (
             b'{"budget_remaining":{"steps":%d,"tool_calls":%d},"last_action":%b,"last_action_result":%b,"step":%d,"task":%b,'
             b'"visible_state":%b}'
-        ) % (
-            self._steps_left,
-            self._tool_calls_left,
-            self._last_action,
-            self._last_result,
-            self._facts.steps_used + 1,
-            self._task_json,
-            self._visible_state_json,
+            % (
+                self._steps_left,
+                self._tool_calls_left,
+                self._last_action,
+                self._last_result,
+                self._facts.steps_used + 1,
+                self._task_json,
+                self._visible_state_json,
+            )
         )
 
     def _spend_step(self) -> None:
@@ -255,20 +296,33 @@ class _Episode:
         self._facts.steps_used += 1
 
     def _execute(self, action: JsonObject) -> tuple[End | None, bytes, int]:
-        """Run the action; gives how the episode ends by it (``None``: it goes on), its result as JSON, tool calls spent."""
+        """Run the action; gives how the episode ends by it (``None``: it goes on), its result as
+        JSON, tool calls spent.
+        """
         invalid = self._task.surface.why_invalid(action)
         if invalid is not None:
             return End("invalid_action", f"{invalid[0]}: {invalid[1]}"), NULL, 0
         if self._tool_calls_left <= 0:
-            return End("tool_calls_exhausted", f"all {self._facts.tool_calls_used} tool calls were used"), NULL, 0
+            return (
+                End(
+                    "tool_calls_exhausted",
+                    f"all {self._facts.tool_calls_used} tool calls were used",
+                ),
+                NULL,
+                0,
+            )
         self._tool_calls_left -= 1
         self._facts.tool_calls_used += 1
-        self._env.violation = None  # of this action alone, not of what setup or the validator may have tried
+        # of this action alone, not of what setup or the validator may have tried
+        self._env.violation = None
         try:
-            result_json = self._task_code("action_exception", f"action {action['type']}", self._call, action)
+            result_json = self._task_code(
+                "action_exception", f"action {action['type']}", self._call, action
+            )
         except End as end:
             return end, NULL, 1
-        if self._env.violation is not None:  # task code caught it, but the attempt was made all the same
+        # task code caught it, but the attempt was made all the same
+        if self._env.violation is not None:
             return End("sandbox_violation", str(self._env.violation)), result_json, 1
         if action["type"] == "list_dir":
             self._mark_seen(canon.decode(result_json))  # not the object itself, which is the task's
@@ -326,11 +380,16 @@ class _Episode:
             raise _terminal_end(verdict)
 
     def _ask_validator(self) -> JsonObject:
-        """The validator's verdict, made of plain values: the objects it gave are task code, and may raise when looked at."""
+        """The validator's verdict, made of plain values: the objects it gave are task code, and may
+        raise when looked at.
+        """
         verdict: object = self._task.validate(self._env)
         known = _known_keys(verdict) if isinstance(verdict, dict) else {}
         if "ok" not in known:
-            raise End("validator_exception", f"validate gave {cut_words(repr(verdict), 200)}, not a dict with a bool ok")
+            raise End(
+                "validator_exception",
+                f"validate gave {cut_words(repr(verdict), 200)}, not a dict with a bool ok",
+            )
         return known
 
     def _task_code(self, reason: str, what: str, function: Callable[..., Any], *args: Any) -> Any:
@@ -347,17 +406,21 @@ class _Episode:
             raise End(reason, f"{what} raised {describe(violation, self._job.task)}") from violation
         except End:
             raise
-        except BaseException as error:  # a task may raise anything; the one exit of the episode must still be reached
+        # a task may raise anything; the one exit of the episode must still be reached
+        except BaseException as error:
             raise End(reason, f"{what} raised {describe(error, self._job.task)}") from error
 
 
 def describe(error: BaseException, task: TaskSource) -> str:
-    """An exception as ``Type: message``, whatever its ``__str__`` does; the folder of ``task`` goes by its reference."""
+    """An exception as ``Type: message``, whatever its ``__str__`` does; the folder of ``task`` goes
+    by its reference.
+    """
     try:
         words = str(error)
         if isinstance(error, ImportError) and error.path:
             words = words.replace(f" ({error.path})", "")
-        # Where a task lies differs from machine to machine, and a message may have made one line of it.
+        # Where a task lies differs from machine to machine, and a message may have made one line of
+        # it.
         words = words.replace(task.folder, task.ref).replace(one_line(task.folder), task.ref)
         words = cut_words(words, 500)  # last, so that the folder's length does not show
     except BaseException:  # it is somebody else's class
@@ -382,7 +445,8 @@ def _terminal_end(verdict: JsonObject) -> End:
     failure_type = verdict.get("failure_type")
     if failure_type not in FAILURE_TYPES:
         failure_type = None
-    # A failure type that stands alone is the reason as well: beside the default one it would contradict it.
+    # A failure type that stands alone is the reason as well: beside the default one it would
+    # contradict it.
     reason = verdict.get("termination_reason") or failure_type or "logic_failure"
     if reason == "success":
         reason = "logic_failure"
@@ -393,14 +457,18 @@ def _terminal_end(verdict: JsonObject) -> End:
 
 
 class _TimeIsOver(BaseException):
-    """The time limit passed while task code ran. Not an Exception: task code that catches those must not swallow it."""
+    """The time limit passed while task code ran.
+
+    Not an Exception: task code that catches those must not swallow it.
+    """
 
 
 class _TaskCodeRuns:
     """The bounds of task code in time and in processes: within ``with`` it is running.
 
-    ``arm`` sets a timer that interrupts it at the deadline, so that an episode whose task loops still keeps its trace. Task
-    code that cannot be interrupted (native code, or code that catches everything) is the business of whoever owns the process.
+    ``arm`` sets a timer that interrupts it at the deadline, so that an episode whose task loops
+    still keeps its trace. Task code that cannot be interrupted (native code, or code that catches
+    everything) is the business of whoever owns the process.
     """
 
     def __init__(self, deadline_s: float) -> None:
@@ -408,7 +476,8 @@ class _TaskCodeRuns:
         self._pid = os.getpid()
         self._in_task = False
         self._before: Any = None
-        self._timer_before = (0.0, 0.0)  # seconds until it rings, and between its rings, when ours took its place
+        # seconds until it rings, and between its rings, when ours took its place
+        self._timer_before = (0.0, 0.0)
         self._armed_s = 0.0
 
     def arm(self) -> None:
@@ -419,7 +488,8 @@ class _TaskCodeRuns:
             self._before = signal.signal(signal.SIGALRM, self._ring)
         except (ValueError, AttributeError):
             return  # not the main thread, or a platform without the signal
-        # Again every 50 ms: an alarm that rings between two pieces of task code must not be the last one.
+        # Again every 50 ms: an alarm that rings between two pieces of task code must not be the
+        # last one.
         self._armed_s = monotonic_s()
         self._timer_before = signal.setitimer(signal.ITIMER_REAL, left_s, 0.05)
 
@@ -433,7 +503,9 @@ class _TaskCodeRuns:
     def _give_timer_back(self) -> None:
         left_s, interval_s = self._timer_before
         if left_s > 0:  # one that would have rung in the meantime rings at once
-            signal.setitimer(signal.ITIMER_REAL, max(left_s - (monotonic_s() - self._armed_s), 1e-6), interval_s)
+            signal.setitimer(
+                signal.ITIMER_REAL, max(left_s - (monotonic_s() - self._armed_s), 1e-6), interval_s
+            )
 
     def __enter__(self) -> None:
         if monotonic_s() >= self._deadline_s:
@@ -443,7 +515,8 @@ class _TaskCodeRuns:
     def __exit__(self, *_exception: object) -> None:
         self._in_task = False
         if os.getpid() != self._pid:
-            # Task code forked, and both came back: a second episode would go on here, ask the same agent, and tell another end.
+            # Task code forked, and both came back: a second episode would go on here, ask the same
+            # agent, and tell another end.
             os._exit(0)
 
     def _ring(self, _number: int, _frame: object) -> None:
@@ -451,5 +524,6 @@ class _TaskCodeRuns:
         if left_s > 0:  # task code has set a timer of its own in the place of ours
             signal.setitimer(signal.ITIMER_REAL, left_s, 0.05)
         elif self._in_task:
-            self._in_task = False  # once: what handles the interruption must not be interrupted itself
+            # once: what handles the interruption must not be interrupted itself
+            self._in_task = False
             raise _TimeIsOver

@@ -1,4 +1,6 @@
-"""What a process pool is given: ``run_job`` for the process of each episode, ``settle`` for one that gave no answer."""
+"""What a process pool is given: ``run_job`` for the process of each episode, ``settle`` for one
+that gave no answer.
+"""
 
 import contextlib
 from typing import Final
@@ -30,7 +32,9 @@ ROOM_BYTES: Final = 64 << 20  # a disk that has so much has had room for any art
 
 
 def make_ready(job: Job) -> None:
-    """In the worker, which executes nothing of it: compile the task, for every episode process that is forked from here."""
+    """In the worker, which executes nothing of it: compile the task, for every episode process that
+    is forked from here.
+    """
     with contextlib.suppress(TracecoreError):  # what is wrong with it is for the episode to find
         compile_task(job.task)
 
@@ -53,14 +57,18 @@ def settle(ended: Ended) -> EpisodeResult:
     """The row of a job that has ended, with its usage; one that died mute gets its artifact here.
 
     Raises:
-        OutputError: That artifact, or the one that the episode made, could not be written. The job has no result then.
+        OutputError: That artifact, or the one that the episode made, could not be written. The job
+            has no result then.
     """
     match ended.ending:
         case Returned(value=EpisodeResult() as row):
             pass
-        case Raised(kind=OutputError.__name__, message=message) if not has_room(ended.job.settings.runs_dir, ROOM_BYTES):
-            # Not a failure of the episode: it is to be run again once there is room, not to be recorded as crashed.
-            # Where there is room, the episode's own process was kept from writing by what its task had done to it.
+        case Raised(kind=OutputError.__name__, message=message) if not has_room(
+            ended.job.settings.runs_dir, ROOM_BYTES
+        ):
+            # Not a failure of the episode: it is to be run again once there is room, not to be
+            # recorded as crashed. Where there is room, the episode's own process was kept from
+            # writing by what its task had done to it.
             raise OutputError(artifact_path(ended.job), OSError(_cause_in(message)))
         case _:
             row = publish(ended.job, build_outcome(ended.job, mute_facts(ended)))
@@ -75,25 +83,33 @@ def mute_facts(ended: Ended) -> EpisodeFacts:
     match ended.ending:
         case TimedOut(limit_s=limit_s):
             facts.termination_reason = facts.failure_type = "timeout"
-            facts.failure_reason = f"the episode process was still running at the time limit of {limit_s:g} s"
+            facts.failure_reason = (
+                f"the episode process was still running at the time limit of {limit_s:g} s"
+            )
         case Exited(code=code):
             facts.failure_reason = f"the episode process {describe_exit(code)} without an answer"
         case Killed(signal=number):
             facts.failure_reason = f"the episode process was {describe_signal(number)}"
-        case Raised(kind=OutputError.__name__, message=message):  # without the path: it is another one in every slice
-            facts.failure_reason = f"the episode process could not write its artifact: {_cause_in(message)}"
+        # without the path: it is another one in every slice
+        case Raised(kind=OutputError.__name__, message=message):
+            facts.failure_reason = (
+                f"the episode process could not write its artifact: {_cause_in(message)}"
+            )
         case FellSilent() as silent:
             facts.failure_reason = f"the episode process {silent.words}"
         case Raised(kind=kind, message=message):
             facts.failure_reason = f"the runtime raised {kind}: {message}"
         case WorkerLost(attempts=attempts, reason=reason):
-            facts.failure_reason = f"{attempts} workers died while they held the episode; the last one {reason}"
+            facts.failure_reason = (
+                f"{attempts} workers died while they held the episode; the last one {reason}"
+            )
         case Returned():
             facts.failure_reason = "the episode process gave no result row"
     try:
         manifest = read_manifest(ended.job.task.folder)
     except TracecoreError:
-        return facts  # it could be read when the slice was planned; without it the budgets are unknown
+        # it could be read when the slice was planned; without it the budgets are unknown
+        return facts
     facts.budgets = manifest.budgets
     facts.filesystem_roots, facts.network_hosts = manifest.filesystem_roots, manifest.network_hosts
     return facts

@@ -1,4 +1,6 @@
-"""A run artifact read back from its file: is it what it claims to be, and does another run of its episode agree with it?"""
+"""A run artifact read back from its file: is it what it claims to be, and does another run of its
+episode agree with it?
+"""
 
 import json
 import math
@@ -17,8 +19,9 @@ FILE_BYTES_MOST: Final = 64 << 20
 PROBLEMS_MOST: Final = 20  # of one artifact: more are not read by anybody
 READABLE: Final = f"a regular file of at most {FILE_BYTES_MOST >> 20} MiB that can be read"
 
-# Two artifacts are compared in this order, and by name where nothing is said: what comes first is the cause of what follows.
-# Which runtime it was comes last of all: if that is what is found, nothing else differs.
+# Two artifacts are compared in this order, and by name where nothing is said: what comes first is
+# the cause of what follows. Which runtime it was comes last of all: if that is what is found,
+# nothing else differs.
 RUNTIME_KEYS: Final = ("harness_version", "runtime_identity")
 FIRST_KEYS: Final = ("task_hash", "agent_hash", "observation", "llm_trace", "action", "result")
 LAST_KEYS: Final = ("trace_hash", *RUNTIME_KEYS)
@@ -46,7 +49,8 @@ class Difference:
 def first_difference(old: JsonObject, new: JsonObject) -> Difference | None:
     """Where two valid artifacts first differ in what every run of the same inputs must repeat.
 
-    The trace comes first, step by step; then what stands outside it. ``None`` means that their artifact hashes agree.
+    The trace comes first, step by step; then what stands outside it. ``None`` means that their
+    artifact hashes agree.
     """
     old_trace, new_trace = old["action_trace"], new["action_trace"]
     for place, (old_entry, new_entry) in enumerate(zip(old_trace, new_trace, strict=False)):
@@ -60,19 +64,31 @@ def first_difference(old: JsonObject, new: JsonObject) -> Difference | None:
 
 
 def _outside_trace(artifact: JsonObject) -> JsonObject:
-    stable = {key: value for key, value in artifact.items() if key not in VOLATILE_KEYS and key != "action_trace"}
-    stable["budgets"] = {key: value for key, value in artifact["budgets"].items() if key != "wall_clock_seconds"}
+    stable = {
+        key: value
+        for key, value in artifact.items()
+        if key not in VOLATILE_KEYS and key != "action_trace"
+    }
+    stable["budgets"] = {
+        key: value for key, value in artifact["budgets"].items() if key != "wall_clock_seconds"
+    }
     return stable
 
 
 def _first_in(old: JsonObject, new: JsonObject) -> tuple[str, Any, Any] | None:
     """Path, old and new value of the first leaf that differs."""
-    waiting: list[tuple[str, Any, Any]] = [("", old, new)]  # a stack: what tasks return may be nested deeply
+    # a stack: what tasks return may be nested deeply
+    waiting: list[tuple[str, Any, Any]] = [("", old, new)]
     while waiting:
         path, a, b = waiting.pop()
         if isinstance(a, dict) and isinstance(b, dict):
-            keys = sorted(a.keys() | b.keys(), key=lambda key: (RANK.get(key, 0), key), reverse=True)
-            waiting += [(f"{path}.{key}".lstrip("."), a.get(key, MISSING), b.get(key, MISSING)) for key in keys]
+            keys = sorted(
+                a.keys() | b.keys(), key=lambda key: (RANK.get(key, 0), key), reverse=True
+            )
+            waiting += [
+                (f"{path}.{key}".lstrip("."), a.get(key, MISSING), b.get(key, MISSING))
+                for key in keys
+            ]
         elif isinstance(a, list) and isinstance(b, list):
             places = reversed(range(max(len(a), len(b))))
             waiting += [(f"{path}[{place}]", _item(a, place), _item(b, place)) for place in places]
@@ -86,7 +102,8 @@ def _item(values: list[Any], place: int) -> Any:
 
 
 def _is_same(old: Any, new: Any) -> bool:
-    # By type and repr: 1, 1.0 and true are equal to Python, and so are 0.0 and -0.0, but their JSON is not.
+    # By type and repr: 1, 1.0 and true are equal to Python, and so are 0.0 and -0.0, but their JSON
+    # is not.
     return type(old) is type(new) and (old is new or repr(old) == repr(new))
 
 
@@ -97,8 +114,8 @@ def read_artifact(path: str) -> tuple[JsonObject, list[str]]:
     """The artifact in the file ``path``, and what is wrong with it.
 
     Returns:
-        The artifact and ``[]`` if it is valid and both its hashes are those of what it holds; else ``{}`` and the problems, a
-        line each.
+        The artifact and ``[]`` if it is valid and both its hashes are those of what it holds; else
+        ``{}`` and the problems, a line each.
 
     Raises:
         InputError: The file cannot be read.
@@ -124,14 +141,21 @@ def _read_bytes(path: str) -> bytes:
         with open(path, "rb") as file:
             data = file.read(FILE_BYTES_MOST + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise InputError(path, "", error.strerror if isinstance(error, OSError) else str(error), READABLE) from error
+        raise InputError(
+            path, "", error.strerror if isinstance(error, OSError) else str(error), READABLE
+        ) from error
     if len(data) > FILE_BYTES_MOST:
         raise InputError(path, "", "a larger file", READABLE)
     return data
 
 
 def _parse(data: bytes) -> Any:
-    return json.loads(data.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_refuse_constant, parse_float=_finite)
+    return json.loads(
+        data.decode("utf-8"),
+        object_pairs_hook=_pairs,
+        parse_constant=_refuse_constant,
+        parse_float=_finite,
+    )
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> JsonObject:

@@ -1,4 +1,6 @@
-"""What a task's world may reach: paths below its roots, and hosts on its list. Nothing here touches disk or network."""
+"""What a task's world may reach: paths below its roots, and hosts on its list. Nothing here touches
+disk or network.
+"""
 
 from collections.abc import Iterable
 
@@ -17,7 +19,8 @@ class SandboxViolation(Exception):
     """A path or host was asked for that the task does not allow.
 
     Attributes:
-        attempt: What was tried: ``read_file /etc/passwd``, ``connect example.org``. One line, bounded.
+        attempt: What was tried: ``read_file /etc/passwd``, ``connect example.org``. One line,
+            bounded.
         reason: Why it was refused.
     """
 
@@ -32,7 +35,8 @@ class Sandbox:
 
     Args:
         filesystem_roots: Absolute POSIX paths; each allows itself and all below it.
-        network_hosts: Host names, or ``*.suffix`` for every subdomain of ``suffix`` (but not ``suffix`` itself).
+        network_hosts: Host names, or ``*.suffix`` for every subdomain of ``suffix`` (but not
+            ``suffix`` itself).
 
     Raises:
         ValueError: A root or host is not of that form.
@@ -48,7 +52,9 @@ class Sandbox:
         if wrong := [host for host in self.network_hosts if not is_host_pattern(host)]:
             raise ValueError(f"neither a host name nor *.suffix: {wrong[0]!r}")
         names = [host.lower().removesuffix(".") for host in self.network_hosts]
-        self._prefixes = tuple(_as_prefix(normal_path(root) or "/") for root in self.filesystem_roots)
+        self._prefixes = tuple(
+            _as_prefix(normal_path(root) or "/") for root in self.filesystem_roots
+        )
         self._hosts = frozenset(name for name in names if not name.startswith("*."))
         self._suffixes = tuple(name[1:] for name in names if name.startswith("*."))
 
@@ -65,9 +71,13 @@ class Sandbox:
         """
         normal = normal_path(path)
         if normal is None:
-            raise SandboxViolation(f"{op} {path}", f"`..`, NUL and more than {PATH_LIMIT} characters are refused")
+            raise SandboxViolation(
+                f"{op} {path}", f"`..`, NUL and more than {PATH_LIMIT} characters are refused"
+            )
         if not _as_prefix(normal).startswith(self._prefixes):
-            raise SandboxViolation(f"{op} {path}", f"outside the roots ({_listed(self.filesystem_roots)})")
+            raise SandboxViolation(
+                f"{op} {path}", f"outside the roots ({_listed(self.filesystem_roots)})"
+            )
         return normal
 
     def check_host(self, host: str) -> str:
@@ -77,7 +87,8 @@ class Sandbox:
             host: A host, ``host:port`` or a URL; http and https, on ports 80 and 443.
 
         Raises:
-            SandboxViolation: It means no host, another scheme or port, or a host that is not on the list.
+            SandboxViolation: It means no host, another scheme or port, or a host that is not on the
+                list.
             TypeError: It is not a string.
         """
         attempt = f"connect {host}"
@@ -88,7 +99,9 @@ class Sandbox:
 
 
 def normal_path(path: str) -> str | None:
-    """``path`` made absolute and free of ``.``, doubled and trailing slashes; None if no sandbox would have it."""
+    """``path`` made absolute and free of ``.``, doubled and trailing slashes; None if no sandbox
+    would have it.
+    """
     if not isinstance(path, str):
         raise TypeError(f"a path is a string, not {type(path).__name__}")
     parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -110,9 +123,16 @@ def is_host_pattern(text: str) -> bool:
 def _host_of(text: str, attempt: str) -> str:
     if not isinstance(text, str):
         raise TypeError(f"a host is a string, not {type(text).__name__}")
-    # One reader's host is another's path: whatever URL parsers disagree on (spaces, control characters, backslashes,
-    # letters that only look like ASCII, user names in front of the host) is refused before it is taken apart.
-    if len(text) > HOST_LIMIT or not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
+    # One reader's host is another's path: whatever URL parsers disagree on (spaces, control
+    # characters, backslashes, letters that only look like ASCII, user names in front of the host)
+    # is refused before it is taken apart.
+    if (
+        len(text) > HOST_LIMIT
+        or not text.isascii()
+        or not text.isprintable()
+        or " " in text
+        or "\\" in text
+    ):
         raise SandboxViolation(attempt, "not a host name or URL in plain ASCII")
     scheme, separator, rest = text.partition("://")
     if separator and scheme.lower() not in SCHEMES:
@@ -121,7 +141,9 @@ def _host_of(text: str, attempt: str) -> str:
     host, separator, port = authority.partition(":")
     name = _host_name(host)
     if name is None:
-        raise SandboxViolation(attempt, "not a host name; IP literals in brackets and user names are refused")
+        raise SandboxViolation(
+            attempt, "not a host name; IP literals in brackets and user names are refused"
+        )
     if separator and port not in PORTS:
         raise SandboxViolation(attempt, "only ports 80 and 443 are allowed")
     return name
@@ -134,12 +156,17 @@ def _authority(rest: str) -> str:
 
 
 def _host_name(text: str) -> str | None:
-    """The host in its one normal form, or None. A single trailing dot says "absolute" and changes nothing."""
+    """The host in its one normal form, or None.
+
+    A single trailing dot says "absolute" and changes nothing.
+    """
     if not text.isascii():  # before lower(): the Kelvin sign would become a k
         return None
     name = text.lower().removesuffix(".")
     labels = name.split(".")
-    if len(name) > 253 or not all(0 < len(label) <= 63 and _LABEL_CHARACTERS.issuperset(label) for label in labels):
+    if len(name) > 253 or not all(
+        0 < len(label) <= 63 and _LABEL_CHARACTERS.issuperset(label) for label in labels
+    ):
         return None
     return name
 

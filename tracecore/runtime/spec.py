@@ -1,11 +1,12 @@
 """The strict check of a run artifact, in agreement with ``schema/run-artifact.schema.json``.
 
-The schema is what the outside world reads. This module says the same in plain checks, because a schema interpreter
-takes some hundred times as long and every strict episode pays for it. Change both or neither: a test holds the two
-against each other.
+The schema is what the outside world reads. This module says the same in plain checks, because a
+schema interpreter takes some hundred times as long and every strict episode pays for it. Change
+both or neither: a test holds the two against each other.
 
-A check is a function from a value to what is wrong with it, built once at import. None of them walks into what may
-be any JSON (an observation, an action, a result), so depth and size there cost nothing and break nothing.
+A check is a function from a value to what is wrong with it, built once at import. None of them
+walks into what may be any JSON (an observation, an action, a result), so depth and size there cost
+nothing and break nothing.
 """
 
 import re
@@ -18,10 +19,18 @@ Problem = tuple[str, str]  # where below the value that was checked, and what is
 Check = Callable[[Any], list[Problem]]
 
 FAILURE_TYPES: Final = frozenset(
-    {"budget_exhausted", "invalid_action", "sandbox_violation", "logic_failure", "timeout", "non_termination"}
+    {
+        "budget_exhausted",
+        "invalid_action",
+        "sandbox_violation",
+        "logic_failure",
+        "timeout",
+        "non_termination",
+    }
 )
 
-# Every reason the runtime itself gives, and the failure type that goes with it. A validator may give its own reasons.
+# Every reason the runtime itself gives, and the failure type that goes with it. A validator may
+# give its own reasons.
 FAILURE_TYPE_OF: Final[dict[str, str | None]] = {
     "success": None,
     "steps_exhausted": "budget_exhausted",
@@ -42,7 +51,8 @@ FAILURE_TYPE_OF: Final[dict[str, str | None]] = {
 def problems(artifact: object, most: int = 5) -> list[str]:
     """What keeps ``artifact`` from being a valid run artifact; empty if it is one.
 
-    Each problem is one line: a JSONPath-like place, what was found there and what was expected. At most ``most`` of
+    Each problem is one line: a JSONPath-like place, what was found there and what was expected. At
+        most ``most`` of
     them (and at least one) are given. Nothing that ``json.loads`` can return makes this raise.
     """
     found = _ARTIFACT(artifact)
@@ -52,7 +62,9 @@ def problems(artifact: object, most: int = 5) -> list[str]:
 
 
 def _ending_problems(artifact: dict[str, Any]) -> list[Problem]:
-    """Whether success, termination reason and failure tell the same story; wrong types are told elsewhere."""
+    """Whether success, termination reason and failure tell the same story; wrong types are told
+    elsewhere.
+    """
     success, reason = artifact.get("success"), artifact.get("termination_reason")
     if not isinstance(success, bool) or not isinstance(reason, str):
         return []
@@ -68,7 +80,9 @@ def _ending_problems(artifact: dict[str, Any]) -> list[Problem]:
             found += _wrong(value, "a string as success is false", f".{name}")
     failure_type, wanted_type = artifact.get("failure_type"), FAILURE_TYPE_OF.get(reason)
     if wanted_type is not None and failure_type is not None and failure_type != wanted_type:
-        found += _wrong(failure_type, f"{wanted_type!r} with termination reason {reason!r}", ".failure_type")
+        found += _wrong(
+            failure_type, f"{wanted_type!r} with termination reason {reason!r}", ".failure_type"
+        )
     return found
 
 
@@ -89,17 +103,21 @@ def _in_words(value: object) -> str:
             return "an array"
         case str():
             return describe(value[:100])
-        case int() if value.bit_length() > 256:  # Python refuses to print integers of some thousand digits
+        # Python refuses to print integers of some thousand digits
+        case int() if value.bit_length() > 256:
             return "an integer of more than 256 bits"
         case int() | float():
             return repr(value)
     return "nothing" if value is MISSING else f"a Python {type(value).__name__}"
 
 
-# What follows builds checks. A member that is absent is checked as MISSING, which no check but _optional accepts.
+# What follows builds checks. A member that is absent is checked as MISSING, which no check but
+# _optional accepts.
 
 
-def _members(required: dict[str, Check], optional: dict[str, Check] | None = None, *, closed: bool = False) -> Check:
+def _members(
+    required: dict[str, Check], optional: dict[str, Check] | None = None, *, closed: bool = False
+) -> Check:
     """An object with these members; with ``closed`` it may have no others."""
     checks = required | {name: _optional(check) for name, check in (optional or {}).items()}
     pairs = list(checks.items())
@@ -162,7 +180,8 @@ def _ordinal(value: Any) -> list[Problem]:
 
 
 def _is_integer(value: Any) -> bool:
-    # JSON has one kind of number, and to JSON Schema 1.0 is an integer; true, which Python takes for 1, is not.
+    # JSON has one kind of number, and to JSON Schema 1.0 is an integer; true, which Python takes
+    # for 1, is not.
     return type(value) is int or (type(value) is float and value.is_integer())
 
 
@@ -176,7 +195,8 @@ def _matching(pattern: str, expected: str) -> Check:
 
 
 def _amount(value: Any) -> list[Problem]:
-    # "not below 0" and "at least 0" differ for NaN, which is not JSON: canonical JSON refuses it, and a schema cannot.
+    # "not below 0" and "at least 0" differ for NaN, which is not JSON: canonical JSON refuses it,
+    # and a schema cannot.
     is_number = type(value) is float or type(value) is int
     return [] if is_number and not value < 0 else _wrong(value, "a number of at least 0")
 
@@ -216,9 +236,11 @@ def _trace_entry(value: Any) -> list[Problem]:
 
 
 def _is_plain_entry(entry: Any) -> bool:
-    """Whether this is a valid entry as the runtime usually writes it; False means no more than a reason to look closer.
+    """Whether this is a valid entry as the runtime usually writes it; False means no more than a
+    reason to look closer.
 
-    A trace may have hundreds of entries, and one expression is three times as fast as a walk through _TRACE_ENTRY.
+    A trace may have hundreds of entries, and one expression is three times as fast as a walk
+    through _TRACE_ENTRY.
     """
     try:
         after, delta = entry["budget_after_step"], entry["budget_delta"]
@@ -253,7 +275,11 @@ def _io_call(value: Any) -> list[Problem]:
         return _NETWORK_CALL(value)
     if kind == "process":
         return _PROCESS_CALL(value)
-    return _wrong(kind, "'fs', 'net' or 'process'", ".type") if isinstance(value, dict) else _wrong(value, "an object")
+    return (
+        _wrong(kind, "'fs', 'net' or 'process'", ".type")
+        if isinstance(value, dict)
+        else _wrong(value, "an object")
+    )
 
 
 _STRINGS: Final = _array(_text)
@@ -282,14 +308,20 @@ _TRACE_ENTRY: Final = _members(
         "budget_after_step": _SPENDING,
         "budget_delta": _SPENDING,
         "llm_trace": _LLM_TRACE,
-        "telemetry": _members({"action_metrics": _members({"latency_ms": _amount, "error": _or_null(_text)})}),
+        "telemetry": _members(
+            {"action_metrics": _members({"latency_ms": _amount, "error": _or_null(_text)})}
+        ),
     }
 )
 
 _ARTIFACT: Final = _members(
     {
-        "spec_version": _matching(r"tracecore-spec-v[0-9]+\.[0-9]+", "a version such as tracecore-spec-v1.0"),
-        "runtime_identity": _members({"name": _text, "version": _text, "git_sha": _or_null(_text)}, closed=True),
+        "spec_version": _matching(
+            r"tracecore-spec-v[0-9]+\.[0-9]+", "a version such as tracecore-spec-v1.0"
+        ),
+        "runtime_identity": _members(
+            {"name": _text, "version": _text, "git_sha": _or_null(_text)}, closed=True
+        ),
         "run_id": _ID,
         "trace_id": _ID,
         "agent": _text,
@@ -300,7 +332,11 @@ _ARTIFACT: Final = _members(
         "task_ref": _matching(r"[a-z0-9_-]+@[0-9]+", "<id>@<version>"),
         "task_hash": _some_text,
         "seed": _integer,
-        "budgets": _members({"steps": _count, "tool_calls": _count}, {"wall_clock_seconds": _or_null(_count)}, closed=True),
+        "budgets": _members(
+            {"steps": _count, "tool_calls": _count},
+            {"wall_clock_seconds": _or_null(_count)},
+            closed=True,
+        ),
         "success": _flag,
         "termination_reason": _some_text,
         "failure_type": _or_null(_failure_type),
@@ -315,7 +351,9 @@ _ARTIFACT: Final = _members(
         "artifact_hash": _SHA256,
         "trace_hash": _SHA256,
         "sandbox": _members({"filesystem_roots": _STRINGS, "network_hosts": _STRINGS}),
-        "determinism": _members({"seed": _integer, "tooling": _members({"models": _array(_MODEL), "mocks": _STRINGS})}),
+        "determinism": _members(
+            {"seed": _integer, "tooling": _members({"models": _array(_MODEL), "mocks": _STRINGS})}
+        ),
         "validator": _object,
         "action_trace": _array(_trace_entry),
         "evidence_links": _members({"bundle_dir": _null, "bundle_manifest": _null}),

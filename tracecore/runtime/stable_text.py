@@ -11,7 +11,8 @@ LOOKED_AT_MOST: Final = 1 << 16  # characters: what lies beyond is cut off anywa
 def cut_words(text: str, most: int) -> str:
     """At most ``most`` characters of ``text``, without memory addresses.
 
-    These are taken out before it is cut: what is left of one that is cut through would differ from run to run.
+    These are taken out before it is cut: what is left of one that is cut through would differ from
+        run to run.
     """
     return ADDRESS.sub("0x…", text[:LOOKED_AT_MOST])[:most]
 

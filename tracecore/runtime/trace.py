@@ -9,14 +9,17 @@ from tracecore.runtime.stable_text import cut_words
 
 REDACTIONS: Final = ("off", "partial", "full")
 WORDS_MOST: Final = 600
-# An agent says what it spent, and nobody checks. One absurd figure must not spoil the sums of a slice, which every reader of
-# JSON must be able to hold: beyond 2**53 many of them round.
+# An agent says what it spent, and nobody checks. One absurd figure must not spoil the sums of a
+# slice, which every reader of JSON must be able to hold: beyond 2**53 many of them round.
 TOKENS_MOST: Final = 1 << 53
 
 
 @record
 class StepRecord:
-    """What happened in one step, before it is written down. What is bytes is canonical JSON already."""
+    """What happened in one step, before it is written down.
+
+    What is bytes is canonical JSON already.
+    """
 
     step: int  # 1-based
     action_ts: str  # UTC ISO 8601, when the action was taken
@@ -37,38 +40,62 @@ class TraceEntry:
     """An entry of ``action_trace`` in canonical JSON."""
 
     whole: bytes  # as it lies in the artifact
-    stable: bytes  # without what may differ between two runs of the same inputs: its timestamps and latency
+    # without what may differ between two runs of the same inputs: its timestamps and latency
+    stable: bytes
 
 
 def trace_entry(record: StepRecord) -> TraceEntry:
     """The entry of one step.
 
-    Put together from parts that are encoded once: an observation goes to the agent, into the entry and into two hashes.
+    Put together from parts that are encoded once: an observation goes to the agent, into the entry
+        and into two hashes.
     """
     llm_trace = b"null" if record.llm_trace is None else canon.encode(record.llm_trace)
-    stable_llm = canon.encode(without_timestamps(record.llm_trace)) if record.llm_trace else llm_trace
-    budgets = b'"budget_after_step":{"steps":%d,"tool_calls":%d},"budget_delta":{"steps":1,"tool_calls":%d}' % (
-        record.steps_left,
-        record.tool_calls_left,
-        record.tool_calls_spent,
+    stable_llm = (
+        canon.encode(without_timestamps(record.llm_trace)) if record.llm_trace else llm_trace
+    )
+    budgets = (
+        b'"budget_after_step":{"steps":%d,"tool_calls":%d},"budget_delta":{"steps":1,"tool_calls":%d}'
+        % (
+            record.steps_left,
+            record.tool_calls_left,
+            record.tool_calls_spent,
+        )
     )
     audit = canon.encode(record.io_audit) if record.io_audit else b"[]"
-    seen = b'"observation":%b,"result":%b,"step":%d' % (record.observation, record.result, record.step)
+    seen = b'"observation":%b,"result":%b,"step":%d' % (
+        record.observation,
+        record.result,
+        record.step,
+    )
     error = b"null" if record.error is None else canon.encode(record.error)
     latency = repr(record.latency_ms).encode()
     return TraceEntry(
         whole=b'{"action":%b,"action_ts":"%b",%b,"io_audit":%b,"llm_trace":%b,%b,'
         b'"telemetry":{"action_metrics":{"error":%b,"latency_ms":%b}}}'
-        % (record.action, record.action_ts.encode(), budgets, audit, llm_trace, seen, error, latency),
+        % (
+            record.action,
+            record.action_ts.encode(),
+            budgets,
+            audit,
+            llm_trace,
+            seen,
+            error,
+            latency,
+        ),
         stable=b'{"action":%b,%b,"io_audit":%b,"llm_trace":%b,%b,"telemetry":{"action_metrics":{"error":%b}}}'
         % (record.action, budgets, audit, stable_llm, seen, error),
     )
 
 
 def stable_entry(entry: JsonObject) -> JsonObject:
-    """The stable part of an entry that was read back from an artifact; what :class:`TraceEntry` holds encoded."""
+    """The stable part of an entry that was read back from an artifact; what :class:`TraceEntry`
+    holds encoded.
+    """
     stable = {key: value for key, value in entry.items() if key != "action_ts"}
-    stable["telemetry"] = {"action_metrics": {"error": entry["telemetry"]["action_metrics"]["error"]}}
+    stable["telemetry"] = {
+        "action_metrics": {"error": entry["telemetry"]["action_metrics"]["error"]}
+    }
     if entry["llm_trace"]:
         stable["llm_trace"] = without_timestamps(entry["llm_trace"])
     return stable
@@ -77,7 +104,12 @@ def stable_entry(entry: JsonObject) -> JsonObject:
 def without_timestamps(llm_trace: list[JsonObject]) -> list[JsonObject]:
     """Model calls without the time at which they were answered."""
     return [
-        {**call, "response": {key: value for key, value in call["response"].items() if key != "timestamp"}}
+        {
+            **call,
+            "response": {
+                key: value for key, value in call["response"].items() if key != "timestamp"
+            },
+        }
         for call in llm_trace
     ]
 
@@ -90,12 +122,15 @@ class LlmTotals:
     prompt_bytes: int = 0
     completion_bytes: int = 0
     tokens_used: int = 0
-    models: dict[tuple[str, str, str], None] = field(default_factory=dict)  # (provider, model, version), as met
-    mocks: dict[str, None] = field(default_factory=dict)  # providers of calls that a stand-in answered
+    # (provider, model, version), as met
+    models: dict[tuple[str, str, str], None] = field(default_factory=dict)
+    # providers of calls that a stand-in answered
+    mocks: dict[str, None] = field(default_factory=dict)
 
 
 def take_llm_entries(offered: Any, redaction: str, totals: LlmTotals) -> list[JsonObject] | None:
-    """The entries of one step as they may be written, counted into ``totals``; ``None`` when the agent keeps none.
+    """The entries of one step as they may be written, counted into ``totals``; ``None`` when the
+    agent keeps none.
 
     Args:
         offered: What the agent appended in the step, as JSON.
@@ -116,7 +151,9 @@ def _take_entry(entry: Any, redaction: str, totals: LlmTotals) -> JsonObject:
     totals.tokens_used += _tokens(response.get("tokens_used"))
     metadata = request.get("metadata")
     version = metadata.get("version") if isinstance(metadata, dict) else None
-    totals.models[_text(request.get("provider")), _text(request.get("model")), _text(version)] = None
+    totals.models[_text(request.get("provider")), _text(request.get("model")), _text(version)] = (
+        None
+    )
     if request.get("shim_used") is True:
         totals.mocks[_text(request.get("provider"))] = None
     return {

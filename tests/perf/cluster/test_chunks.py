@@ -1,4 +1,6 @@
-"""How a plan is cut: everything once, in chunks that grow while episodes are short and shrink towards the end."""
+"""How a plan is cut: everything once, in chunks that grow while episodes are short and shrink
+towards the end.
+"""
 
 import pytest
 
@@ -8,7 +10,9 @@ from tracecore.records import AgentSource, Job, Settings, TaskSource
 
 def jobs(count: int) -> list[Job]:
     agent, task = AgentSource("a.py", "/a.py", "sha256:0"), TaskSource("t@1", "/t", "sha256:1")
-    return [Job(index, f"{index:032x}", agent, task, index, Settings("/runs")) for index in range(count)]
+    return [
+        Job(index, f"{index:032x}", agent, task, index, Settings("/runs")) for index in range(count)
+    ]
 
 
 def drain(chunks: Chunks, episode_s: float) -> list[list[int]]:
@@ -34,7 +38,10 @@ def test_short_episodes_go_out_together_and_the_last_ones_in_small_chunks() -> N
     assert sizes[0] == 1
     assert max(sizes) == int(CHUNK_S / 0.01)
     assert sizes[-1] == 1
-    assert max(len(chunk) for chunk in drain(Chunks(iter(jobs(20_000)), 20_000, slots=4), 1e-9)) == EPISODES_MOST
+    assert (
+        max(len(chunk) for chunk in drain(Chunks(iter(jobs(20_000)), 20_000, slots=4), 1e-9))
+        == EPISODES_MOST
+    )
 
 
 def test_long_episodes_go_out_one_at_a_time_and_none_waits_behind_another() -> None:

@@ -18,13 +18,24 @@ from tracecore.perf.compare.ab import (
     void,
 )
 from tracecore.perf.compare.baseline import read_baseline
-from tracecore.perf.compare.comparison import CompareOptions, compare_paths, compare_runs, exit_code_of, read_runs, tell
+from tracecore.perf.compare.comparison import (
+    CompareOptions,
+    compare_paths,
+    compare_runs,
+    exit_code_of,
+    read_runs,
+    tell,
+)
 from tracecore.perf.compare.worktrees import Side
 from tracecore.perf.documents.files import write_documents, write_series
 from tracecore.perf.documents.metrics import Metrics
 from tracecore.perf.documents.rows import feed, series_chunks
 from tracecore.perf.documents.summary import Summary
-from tracecore.perf.show.github_comparison import comparison_annotations, comparison_outputs, comparison_page
+from tracecore.perf.show.github_comparison import (
+    comparison_annotations,
+    comparison_outputs,
+    comparison_page,
+)
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict, replace
 from tracecore.records import Usage
@@ -42,7 +53,17 @@ class Sets:
     def __init__(self, tmp_path, make_row):
         self._tmp_path, self._make_row, self._count = tmp_path, make_row, 0
 
-    def write(self, *, cpu_s=0.010, slower=None, episodes=24, change=None, manifest=None, summary=None, compress=False):
+    def write(
+        self,
+        *,
+        cpu_s=0.010,
+        slower=None,
+        episodes=24,
+        change=None,
+        manifest=None,
+        summary=None,
+        compress=False,
+    ):
         self._count += 1
         folder, stamp = self._tmp_path / f"set{self._count}", f"s{self._count}"
         folder.mkdir()
@@ -51,7 +72,12 @@ class Sets:
         reduced, metrics = Summary(), Metrics()
         write_series(str(folder), stamp, series_chunks(feed(rows, reduced, metrics)), fsync=False)
         document = reduced.document(
-            episodes_requested=episodes, workers=2, runs_root="r", system_samples={}, elapsed_s=1.0, episodes_run=episodes
+            episodes_requested=episodes,
+            workers=2,
+            runs_root="r",
+            system_samples={},
+            elapsed_s=1.0,
+            episodes_run=episodes,
         )
         write_documents(
             str(folder),
@@ -60,10 +86,18 @@ class Sets:
                 "episodes": episodes,
                 "workers": 2,
                 "strict_spec": False,
-                "scenario": [{**as_dict(row), "agent_hash": "sha256:a", "task_hash": "sha256:t"} for row in DEFAULT_SCENARIO],
+                "scenario": [
+                    {**as_dict(row), "agent_hash": "sha256:a", "task_hash": "sha256:t"}
+                    for row in DEFAULT_SCENARIO
+                ],
                 "machine_class": "x86_64-2cpu-16gib-py3.11-0a1b2c3d",
                 "host": HOST,
-                "runtime_identity": {"name": "tracecore", "version": "0.1.0", "git_sha": "a" * 40, "dirty": False},
+                "runtime_identity": {
+                    "name": "tracecore",
+                    "version": "0.1.0",
+                    "git_sha": "a" * 40,
+                    "dirty": False,
+                },
                 **(manifest or {}),
             },
             summary={**document, **(summary or {})},
@@ -77,12 +111,26 @@ class Sets:
         place = index % len(DEFAULT_SCENARIO)
         scenario = DEFAULT_SCENARIO[place]
         spent_s = cpu_s * slower.get(scenario.task_ref, 1.0) * (1 + index % 3 / 100)
-        usage = Usage(spent_s * 1.5, cpu_user_s=spent_s * 0.6, cpu_sys_s=spent_s * 0.4, peak_rss_bytes=15 << 20)
-        return self._make_row(index, agent=scenario.agent, task_ref=scenario.task_ref, seed=scenario.seed + index, usage=usage)
+        usage = Usage(
+            spent_s * 1.5,
+            cpu_user_s=spent_s * 0.6,
+            cpu_sys_s=spent_s * 0.4,
+            peak_rss_bytes=15 << 20,
+        )
+        return self._make_row(
+            index,
+            agent=scenario.agent,
+            task_ref=scenario.task_ref,
+            seed=scenario.seed + index,
+            usage=usage,
+        )
 
     def five(self, **changes):
         """Five runs that differ a little, as runs do."""
-        return [self.write(cpu_s=0.010 * factor, **changes) for factor in (0.99, 0.995, 1.0, 1.005, 1.01)]
+        return [
+            self.write(cpu_s=0.010 * factor, **changes)
+            for factor in (0.99, 0.995, 1.0, 1.005, 1.01)
+        ]
 
 
 @pytest.fixture
@@ -108,7 +156,10 @@ def test_equal_runs_are_unchanged_in_every_row(sets):
 
 def test_equal_runs_have_a_reason_to_be_called_so(sets):
     assert compare_paths(sets.five(), sets.five(), DEFAULTS)["reasons"] == [
-        "behaviour is the same in 24 episodes, and each of 5 figures that gate stays within its floor"
+        (
+            "behaviour is the same in 24 episodes, and each of 5 figures that gate stays within its"
+            " floor"
+        )
     ]
 
 
@@ -116,14 +167,18 @@ def test_a_slower_task_is_named_and_no_other(sets):
     document = compare_paths(sets.five(), sets.five(slower={TASKS[1]: 1.3}), DEFAULTS)
     assert document["verdict"] == "regressed"
     assert [row["row"] for row in document["rows"] if row["verdict"] == "regressed"] == [TASKS[1]]
-    assert document["reasons"][0].startswith(f"{TASKS[1]}: CPU time next to the other rows 10.10 to 13.13 ms (+30.0%")
+    assert document["reasons"][0].startswith(
+        f"{TASKS[1]}: CPU time next to the other rows 10.10 to 13.13 ms (+30.0%"
+    )
     assert exit_code_of(document, DEFAULTS) == 3
     assert TASKS[1] in tell(document)
 
 
 def test_what_makes_a_comparison_fail_is_said_before_what_is_no_news(sets):
     rows = [{**as_dict(row), "agent_hash": "a", "task_hash": "new"} for row in DEFAULT_SCENARIO]
-    changed = sets.five(slower={TASKS[1]: 1.4}, change=only(6, steps_used=9), manifest={"scenario": rows})
+    changed = sets.five(
+        slower={TASKS[1]: 1.4}, change=only(6, steps_used=9), manifest={"scenario": rows}
+    )
     document = compare_paths(sets.five(), changed, DEFAULTS)
     assert document["reasons"][0] == document["breaches"][0]
     assert document["reasons"][0].startswith(f"{TASKS[1]}: CPU time")
@@ -157,7 +212,9 @@ def test_a_host_that_is_slow_for_whole_runs_hides_no_slow_task_and_blames_none(s
 
 
 def test_rows_that_only_look_slower_beside_faster_ones_are_not_blamed(sets):
-    document = compare_paths(sets.five(), sets.five(slower={TASKS[0]: 0.6, TASKS[1]: 0.6}), DEFAULTS)
+    document = compare_paths(
+        sets.five(), sets.five(slower={TASKS[0]: 0.6, TASKS[1]: 0.6}), DEFAULTS
+    )
     assert not [row for row in document["rows"] if row["verdict"] == "regressed"]
     assert [row["verdict"] for row in document["rows"][:2]] == ["improved", "improved"]
 
@@ -170,7 +227,9 @@ def test_wall_clock_alone_warns_and_fails_only_when_asked(sets):
     document = compare_paths(base, new, DEFAULTS)
     assert document["verdict"] == "unchanged"
     assert any("wall clock" in reason and "warning" in reason for reason in document["reasons"])
-    assert compare_paths(base, new, CompareOptions(gate_on=("cpu", "wall")))["verdict"] == "regressed"
+    assert (
+        compare_paths(base, new, CompareOptions(gate_on=("cpu", "wall")))["verdict"] == "regressed"
+    )
 
 
 def test_one_run_each_says_nothing_of_time_and_says_so(sets):
@@ -187,7 +246,12 @@ def test_one_run_each_suffices_for_behaviour(sets):
     document = compare_paths([sets.write()], [sets.write(change=failed)], DEFAULTS)
     assert document["verdict"] == "regressed"
     change = document["exact"]["changes"][0]
-    assert (change["row"], change["quantity"], change["changed"], change["compared"]) == (TASKS[1], "success", 1, 6)
+    assert (change["row"], change["quantity"], change["changed"], change["compared"]) == (
+        TASKS[1],
+        "success",
+        1,
+        6,
+    )
     assert change["examples"] == ({"seed": 16, "base": True, "new": False},)
     assert exit_code_of(document, DEFAULTS) == 3
 
@@ -199,7 +263,10 @@ def test_a_success_that_was_a_failure_is_an_improvement(sets):
 
 
 def test_another_reason_to_fail_is_a_regression_with_both_texts(sets):
-    base, new = (only(5, success=False, error=text, termination_reason="logic_failure") for text in ("this", "that"))
+    base, new = (
+        only(5, success=False, error=text, termination_reason="logic_failure")
+        for text in ("this", "that")
+    )
     document = compare_paths([sets.write(change=base)], [sets.write(change=new)], DEFAULTS)
     (change,) = document["exact"]["changes"]
     assert (change["quantity"], change["examples"][0]["base"], change["examples"][0]["new"]) == (
@@ -211,9 +278,15 @@ def test_another_reason_to_fail_is_a_regression_with_both_texts(sets):
 
 def test_how_long_a_timeout_took_is_no_other_reason(sets):
     base, new = (
-        only(5, success=False, error=f"timed out after {after}", termination_reason="timeout") for after in ("0.51", "0.52")
+        only(5, success=False, error=f"timed out after {after}", termination_reason="timeout")
+        for after in ("0.51", "0.52")
     )
-    assert compare_paths([sets.write(change=base)], [sets.write(change=new)], DEFAULTS)["exact"]["changes"] == []
+    assert (
+        compare_paths([sets.write(change=base)], [sets.write(change=new)], DEFAULTS)["exact"][
+            "changes"
+        ]
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -231,7 +304,9 @@ def test_how_long_a_timeout_took_is_no_other_reason(sets):
 def test_any_change_of_behaviour_is_reported_and_fails(sets, field, value):
     base, new = sets.write(), sets.write(change=only(7, **{field: value}))
     document = compare_paths([base], [new], DEFAULTS)
-    assert [(change["quantity"], change["changed"]) for change in document["exact"]["changes"]] == [(field, 1)]
+    assert [(change["quantity"], change["changed"]) for change in document["exact"]["changes"]] == [
+        (field, 1)
+    ]
     assert document["verdict"] == "regressed"
     accepted = compare_paths([base], [new], CompareOptions(accept_changes=True))
     assert accepted["verdict"] == "inconclusive"
@@ -245,7 +320,14 @@ def test_a_changed_hash_is_shown_as_it_stands_in_the_series(sets):
 
 
 def test_artifact_hashes_are_compared_within_one_commit_alone(sets):
-    other = {"runtime_identity": {"name": "tracecore", "version": "0.1.0", "git_sha": "b" * 40, "dirty": False}}
+    other = {
+        "runtime_identity": {
+            "name": "tracecore",
+            "version": "0.1.0",
+            "git_sha": "b" * 40,
+            "dirty": False,
+        }
+    }
     new = sets.write(change=lambda row: replace(row, artifact_hash="sha256:other"), manifest=other)
     assert compare_paths([sets.write()], [new], DEFAULTS)["exact"]["changes"] == []
 
@@ -254,7 +336,9 @@ def test_other_behaviour_of_a_changed_task_is_told_and_not_judged(sets):
     rows = [{**as_dict(row), "agent_hash": "a", "task_hash": "new"} for row in DEFAULT_SCENARIO]
     new = sets.write(change=only(7, steps_used=9), manifest={"scenario": rows})
     document = compare_paths([sets.write()], [new], DEFAULTS)
-    assert [(change["verdict"], change["gates"]) for change in document["exact"]["changes"]] == [("not_comparable", False)]
+    assert [(change["verdict"], change["gates"]) for change in document["exact"]["changes"]] == [
+        ("not_comparable", False)
+    ]
     assert document["verdict"] == "inconclusive"
 
 
@@ -268,16 +352,22 @@ def test_a_few_bytes_more_are_no_change_and_six_percent_are(sets):
     grown = compare_paths([base], [sets.write(change=grow(lambda _: 60))], DEFAULTS)
     assert {change["verdict"] for change in grown["exact"]["changes"]} == {"regressed"}
     little = compare_paths([base], [sets.write(change=grow(lambda _: 20))], DEFAULTS)
-    assert {(change["verdict"], change["gates"]) for change in little["exact"]["changes"]} == {("unchanged", False)}
+    assert {(change["verdict"], change["gates"]) for change in little["exact"]["changes"]} == {
+        ("unchanged", False)
+    }
 
 
 def test_base_runs_that_disagree_among_themselves_prove_nothing(sets):
-    document = compare_paths([sets.write(), sets.write(change=only(7, steps_used=9))], [sets.write()], DEFAULTS)
+    document = compare_paths(
+        [sets.write(), sets.write(change=only(7, steps_used=9))], [sets.write()], DEFAULTS
+    )
     assert [change["verdict"] for change in document["exact"]["changes"]] == ["inconclusive"]
 
 
 def test_new_runs_that_disagree_among_themselves_are_a_regression(sets):
-    document = compare_paths([sets.write()], [sets.write(), sets.write(change=only(7, trace_hash="x"))], DEFAULTS)
+    document = compare_paths(
+        [sets.write()], [sets.write(), sets.write(change=only(7, trace_hash="x"))], DEFAULTS
+    )
     assert "do not agree among themselves" in document["reasons"][0]
     assert document["verdict"] == "regressed"
 
@@ -285,7 +375,9 @@ def test_new_runs_that_disagree_among_themselves_are_a_regression(sets):
 def test_slices_of_different_length_share_their_first_episodes(sets):
     document = compare_paths(sets.five(episodes=24), sets.five(episodes=40), DEFAULTS)
     assert document["exact"] == {"compared_episodes": 24, "reasons": [], "changes": []}
-    assert [(row["compared_episodes"], row["only_in_new"]) for row in document["rows"]] == [(6, 4)] * 4
+    assert [(row["compared_episodes"], row["only_in_new"]) for row in document["rows"]] == [
+        (6, 4)
+    ] * 4
     assert document["verdict"] == "unchanged"
 
 
@@ -304,7 +396,13 @@ def test_episodes_that_were_cut_short_are_no_latency(sets):
 @pytest.mark.parametrize(
     ("manifest", "field"),
     [
-        ({"machine_class": "x86_64-4cpu-16gib-py3.11-ffffffff", "host": {**HOST, "cpus_usable": 4}}, "machine_class"),
+        (
+            {
+                "machine_class": "x86_64-4cpu-16gib-py3.11-ffffffff",
+                "host": {**HOST, "cpus_usable": 4},
+            },
+            "machine_class",
+        ),
         ({"workers": 4}, "workers"),
         ({"strict_spec": True}, "strict_spec"),
         ({"scenario": [as_dict(DEFAULT_SCENARIO[0])]}, "scenario"),
@@ -326,7 +424,10 @@ def test_what_is_not_alike_is_not_compared_and_named(sets, manifest, field):
 
 
 def test_two_machine_classes_are_refused_by_name_and_the_differing_facts_told(sets):
-    other = {"machine_class": "x86_64-4cpu-16gib-py3.11-ffffffff", "host": {**HOST, "cpus_usable": 4}}
+    other = {
+        "machine_class": "x86_64-4cpu-16gib-py3.11-ffffffff",
+        "host": {**HOST, "cpus_usable": 4},
+    }
     document = compare_paths([sets.write()], [sets.write(manifest=other)], DEFAULTS)
     text = tell(document)
     assert "x86_64-2cpu-16gib-py3.11-0a1b2c3d" in text
@@ -344,31 +445,46 @@ def test_a_row_name_from_elsewhere_ends_no_line(sets):
 def test_scenarios_that_differ_are_told_by_the_first_row_in_which_they_part(sets):
     rows = [as_dict(DEFAULT_SCENARIO[0]) | {"seed": 42 + 1000 * number} for number in range(3000)]
     other = sets.write(manifest={"scenario": [*rows[:1], *map(as_dict, DEFAULT_SCENARIO[1:])]})
-    (reason,) = compare_paths([sets.write(manifest={"scenario": rows})], [other], DEFAULTS)["reasons"]
-    assert reason == (
-        "not comparable: scenario is agents/toy_agent.py on filesystem_hidden_config@1 from seed 1042 in row 2 of 3000 on the "
-        "base side and agents/rate_limit_agent.py on rate_limited_api@1 from seed 11 in row 2 of 4 on the new"
+    (reason,) = compare_paths([sets.write(manifest={"scenario": rows})], [other], DEFAULTS)[
+        "reasons"
+    ]
+    assert (
+        reason
+        == "not comparable: scenario is agents/toy_agent.py on filesystem_hidden_config@1 from seed"
+        " 1042 in row 2 of 3000 on the base side and agents/rate_limit_agent.py on"
+        " rate_limited_api@1 from seed 11 in row 2 of 4 on the new"
     )
-    (reason,) = compare_paths([sets.write(manifest={"scenario": rows[:1]})], [sets.write()], DEFAULTS)["reasons"]
+    (reason,) = compare_paths(
+        [sets.write(manifest={"scenario": rows[:1]})], [sets.write()], DEFAULTS
+    )["reasons"]
     assert "nothing in row 2 of 1 on the base side" in reason
 
 
 def test_the_facts_in_which_runs_of_one_side_differ_are_told_too(sets):
-    other = {"machine_class": "x86_64-4cpu-16gib-py3.11-ffffffff", "host": {**HOST, "cpus_usable": 4}}
+    other = {
+        "machine_class": "x86_64-4cpu-16gib-py3.11-ffffffff",
+        "host": {**HOST, "cpus_usable": 4},
+    }
     document = compare_paths([sets.write(), sets.write(manifest=other)], [sets.write()], DEFAULTS)
     assert {"field": "host.cpus_usable", "base": "2, 4", "new": 2} in document["differences"]
 
 
 def test_sets_of_no_known_class_are_not_comparable_either(sets):
     unknown = {"machine_class": None}
-    document = compare_paths([sets.write(manifest={"host": {}}), sets.write()], [sets.write(manifest={"workers": 2})], DEFAULTS)
+    document = compare_paths(
+        [sets.write(manifest={"host": {}}), sets.write()],
+        [sets.write(manifest={"workers": 2})],
+        DEFAULTS,
+    )
     assert document["verdict"] != "not_comparable"
     with pytest.raises(InputError, match="machine_class"):
         compare_paths([sets.write(manifest=unknown)], [sets.write()], DEFAULTS)
 
 
 def test_runs_of_one_side_must_agree_among_themselves_too(sets):
-    document = compare_paths([sets.write(), sets.write(manifest={"workers": 3})], [sets.write()], DEFAULTS)
+    document = compare_paths(
+        [sets.write(), sets.write(manifest={"workers": 3})], [sets.write()], DEFAULTS
+    )
     assert document["differences"][0] == {"field": "workers", "base": "2, 3", "new": "2"}
 
 
@@ -406,7 +522,10 @@ def test_copies_of_one_run_are_one_run(sets, tmp_path):
 
 def test_a_run_that_stands_on_both_sides_is_told(sets):
     runs = sets.five()
-    assert "2 runs stand on both sides" in compare_paths(runs, [*sets.five(), *runs[:2]], DEFAULTS)["reasons"][-1]
+    assert (
+        "2 runs stand on both sides"
+        in compare_paths(runs, [*sets.five(), *runs[:2]], DEFAULTS)["reasons"][-1]
+    )
     assert "both sides" not in compare_paths(runs, sets.five(), DEFAULTS)["reasons"]
 
 
@@ -427,24 +546,43 @@ def test_a_screen_that_did_not_move_settles_times_and_leaves_behaviour_as_it_is(
     quiet = settle_by_screen(compare_paths(two(sets), two(sets), DEFAULTS))
     assert (quiet["verdict"], len(quiet["reasons"])) == ("unchanged", 1)
     assert {row["verdict"] for row in quiet["rows"]} == {"unchanged"}
-    changed = settle_by_screen(compare_paths(two(sets), two(sets, change=only(5, steps_used=9)), DEFAULTS))
+    changed = settle_by_screen(
+        compare_paths(two(sets), two(sets, change=only(5, steps_used=9)), DEFAULTS)
+    )
     assert changed["verdict"] == "regressed"
-    assert [row["verdict"] for row in changed["rows"]] == ["unchanged", "regressed", "unchanged", "unchanged"]
+    assert [row["verdict"] for row in changed["rows"]] == [
+        "unchanged",
+        "regressed",
+        "unchanged",
+        "unchanged",
+    ]
     assert "steps used changed" in changed["reasons"][0]
 
 
 def test_a_screen_without_times_that_gate_settles_nothing(sets):
     def slow(row):
-        return replace(row, success=False, error="slow", termination_reason="timeout") if row.task_ref == TASKS[1] else row
+        return (
+            replace(row, success=False, error="slow", termination_reason="timeout")
+            if row.task_ref == TASKS[1]
+            else row
+        )
 
-    document = settle_by_screen(compare_paths(two(sets, change=slow), two(sets, change=slow), DEFAULTS))
-    assert (document["verdict"], [row["verdict"] for row in document["rows"]].count("unchanged")) == ("inconclusive", 3)
+    document = settle_by_screen(
+        compare_paths(two(sets, change=slow), two(sets, change=slow), DEFAULTS)
+    )
+    assert (
+        document["verdict"],
+        [row["verdict"] for row in document["rows"]].count("unchanged"),
+    ) == ("inconclusive", 3)
     assert document["reasons"][0] == f"no time that gates could be compared in {TASKS[1]}"
 
 
 def test_behaviour_that_changed_in_the_screen_alone_counts(sets):
     base, new = read_runs(sets.five()), read_runs(sets.five())
-    seen = read_runs([sets.write()]), read_runs([sets.write(change=only(5, success=False, error="now and then"))])
+    seen = (
+        read_runs([sets.write()]),
+        read_runs([sets.write(change=only(5, success=False, error="now and then"))]),
+    )
     assert compare_runs(base, new, DEFAULTS, seen=seen)["verdict"] == "regressed"
     assert compare_runs(base, new, DEFAULTS, seen=(seen[0], seen[0]))["verdict"] == "unchanged"
 
@@ -467,9 +605,14 @@ def test_power_is_told_for_all_rows_of_a_scenario_longer_than_the_warm_up(sets):
 
 @pytest.mark.parametrize(
     ("null_control", "order"),
-    [(False, "base work work base base work"), (True, "base work base base work base base work base")],
+    [
+        (False, "base work work base base work"),
+        (True, "base work base base work base base work base"),
+    ],
 )
-def test_rounds_mirror_each_other_so_that_a_drift_of_the_host_falls_on_both_sides(null_control, order):
+def test_rounds_mirror_each_other_so_that_a_drift_of_the_host_falls_on_both_sides(
+    null_control, order
+):
     class Runner:
         ran = ()
 
@@ -478,7 +621,9 @@ def test_rounds_mirror_each_other_so_that_a_drift_of_the_host_falls_on_both_side
             return len(self.ran)
 
     runner = Runner()
-    runs = run_rounds(AbOptions(base="main", rounds=3, null_control=null_control), runner, "base", "work")
+    runs = run_rounds(
+        AbOptions(base="main", rounds=3, null_control=null_control), runner, "base", "work"
+    )
     assert " ".join(runner.ran) == order
     assert [len(side) for side in runs] == [3, 3, 3 * null_control]
     assert all(
@@ -495,7 +640,11 @@ def test_base_against_base_that_differs_voids_times_and_not_behaviour(sets):
     assert fired["fired"]
     slow = compare_paths(sets.five(), sets.five(slower={TASKS[1]: 1.3}), DEFAULTS)
     voided = void(slow, fired["reasons"])
-    assert (slow["verdict"], voided["verdict"], voided["breaches"]) == ("regressed", "inconclusive", [])
+    assert (slow["verdict"], voided["verdict"], voided["breaches"]) == (
+        "regressed",
+        "inconclusive",
+        [],
+    )
     assert {one["verdict"] for one in voided["decisions"]} == {"inconclusive"}
     assert "noisy host" in voided["reasons"][-1]
     broken = compare_paths(sets.five(), sets.five(change=only(5, steps_used=9)), DEFAULTS)
@@ -511,7 +660,9 @@ def finish(baseline, sets, manifest, *, is_complete=True, **changes):
     for index in range(24):
         row = sets._row(index, 0.010, {})
         baseline.add(replace(row, **(changes if index == 5 else {})))
-    return baseline.document("here", "now", manifest, {"probe": {"cpu_s_median": 0.004}}, is_complete=is_complete)
+    return baseline.document(
+        "here", "now", manifest, {"probe": {"cpu_s_median": 0.004}}, is_complete=is_complete
+    )
 
 
 def test_a_slice_that_does_as_its_baseline_did_has_no_breach(sets):
@@ -523,10 +674,15 @@ def test_a_slice_that_does_as_its_baseline_did_has_no_breach(sets):
 
 def test_a_slice_that_behaves_otherwise_than_its_baseline_breaches_in_a_sentence(sets):
     manifest = planned(sets)
-    document = finish(read_baseline([sets.write()], manifest, DEFAULTS), sets, manifest, steps_used=9)
+    document = finish(
+        read_baseline([sets.write()], manifest, DEFAULTS), sets, manifest, steps_used=9
+    )
     assert document["verdict"] == "regressed"
     assert document["breaches"] == [
-        f"{TASKS[1]}: steps used changed in 1 of 6 episodes (seed 16: 5 to 9): regressed; {SAME_BUT_DIFFERENT}"
+        (
+            f"{TASKS[1]}: steps used changed in 1 of 6 episodes (seed 16: 5 to 9): regressed;"
+            f" {SAME_BUT_DIFFERENT}"
+        )
     ]
 
 
@@ -538,20 +694,29 @@ def test_without_an_answer_a_slice_breaches_only_where_that_is_asked(sets):
 
 def test_half_a_slice_is_not_compared(sets):
     manifest = planned(sets)
-    document = finish(read_baseline([sets.write()], manifest, DEFAULTS), sets, manifest, is_complete=False)
+    document = finish(
+        read_baseline([sets.write()], manifest, DEFAULTS), sets, manifest, is_complete=False
+    )
     assert (document["verdict"], document["breaches"]) == ("not_comparable", [])
     assert "not complete" in document["warnings"][0]
 
 
 def test_a_baseline_of_another_machine_class_is_refused_before_anything_runs(sets):
-    manifest = planned(sets, machine_class="x86_64-4cpu-16gib-py3.11-ffffffff", host={**HOST, "cpus_usable": 4})
-    with pytest.raises(InputError, match=r"--baseline: machine_class: found 'x86_64-2cpu.*differ in .*host\.cpus_usable"):
+    manifest = planned(
+        sets, machine_class="x86_64-4cpu-16gib-py3.11-ffffffff", host={**HOST, "cpus_usable": 4}
+    )
+    with pytest.raises(
+        InputError,
+        match=r"--baseline: machine_class: found 'x86_64-2cpu.*differ in .*host\.cpus_usable",
+    ):
         read_baseline([sets.write()], manifest, DEFAULTS)
     anyway = CompareOptions(compare_anyway=True)
     worse = {"steps_used": 9, "artifact_bytes": 10**6, "success": False, "error": "worse"}
     shown = finish(read_baseline([sets.write()], manifest, anyway), sets, manifest, **worse)
     assert (shown["verdict"], shown["breaches"]) == ("not_comparable", [])
-    assert {"success", "steps_used", "artifact_bytes"} == {change["quantity"] for change in shown["exact"]["changes"]}
+    assert {"success", "steps_used", "artifact_bytes"} == {
+        change["quantity"] for change in shown["exact"]["changes"]
+    }
 
 
 def test_a_slice_and_its_baseline_have_their_probes_in_the_comparison(sets):
@@ -569,14 +734,25 @@ def test_two_probes_on_one_side_count_by_their_mean(sets):
 
 
 def run_script(*arguments, cwd):
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+    )
 
 
 def test_the_command_answers_in_json_and_in_words_with_its_exit_code(sets, tmp_path):
     slow = sets.five(slower={TASKS[2]: 1.5})
     done = run_script("compare", *sets.five(), "--to", *slow, cwd=tmp_path)
     document = json.loads(done.stdout)
-    assert (done.returncode, document["ok"], document["exit_code"], document["verdict"]) == (3, False, 3, "regressed")
+    assert (done.returncode, document["ok"], document["exit_code"], document["verdict"]) == (
+        3,
+        False,
+        3,
+        "regressed",
+    )
     assert done.stderr.startswith("compared: regressed\n")
     assert TASKS[2] in done.stderr.splitlines()[1]
 
@@ -586,7 +762,11 @@ def test_the_command_answers_in_json_and_in_words_with_its_exit_code(sets, tmp_p
 
 def compared(base, new, options=DEFAULTS):
     document = compare_paths(base, new, options)
-    return {"ok": not exit_code_of(document, options), "exit_code": exit_code_of(document, options), **document}
+    return {
+        "ok": not exit_code_of(document, options),
+        "exit_code": exit_code_of(document, options),
+        **document,
+    }
 
 
 def test_the_page_of_a_comparison_names_what_got_worse_first_and_folds_the_rest(sets):
@@ -605,14 +785,24 @@ def test_the_page_of_a_comparison_names_what_got_worse_first_and_folds_the_rest(
 
 def test_the_page_of_the_working_tree_against_a_commit_names_the_commit(sets):
     comparison = compared(sets.five(), sets.five())
-    document = {**comparison, "base": {"ref": "release|1", "git_sha": "a" * 40}, "comparison": comparison}
+    document = {
+        **comparison,
+        "base": {"ref": "release|1", "git_sha": "a" * 40},
+        "comparison": comparison,
+    }
     page = comparison_page(document)
     assert page.startswith("### Perf: PASS - comparison against release\\|1: unchanged\n")
     assert f"- base: 5 runs, commit {'a' * 40}" in page
 
 
 def test_changed_behaviour_is_a_table_whose_texts_end_no_cell(sets):
-    change = only(1, success=False, termination_reason="logic_failure", failure_type="logic_failure", error="a|b <img>\n`c`")
+    change = only(
+        1,
+        success=False,
+        termination_reason="logic_failure",
+        failure_type="logic_failure",
+        error="a|b <img>\n`c`",
+    )
     page = comparison_page(compared([sets.write()], [sets.write(change=change)]))
     tables = read_tables(page)
     (behaviour,) = [body for header, body in tables if header[1] == "behaviour"]
@@ -625,7 +815,9 @@ def test_runs_that_cannot_be_compared_fail_by_name(sets):
     page = comparison_page(document)
     assert page.startswith("### Perf: FAIL - comparison: not comparable\n")
     assert "machine\\_class" in page
-    assert [read_command(line)[0] for line in comparison_annotations(document)] == ["error"] * len(document["reasons"])
+    assert [read_command(line)[0] for line in comparison_annotations(document)] == ["error"] * len(
+        document["reasons"]
+    )
     assert read_outputs(comparison_outputs(document)) == {
         "verdict": "fail",
         "comparison": "not_comparable",
@@ -635,7 +827,9 @@ def test_runs_that_cannot_be_compared_fail_by_name(sets):
 
 
 def test_a_page_that_would_be_too_large_loses_figures_first(sets):
-    page = comparison_page(compared(sets.five(), sets.five(slower={TASKS[1]: 1.3})), bytes_most=3500)
+    page = comparison_page(
+        compared(sets.five(), sets.five(slower={TASKS[1]: 1.3})), bytes_most=3500
+    )
     assert len(page.encode()) <= 3500
     assert "more figures" in page
     assert page.rstrip().endswith("</details>")
@@ -664,7 +858,10 @@ def test_the_command_tells_a_github_job_or_who_asks_for_it(sets, tmp_path, monke
         ([], "BASE: found nothing"),
         (["x"], "--to: found nothing"),
         (["nowhere", "--to", "nowhere"], "nowhere: found"),
-        (["x", "--to", "y", "--gate-on", "luck"], "--gate-on: found 'luck', expected some of cpu, wall, rss"),
+        (
+            ["x", "--to", "y", "--gate-on", "luck"],
+            "--gate-on: found 'luck', expected some of cpu, wall, rss",
+        ),
         (["x", "--to", "y", "--fast"], "'--fast': found an argument that no option takes"),
     ],
 )

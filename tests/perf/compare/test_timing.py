@@ -22,7 +22,9 @@ def one(base, new, *, metric="cpu", gates=True, screen=None):
 
 
 def session(chance, *, runs=5, spread=0.03, drift=0.0, slower=None, rows=TASKS, noise=None):
-    """Runs as they come out in turns on a host whose speed wanders: what all tasks share, and what each has by itself."""
+    """Runs as they come out in turns on a host whose speed wanders: what all tasks share, and what
+    each has by itself.
+    """
     sides = {"base": {row: [] for row in rows}, "new": {row: [] for row in rows}}
     for round_ in range(runs):
         for side in ("base", "new") if round_ % 2 == 0 else ("new", "base"):
@@ -30,14 +32,22 @@ def session(chance, *, runs=5, spread=0.03, drift=0.0, slower=None, rows=TASKS, 
             for row in rows:
                 effect = math.log1p((slower or {}).get(row, 0.0)) if side == "new" else 0.0
                 sides[side][row].append(math.log(0.012) + shared + chance.gauss(0, 0.01) + effect)
-    samples = [Sample(row, "cpu", tuple(sides["base"][row]), tuple(sides["new"][row]), True) for row in rows]
-    means = [tuple(statistics.fmean(values) for values in zip(*sides[side].values(), strict=True)) for side in ("base", "new")]
+    samples = [
+        Sample(row, "cpu", tuple(sides["base"][row]), tuple(sides["new"][row]), True)
+        for row in rows
+    ]
+    means = [
+        tuple(statistics.fmean(values) for values in zip(*sides[side].values(), strict=True))
+        for side in ("base", "new")
+    ]
     return [*samples, Sample(OVERALL, "cpu", *means, True)]
 
 
 def wild(chance):
     """One run in twelve takes more than twice as long."""
-    return lambda centre, spread: chance.gauss(centre, spread) + (0.8 if chance.random() < 1 / 12 else 0.0)
+    return lambda centre, spread: (
+        chance.gauss(centre, spread) + (0.8 if chance.random() < 1 / 12 else 0.0)
+    )
 
 
 def share(trials, happened):
@@ -50,7 +60,10 @@ def test_identical_code_is_flagged_in_at_most_one_of_twenty_trials(spread, drift
     chance = random.Random(1)
 
     def is_flagged():
-        return any(made.verdict == "regressed" for made in decide(session(chance, spread=spread, drift=drift)))
+        return any(
+            made.verdict == "regressed"
+            for made in decide(session(chance, spread=spread, drift=drift))
+        )
 
     assert share(600, is_flagged) <= 0.05
 
@@ -58,12 +71,26 @@ def test_identical_code_is_flagged_in_at_most_one_of_twenty_trials(spread, drift
 def test_identical_code_on_a_host_with_wild_runs_is_flagged_in_at_most_one_of_twenty_trials():
     chance = random.Random(2)
     noise = wild(chance)
-    assert share(600, lambda: any(made.verdict == "regressed" for made in decide(session(chance, noise=noise)))) <= 0.05
+    assert (
+        share(
+            600,
+            lambda: any(
+                made.verdict == "regressed" for made in decide(session(chance, noise=noise))
+            ),
+        )
+        <= 0.05
+    )
 
 
 def test_identical_code_is_called_improved_as_rarely():
     chance = random.Random(3)
-    assert share(600, lambda: any(made.verdict == "improved" for made in decide(session(chance, spread=0.1)))) <= 0.05
+    assert (
+        share(
+            600,
+            lambda: any(made.verdict == "improved" for made in decide(session(chance, spread=0.1))),
+        )
+        <= 0.05
+    )
 
 
 def test_one_task_that_is_15_percent_slower_is_found_and_pinned_on_it_alone():
@@ -136,7 +163,12 @@ def test_how_many_rounds_a_number_of_tests_takes(tests, rounds):
 
 @pytest.mark.parametrize(
     ("screen", "verdict"),
-    [({("a@1", "cpu"): 1.2}, "regressed"), ({("a@1", "cpu"): 1.04}, "inconclusive"), ({}, "inconclusive"), (None, "regressed")],
+    [
+        ({("a@1", "cpu"): 1.2}, "regressed"),
+        ({("a@1", "cpu"): 1.04}, "inconclusive"),
+        ({}, "inconclusive"),
+        (None, "regressed"),
+    ],
 )
 def test_both_stages_must_agree(screen, verdict):
     assert one(steady(0.01), steady(0.013), screen=screen).verdict == verdict
@@ -148,7 +180,9 @@ def test_the_screen_must_agree_in_the_direction_too():
 
 
 def test_ten_noisy_base_runs_widen_the_floor_and_ten_steady_ones_do_not():
-    noisy = logs(*(0.01 * factor for factor in (0.8, 0.85, 0.9, 0.95, 1.0, 1.0, 1.05, 1.1, 1.15, 1.2)))
+    noisy = logs(
+        *(0.01 * factor for factor in (0.8, 0.85, 0.9, 0.95, 1.0, 1.0, 1.05, 1.1, 1.15, 1.2))
+    )
     assert one(noisy, steady(0.013)).floor > 0.3
     assert one(steady(0.01) * 2, steady(0.013)).floor == FLOORS["cpu"].fail
 
@@ -159,7 +193,9 @@ def test_what_does_not_gate_warns_under_the_looser_correction():
 
 
 def test_the_more_is_asked_the_more_it_takes():
-    samples = [Sample(f"t{number}@1", "cpu", steady(0.01), steady(0.02), True) for number in range(13)]
+    samples = [
+        Sample(f"t{number}@1", "cpu", steady(0.01), steady(0.02), True) for number in range(13)
+    ]
     assert {made.verdict for made in decide(samples)} == {"inconclusive"}
     assert {made.verdict for made in decide(samples[:12])} == {"regressed"}
     assert decide([]) == []

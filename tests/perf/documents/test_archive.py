@@ -22,10 +22,18 @@ def documents(make_row, episodes=3):
                 "episodes": episodes,
                 "workers": 2,
                 "strict_spec": False,
-                "scenario": [{"agent": "agents/toy_agent.py", "task_ref": "filesystem_hidden_config@1", "seed": 42}],
+                "scenario": [
+                    {
+                        "agent": "agents/toy_agent.py",
+                        "task_ref": "filesystem_hidden_config@1",
+                        "seed": 42,
+                    }
+                ],
             }
         ).encode(),
-        "summary": json.dumps({"episodes": episodes, "success_count": episodes, "failure_count": 0, "summary": {}}).encode(),
+        "summary": json.dumps(
+            {"episodes": episodes, "success_count": episodes, "failure_count": 0, "summary": {}}
+        ).encode(),
         "metrics": b"[]",
         "series": b"".join(series_chunks(make_row(index) for index in range(episodes))),
     }
@@ -70,7 +78,12 @@ def test_a_summary_a_zip_and_a_folder_give_the_same_set(tmp_path, content):
     sets = [*read_sets(summary), *read_sets(bundle), *read_sets(str(tmp_path / "files"))]
     assert len(sets) == 3
     for one in sets:
-        assert (one.stamp, one.manifest["workers"], one.summary["episodes"], one.metrics) == (STAMP, 2, 3, [])
+        assert (one.stamp, one.manifest["workers"], one.summary["episodes"], one.metrics) == (
+            STAMP,
+            2,
+            3,
+            [],
+        )
         assert [row["episode_index"] for row in one.series()] == [0, 1, 2]
         assert list(one.series()) == json.loads(content["series"])
 
@@ -90,7 +103,9 @@ def test_a_folder_holds_several_sets_and_a_zip_beside_its_files_counts_once(tmp_
 def test_a_series_is_read_however_it_is_laid_out(tmp_path, content):
     rows = json.loads(content["series"])
     for indent in (None, 0, 4):
-        summary = write_files(tmp_path / "files", {**content, "series": json.dumps(rows, indent=indent).encode()})
+        summary = write_files(
+            tmp_path / "files", {**content, "series": json.dumps(rows, indent=indent).encode()}
+        )
         assert list(read_sets(summary)[0].series()) == rows
 
 
@@ -105,7 +120,9 @@ def test_a_missing_document_is_named(tmp_path, content, kind):
     write_files(tmp_path / "files", content)
     (tmp_path / "files" / f"perf-{kind}-{STAMP}.json").unlink()
     assert f"perf-{kind}-{STAMP}.json: found" in complaint(str(tmp_path / "files"), series=True)
-    bundle = write_zip(tmp_path / "z.zip", [member for member in named(content) if kind not in member[0]])
+    bundle = write_zip(
+        tmp_path / "z.zip", [member for member in named(content) if kind not in member[0]]
+    )
     assert f"z.zip: perf-{kind}-<stamp>.json: found nothing" in complaint(bundle)
 
 
@@ -122,8 +139,12 @@ def test_a_missing_document_is_named(tmp_path, content, kind):
     ],
 )
 def test_a_zip_with_any_other_member_is_refused(tmp_path, content, name):
-    assert "member: found" in complaint(write_zip(tmp_path / "z.zip", [*named(content), (name, b"[]")]))
-    assert "member: found" in complaint(write_zip(tmp_path / "z.zip", [(name, b"[]"), *named(content)]))
+    assert "member: found" in complaint(
+        write_zip(tmp_path / "z.zip", [*named(content), (name, b"[]")])
+    )
+    assert "member: found" in complaint(
+        write_zip(tmp_path / "z.zip", [(name, b"[]"), *named(content)])
+    )
 
 
 def test_a_zip_with_a_member_twice_or_of_another_stamp_is_refused(tmp_path, content):
@@ -138,7 +159,9 @@ def test_a_zip_of_a_link_an_odd_compression_or_a_password_is_refused(tmp_path, c
     members = named(content)
     link = zipfile.ZipInfo(members[0][0])
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
-    assert "a link" in complaint(write_zip(tmp_path / "link.zip", [(link, b"/etc/passwd"), *members[1:]]))
+    assert "a link" in complaint(
+        write_zip(tmp_path / "link.zip", [(link, b"/etc/passwd"), *members[1:]])
+    )
     assert "compression" in complaint(write_zip(tmp_path / "bz.zip", members, zipfile.ZIP_BZIP2))
     data = bytearray((tmp_path / "bz.zip").read_bytes().replace(b"\x0c\x00", b"\x08\x00"))
     place = data.index(b"PK\x01\x02")
@@ -180,7 +203,11 @@ def test_a_row_larger_than_the_bound_is_not_read(tmp_path, content, monkeypatch)
         ("summary", '{"episodes": 3, "success_count": 1, "failure_count": 1}', "the sum of"),
         ("summary", '{"episodes": 1' + "0" * 5000 + "}", "valid JSON"),
         ("manifest", '{"episodes": 3, "workers": 2, "strict_spec": 0}', "strict_spec: found 0"),
-        ("manifest", '{"episodes": 3, "workers": 2, "strict_spec": false, "scenario": []}', "scenario: found []"),
+        (
+            "manifest",
+            '{"episodes": 3, "workers": 2, "strict_spec": false, "scenario": []}',
+            "scenario: found []",
+        ),
         (
             "manifest",
             '{"episodes": 3, "workers": 2, "strict_spec": false, "scenario": [{}]}',
@@ -199,16 +226,28 @@ def test_a_damaged_document_is_refused_by_file_and_field(tmp_path, content, kind
 @pytest.mark.parametrize(
     ("kind", "change", "said"),
     [
-        ("manifest", {"runtime_identity": {"git_sha": [1]}}, "runtime_identity.git_sha: found [1], expected text or null"),
+        (
+            "manifest",
+            {"runtime_identity": {"git_sha": [1]}},
+            "runtime_identity.git_sha: found [1], expected text or null",
+        ),
         ("manifest", {"runtime_identity": {"version": {}}}, "runtime_identity.version: found {}"),
         ("manifest", {"host": {"git_sha": {}}}, "host.git_sha: found {}"),
-        ("summary", {"episodes_requested": "all"}, "episodes_requested: found 'all', expected a whole number"),
+        (
+            "summary",
+            {"episodes_requested": "all"},
+            "episodes_requested: found 'all', expected a whole number",
+        ),
         ("summary", {"interrupted": "no"}, "interrupted: found 'no', expected true or false"),
     ],
 )
-def test_a_fact_of_the_wrong_kind_is_refused_by_file_and_field(tmp_path, content, kind, change, said):
+def test_a_fact_of_the_wrong_kind_is_refused_by_file_and_field(
+    tmp_path, content, kind, change, said
+):
     document = {**json.loads(content[kind]), **change}
-    line = complaint(write_files(tmp_path / "files", {**content, kind: json.dumps(document).encode()}))
+    line = complaint(
+        write_files(tmp_path / "files", {**content, kind: json.dumps(document).encode()})
+    )
     assert f"perf-{kind}-{STAMP}.json" in line
     assert said in line
 
@@ -216,7 +255,9 @@ def test_a_fact_of_the_wrong_kind_is_refused_by_file_and_field(tmp_path, content
 def test_hashes_of_a_scenario_row_are_text(tmp_path, content):
     manifest = json.loads(content["manifest"])
     manifest["scenario"][0]["task_hash"] = ["x"]
-    line = complaint(write_files(tmp_path / "files", {**content, "manifest": json.dumps(manifest).encode()}))
+    line = complaint(
+        write_files(tmp_path / "files", {**content, "manifest": json.dumps(manifest).encode()})
+    )
     assert "scenario[0].task_hash: found ['x']" in line
 
 
@@ -235,14 +276,20 @@ def test_hashes_of_a_scenario_row_are_text(tmp_path, content):
 def test_a_row_that_cannot_be_is_refused_by_place_and_field(tmp_path, content, field, value, said):
     rows = json.loads(content["series"])
     rows[1][field] = value
-    assert said in complaint(write_files(tmp_path / "files", {**content, "series": json.dumps(rows).encode()}), series=True)
+    assert said in complaint(
+        write_files(tmp_path / "files", {**content, "series": json.dumps(rows).encode()}),
+        series=True,
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda data: data.replace(b'"seed": 43', b'"seed": NaN'), "[1]: found 'NaN'"),
-        (lambda data: data.replace(b'"seed": 43', b'"seed": 43, "seed": 43'), "[1].seed: found 'this key twice'"),
+        (
+            lambda data: data.replace(b'"seed": 43', b'"seed": 43, "seed": 43'),
+            "[1].seed: found 'this key twice'",
+        ),
         (lambda data: data[:-20], "valid JSON"),
         (lambda data: data + b"[]", "nothing behind the list"),
         (lambda data: data.replace(b"},", b"}", 1), "','"),
@@ -307,8 +354,21 @@ def test_any_bytes_are_a_set_or_an_input_error(tmp_path_factory, data):
 @given(text=st.text(alphabet='[]{},:"0eE.-n \\u', max_size=40))
 def test_any_text_is_a_series_or_an_input_error(tmp_path_factory, text):
     rows = {"episodes": 1, "success_count": 1, "failure_count": 0, "summary": {}}
-    manifest = {"episodes": 1, "workers": 1, "strict_spec": False, "scenario": [{"agent": "a", "task_ref": "t@1", "seed": 0}]}
-    content = {"manifest": json.dumps(manifest), "summary": json.dumps(rows), "metrics": "[]", "series": text}
-    summary = write_files(tmp_path_factory.mktemp("any") / "files", {kind: value.encode() for kind, value in content.items()})
+    manifest = {
+        "episodes": 1,
+        "workers": 1,
+        "strict_spec": False,
+        "scenario": [{"agent": "a", "task_ref": "t@1", "seed": 0}],
+    }
+    content = {
+        "manifest": json.dumps(manifest),
+        "summary": json.dumps(rows),
+        "metrics": "[]",
+        "series": text,
+    }
+    summary = write_files(
+        tmp_path_factory.mktemp("any") / "files",
+        {kind: value.encode() for kind, value in content.items()},
+    )
     with pytest.raises(InputError):
         list(read_sets(summary)[0].series())

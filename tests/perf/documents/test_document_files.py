@@ -11,7 +11,13 @@ from tracecore.errors import OptionError, OutputError
 from tracecore.files import write_atomic_stream
 from tracecore.perf.documents import bundle as bundle_module
 from tracecore.perf.documents import files
-from tracecore.perf.documents.files import check_writable, file_names, reserve_stamp, write_documents, write_series
+from tracecore.perf.documents.files import (
+    check_writable,
+    file_names,
+    reserve_stamp,
+    write_documents,
+    write_series,
+)
 from tracecore.perf.slice.journal import create_journal, journal_path
 
 STAMP = "20260131T235959Z"
@@ -20,7 +26,12 @@ EPOCH_S = 1769903999.9  # of STAMP, and most of a second
 
 def write_slice(folder, *, compress=True, **changes):
     write_series(str(folder), STAMP, [b"[\n", b'{"episode": 1}', b"\n]\n"])
-    documents = {"manifest": {"episodes": 1}, "summary": {"reason": "é\ud800"}, "metrics": [{"run_count": 1}], **changes}
+    documents = {
+        "manifest": {"episodes": 1},
+        "summary": {"reason": "é\ud800"},
+        "metrics": [{"run_count": 1}],
+        **changes,
+    }
     return write_documents(str(folder), STAMP, compress=compress, **documents)
 
 
@@ -78,7 +89,9 @@ def test_processes_that_start_together_never_share_a_stamp(tmp_path):
 
 
 def test_a_folder_that_takes_no_files_is_named(tmp_path):
-    with pytest.raises(OptionError, match="none: found 'No such file or directory', expected a folder"):
+    with pytest.raises(
+        OptionError, match="none: found 'No such file or directory', expected a folder"
+    ):
         reserve_stamp(str(tmp_path / "none"))
 
 
@@ -109,7 +122,10 @@ def test_the_manifest_lists_the_files_and_the_bundle_only_where_there_is_one(tmp
         bundled = json.load(file)
     assert plain == {
         "episodes": 1,
-        "artifact_set": {kind: f"perf-{kind}-{STAMP}.json" for kind in ("manifest", "summary", "metrics", "series")},
+        "artifact_set": {
+            kind: f"perf-{kind}-{STAMP}.json"
+            for kind in ("manifest", "summary", "metrics", "series")
+        },
     }
     assert bundled == {**plain, "bundle": f"perf-artifacts-{STAMP}.zip"}
 
@@ -186,12 +202,17 @@ def write_long_bundle(folder):
     for kind in files.DOCUMENTS:
         with open(os.path.join(folder, file_names(STAMP, compress=False)[kind]), "wb") as file:
             file.write(os.urandom(60_000))
-    members = {name: os.path.join(folder, name) for name in file_names(STAMP, compress=False).values()}
-    files.fill_atomic(os.path.join(folder, "bundle.zip"), lambda fd: bundle_module.fill_bundle(fd, members))
+    members = {
+        name: os.path.join(folder, name) for name in file_names(STAMP, compress=False).values()
+    }
+    files.fill_atomic(
+        os.path.join(folder, "bundle.zip"), lambda fd: bundle_module.fill_bundle(fd, members)
+    )
 
 
 @pytest.mark.parametrize(
-    ("write", "missing"), [(write_long_series, f"perf-series-{STAMP}.json"), (write_long_bundle, "bundle.zip")]
+    ("write", "missing"),
+    [(write_long_series, f"perf-series-{STAMP}.json"), (write_long_bundle, "bundle.zip")],
 )
 def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, write, missing):
     context = multiprocessing.get_context("fork")
@@ -235,7 +256,9 @@ def test_a_writable_folder_is_made_and_left_empty(tmp_path):
 @pytest.mark.parametrize("name", ["file", "file/below", "nul\0"])
 def test_what_cannot_be_a_folder_is_named(tmp_path, name):
     (tmp_path / "file").touch()
-    with pytest.raises(OptionError, match="expected a folder in which files can be written, linked and renamed"):
+    with pytest.raises(
+        OptionError, match="expected a folder in which files can be written, linked and renamed"
+    ):
         check_writable(str(tmp_path / name))
 
 
@@ -249,7 +272,9 @@ def test_folders_made_before_one_that_fails_are_gone_again(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["write", "link", "replace"])
-def test_a_folder_that_refuses_one_of_the_three_is_named_and_left_clean(tmp_path, monkeypatch, call):
+def test_a_folder_that_refuses_one_of_the_three_is_named_and_left_clean(
+    tmp_path, monkeypatch, call
+):
     def refuse(*_):
         raise OSError(30, "Read-only file system")
 

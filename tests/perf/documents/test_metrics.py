@@ -25,7 +25,11 @@ def test_one_row_per_task_and_agent_in_order_of_appearance(make_row):
         ]
     )
     groups = [(row["task_ref"], row["agent"], row["run_count"]) for row in rows]
-    assert groups == [("b@1", "agents/toy_agent.py", 2), ("a@1", "agents/toy_agent.py", 1), ("b@1", "other.py", 1)]
+    assert groups == [
+        ("b@1", "agents/toy_agent.py", 2),
+        ("a@1", "agents/toy_agent.py", 1),
+        ("b@1", "other.py", 1),
+    ]
 
 
 def test_a_group_is_summed_up(make_row):
@@ -33,7 +37,9 @@ def test_a_group_is_summed_up(make_row):
     rows = rows_of(
         [
             make_row(0, wall_clock_s=0.5, steps_used=3, tool_calls_used=2),
-            make_row(1, wall_clock_s=1.0, steps_used=9, tool_calls_used=7, artifact_bytes=3000, **failed),
+            make_row(
+                1, wall_clock_s=1.0, steps_used=9, tool_calls_used=7, artifact_bytes=3000, **failed
+            ),
             make_row(2, wall_clock_s=1.5, steps_used=4, tool_calls_used=4),
         ]
     )
@@ -96,7 +102,9 @@ def test_the_same_seed_on_another_task_is_no_repetition(make_row):
 
 
 def test_negative_and_very_long_seeds_are_told_apart(make_row):
-    [row] = rows_of([make_row(index, seed=seed) for index, seed in enumerate([-1, -2, 2**62, 2**64 - 5, -1])])
+    [row] = rows_of(
+        [make_row(index, seed=seed) for index, seed in enumerate([-1, -2, 2**62, 2**64 - 5, -1])]
+    )
     assert (row["repeated_inputs"], row["reproducibility_rate"]) == (1, 0.0)
 
 

@@ -15,14 +15,22 @@ def document_of(rows, **changes):
     summary = Summary()
     for row in rows:
         summary.add(row)
-    arguments = {"episodes_requested": 3, "workers": 2, "runs_root": "runs", "system_samples": SAMPLES, "elapsed_s": 2.0}
+    arguments = {
+        "episodes_requested": 3,
+        "workers": 2,
+        "runs_root": "runs",
+        "system_samples": SAMPLES,
+        "elapsed_s": 2.0,
+    }
     return summary.document(**{**arguments, **changes})
 
 
 def test_a_slice_is_summed_up(make_row):
     rows = [
         make_row(0, wall_clock_s=0.3),
-        make_row(1, wall_clock_s=0.1, error="no", failure_type="timeout", termination_reason="timeout"),
+        make_row(
+            1, wall_clock_s=0.1, error="no", failure_type="timeout", termination_reason="timeout"
+        ),
         make_row(2, wall_clock_s=0.2, artifact_bytes=500),
     ]
     assert document_of(rows) == {
@@ -49,7 +57,12 @@ def test_a_slice_is_summed_up(make_row):
         "failure_reasons": {"no": 1},
         "failure_types": {"timeout": 1},
         "termination_reasons": {"success": 2, "timeout": 1},
-        "run_artifacts": {"root": "runs", "file_count": 3, "total_bytes": 2500, "avg_bytes": 2500 / 3},
+        "run_artifacts": {
+            "root": "runs",
+            "file_count": 3,
+            "total_bytes": 2500,
+            "avg_bytes": 2500 / 3,
+        },
         "system_samples": SAMPLES,
         "telemetry_verbosity": {
             "artifact_bytes_total": 2500,
@@ -65,10 +78,14 @@ def test_a_slice_is_summed_up(make_row):
 
 
 @pytest.mark.parametrize(
-    ("reason", "count"), [("timeout", "timeouts"), ("agent_crashed", "crashes"), ("episode_crashed", "crashes")]
+    ("reason", "count"),
+    [("timeout", "timeouts"), ("agent_crashed", "crashes"), ("episode_crashed", "crashes")],
 )
 def test_what_was_cut_off_or_died_is_counted_and_is_no_latency(make_row, reason, count):
-    rows = [make_row(0, wall_clock_s=0.1), make_row(1, wall_clock_s=180.0, error="x", termination_reason=reason)]
+    rows = [
+        make_row(0, wall_clock_s=0.1),
+        make_row(1, wall_clock_s=180.0, error="x", termination_reason=reason),
+    ]
     document = document_of(rows)
     assert document[count] == 1
     assert document["max_wall_clock_s"] == document["summary"]["p95_wall_clock_s"] == 0.1
@@ -92,12 +109,19 @@ def test_an_empty_slice_has_nulls_and_no_crash():
 
 def test_artifacts_that_were_not_kept_are_no_files(make_row):
     document = document_of([make_row(0), make_row(1, artifact_name=None)])
-    assert document["run_artifacts"] == {"root": "runs", "file_count": 1, "total_bytes": 1000, "avg_bytes": 1000.0}
+    assert document["run_artifacts"] == {
+        "root": "runs",
+        "file_count": 1,
+        "total_bytes": 1000,
+        "avg_bytes": 1000.0,
+    }
     assert document["telemetry_verbosity"]["artifact_bytes_total"] == 2000
 
 
 def test_a_resumed_slice_counts_only_what_ran_as_its_rate(make_row):
-    document = document_of([make_row(0), make_row(1), make_row(2)], episodes_run=1, interrupted=True)
+    document = document_of(
+        [make_row(0), make_row(1), make_row(2)], episodes_run=1, interrupted=True
+    )
     assert document["summary"]["throughput_eps"] == 0.5
     assert document["interrupted"] is True
 

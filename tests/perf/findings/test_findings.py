@@ -14,14 +14,18 @@ from tracecore.perf.slice.second_runs import Determinism
 from tracecore.records import Usage
 
 SCENARIOS = [("toy.py", "alpha@1"), ("b.py", "beta@1"), ("c.py", "gamma@1"), ("d.py", "delta@1")]
-QUIET = HostNoise(load1_before=0.5, cpus_total=4, cpus_usable=4, steal_share=0.0, harness_growth_bytes=100_000)
+QUIET = HostNoise(
+    load1_before=0.5, cpus_total=4, cpus_usable=4, steal_share=0.0, harness_growth_bytes=100_000
+)
 WORKERS = 4
 
 
 def slice_rows(make_row, episodes=400, *, seed=1, change=None):
-    """Rows as a quiet machine makes them: medians of the scenarios differ, episodes vary by 5 percent.
+    """Rows as a quiet machine makes them: medians of the scenarios differ, episodes vary by 5
+    percent.
 
-    ``change(index, fields)`` plants a condition: it may set ``wall_clock_s``, ``peak_rss_bytes`` and any field of the row.
+    ``change(index, fields)`` plants a condition: it may set ``wall_clock_s``, ``peak_rss_bytes``
+    and any field of the row.
     """
     chance = random.Random(seed)
     for index in range(episodes):
@@ -73,7 +77,9 @@ def only(document, kind):
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("episodes", [24, 1000])
 def test_an_even_slice_on_a_quiet_machine_has_no_finding(make_row, seed, episodes):
-    document = look(slice_rows(make_row, episodes, seed=seed), determinism=Determinism(4, 4).document())
+    document = look(
+        slice_rows(make_row, episodes, seed=seed), determinism=Determinism(4, 4).document()
+    )
     assert document["findings"] == []
     assert set(document["finding_counts"]) == set(KINDS)
     trends = {"late_drift", "memory_growth", "artifact_growth_nonlinear"}
@@ -196,7 +202,9 @@ def test_failures_of_one_seed_are_a_cluster(make_row):
             fail(fields)
 
     document = look(slice_rows(make_row, change=plant))
-    assert ("seed", 30) in [(f["evidence"]["dimension"], f["evidence"]["value"]) for f in document["findings"]]
+    assert ("seed", 30) in [
+        (f["evidence"]["dimension"], f["evidence"]["value"]) for f in document["findings"]
+    ]
 
 
 def test_failures_on_one_worker_are_a_cluster(make_row):
@@ -224,8 +232,14 @@ def test_a_second_cluster_counts_what_the_first_has_left_and_says_so(make_row):
             fail(fields)
 
     first, second = look(slice_rows(make_row, change=plant))["findings"]
-    assert first["text"] == "40 of 58 failures are in tenth 10 of the slice's time, which ran 40 of 400 episodes."
-    assert second["text"] == "18 of 18 other failures are in task beta@1, which ran 90 of 360 other episodes."
+    assert (
+        first["text"]
+        == "40 of 58 failures are in tenth 10 of the slice's time, which ran 40 of 400 episodes."
+    )
+    assert (
+        second["text"]
+        == "18 of 18 other failures are in task beta@1, which ran 90 of 360 other episodes."
+    )
     told = second["evidence"]
     chance = math.comb(told["episodes"], 18) / math.comb(told["episodes_total"], 18)
     assert told["p"] == pytest.approx(chance)
@@ -244,7 +258,9 @@ def test_failures_all_over_are_spread_evenly(make_row):
 
 
 def test_two_failures_are_too_few_to_tell(make_row):
-    document = look(slice_rows(make_row, change=lambda index, fields: fail(fields) if index in {4, 8} else None))
+    document = look(
+        slice_rows(make_row, change=lambda index, fields: fail(fields) if index in {4, 8} else None)
+    )
     assert (ids(document), document["failure_spread"]) == ([], "too_few")
 
 
@@ -254,7 +270,9 @@ def test_where_everything_fails_there_is_no_cluster(make_row):
 
 
 def test_every_failure_has_the_command_that_repeats_it_and_twenty_are_shown(make_row):
-    rows = slice_rows(make_row, change=lambda _, fields: fail(fields) or fields.update(agent="my agents/a b.py"))
+    rows = slice_rows(
+        make_row, change=lambda _, fields: fail(fields) or fields.update(agent="my agents/a b.py")
+    )
     failures = look(rows)["failures"]
     assert [failure["episode"] for failure in failures] == list(range(1, 21))
     assert failures[0] == {
@@ -285,7 +303,9 @@ def test_episodes_that_take_longer_and_longer_are_a_drift(make_row):
 
 def test_a_machine_that_became_slower_explains_a_drift(make_row):
     assert ids(look(slice_rows(make_row, change=drift), probe=Probe(drift_ratio=1.2))) == []
-    assert ids(look(slice_rows(make_row, change=drift), probe=Probe(drift_ratio=1.02))) == ["late_drift"]
+    assert ids(look(slice_rows(make_row, change=drift), probe=Probe(drift_ratio=1.02))) == [
+        "late_drift"
+    ]
 
 
 def test_a_drift_is_seen_in_the_order_of_start_and_not_of_index(make_row):
@@ -342,8 +362,19 @@ def test_memory_that_grows_by_little_is_none(make_row):
 
 
 def test_a_harness_that_keeps_what_it_should_not_is_a_finding(make_row):
-    host = HostNoise(load1_before=0.5, cpus_total=4, cpus_usable=4, steal_share=0.0, harness_growth_bytes=90 << 20)
-    assert only(look(slice_rows(make_row), host=host), "memory_growth")["evidence"]["harness_growth_bytes"] == 90 << 20
+    host = HostNoise(
+        load1_before=0.5,
+        cpus_total=4,
+        cpus_usable=4,
+        steal_share=0.0,
+        harness_growth_bytes=90 << 20,
+    )
+    assert (
+        only(look(slice_rows(make_row), host=host), "memory_growth")["evidence"][
+            "harness_growth_bytes"
+        ]
+        == 90 << 20
+    )
 
 
 def test_artifacts_that_grow_are_a_finding(make_row):
@@ -388,7 +419,9 @@ def test_the_share_of_a_cold_start_is_one_of_seconds(make_row):
         fields["wall_clock_s"] = {0: 3.0, 1: 0.02}.get(index, (1.0, 0.01)[index % 2])
 
     (finding,) = look(slice_rows(make_row, 24, change=plant))["findings"]
-    assert finding["evidence"]["share_of_time"] == pytest.approx((2.0 + 0.01) / (3.0 + 11.0 + 0.02 + 0.11))
+    assert finding["evidence"]["share_of_time"] == pytest.approx(
+        (2.0 + 0.01) / (3.0 + 11.0 + 0.02 + 0.11)
+    )
     assert "the excess is 14% of all" in finding["text"]
 
 
@@ -411,14 +444,20 @@ def test_a_cold_start_that_costs_nothing_to_speak_of_is_none(make_row):
     ],
 )
 def test_a_machine_that_was_not_quiet_is_told(make_row, host, probe, sign):
-    noise = HostNoise(**{"load1_before": 0.5, "cpus_total": 4, "cpus_usable": 4, "steal_share": 0.0, **host})
+    noise = HostNoise(
+        **{"load1_before": 0.5, "cpus_total": 4, "cpus_usable": 4, "steal_share": 0.0, **host}
+    )
     finding = only(look(slice_rows(make_row, 48), host=noise, probe=Probe(**probe)), "noisy_host")
     assert list(finding["evidence"]) == [sign]
 
 
-@pytest.mark.parametrize(("running", "found"), [(None, ["noisy_host"]), (4, ["noisy_host"]), (3, []), (0, [])])
+@pytest.mark.parametrize(
+    ("running", "found"), [(None, ["noisy_host"]), (4, ["noisy_host"]), (3, []), (0, [])]
+)
 def test_a_load_that_is_over_already_is_no_noise(make_row, running, found):
-    noise = HostNoise(load1_before=9.0, running_before=running, cpus_total=4, cpus_usable=4, steal_share=0.0)
+    noise = HostNoise(
+        load1_before=9.0, running_before=running, cpus_total=4, cpus_usable=4, steal_share=0.0
+    )
     assert ids(look(slice_rows(make_row, 48), host=noise)) == found
 
 
@@ -436,7 +475,14 @@ def test_a_machine_that_tells_nothing_is_not_called_quiet(make_row):
 
 
 def test_a_second_run_that_differs_is_a_finding(make_row):
-    difference = {"episode": 9, "episode_index": 8, "task_ref": "alpha@1", "seed": 50, "step": 2, "field": "result.value"}
+    difference = {
+        "episode": 9,
+        "episode_index": 8,
+        "task_ref": "alpha@1",
+        "seed": 50,
+        "step": 2,
+        "field": "result.value",
+    }
     block = Determinism(4, 4, [difference]).document()
     finding = only(look(slice_rows(make_row, 48), determinism=block), "determinism_mismatch")
     assert "first differs in step 2, result.value" in finding["text"]
@@ -474,7 +520,9 @@ def readings(walls_s):
 
 
 def test_a_probe_says_whether_the_machine_became_slower():
-    assert probe_signs(readings([1.0] * 10 + [1.2] * 5)) == Probe(0.0, pytest.approx(1.2), pytest.approx(1.2))
+    assert probe_signs(readings([1.0] * 10 + [1.2] * 5)) == Probe(
+        0.0, pytest.approx(1.2), pytest.approx(1.2)
+    )
 
 
 def test_a_probe_of_few_readings_or_none_says_little():

@@ -62,7 +62,9 @@ def test_integers_are_counted_over_chunks(values):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Readings, "CHUNK", 7)
         assert count_distinct(array("q", values)) == len(set(values))
-        assert count_repeated(array("q", values), 3) == {v: values.count(v) for v in set(values) if values.count(v) >= 3}
+        assert count_repeated(array("q", values), 3) == {
+            v: values.count(v) for v in set(values) if values.count(v) >= 3
+        }
 
 
 def test_the_middle_is_one_of_the_values():

@@ -116,12 +116,20 @@ def test_what_makes_no_sense_is_null(tmp_path, text):
     for path in ("proc/cpuinfo", "proc/meminfo", "proc/self/cgroup", "sys/fs/cgroup/cpu.max"):
         write(tmp_path, path, text)
     facts = host_facts(str(tmp_path))
-    assert (facts["cpu_model"], facts["memory_total_bytes"], facts["cpu_quota"]) == (None, None, None)
+    assert (facts["cpu_model"], facts["memory_total_bytes"], facts["cpu_quota"]) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_no_proc_at_all_is_all_null(tmp_path):
     facts = host_facts(str(tmp_path))
-    assert (facts["cpu_model"], facts["memory_total_bytes"], facts["governor"]) == (None, None, None)
+    assert (facts["cpu_model"], facts["memory_total_bytes"], facts["governor"]) == (
+        None,
+        None,
+        None,
+    )
 
 
 def block(**changes):
@@ -190,11 +198,17 @@ def test_what_changes_from_run_to_run_leaves_the_class_alone(changes):
 )
 def test_what_a_figure_depends_on_makes_another_class(changes):
     assert machine_class(block(**changes)) != machine_class(block())
-    differing = [name for name in STABLE_FACTS if stable_facts(block(**changes))[name] != stable_facts(block())[name]]
+    differing = [
+        name
+        for name in STABLE_FACTS
+        if stable_facts(block(**changes))[name] != stable_facts(block())[name]
+    ]
     assert len(differing) == 1
 
 
-@pytest.mark.parametrize("host", [{}, {"kernel": 5, "memory_total_bytes": "much", "runner": []}, {"machine": "a b/../c"}])
+@pytest.mark.parametrize(
+    "host", [{}, {"kernel": 5, "memory_total_bytes": "much", "runner": []}, {"machine": "a b/../c"}]
+)
 def test_an_unknown_host_has_a_class_too(host):
     name = machine_class(host)
     assert name.replace("-", "").replace(".", "").replace("_", "").isalnum()

@@ -20,7 +20,12 @@ def test_stolen_time_and_own_growth_are_those_of_the_slice(tmp_path: pathlib.Pat
     figures = watch.figures()
     assert figures.steal_share == 0.05
     assert figures.harness_growth_bytes == 500 * PAGE_BYTES
-    assert (figures.load1_before, figures.running_before, figures.cpus_total, figures.cpus_usable) == (0.25, 3, 4, 2)
+    assert (
+        figures.load1_before,
+        figures.running_before,
+        figures.cpus_total,
+        figures.cpus_usable,
+    ) == (0.25, 3, 4, 2)
 
 
 def test_where_nothing_is_told_nothing_is_known(tmp_path: pathlib.Path):

@@ -16,11 +16,19 @@ SCRIPT = pathlib.Path(__file__).parents[3] / "scripts" / "perf_harness.py"
 
 def jobs(count):
     for index in range(count):
-        yield Job(index, f"{index:032x}", AgentSource("a", "/a", "s"), TaskSource("t@1", "/t", "s"), index, Settings("/runs"))
+        yield Job(
+            index,
+            f"{index:032x}",
+            AgentSource("a", "/a", "s"),
+            TaskSource("t@1", "/t", "s"),
+            index,
+            Settings("/runs"),
+        )
 
 
 @pytest.mark.parametrize(
-    ("episodes", "probes"), [(1, 1), (3, 3), (4, 4), (24, 4), (48, 4), (200, 4), (1000, 20), (10_000, 200)]
+    ("episodes", "probes"),
+    [(1, 1), (3, 3), (4, 4), (24, 4), (48, 4), (200, 4), (1000, 20), (10_000, 200)],
 )
 def test_about_two_percent_of_the_slots_are_the_probes_and_four_at_least(episodes, probes):
     work = list(Probes(episodes).among(jobs(episodes)))
@@ -79,11 +87,17 @@ def test_probes_are_seen_in_the_summary_and_nowhere_else(tmp_path):
         ]
         done = subprocess.run([*command, *options], capture_output=True, check=True, cwd=tmp_path)
         paths = json.loads(done.stdout)["artifacts"]
-        return {kind: json.loads((tmp_path / path).read_text()) for kind, path in paths.items() if path.endswith("json")}
+        return {
+            kind: json.loads((tmp_path / path).read_text())
+            for kind, path in paths.items()
+            if path.endswith("json")
+        }
 
     without, with_ = run("without"), run("with", "--probe")
     assert (without["summary"]["probe"], with_["summary"]["probe"]["runs"]) == (None, 4)
     assert set(without["summary"]) == set(with_["summary"])
-    assert [row["trace_hash"] for row in with_["series"]] == [row["trace_hash"] for row in without["series"]]
+    assert [row["trace_hash"] for row in with_["series"]] == [
+        row["trace_hash"] for row in without["series"]
+    ]
     assert len(list((tmp_path / "with-r").iterdir())) == 8
     assert [row["run_count"] for row in with_["metrics"]] == [2, 2, 2, 2]

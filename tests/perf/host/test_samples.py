@@ -52,11 +52,19 @@ def written(samples, tmp_path):
     return json.loads(path.read_bytes())
 
 
-def test_a_sample_is_taken_at_each_tick_and_tells_the_slice_and_the_machine(tmp_path, clock, make_row):
+def test_a_sample_is_taken_at_each_tick_and_tells_the_slice_and_the_machine(
+    tmp_path, clock, make_row
+):
     samples = Samples(str(tmp_path), 0.5, monotonic_s=clock)
     for index in range(20):
         clock.now_s += 0.1
-        samples.add(make_row(index, error="no" if index == 3 else None, artifact_name=None if index == 5 else "a.json"))
+        samples.add(
+            make_row(
+                index,
+                error="no" if index == 3 else None,
+                artifact_name=None if index == 5 else "a.json",
+            )
+        )
         samples.look(in_flight=4)
     samples.finish()
     document = written(samples, tmp_path)
@@ -105,7 +113,11 @@ def test_without_psutil_the_file_says_so_and_holds_what_needs_none(tmp_path, mon
     samples = Samples(str(tmp_path), 0.5)
     samples.finish()
     document = written(samples, tmp_path)
-    assert (document["available"], document["provider"], document["trouble"]) == (False, None, "psutil is not installed")
+    assert (document["available"], document["provider"], document["trouble"]) == (
+        False,
+        None,
+        "psutil is not installed",
+    )
     assert document["samples"][0]["cpu_percent"] is None
     assert document["samples"][0]["memory_available_bytes"] is None
     assert document["samples"][0]["episodes_finished"] == 0
@@ -175,7 +187,10 @@ def test_percentages_lie_between_0_and_100_and_the_first_one_is_no_constant():
     assert 0 < figures["cpu_percent"] <= 100
     assert all(0 <= value <= 100 for value in figures["cpu_percent_per_core"])
     if figures["pressure"] is not None:
-        assert all(value is None or (math.isfinite(value) and value >= 0) for value in figures["pressure"].values())
+        assert all(
+            value is None or (math.isfinite(value) and value >= 0)
+            for value in figures["pressure"].values()
+        )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -10,7 +10,17 @@ from tracecore.perf.documents.summary import Summary
 from tracecore.perf.judge.aggregates import SeriesAggregates, ThresholdStatus, evaluate
 from tracecore.perf.judge.thresholds import leaf_paths, parse_threshold
 
-FIELDS = ("wall_clock_s", "success", "task_ref", "agent", "seed", "error", "tokens_used", "failure_type", "artifact")
+FIELDS = (
+    "wall_clock_s",
+    "success",
+    "task_ref",
+    "agent",
+    "seed",
+    "error",
+    "tokens_used",
+    "failure_type",
+    "artifact",
+)
 PATHS = (
     "episodes", "failure_count", "summary.p95_wall_clock_s", "interrupted",
     "failure_types.timeout", "run_artifacts.root", "system_samples.cpu_percent",
@@ -26,7 +36,14 @@ def judge(text: str, rows: list[dict], summary: dict | None = None) -> Threshold
 
 
 def row(**fields: object) -> dict:
-    good = {"task_ref": "a@1", "agent": "x.py", "seed": 0, "success": True, "wall_clock_s": 1.0, "error": None}
+    good = {
+        "task_ref": "a@1",
+        "agent": "x.py",
+        "seed": 0,
+        "success": True,
+        "wall_clock_s": 1.0,
+        "error": None,
+    }
     return {**good, "tokens_used": 0, "failure_type": None, **fields}
 
 
@@ -113,20 +130,32 @@ def test_the_margin_is_the_room_that_is_left(condition: str, status: str, margin
     ],
 )
 def test_no_data_fails_and_never_passes(text: str):
-    document = {"summary": {"p95_wall_clock_s": None}, "system_samples": None, "run_artifacts": {"root": "runs"}}
+    document = {
+        "summary": {"p95_wall_clock_s": None},
+        "system_samples": None,
+        "run_artifacts": {"root": "runs"},
+    }
     result = judge(text, MIXED, document)
     assert (result.status, result.observed, result.margin) == ("no_data", None, None)
 
 
-@pytest.mark.parametrize("text", ["failure_count == 0", "episodes < 1", "error:count == 0", "success:rate <= 1"])
+@pytest.mark.parametrize(
+    "text", ["failure_count == 0", "episodes < 1", "error:count == 0", "success:rate <= 1"]
+)
 def test_a_slice_in_which_nothing_finished_passes_nothing(text: str):
     assert judge(text, [], {"failure_count": 0}).status == "no_data"
 
 
 def test_that_nothing_of_a_kind_happened_is_an_answer():
     assert judge("success{success=false}:count == 0", [row()]).status == "passed"
-    assert judge("failure_types.timeout == 0", [row()], {"failure_types": {"logic_failure": 2}}).status == "passed"
-    assert judge("failure_types.timeout == 0", [row()], {"failure_types": {"timeout": 2}}).status == "failed"
+    assert (
+        judge("failure_types.timeout == 0", [row()], {"failure_types": {"logic_failure": 2}}).status
+        == "passed"
+    )
+    assert (
+        judge("failure_types.timeout == 0", [row()], {"failure_types": {"timeout": 2}}).status
+        == "failed"
+    )
     assert judge("failure_types.timeout == 0", [row()], {}).status == "no_data"
 
 
@@ -144,11 +173,15 @@ def test_a_number_that_no_double_holds_still_fails_and_can_be_written_down():
 
 
 def test_one_pass_serves_many_thresholds_over_real_rows(make_row):
-    rows = [make_row(k, wall_clock_s=k / 10, error=None if k % 4 else "broken") for k in range(1, 21)]
+    rows = [
+        make_row(k, wall_clock_s=k / 10, error=None if k % 4 else "broken") for k in range(1, 21)
+    ]
     summary = Summary()
     for each in rows:
         summary.add(each)
-    document = summary.document(episodes_requested=20, workers=1, runs_root="runs", system_samples={}, elapsed_s=3.0)
+    document = summary.document(
+        episodes_requested=20, workers=1, runs_root="runs", system_samples={}, elapsed_s=3.0
+    )
     texts = {
         "summary.p95_wall_clock_s <= 1.9": "passed",
         "wall_clock_s:p(95) <= 1.9": "passed",
@@ -158,7 +191,9 @@ def test_one_pass_serves_many_thresholds_over_real_rows(make_row):
         "failure_count <= 4": "failed",
     }
     fields = tuple(series_row(rows[0]))
-    thresholds = [parse_threshold(text, "x", paths=leaf_paths(document), fields=fields) for text in texts]
+    thresholds = [
+        parse_threshold(text, "x", paths=leaf_paths(document), fields=fields) for text in texts
+    ]
     aggregates = SeriesAggregates(thresholds)
     for each in rows:
         aggregates.add(series_row(each))

@@ -78,7 +78,9 @@ def test_the_small_profile_is_the_promised_one():
     )
 
 
-@pytest.mark.parametrize(("episodes", "limit"), [(1, 2_000_000), (24, 2_000_000), (48, 4_000_000), (100, 8_333_333)])
+@pytest.mark.parametrize(
+    ("episodes", "limit"), [(1, 2_000_000), (24, 2_000_000), (48, 4_000_000), (100, 8_333_333)]
+)
 def test_the_limit_on_all_bytes_grows_with_episodes_above_24(episodes, limit):
     assert f"run_artifacts.total_bytes <= {limit}" in builtin_expressions(episodes)
 
@@ -106,7 +108,9 @@ def test_the_built_in_profile_has_episodes_run_twice_unless_told_not_to():
     assert "determinism.differing == 0" in [threshold.text for threshold in gate.thresholds]
     told_not_to = read_gate(episodes=24, builtin=True, verify=0)
     assert told_not_to.episodes_to_verify(24, 4) == 0
-    assert "determinism.differing == 0" not in [threshold.text for threshold in told_not_to.thresholds]
+    assert "determinism.differing == 0" not in [
+        threshold.text for threshold in told_not_to.thresholds
+    ]
 
 
 def test_asking_for_second_runs_alone_gates_them():
@@ -119,14 +123,18 @@ def test_asking_for_second_runs_alone_gates_them():
 def test_files_and_expressions_add_up_with_the_profile(tmp_path: pathlib.Path):
     path = tmp_path / "gate.toml"
     path.write_text('thresholds = ["episodes >= 3"]')
-    gate = read_gate(episodes=24, builtin=True, files=[str(path)], expressions=["failure_count <= 2"])
+    gate = read_gate(
+        episodes=24, builtin=True, files=[str(path)], expressions=["failure_count <= 2"]
+    )
     texts = [threshold.text for threshold in gate.thresholds]
     assert texts[-2:] == ["episodes >= 3", "failure_count <= 2"]
     assert texts[0] == "failure_count == 0"
 
 
 def test_no_gate_takes_everything_off_but_still_tells_a_mistake():
-    gate = read_gate(episodes=24, builtin=True, off=True, expressions=["failure_count == 0"], verify=2)
+    gate = read_gate(
+        episodes=24, builtin=True, off=True, expressions=["failure_count == 0"], verify=2
+    )
     assert gate.thresholds == ()
     assert gate.episodes_to_verify(24, 4) == 2
     assert read_gate(episodes=24, builtin=True, off=True).episodes_to_verify(24, 4) == 0
@@ -149,7 +157,10 @@ def test_an_unknown_name_is_refused_with_the_nearest(text, nearest):
         read_gate(episodes=24, expressions=[text])
 
 
-@pytest.mark.parametrize("path", ["elapsed_s", "finding_counts.late_drift", "determinism.differing", "summary.throughput_eps"])
+@pytest.mark.parametrize(
+    "path",
+    ["elapsed_s", "finding_counts.late_drift", "determinism.differing", "summary.throughput_eps"],
+)
 def test_what_is_known_at_the_end_alone_cannot_end_a_slice(tmp_path: pathlib.Path, path):
     file = tmp_path / "gate.toml"
     file.write_text(f'[[threshold]]\nexpr = "{path} <= 1"\nabort = true\n')
@@ -161,7 +172,9 @@ def test_every_number_that_a_summary_can_have_may_be_named(make_row):
     rows = [make_row(index, error="no" if index % 3 else None) for index in range(120)]
     document = summary_of(rows, determinism=Determinism(requested=1, checked=1))
     counted_by_name = ("failure_reasons.",)
-    assert {path for path in leaf_paths(document) if not path.startswith(counted_by_name)} <= set(summary_paths())
+    assert {path for path in leaf_paths(document) if not path.startswith(counted_by_name)} <= set(
+        summary_paths()
+    )
     assert {"wall_clock_s", "task_ref", "peak_rss_bytes", "artifact_hash"} <= set(series_fields())
 
 
@@ -180,23 +193,37 @@ def test_a_breach_is_exit_3_with_observed_limit_and_margin(make_row):
     gate = read_gate(episodes=1, expressions=["run_artifacts.avg_bytes <= 900"])
     verdict = verdict_of(gate, [make_row(0)])
     assert verdict.exit_code == 3
-    assert verdict.reasons == ("run_artifacts.avg_bytes <= 900 does not hold: observed 1000, which is off by 100.",)
+    assert verdict.reasons == (
+        "run_artifacts.avg_bytes <= 900 does not hold: observed 1000, which is off by 100.",
+    )
     (status,) = verdict.thresholds
-    assert (status["observed"], status["limit"], status["margin"], status["status"]) == (1000, 900, -100, "failed")
+    assert (status["observed"], status["limit"], status["margin"], status["status"]) == (
+        1000,
+        900,
+        -100,
+        "failed",
+    )
 
 
 @pytest.mark.parametrize(
     ("expression", "artifact_bytes", "said"),
     [
         ("artifact_bytes:max <= 2_000_000", 2_000_001, "observed 2000001, which is off by 1."),
-        ("artifact_bytes:max <= 150_000", 12_345_678, "observed 12345678, which is off by 12195678."),
+        (
+            "artifact_bytes:max <= 150_000",
+            12_345_678,
+            "observed 12345678, which is off by 12195678.",
+        ),
         ("artifact_bytes:avg < 0.5", 1, "observed 1, which is off by 0.5."),
         ("artifact_bytes:max > 7", 7, "observed 7, which is the limit itself."),
         ("artifact_bytes:max != 7", 7, "observed 7, which is the limit itself."),
     ],
 )
 def test_a_breach_tells_its_figures_to_the_digit(make_row, expression, artifact_bytes, said):
-    verdict = verdict_of(read_gate(episodes=1, expressions=[expression]), [make_row(0, artifact_bytes=artifact_bytes)])
+    verdict = verdict_of(
+        read_gate(episodes=1, expressions=[expression]),
+        [make_row(0, artifact_bytes=artifact_bytes)],
+    )
     assert verdict.reasons == (f"{expression} does not hold: {said}",)
 
 
@@ -254,13 +281,21 @@ def test_an_aborted_slice_is_incomplete_and_names_what_ended_it(make_row):
     document = summary_of([make_row(0)], asked=9)
     verdict = judge(document, Evidence(aborted="failure_count == 0"))
     assert verdict.exit_code == 5
-    assert verdict.reasons == ("The threshold failure_count == 0 ended the slice after 1 of 9 episodes.",)
+    assert verdict.reasons == (
+        "The threshold failure_count == 0 ended the slice after 1 of 9 episodes.",
+    )
 
 
 def test_a_comparison_adds_its_breaches_and_warnings(make_row):
     document = summary_of([make_row(0)])
-    verdict = judge(document, Evidence(breaches=("CPU time regressed.",), warnings=("Wall clock may have.",)))
-    assert (verdict.exit_code, verdict.reasons, verdict.breaches) == (3, ("CPU time regressed.",), ("CPU time regressed.",))
+    verdict = judge(
+        document, Evidence(breaches=("CPU time regressed.",), warnings=("Wall clock may have.",))
+    )
+    assert (verdict.exit_code, verdict.reasons, verdict.breaches) == (
+        3,
+        ("CPU time regressed.",),
+        ("CPU time regressed.",),
+    )
     assert verdict.warnings == ("Wall clock may have.",)
 
 
@@ -269,7 +304,14 @@ def test_the_block_of_the_summary_is_json(make_row):
     block = verdict_document(verdict_of(gate, [make_row(0)]), gate)
     assert json.loads(json.dumps(block, allow_nan=False)) == block
     assert block["profile"] == "small"
-    assert set(block["thresholds"][0]) == {"text", "observed", "limit", "margin", "status", "severity"}
+    assert set(block["thresholds"][0]) == {
+        "text",
+        "observed",
+        "limit",
+        "margin",
+        "status",
+        "severity",
+    }
 
 
 # --- while it runs
@@ -299,7 +341,10 @@ def test_it_waits_for_the_episodes_it_was_told_to_wait_for(tmp_path, make_row):
 
 def test_missing_data_ends_nothing_yet(tmp_path, make_row):
     rows = [make_row(index) for index in range(10)]
-    assert episodes_until_abort(abort_gate(tmp_path, "wall_clock_s{task_ref=other@1}:max <= 1"), rows) is None
+    assert (
+        episodes_until_abort(abort_gate(tmp_path, "wall_clock_s{task_ref=other@1}:max <= 1"), rows)
+        is None
+    )
 
 
 def test_a_long_slice_is_looked_at_often_enough(tmp_path, make_row):

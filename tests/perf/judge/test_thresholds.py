@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from tracecore.errors import InputError, ThresholdError
 from tracecore.perf.judge.thresholds import Threshold, leaf_paths, parse_threshold, read_thresholds
 
-PATHS = ("episodes", "failure_count", "elapsed_s", "summary.p95_wall_clock_s", "summary.success_rate")
+PATHS = (
+    "episodes",
+    "failure_count",
+    "elapsed_s",
+    "summary.p95_wall_clock_s",
+    "summary.success_rate",
+)
 FIELDS = ("wall_clock_s", "success", "task_ref", "agent", "seed", "error", "tokens_used")
 
 
@@ -28,7 +34,12 @@ def read(tmp_path: pathlib.Path, text: str) -> tuple[Threshold, ...]:
 def test_a_number_of_the_summary_is_held_against_a_limit(op: str):
     threshold = parse(f"summary.p95_wall_clock_s {op} 2.5")
     assert (threshold.path, threshold.op, threshold.limit) == ("summary.p95_wall_clock_s", op, 2.5)
-    assert (threshold.metric, threshold.selector, threshold.aggregate, threshold.percent) == (None, (), None, None)
+    assert (threshold.metric, threshold.selector, threshold.aggregate, threshold.percent) == (
+        None,
+        (),
+        None,
+        None,
+    )
     assert (threshold.severity, threshold.abort, threshold.delay_episodes) == ("fail", False, 0)
 
 
@@ -48,7 +59,9 @@ def test_a_number_of_the_summary_is_held_against_a_limit(op: str):
         ("p(100)", "p", 100),
     ],
 )
-def test_an_aggregate_of_the_series_is_held_against_a_limit(aggregate: str, name: str, percent: float | None):
+def test_an_aggregate_of_the_series_is_held_against_a_limit(
+    aggregate: str, name: str, percent: float | None
+):
     threshold = parse(f"wall_clock_s:{aggregate} < 30")
     assert (threshold.path, threshold.metric, threshold.selector) == (None, "wall_clock_s", ())
     assert (threshold.aggregate, threshold.percent) == (name, percent)
@@ -56,14 +69,22 @@ def test_an_aggregate_of_the_series_is_held_against_a_limit(aggregate: str, name
 
 def test_a_selector_takes_rows_by_the_values_of_their_fields():
     threshold = parse("wall_clock_s{task_ref=rate_limited_api@1, success=true,seed = -3}:max < 1")
-    assert threshold.selector == (("task_ref", "rate_limited_api@1"), ("success", "true"), ("seed", "-3"))
+    assert threshold.selector == (
+        ("task_ref", "rate_limited_api@1"),
+        ("success", "true"),
+        ("seed", "-3"),
+    )
 
 
 def test_a_quoted_value_may_hold_what_ends_others():
-    assert parse('wall_clock_s{agent="my, {odd} agent.py"}:max < 1').selector == (("agent", "my, {odd} agent.py"),)
+    assert parse('wall_clock_s{agent="my, {odd} agent.py"}:max < 1').selector == (
+        ("agent", "my, {odd} agent.py"),
+    )
 
 
-@pytest.mark.parametrize("text", ["success{task_ref=a@1}:rate>=0.9", "  success { task_ref = a@1 } : rate  >=  0.9\n"])
+@pytest.mark.parametrize(
+    "text", ["success{task_ref=a@1}:rate>=0.9", "  success { task_ref = a@1 } : rate  >=  0.9\n"]
+)
 def test_spaces_mean_nothing(text: str):
     threshold = parse(text)
     assert (threshold.metric, threshold.selector) == ("success", (("task_ref", "a@1"),))
@@ -73,7 +94,15 @@ def test_spaces_mean_nothing(text: str):
 
 @pytest.mark.parametrize(
     ("number", "limit"),
-    [("0", 0), ("-1", -1), ("+2.50", 2.5), ("2_000_000", 2e6), ("1_0.2_5", 10.25), ("1e-3", 0.001), ("5E+2", 500)],
+    [
+        ("0", 0),
+        ("-1", -1),
+        ("+2.50", 2.5),
+        ("2_000_000", 2e6),
+        ("1_0.2_5", 10.25),
+        ("1e-3", 0.001),
+        ("5E+2", 500),
+    ],
 )
 def test_a_limit_is_a_plain_number(number: str, limit: float):
     assert parse(f"failure_count <= {number}").limit == limit
@@ -96,7 +125,11 @@ def test_a_limit_is_a_plain_number(number: str, limit: float):
         ("failure_count < 0x10", 18, "plain number"),
         ("failure_count < ٣", 17, "expected a number"),
         ("failure_count < 1e999", 17, "a double can hold"),
-        ("elapsed_s < 2s", 14, "found 's', expected nothing: a limit is a plain number, in the unit"),
+        (
+            "elapsed_s < 2s",
+            14,
+            "found 's', expected nothing: a limit is a plain number, in the unit",
+        ),
         ("summary.success_rate >= 95%", 27, "found '%'"),
         ("failure_count < 1 and episodes > 3", 19, "plain number"),
         ("failure_count < __import__('os')", 17, "expected a number"),
@@ -109,7 +142,11 @@ def test_a_limit_is_a_plain_number(number: str, limit: float):
         ("wal_clock_s:max < 1", 1, "did you mean wall_clock_s?"),
         ("elapsed_s:max < 1", 1, "takes no selector and no aggregate"),
         ("wall_clock_s: < 1", 15, "expected one of avg"),
-        ("wall_clock_s:mean < 1", 14, "found 'mean', expected one of avg, min, max, med, sum, count, rate, p(N)"),
+        (
+            "wall_clock_s:mean < 1",
+            14,
+            "found 'mean', expected one of avg, min, max, med, sum, count, rate, p(N)",
+        ),
         ("wall_clock_s:p95 < 1", 14, "found 'p95', expected one of"),
         ("wall_clock_s:p(101) < 1", 14, "from p(0) to p(100)"),
         ("wall_clock_s:p(-1) < 1", 14, "expected one of"),
@@ -118,7 +155,11 @@ def test_a_limit_is_a_plain_number(number: str, limit: float):
         ("wall_clock_s{task_ref}:max < 1", 22, "expected = and a value"),
         ("wall_clock_s{task_ref=}:max < 1", 23, "expected a value"),
         ("wall_clock_s{seed=1,}:max < 1", 21, "expected field=value"),
-        ("wall_clock_s{seed=1:max < 1", 28, "found nothing, expected a comma and field=value, or }"),
+        (
+            "wall_clock_s{seed=1:max < 1",
+            28,
+            "found nothing, expected a comma and field=value, or }",
+        ),
         ('wall_clock_s{agent="a:max < 1', 20, 'a closing "'),
         ("wall_clock_s{seed=1,seed=2}:max < 1", 21, "each field once"),
         ("wall_clock_s{seed=1} < 1", 22, "expected : and an aggregate"),
@@ -136,7 +177,10 @@ def test_a_bad_threshold_is_bad_input():
     assert issubclass(ThresholdError, InputError)
 
 
-@given(st.text(max_size=40) | st.lists(st.sampled_from([*PATHS, *FIELDS, *'{}=,:<>!" ()p1._-']), max_size=12).map("".join))
+@given(
+    st.text(max_size=40)
+    | st.lists(st.sampled_from([*PATHS, *FIELDS, *'{}=,:<>!" ()p1._-']), max_size=12).map("".join)
+)
 def test_any_text_is_read_or_refused_in_one_line(text: str):
     try:
         threshold = parse(text)
@@ -144,12 +188,21 @@ def test_any_text_is_read_or_refused_in_one_line(text: str):
         refusal = str(error)
     else:
         refusal = ""
-        assert (threshold.path is None) is (threshold.metric is not None) is (threshold.aggregate is not None)
+        assert (
+            (threshold.path is None)
+            is (threshold.metric is not None)
+            is (threshold.aggregate is not None)
+        )
     assert "\n" not in refusal
 
 
 def test_the_paths_of_a_document_lead_to_its_numbers_and_nulls():
-    document = {"a": 1, "b": {"c": None, "d": "text", "e": {"f": 0.5}, "g": {}}, "h": [1], "i": False}
+    document = {
+        "a": 1,
+        "b": {"c": None, "d": "text", "e": {"f": 0.5}, "g": {}},
+        "h": [1],
+        "i": False,
+    }
     assert leaf_paths(document) == ("a", "b.c", "b.e.f", "i")
 
 
@@ -174,7 +227,11 @@ def test_a_file_holds_bare_expressions_and_tables_in_its_order(tmp_path: pathlib
     assert (bare.text, bare.source, bare.severity, bare.abort) == (
         "failure_count == 0", f"{path}: thresholds[0]", "fail", False,
     )  # fmt: skip
-    assert (failing.source, failing.abort, failing.delay_episodes) == (f"{path}: threshold[0].expr", True, 50)
+    assert (failing.source, failing.abort, failing.delay_episodes) == (
+        f"{path}: threshold[0].expr",
+        True,
+        50,
+    )
     assert (warning.path, warning.severity) == ("elapsed_s", "warn")
 
 
@@ -183,21 +240,51 @@ def test_a_file_holds_bare_expressions_and_tables_in_its_order(tmp_path: pathlib
     [
         ("", "found nothing, expected at least one threshold"),
         ("thresholds = []", "expected at least one threshold"),
-        ("thresholds = 'failure_count == 0'", "thresholds: found 'failure_count == 0', expected a list"),
+        (
+            "thresholds = 'failure_count == 0'",
+            "thresholds: found 'failure_count == 0', expected a list",
+        ),
         ("thresholds = [3]", "thresholds[0]: found 3, expected an expression as text"),
         ("thresholds = ['failure_count == 0', 'x < 1']", "thresholds[1]: column 1: found 'x'"),
-        ("threshold = ['failure_count == 0']", "threshold[0]: found 'failure_count == 0', expected a table"),
+        (
+            "threshold = ['failure_count == 0']",
+            "threshold[0]: found 'failure_count == 0', expected a table",
+        ),
         ("[threshold]\nexpr = 'failure_count == 0'", "expected [[threshold]] tables"),
-        ("treshold = 1", "found 'treshold', expected only threshold, thresholds (did you mean threshold?)"),
+        (
+            "treshold = 1",
+            "found 'treshold', expected only threshold, thresholds (did you mean threshold?)",
+        ),
         ("[[threshold]]\nexp = 'x'", "threshold[0]: found 'exp', expected only expr"),
         ("[[threshold]]\nseverity = 'warn'", "threshold[0].expr: found nothing"),
-        ("[[threshold]]\nexpr = 'failure_count =! 0'", "threshold[0].expr: column 15: found '=! 0'"),
-        ("[[threshold]]\nexpr = 'episodes > 1'\nseverity = 'error'", "threshold[0].severity: found 'error', expected fail"),
-        ("[[threshold]]\nexpr = 'episodes > 1'\nabort = 1", "threshold[0].abort: found 1, expected true or false"),
-        ("[[threshold]]\nexpr = 'episodes > 1'\nabort = true\ndelay_episodes = -1", "delay_episodes: found -1"),
-        ("[[threshold]]\nexpr = 'episodes > 1'\nabort = true\ndelay_episodes = true", "delay_episodes: found True"),
-        ("[[threshold]]\nexpr = 'episodes > 1'\ndelay_episodes = 5", "expected abort = true with it"),
-        ("[[threshold]]\nexpr = 'episodes > 1'\nabort = true\nseverity = 'warn'", "a warning ends nothing"),
+        (
+            "[[threshold]]\nexpr = 'failure_count =! 0'",
+            "threshold[0].expr: column 15: found '=! 0'",
+        ),
+        (
+            "[[threshold]]\nexpr = 'episodes > 1'\nseverity = 'error'",
+            "threshold[0].severity: found 'error', expected fail",
+        ),
+        (
+            "[[threshold]]\nexpr = 'episodes > 1'\nabort = 1",
+            "threshold[0].abort: found 1, expected true or false",
+        ),
+        (
+            "[[threshold]]\nexpr = 'episodes > 1'\nabort = true\ndelay_episodes = -1",
+            "delay_episodes: found -1",
+        ),
+        (
+            "[[threshold]]\nexpr = 'episodes > 1'\nabort = true\ndelay_episodes = true",
+            "delay_episodes: found True",
+        ),
+        (
+            "[[threshold]]\nexpr = 'episodes > 1'\ndelay_episodes = 5",
+            "expected abort = true with it",
+        ),
+        (
+            "[[threshold]]\nexpr = 'episodes > 1'\nabort = true\nseverity = 'warn'",
+            "a warning ends nothing",
+        ),
         ("thresholds = [", "valid TOML"),
         ("x = " + "[" * 5000, "valid TOML"),
     ],
@@ -211,7 +298,10 @@ def test_a_bad_file_is_refused_with_its_field(tmp_path: pathlib.Path, text: str,
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: pathlib.Path):
-    with pytest.raises(ThresholdError, match=r"none\.toml: found nothing, expected a readable TOML file \(No such file"):
+    with pytest.raises(
+        ThresholdError,
+        match=r"none\.toml: found nothing, expected a readable TOML file \(No such file",
+    ):
         read_thresholds(str(tmp_path / "none.toml"), paths=PATHS, fields=FIELDS)
 
 

@@ -11,7 +11,15 @@ from tracecore.perf.documents.files import write_documents, write_series
 from tracecore.perf.documents.metrics import Metrics
 from tracecore.perf.documents.rows import feed, series_chunks, series_row
 from tracecore.perf.documents.summary import Summary
-from tracecore.perf.judge.gate import Evidence, Gate, GateReadings, judge, series_fields, summary_paths, verdict_document
+from tracecore.perf.judge.gate import (
+    Evidence,
+    Gate,
+    GateReadings,
+    judge,
+    series_fields,
+    summary_paths,
+    verdict_document,
+)
 from tracecore.perf.judge.thresholds import parse_threshold
 from tracecore.perf.judge.verify import row_of, verify_sets
 from tracecore.record import replace
@@ -27,7 +35,10 @@ def hash_artifact(artifact):
 def write_artifacts(rows, folder):
     folder.mkdir()
     for row in rows:
-        artifact = {name: getattr(row, name) for name in ("run_id", "agent", "task_ref", "seed", "termination_reason")}
+        artifact = {
+            name: getattr(row, name)
+            for name in ("run_id", "agent", "task_ref", "seed", "termination_reason")
+        }
         artifact |= {"steps_used": row.steps_used, "tool_calls_used": row.tool_calls_used}
         artifact |= dict(zip(("artifact_hash", "trace_hash"), hash_artifact(artifact), strict=True))
         (folder / row.artifact_name).write_text(json.dumps(artifact))
@@ -42,16 +53,37 @@ def slice_of(tmp_path, make_row):
     runs = tmp_path / "runs"
     write_artifacts(rows, runs)
     rows = [
-        make_row(row.index, error=row.error, artifact_bytes=os.path.getsize(runs / row.artifact_name), **hashes) for row in rows
+        make_row(
+            row.index,
+            error=row.error,
+            artifact_bytes=os.path.getsize(runs / row.artifact_name),
+            **hashes,
+        )
+        for row in rows
     ]
     out = tmp_path / "out"
     out.mkdir()
     summary, metrics = Summary(), Metrics()
     write_series(str(out), STAMP, series_chunks(feed(rows, summary, metrics)))
-    manifest = {"stamp": STAMP, "episodes": 10, "workers": 2, "strict_spec": False, "system_samples": SAMPLES}
+    manifest = {
+        "stamp": STAMP,
+        "episodes": 10,
+        "workers": 2,
+        "strict_spec": False,
+        "system_samples": SAMPLES,
+    }
     manifest["scenario"] = [{"agent": rows[0].agent, "task_ref": rows[0].task_ref, "seed": 42}]
-    document = summary.document(episodes_requested=10, workers=2, runs_root=str(runs), system_samples=SAMPLES, elapsed_s=1.7)
-    write_documents(str(out), STAMP, manifest=manifest, summary=document, metrics=metrics.document(), compress=True)
+    document = summary.document(
+        episodes_requested=10, workers=2, runs_root=str(runs), system_samples=SAMPLES, elapsed_s=1.7
+    )
+    write_documents(
+        str(out),
+        STAMP,
+        manifest=manifest,
+        summary=document,
+        metrics=metrics.document(),
+        compress=True,
+    )
     return out
 
 
@@ -72,7 +104,12 @@ def verify(path, runs_dir=None):
 @pytest.fixture
 def judged(slice_of, make_row):
     """The slice with a verdict: one threshold holds, one is broken, one has no data, one warns."""
-    texts = ["success:rate >= 0.5", "failure_count == 0", "seed{task_ref=x@1}:max > 0", "wall_clock_s:p(95) < 0.1"]
+    texts = [
+        "success:rate >= 0.5",
+        "failure_count == 0",
+        "seed{task_ref=x@1}:max > 0",
+        "wall_clock_s:p(95) < 0.1",
+    ]
     paths, fields = summary_paths(), series_fields()
     thresholds = [parse_threshold(text, "a test", paths=paths, fields=fields) for text in texts]
     thresholds[3] = replace(thresholds[3], severity="warn")
@@ -107,14 +144,29 @@ def test_a_verdict_as_it_was_given_agrees_with_its_series(judged):
             lambda d: d["verdict"]["thresholds"][0].update(observed=1.0),
             "success:rate >= 0.5: observed: says 1.0, should be 0.9",
         ),
-        (lambda d: d["verdict"]["thresholds"][1].update(status="passed"), "status: says 'passed', should be 'failed'"),
-        (lambda d: d["verdict"]["thresholds"][1].update(limit=9.0), "limit: says 9.0, should be 0.0"),
-        (lambda d: d["verdict"]["thresholds"][2].update(observed=7), "observed: says 7.0, should be None"),
+        (
+            lambda d: d["verdict"]["thresholds"][1].update(status="passed"),
+            "status: says 'passed', should be 'failed'",
+        ),
+        (
+            lambda d: d["verdict"]["thresholds"][1].update(limit=9.0),
+            "limit: says 9.0, should be 0.0",
+        ),
+        (
+            lambda d: d["verdict"]["thresholds"][2].update(observed=7),
+            "observed: says 7.0, should be None",
+        ),
         (lambda d: d["verdict"]["thresholds"][1].update(observed=10**400), "observed: says 1000"),
         (lambda d: d["verdict"].update(thresholds=[]), "but no gate is broken"),
         (lambda d: d.update(findings=[]), "finding_counts.cold_start: says 1, should be 0"),
-        (lambda d: d["findings"].append({"id": "late_drift"}), "finding_counts.late_drift: says None, should be 1"),
-        (lambda d: d["determinism"].update(differing=0), "determinism.differing: says 0, should be 1"),
+        (
+            lambda d: d["findings"].append({"id": "late_drift"}),
+            "finding_counts.late_drift: says None, should be 1",
+        ),
+        (
+            lambda d: d["determinism"].update(differing=0),
+            "determinism.differing: says 0, should be 1",
+        ),
     ],
 )
 def test_a_verdict_that_does_not_follow_from_its_series_is_named(judged, edit, told):
@@ -128,7 +180,9 @@ def test_a_threshold_of_another_version_is_noted_and_decides_nothing(judged):
     change(judged, "summary", lambda d: d["verdict"]["thresholds"].pop(2))
     problems, told = verify(judged)
     assert problems == []
-    assert told["sets"][0]["notes"] == ["a threshold of another version was not checked: heat_k <= 3"]
+    assert told["sets"][0]["notes"] == [
+        "a threshold of another version was not checked: heat_k <= 3"
+    ]
 
 
 def test_a_breach_of_a_comparison_calls_for_its_exit_code_too(judged):
@@ -159,19 +213,63 @@ def test_a_row_survives_the_way_into_the_series_and_back(make_row):
 @pytest.mark.parametrize(
     ("kind", "edit", "told"),
     [
-        ("summary", lambda d: d["summary"].update(p50_wall_clock_s=0.1), "summary.summary.p50_wall_clock_s: says 0.1"),
-        ("summary", lambda d: d["summary"].update(throughput_eps=9.0), "summary.summary.throughput_eps"),
-        ("summary", lambda d: d["failure_reasons"].update(no=2), "summary.failure_reasons.no: says 2, should be 1"),
-        ("summary", lambda d: d["failure_reasons"].update(more=1), "summary.failure_reasons.more: the series does not give it"),
-        ("summary", lambda d: d.update(verdict={"exit_code": 0, "exit_codes": [0]}), "the counts call for 1"),
-        ("summary", lambda d: d["telemetry_verbosity"].pop("artifact_bytes_max"), "artifact_bytes_max: the file lacks it"),
-        ("metrics", lambda d: d[0].update(run_count=9), "metrics[0].run_count: says 9, should be 10"),
+        (
+            "summary",
+            lambda d: d["summary"].update(p50_wall_clock_s=0.1),
+            "summary.summary.p50_wall_clock_s: says 0.1",
+        ),
+        (
+            "summary",
+            lambda d: d["summary"].update(throughput_eps=9.0),
+            "summary.summary.throughput_eps",
+        ),
+        (
+            "summary",
+            lambda d: d["failure_reasons"].update(no=2),
+            "summary.failure_reasons.no: says 2, should be 1",
+        ),
+        (
+            "summary",
+            lambda d: d["failure_reasons"].update(more=1),
+            "summary.failure_reasons.more: the series does not give it",
+        ),
+        (
+            "summary",
+            lambda d: d.update(verdict={"exit_code": 0, "exit_codes": [0]}),
+            "the counts call for 1",
+        ),
+        (
+            "summary",
+            lambda d: d["telemetry_verbosity"].pop("artifact_bytes_max"),
+            "artifact_bytes_max: the file lacks it",
+        ),
+        (
+            "metrics",
+            lambda d: d[0].update(run_count=9),
+            "metrics[0].run_count: says 9, should be 10",
+        ),
         ("metrics", lambda d: d.append(d[0]), "metrics: says"),
         ("manifest", lambda d: d.update(workers=3), "manifest.workers: says 3, should be 2"),
-        ("manifest", lambda d: d["scenario"][0].update(seed=43), "series, episode 1.seed: says 42, should be 43"),
-        ("series", lambda d: d[3].update(wall_clock_s=99.0), "summary.max_wall_clock_s: says 0.25, should be 99.0"),
-        ("series", lambda d: d[3].update(error="hm"), "series, episode 4: success is True, error is 'hm'"),
-        ("series", lambda d: d[3].update(episode=7), "series, episode 4.episode: says 7, should be 4"),
+        (
+            "manifest",
+            lambda d: d["scenario"][0].update(seed=43),
+            "series, episode 1.seed: says 42, should be 43",
+        ),
+        (
+            "series",
+            lambda d: d[3].update(wall_clock_s=99.0),
+            "summary.max_wall_clock_s: says 0.25, should be 99.0",
+        ),
+        (
+            "series",
+            lambda d: d[3].update(error="hm"),
+            "series, episode 4: success is True, error is 'hm'",
+        ),
+        (
+            "series",
+            lambda d: d[3].update(episode=7),
+            "series, episode 4.episode: says 7, should be 4",
+        ),
         ("series", lambda d: d.pop(), "9 rows"),
         ("series", lambda d: d[3].pop("steps_budget"), "the field steps_budget"),
     ],
@@ -205,7 +303,9 @@ def test_a_changed_run_artifact_is_named(slice_of, tmp_path):
     path.write_text(path.read_text().replace("toy_agent", "tox_agent"))
     problems, _ = verify(slice_of)
     assert any(f"{3:032x}.json: artifact_hash in the series" in problem for problem in problems)
-    assert any(f"{3:032x}.json.agent: says 'agents/tox_agent.py'" in problem for problem in problems)
+    assert any(
+        f"{3:032x}.json.agent: says 'agents/tox_agent.py'" in problem for problem in problems
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"agent": 1'])
@@ -219,7 +319,9 @@ def test_a_missing_run_artifact_is_named(slice_of, tmp_path):
     assert any("1 run artifacts are not in" in problem for problem in verify(slice_of)[0])
 
 
-def test_run_artifacts_that_are_gone_altogether_are_a_note_unless_their_folder_was_named(slice_of, tmp_path):
+def test_run_artifacts_that_are_gone_altogether_are_a_note_unless_their_folder_was_named(
+    slice_of, tmp_path
+):
     shutil.rmtree(tmp_path / "runs")
     problems, told = verify(slice_of)
     assert problems == []
@@ -233,7 +335,11 @@ def test_an_index_holds_the_files_to_their_hashes(slice_of):
     index = slice_of / "index.json"
     index.write_text(json.dumps({"files": {name: {"sha256": sha256}}}))
     assert verify(slice_of) == ([], {**verify(slice_of)[1], "indexed_files": 1})
-    index.write_text(json.dumps({"files": {name: {"sha256": "0" * 64}, "gone": {"sha256": ""}, "../x": {"sha256": ""}}}))
+    index.write_text(
+        json.dumps(
+            {"files": {name: {"sha256": "0" * 64}, "gone": {"sha256": ""}, "../x": {"sha256": ""}}}
+        )
+    )
     problems, _ = verify(slice_of)
     assert len(problems) == 3
     assert "the index says '000" in problems[0]
@@ -246,8 +352,14 @@ def test_an_index_that_is_none_is_bad_input(slice_of):
 
 
 def test_hundreds_of_differences_are_told_in_fifty(slice_of):
-    change(slice_of, "series", lambda d: [row.update(episode=0, seed=-1, agent="x", task_ref="y") for row in d * 5])
-    change(slice_of, "summary", lambda d: d["failure_reasons"].update({f"r{i}": 1 for i in range(200)}))
+    change(
+        slice_of,
+        "series",
+        lambda d: [row.update(episode=0, seed=-1, agent="x", task_ref="y") for row in d * 5],
+    )
+    change(
+        slice_of, "summary", lambda d: d["failure_reasons"].update({f"r{i}": 1 for i in range(200)})
+    )
     problems, _ = verify(slice_of)
     assert len(problems) == 51
     assert problems[-1].startswith(f"{STAMP}: and ")

@@ -7,7 +7,13 @@ import sys
 import pytest
 
 from tracecore.perf.documents.summary import Summary
-from tracecore.perf.show.console import Console, bytes_text, duration_text, human_summary, seconds_text
+from tracecore.perf.show.console import (
+    Console,
+    bytes_text,
+    duration_text,
+    human_summary,
+    seconds_text,
+)
 
 STAMP = "20260131T235959Z"
 
@@ -74,20 +80,26 @@ def test_a_real_stderr_that_takes_nothing_leaves_the_exit_code_alone(redirection
 def test_a_pipe_without_a_reader_leaves_the_exit_code_alone():
     reader, writer = os.pipe()
     os.close(reader)
-    assert subprocess.run([sys.executable, "-c", SCRIPT], check=False, stderr=writer).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", SCRIPT], check=False, stderr=writer).returncode == 0
+    )
     os.close(writer)
 
 
 def test_a_locale_without_the_letters_gets_them_escaped():
     environ = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    run = subprocess.run([sys.executable, "-c", SCRIPT], check=True, capture_output=True, env=environ)
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT], check=True, capture_output=True, env=environ
+    )
     assert run.stderr.endswith(b"done \\xe9 \\ud800\n")
 
 
 def test_a_real_terminal_is_seen_as_one():
     main, side = pty.openpty()
     try:
-        environ = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
+        environ = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {
+            "TERM": "xterm"
+        }
         subprocess.run([sys.executable, "-c", SCRIPT], check=True, stderr=side, env=environ)
         text = os.read(main, 100_000)
     finally:
@@ -101,13 +113,25 @@ def document_of(rows, **changes):
     summary = Summary()
     for row in rows:
         summary.add(row)
-    arguments = {"episodes_requested": len(rows), "workers": 2, "runs_root": "runs", "system_samples": {}, "elapsed_s": 0.5}
+    arguments = {
+        "episodes_requested": len(rows),
+        "workers": 2,
+        "runs_root": "runs",
+        "system_samples": {},
+        "elapsed_s": 0.5,
+    }
     return summary.document(**{**arguments, **changes})
 
 
 def test_a_slice_is_told_in_a_few_lines(make_row):
-    rows = [make_row(0), make_row(1, wall_clock_s=1.5, error="agent raised ValueError: no"), make_row(2)]
-    text = human_summary(document_of(rows), {"summary": "out/s.json"}, stamp=STAMP, next_command="python x --resume")
+    rows = [
+        make_row(0),
+        make_row(1, wall_clock_s=1.5, error="agent raised ValueError: no"),
+        make_row(2),
+    ]
+    text = human_summary(
+        document_of(rows), {"summary": "out/s.json"}, stamp=STAMP, next_command="python x --resume"
+    )
     assert text.splitlines() == [
         f"slice {STAMP}: 2 passed, 1 failed",
         "  wall clock  p50 250 ms   p95 1.5 s   max 1.5 s",
@@ -126,7 +150,9 @@ def test_an_empty_slice_is_told_too():
 
 
 def test_an_interrupted_slice_says_how_far_it_came(make_row):
-    text = human_summary(document_of([make_row(0)], episodes_requested=9, interrupted=True), {}, stamp=STAMP)
+    text = human_summary(
+        document_of([make_row(0)], episodes_requested=9, interrupted=True), {}, stamp=STAMP
+    )
     assert text.startswith(f"slice {STAMP}: 1 passed, 0 failed, interrupted after 1 of 9\n")
 
 
@@ -134,32 +160,53 @@ def test_five_reasons_are_shown_the_most_frequent_first(make_row):
     rows = [make_row(index, error=f"reason {index % 8}") for index in range(20)]
     lines = human_summary(document_of(rows), {}, stamp=STAMP).splitlines()
     start = lines.index("  failures")
-    assert [line.split(maxsplit=1)[1] for line in lines[start + 1 : start + 6]] == [f"reason {index}" for index in range(5)]
-    assert lines[start + 6].split() == ["and", "3", "more", "reasons,", "in", "the", "summary", "file"]
+    assert [line.split(maxsplit=1)[1] for line in lines[start + 1 : start + 6]] == [
+        f"reason {index}" for index in range(5)
+    ]
+    assert lines[start + 6].split() == [
+        "and",
+        "3",
+        "more",
+        "reasons,",
+        "in",
+        "the",
+        "summary",
+        "file",
+    ]
 
 
 def test_what_agents_say_moves_no_cursor(make_row):
     rows = [make_row(0, error="\x1b[2J\nforged line\r" + "x" * 500)]
-    text = human_summary(document_of(rows, runs_root="runs\x1b[31m"), {"summary": "a\nb"}, stamp=STAMP, next_command="c\rd")
+    text = human_summary(
+        document_of(rows, runs_root="runs\x1b[31m"),
+        {"summary": "a\nb"},
+        stamp=STAMP,
+        next_command="c\rd",
+    )
     assert all(line.isprintable() for line in text.split("\n"))
     assert all(len(line) < 130 for line in text.split("\n"))
     assert "\\x1b[2J\\nforged line\\r" in text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59.4, "59s"), (59.6, "1m00s"), (185, "3m05s"), (7620, "2h07m")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59.4, "59s"), (59.6, "1m00s"), (185, "3m05s"), (7620, "2h07m")],
+)
 def test_durations_are_short(seconds, text):
     assert duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (831, "831 B"), (10_240, "10.2 kB"), (1.5e6, "1.5 MB"), (2e13, "20 TB")]
+    ("count", "text"),
+    [(0, "0 B"), (831, "831 B"), (10_240, "10.2 kB"), (1.5e6, "1.5 MB"), (2e13, "20 TB")],
 )
 def test_sizes_are_short(count, text):
     assert bytes_text(count) == text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0123456, "12.3 ms"), (0.0000042, "0.0042 ms"), (1.23456, "1.235 s"), (180.04, "180 s")]
+    ("seconds", "text"),
+    [(0.0123456, "12.3 ms"), (0.0000042, "0.0042 ms"), (1.23456, "1.235 s"), (180.04, "180 s")],
 )
 def test_measured_times_keep_three_digits_or_more(seconds, text):
     assert seconds_text(seconds) == text

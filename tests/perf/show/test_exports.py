@@ -19,7 +19,8 @@ from tracecore.perf.show.exports import (
 )
 from tracecore.records import Usage
 
-# github-action-benchmark takes an array of these, coerces what it can, and drops other keys without a word.
+# github-action-benchmark takes an array of these, coerces what it can, and drops other keys without
+# a word.
 GITHUB_SCHEMA = {
     "type": "array",
     "items": {
@@ -46,7 +47,9 @@ BMF_SCHEMA = {
             "type": "object",
             "required": ["value"],
             "additionalProperties": False,
-            "properties": {name: {"type": "number"} for name in ("value", "lower_value", "upper_value")},
+            "properties": {
+                name: {"type": "number"} for name in ("value", "lower_value", "upper_value")
+            },
         },
     },
 }
@@ -70,7 +73,9 @@ def reduced(make_row):
     return reduce(
         [
             *(make_row(index, task_ref="a@1", usage=usage[index]) for index in range(3)),
-            make_row(3, task_ref="b@1", usage=Usage(9.0), error="slow", termination_reason="timeout"),
+            make_row(
+                3, task_ref="b@1", usage=Usage(9.0), error="slow", termination_reason="timeout"
+            ),
         ]
     )
 
@@ -99,7 +104,8 @@ def test_github_benchmark_is_what_its_reader_takes(reduced):
 
 def test_what_has_no_value_has_no_entry(reduced):
     names = {entry["name"] for entry in github_benchmark(*reduced)}
-    assert "b@1 / wall median" not in names  # it only timed out: null would be read as 0, a great improvement
+    # it only timed out: null would be read as 0, a great improvement
+    assert "b@1 / wall median" not in names
     assert github_benchmark(*reduce([])) == []
     assert github_benchmark_bigger(reduce([])[1]) == []
     assert bencher_metrics(*reduce([])) == {}
@@ -107,7 +113,10 @@ def test_what_has_no_value_has_no_entry(reduced):
 
 def test_names_hold_no_stamp_and_no_count(make_row):
     def names(episodes):
-        return [entry["name"] for entry in github_benchmark(*reduce([make_row(index) for index in range(episodes)]))]
+        return [
+            entry["name"]
+            for entry in github_benchmark(*reduce([make_row(index) for index in range(episodes)]))
+        ]
 
     assert names(3) == names(7)
     assert not [name for name in names(3) if re.search(r"\d{8}T|n=", name)]
@@ -116,7 +125,10 @@ def test_names_hold_no_stamp_and_no_count(make_row):
 def test_what_is_better_when_bigger_stands_in_a_file_of_its_own(reduced):
     entries = github_benchmark_bigger(reduced[1])
     jsonschema.validate(entries, GITHUB_SCHEMA)
-    assert {entry["name"]: entry["value"] for entry in entries} == {"all / throughput": 2.0, "all / success rate": 0.75}
+    assert {entry["name"]: entry["value"] for entry in entries} == {
+        "all / throughput": 2.0,
+        "all / success rate": 0.75,
+    }
 
 
 def test_bencher_metrics_are_what_its_reader_takes(reduced):
@@ -130,8 +142,14 @@ def test_bencher_metrics_are_what_its_reader_takes(reduced):
 
 
 def test_agents_that_share_a_task_are_told_apart(make_row):
-    figures, _ = reduce([make_row(0, agent="x.py"), make_row(1, agent="y.py"), make_row(2, task_ref="b@1")])
-    assert list(figures.groups()) == ["filesystem_hidden_config@1 / x.py", "filesystem_hidden_config@1 / y.py", "b@1"]
+    figures, _ = reduce(
+        [make_row(0, agent="x.py"), make_row(1, agent="y.py"), make_row(2, task_ref="b@1")]
+    )
+    assert list(figures.groups()) == [
+        "filesystem_hidden_config@1 / x.py",
+        "filesystem_hidden_config@1 / y.py",
+        "b@1",
+    ]
 
 
 def test_the_files_are_written_under_names_that_a_workflow_knows(reduced, tmp_path: pathlib.Path):
@@ -141,8 +159,13 @@ def test_the_files_are_written_under_names_that_a_workflow_knows(reduced, tmp_pa
         "github_benchmark_bigger": "perf-github-benchmark-bigger.json",
         "bmf": "perf-bencher.json",
     }
-    jsonschema.validate(json.loads((tmp_path / "perf-github-benchmark.json").read_text("utf-8")), GITHUB_SCHEMA)
-    jsonschema.validate(json.loads((tmp_path / "perf-github-benchmark-bigger.json").read_text("utf-8")), GITHUB_SCHEMA)
+    jsonschema.validate(
+        json.loads((tmp_path / "perf-github-benchmark.json").read_text("utf-8")), GITHUB_SCHEMA
+    )
+    jsonschema.validate(
+        json.loads((tmp_path / "perf-github-benchmark-bigger.json").read_text("utf-8")),
+        GITHUB_SCHEMA,
+    )
     jsonschema.validate(json.loads((tmp_path / "perf-bencher.json").read_text("utf-8")), BMF_SCHEMA)
 
 

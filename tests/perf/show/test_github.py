@@ -9,7 +9,14 @@ from helpers.github import read_command, read_outputs, read_tables
 
 from tracecore.perf.documents.summary import Summary
 from tracecore.perf.findings.findings import Findings
-from tracecore.perf.judge.gate import Evidence, Gate, GateReadings, judge, read_gate, verdict_document
+from tracecore.perf.judge.gate import (
+    Evidence,
+    Gate,
+    GateReadings,
+    judge,
+    read_gate,
+    verdict_document,
+)
 from tracecore.perf.show.console import Console
 from tracecore.perf.show.exports import ScenarioFigures
 from tracecore.perf.show.github import annotations, outputs, step_summary_page, tell_github
@@ -25,12 +32,20 @@ HOSTILE = "a|b `c` <img src=x> \x1b[31m\r\n::error::x *bold* [link](javascript:x
 
 def judged(rows, *expressions, episodes=None):
     gate = read_gate(episodes=24, expressions=expressions) if expressions else Gate()
-    summary, findings, figures, readings = Summary(), Findings(), ScenarioFigures(), GateReadings(gate.thresholds)
+    summary, findings, figures, readings = (
+        Summary(),
+        Findings(),
+        ScenarioFigures(),
+        GateReadings(gate.thresholds),
+    )
     for row in rows:
         for reducer in (summary, findings, figures, readings):
             reducer.add(row)
     arguments = {"workers": 4, "runs_root": "runs", "system_samples": {}, "elapsed_s": 2.0}
-    document = summary.document(episodes_requested=episodes or len(rows), **arguments) | findings.document()
+    document = (
+        summary.document(episodes_requested=episodes or len(rows), **arguments)
+        | findings.document()
+    )
     statuses = tuple(readings.status(threshold, document) for threshold in gate.thresholds)
     document["verdict"] = verdict_document(judge(document, Evidence(statuses)), gate)
     return document, figures
@@ -128,7 +143,12 @@ def test_a_good_slice_has_no_annotation(make_row):
 def test_outputs_tell_the_verdict(make_row):
     document, _ = judged([make_row(0)], "episodes > 3", "episodes > 4")
     values = read_outputs(outputs(document, {"summary": "out/a\nverdict=pass.json"}))
-    assert values == {"verdict": "fail", "exit_code": "3", "regressions": "2", "summary": "out/a\\nverdict=pass.json"}
+    assert values == {
+        "verdict": "fail",
+        "exit_code": "3",
+        "regressions": "2",
+        "summary": "out/a\\nverdict=pass.json",
+    }
     assert read_outputs(outputs(judged([make_row(0)])[0], {}))["verdict"] == "pass"
 
 
@@ -141,7 +161,9 @@ def tell(make_row):
 
     def run(step_summary=None, environ=None):
         stream = io.StringIO()
-        tell_github(document, figures, MANIFEST, PATHS, step_summary, Console(stream, {}), environ or {})
+        tell_github(
+            document, figures, MANIFEST, PATHS, step_summary, Console(stream, {}), environ or {}
+        )
         return stream.getvalue()
 
     return run
@@ -154,14 +176,23 @@ def test_outside_of_github_nothing_is_told(tell):
 def test_in_a_job_everything_is_told_and_appended(tell, tmp_path: pathlib.Path):
     page, values = tmp_path / "page.md", tmp_path / "outputs"
     page.write_text("before\n")
-    said = tell(environ={"GITHUB_STEP_SUMMARY": str(page), "GITHUB_OUTPUT": str(values), "GITHUB_ACTIONS": "true"})
+    said = tell(
+        environ={
+            "GITHUB_STEP_SUMMARY": str(page),
+            "GITHUB_OUTPUT": str(values),
+            "GITHUB_ACTIONS": "true",
+        }
+    )
     assert read_command(said.strip())[0] == "error"
     assert page.read_text("utf-8").startswith("before\n### Perf: FAIL")
     assert read_outputs(values.read_text())["exit_code"] == "3"
 
 
 def test_off_is_off_and_an_own_path_wins(tell, tmp_path: pathlib.Path):
-    environ = {"GITHUB_STEP_SUMMARY": str(tmp_path / "page.md"), "GITHUB_OUTPUT": str(tmp_path / "outputs")}
+    environ = {
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "page.md"),
+        "GITHUB_OUTPUT": str(tmp_path / "outputs"),
+    }
     assert tell("off", environ) == ""
     assert list(tmp_path.iterdir()) == []
     tell(str(tmp_path / "own.md"), environ)

@@ -126,7 +126,9 @@ def test_failures_are_counted_by_kind_and_red_where_colour_is_welcome(start, run
     assert "4/40 (10%)  \x1b[31m4 failed\x1b[0m (timeout 3, logic_failure 1)" in terminal.getvalue()
 
 
-@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"CI": "1", "NO_COLOR": "1"}])
+@pytest.mark.parametrize(
+    "environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"CI": "1", "NO_COLOR": "1"}]
+)
 def test_colour_is_left_out_where_it_is_not(start, run, environ):
     terminal = Terminal()
     run(start(4, terminal, environ), 3, 0.5, error="no")
@@ -137,14 +139,18 @@ def test_colour_is_left_out_where_it_is_not(start, run, environ):
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])
 def test_the_first_failures_are_named_with_the_command_that_repeats_each(start, run, stream):
     written = stream()
-    progress = start(100, written, repro=functools.partial(repro_command, options=["--tasks-dir", "my tasks"]))
+    progress = start(
+        100, written, repro=functools.partial(repro_command, options=["--tasks-dir", "my tasks"])
+    )
     run(progress, 9, 0.01, error="agent raised ValueError: \x1b[2J no")
     progress.close()
     lines = [line.rpartition("\r")[2] for line in written.getvalue().splitlines()]
     named = [line for line in lines if line.startswith("failed ")]
     assert len(named) == 5
-    assert named[2] == (
-        "failed episode 3: agents/toy_agent.py on filesystem_hidden_config@1, seed 44: agent raised ValueError: \\x1b[2J no"
+    assert (
+        named[2]
+        == "failed episode 3: agents/toy_agent.py on filesystem_hidden_config@1, seed 44: agent"
+        " raised ValueError: \\x1b[2J no"
     )
     commands = [line.removeprefix("  again: ") for line in lines if line.startswith("  again: ")]
     assert shlex.split(commands[2])[-2:] == ["--tasks-dir", "my tasks"]
@@ -152,7 +158,9 @@ def test_the_first_failures_are_named_with_the_command_that_repeats_each(start, 
     assert lines.count("further failures are counted, and not named") == 1
 
 
-@pytest.mark.parametrize(("stream", "environ"), [(Terminal(), {}), (io.StringIO(), {}), (Terminal(), {"CI": "true"})])
+@pytest.mark.parametrize(
+    ("stream", "environ"), [(Terminal(), {}), (io.StringIO(), {}), (Terminal(), {"CI": "true"})]
+)
 def test_never_is_silent_everywhere(start, run, stream, environ):
     progress = start(10, stream, environ, mode="never")
     run(progress, 10, 60.0, error="no")
@@ -161,7 +169,8 @@ def test_never_is_silent_everywhere(start, run, stream, environ):
 
 
 @pytest.mark.parametrize(
-    ("stream", "environ"), [(io.StringIO(), {}), (Terminal(), {"CI": "1"}), (Terminal(), {"TERM": "dumb"})]
+    ("stream", "environ"),
+    [(io.StringIO(), {}), (Terminal(), {"CI": "1"}), (Terminal(), {"TERM": "dumb"})],
 )
 def test_a_log_has_one_line_per_tenth(start, run, stream, environ):
     run(start(1000, stream, environ), 1000, 0.01)
@@ -179,7 +188,11 @@ def test_always_redraws_on_a_terminal_in_ci_too(start, run):
 def test_a_slow_log_has_a_line_every_thirty_seconds(start, run):
     log = io.StringIO()
     run(start(1000, log), 9, 10.0)
-    assert [line.split()[0] for line in log.getvalue().splitlines()] == ["3/1000", "6/1000", "9/1000"]
+    assert [line.split()[0] for line in log.getvalue().splitlines()] == [
+        "3/1000",
+        "6/1000",
+        "9/1000",
+    ]
 
 
 def test_a_log_that_waits_for_one_episode_has_its_lines_too(start, clock):

@@ -23,7 +23,9 @@ CHARTS = ["latency", "distribution", "throughput", "machine", "artifacts"]
 
 @pytest.fixture(scope="module", autouse=True)
 def _fonts_are_open(tmp_path_factory, make_row):
-    """matplotlib opens its fonts at the first picture and keeps them, which the first test would be blamed for."""
+    """matplotlib opens its fonts at the first picture and keeps them, which the first test would be
+    blamed for.
+    """
     charts_of(write_slice(tmp_path_factory.mktemp("first") / "out", make_row, 3))
 
 
@@ -48,11 +50,24 @@ for chart in draw_charts(gather(read_sets(sys.argv[1])[0])):
 
 
 def test_the_same_data_gives_the_same_bytes_in_any_process(folder):
-    here = [f"{name} {hashlib.sha256(chart.svg.encode()).hexdigest()}" for name, chart in charts_of(folder).items()]
+    here = [
+        f"{name} {hashlib.sha256(chart.svg.encode()).hexdigest()}"
+        for name, chart in charts_of(folder).items()
+    ]
     for seed in ("1", "2"):
-        environ = {**os.environ, "PYTHONHASHSEED": seed, "TZ": "Asia/Tokyo", "LC_ALL": "C", "MPLBACKEND": "pdf"}
+        environ = {
+            **os.environ,
+            "PYTHONHASHSEED": seed,
+            "TZ": "Asia/Tokyo",
+            "LC_ALL": "C",
+            "MPLBACKEND": "pdf",
+        }
         done = subprocess.run(
-            [sys.executable, "-c", DRAW, str(folder)], check=True, capture_output=True, text=True, env=environ
+            [sys.executable, "-c", DRAW, str(folder)],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environ,
         )
         assert done.stdout.splitlines() == here
 
@@ -63,7 +78,12 @@ def test_every_chart_is_a_picture_that_loads_nothing(folder):
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         tags = {element.tag.rpartition("}")[2] for element in root.iter()}
         assert not tags & {"script", "image", "foreignObject", "text", "a"}
-        links = [value for element in root.iter() for name, value in element.attrib.items() if name.endswith("href")]
+        links = [
+            value
+            for element in root.iter()
+            for name, value in element.attrib.items()
+            if name.endswith("href")
+        ]
         assert all(link.startswith("#") for link in links)
 
 
@@ -124,7 +144,9 @@ def test_a_report_goes_into_a_folder_that_is_made_for_it(folder, tmp_path):
     paths = write_report(read_sets(str(folder))[0], str(tmp_path / "pages" / "new"))
     assert {os.path.dirname(path) for path in paths.values()} == {str(tmp_path / "pages" / "new")}
     with pytest.raises(InputError, match="a folder in which files can be written"):
-        write_report(read_sets(str(folder))[0], str(folder / f"perf-summary-{STAMP}.json" / "below"))
+        write_report(
+            read_sets(str(folder))[0], str(folder / f"perf-summary-{STAMP}.json" / "below")
+        )
 
 
 def test_the_same_slice_gives_the_same_pages(folder, monkeypatch):
@@ -140,10 +162,15 @@ def _read(path):
 
 def test_the_page_has_everything_in_it_in_the_order_in_which_it_is_asked(folder):
     page = _read(write_report(read_sets(str(folder))[0])["report"]).decode()
-    places = [page.index(f'id="{name}"') for name in ("gate", "findings", "scenario", "charts", "failures", "host")]
+    places = [
+        page.index(f'id="{name}"')
+        for name in ("gate", "findings", "scenario", "charts", "failures", "host")
+    ]
     assert places == sorted(places)
     assert page.index("Episodes failed") < page.index("episodes passed") < places[0]
-    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in page.replace("&#39;", "'")
+    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in page.replace(
+        "&#39;", "'"
+    )
     assert not re.search(r"(?:src|href)=\"(?!data:,\"|#)", page)
 
 
@@ -153,7 +180,9 @@ def test_what_agents_wrote_is_text_in_the_markdown_too(folder):
     assert "<script" not in outside
     assert "\x1b" not in text
     assert "\u202e" not in text
-    assert re.findall(r"!\[.*?\]\((.*?)\)", outside) == [f"perf-report-{STAMP}-{name}.svg" for name in CHARTS]
+    assert re.findall(r"!\[.*?\]\((.*?)\)", outside) == [
+        f"perf-report-{STAMP}-{name}.svg" for name in CHARTS
+    ]
     for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(columns) == 1, table
@@ -186,7 +215,13 @@ def test_figures_are_no_more_precise_than_they_are_useful(kind, value, text):
 
 
 def summary_of(**changes):
-    return {"episodes": 24, "episodes_requested": 24, "failure_count": 0, "interrupted": False, **changes}
+    return {
+        "episodes": 24,
+        "episodes_requested": 24,
+        "failure_count": 0,
+        "interrupted": False,
+        **changes,
+    }
 
 
 @pytest.mark.parametrize(
@@ -197,20 +232,39 @@ def summary_of(**changes):
         (summary_of(episodes=20), 5, "Incomplete"),
         (summary_of(episodes=0, episodes_requested=0), 5, "Incomplete"),
         (summary_of(interrupted=True, episodes=20, failure_count=1), 130, "Interrupted"),
-        (summary_of(verdict={"exit_code": 3, "reasons": ["No."], "thresholds": [{"text": "a < 1"}]}), 3, "A gate is breached"),
-        (summary_of(verdict={"exit_code": 0, "thresholds": [{"text": "a < 1"}], "profile": "small"}), 0, "Good"),
+        (
+            summary_of(
+                verdict={"exit_code": 3, "reasons": ["No."], "thresholds": [{"text": "a < 1"}]}
+            ),
+            3,
+            "A gate is breached",
+        ),
+        (
+            summary_of(
+                verdict={"exit_code": 0, "thresholds": [{"text": "a < 1"}], "profile": "small"}
+            ),
+            0,
+            "Good",
+        ),
         (summary_of(verdict={"exit_code": 77}), 77, "Exit code 77"),
         (summary_of(verdict="fine"), 0, "Good"),
     ],
 )
 def test_the_answer_is_the_verdict_or_what_the_counts_say(summary, exit_code, headline):
     answer = answer_of(summary)
-    assert (answer.exit_code, answer.headline, answer.is_good) == (exit_code, headline, exit_code == 0)
+    assert (answer.exit_code, answer.headline, answer.is_good) == (
+        exit_code,
+        headline,
+        exit_code == 0,
+    )
 
 
 def test_shipping_is_advised_only_where_a_gate_held():
     assert "Ship it." not in answer_of(summary_of()).advice
-    assert answer_of(summary_of(verdict={"exit_code": 0, "thresholds": [{"text": "a < 1"}]})).advice == "Ship it."
+    assert (
+        answer_of(summary_of(verdict={"exit_code": 0, "thresholds": [{"text": "a < 1"}]})).advice
+        == "Ship it."
+    )
 
 
 def test_a_slice_is_found_by_its_stamp_and_by_its_path(folder):
@@ -233,7 +287,8 @@ def test_failures_come_with_the_command_that_repeats_them(folder):
     assert failures[0]["episode"] == 4
     assert (
         failures[0]["repro"]
-        == "python -m tracecore run --agent agents/toy_agent.py --task filesystem_hidden_config@1 --seed 45"
+        == "python -m tracecore run --agent agents/toy_agent.py --task filesystem_hidden_config@1"
+        " --seed 45"
     )
     assert "\x1b" not in failures[0]["error"]
     assert HOSTILE.startswith("<script>")
@@ -243,4 +298,6 @@ def test_what_a_scenario_row_allows_its_agent_is_shown(folder):
     write_report(read_sets(str(folder))[0], str(folder))
     page = (folder / f"perf-report-{STAMP}.html").read_text("utf-8")
     assert "may read /data/&lt;i&gt;notes, reach api.example.test." in page
-    assert "may read /data/&lt;i&gt;notes, reach api.example.test" in (folder / f"perf-report-{STAMP}.md").read_text("utf-8")
+    assert "may read /data/&lt;i&gt;notes, reach api.example.test" in (
+        folder / f"perf-report-{STAMP}.md"
+    ).read_text("utf-8")

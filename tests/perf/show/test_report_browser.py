@@ -1,4 +1,5 @@
-"""The page in a real browser. Needs Chromium and its driver, and fails without: a page that nobody opened is not tested.
+"""The page in a real browser. Needs Chromium and its driver, and fails without: a page that nobody
+opened is not tested.
 
 Where there can be none, TRACECORE_NO_BROWSER=1 says so out loud.
 """
@@ -19,8 +20,9 @@ from tracecore.perf.show.report import write_report
 from tracecore.stats import nearest_rank
 
 FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run"
+    " --disable-background-networking --disable-component-update --disable-sync"
+    " --disable-dev-shm-usage"
 )
 DESKTOP, PHONE = (1280, 900), (390, 844)
 REQUIRED = {
@@ -46,12 +48,19 @@ UNITS = {"ms": 1e-3, "s": 1, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "%": 1e-2,
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    binary = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     driver = shutil.which("chromedriver")
     if not (binary and driver):
         if os.environ.get("TRACECORE_NO_BROWSER") == "1":
             pytest.skip("TRACECORE_NO_BROWSER=1")
-        pytest.fail("no Chromium or no chromedriver: apt-get install chromium chromium-driver, or set TRACECORE_NO_BROWSER=1")
+        pytest.fail(
+            "no Chromium or no chromedriver: apt-get install chromium chromium-driver, or set"
+            " TRACECORE_NO_BROWSER=1"
+        )
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
@@ -72,7 +81,12 @@ def folder(tmp_path_factory, make_row):
 @pytest.fixture
 def open_page(browser, folder):
     def load(size=DESKTOP, scheme="light"):
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
+        metrics = {
+            "width": size[0],
+            "height": size[1],
+            "deviceScaleFactor": 1,
+            "mobile": size == PHONE,
+        }
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         feature = {"name": "prefers-color-scheme", "value": scheme}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
@@ -93,28 +107,38 @@ def test_it_loads_without_a_word_on_the_console_and_asks_nobody_for_anything(ope
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_the_screen_but_what_scrolls_within_itself(open_page, size, scheme):
     page = open_page(size, scheme)
-    width, overflow = page.execute_script("""
-        return [innerWidth, document.documentElement.scrollWidth - document.documentElement.clientWidth]""")
+    width, overflow = page.execute_script(
+        """
+        return [innerWidth, document.documentElement.scrollWidth - document.documentElement.clientWidth]"""
+    )
     assert (width, overflow) == (size[0], 0)
-    too_wide = page.execute_script("""
+    too_wide = page.execute_script(
+        """
         return [...document.querySelectorAll('body *')].filter(one => !one.closest('.scroll, pre'))
-            .filter(one => one.getBoundingClientRect().right > innerWidth + 0.5).map(one => one.outerHTML.slice(0, 200))""")
+            .filter(one => one.getBoundingClientRect().right > innerWidth + 0.5).map(one => one.outerHTML.slice(0, 200))"""
+    )
     assert too_wide == []
-    cut = page.execute_script("""
+    cut = page.execute_script(
+        """
         return [...document.querySelectorAll('.verdict, .tiles div, figure, .cards > li, h1, h2, h3')]
-            .filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.outerHTML.slice(0, 200))""")
+            .filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.outerHTML.slice(0, 200))"""
+    )
     assert cut == []
 
 
 def documents_of(folder):
     documents = {
-        kind: json.loads((folder / f"perf-{kind}-{STAMP}.json").read_text()) for kind in ("summary", "metrics", "series")
+        kind: json.loads((folder / f"perf-{kind}-{STAMP}.json").read_text())
+        for kind in ("summary", "metrics", "series")
     }
     groups = {}
     for row in documents["series"]:
         groups.setdefault((row["task_ref"], row["agent"]), []).append(row["wall_clock_s"])
     figures = [
-        {"p50_wall_clock_s": nearest_rank(sorted(walls), 50), "p95_wall_clock_s": nearest_rank(sorted(walls), 95)}
+        {
+            "p50_wall_clock_s": nearest_rank(sorted(walls), 50),
+            "p95_wall_clock_s": nearest_rank(sorted(walls), 95),
+        }
         | {"max_wall_clock_s": max(walls)}
         for walls in groups.values()
     ]
@@ -128,8 +152,10 @@ def number_shown(text):
 
 
 def test_every_figure_on_the_page_is_the_summarys(open_page, folder):
-    shown = open_page().execute_script("""
-        return [...document.querySelectorAll('data')].map(one => [one.dataset.path, one.value, one.innerText])""")
+    shown = open_page().execute_script(
+        """
+        return [...document.querySelectorAll('data')].map(one => [one.dataset.path, one.value, one.innerText])"""
+    )
     documents = documents_of(folder)
     for path, exact, text in shown:
         value = documents
@@ -145,15 +171,22 @@ def test_no_figure_stands_on_the_page_but_those(open_page):
         const known = 'data, svg, pre, code, h1, .cards, .host, figure, .verdict, .swatch';
         for (const one of document.querySelectorAll(known)) one.remove();
         return document.body.innerText""")
-    left = re.sub(r"p50|p95|perf-summary-\S+|row \d|The first 13 of|^\d\s*$|\b[123]\u2002", "", left, flags=re.MULTILINE)
+    left = re.sub(
+        r"p50|p95|perf-summary-\S+|row \d|The first 13 of|^\d\s*$|\b[123]\u2002",
+        "",
+        left,
+        flags=re.MULTILINE,
+    )
     assert re.findall(r"\S*\d\S*", left) == []
 
 
 def test_what_agents_wrote_is_shown_and_does_nothing(open_page):
     page = open_page()
     assert page.execute_script("return window.broken") is None
-    counts = page.execute_script("""return ['script', 'img', 'iframe', 'a', 'form', 'object', 'link[href^=http]']
-        .map(tag => document.querySelectorAll(tag).length)""")
+    counts = page.execute_script(
+        """return ['script', 'img', 'iframe', 'a', 'form', 'object', 'link[href^=http]']
+        .map(tag => document.querySelectorAll(tag).length)"""
+    )
     assert counts == [0] * 7
     assert page.execute_script("""return [...document.querySelectorAll('*')].flatMap(one => [...one.attributes])
         .filter(one => one.name.startsWith('on')).length""") == 0  # fmt: skip
@@ -164,7 +197,9 @@ def test_what_agents_wrote_is_shown_and_does_nothing(open_page):
 
 
 def test_every_id_is_there_once_and_every_picture_has_its_name(open_page):
-    ids = open_page().execute_script("return [...document.querySelectorAll('[id]')].map(one => one.id)")
+    ids = open_page().execute_script(
+        "return [...document.querySelectorAll('[id]')].map(one => one.id)"
+    )
     assert len(ids) == len(set(ids))
     page = open_page()
     names = page.execute_script("""return [...document.querySelectorAll('svg')]
@@ -204,5 +239,10 @@ def test_all_text_stands_out_from_its_ground(open_page, scheme):
 
 
 def test_the_colours_follow_the_scheme_in_the_pictures_too(open_page):
-    stroke = "return getComputedStyle(document.querySelector('#throughput-figure_1 [style*=\"--s1\"]')).stroke"
-    assert open_page(DESKTOP, "light").execute_script(stroke) != open_page(DESKTOP, "dark").execute_script(stroke)
+    stroke = (
+        "return getComputedStyle(document.querySelector('#throughput-figure_1"
+        ' [style*="--s1"]\')).stroke'
+    )
+    assert open_page(DESKTOP, "light").execute_script(stroke) != open_page(
+        DESKTOP, "dark"
+    ).execute_script(stroke)

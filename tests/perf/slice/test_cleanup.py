@@ -54,7 +54,9 @@ def make_old(path: str) -> None:
     os.utime(path, (then, then))
 
 
-def test_second_runs_stay_as_long_as_their_harness_lives_and_go_when_it_was_killed(tmp_path: pathlib.Path, owner):
+def test_second_runs_stay_as_long_as_their_harness_lives_and_go_when_it_was_killed(
+    tmp_path: pathlib.Path, owner
+):
     left = second_runs(tmp_path)
     assert remove_what_nobody_owns(str(tmp_path)) == 0
     assert (left / "0.json").exists()
@@ -116,7 +118,9 @@ def test_a_folder_that_is_gone_is_no_trouble(tmp_path: pathlib.Path):
     assert remove_what_nobody_owns(str(tmp_path / "gone")) == 0
 
 
-def test_failures_that_no_row_tells_of_are_removed_and_successes_stand(tmp_path: pathlib.Path) -> None:
+def test_failures_that_no_row_tells_of_are_removed_and_successes_stand(
+    tmp_path: pathlib.Path,
+) -> None:
     contents = {
         "succeeded": '{"success": true}',
         "failed": '{"success": false}',
@@ -126,7 +130,12 @@ def test_failures_that_no_row_tells_of_are_removed_and_successes_stand(tmp_path:
     }
     for name, text in contents.items():
         (tmp_path / f"{name}.json").write_text(text)
-    assert remove_doubtful_artifacts(str(tmp_path), ["succeeded", "failed", "garbled", "foreign", "never begun"]) == 3
+    assert (
+        remove_doubtful_artifacts(
+            str(tmp_path), ["succeeded", "failed", "garbled", "foreign", "never begun"]
+        )
+        == 3
+    )
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["somebody elses", "succeeded"]
 
 

@@ -16,7 +16,11 @@ from tracecore.perf.slice import journal as journal_module
 from tracecore.perf.slice.journal import create_journal, journal_path, resume_journal
 from tracecore.records import EpisodeResult, Usage
 
-HEADER = {"slice_id": "20260101T000000Z", "scenario": [{"agent": "a.py", "seed": 7}], "timeout_s": 1.5}
+HEADER = {
+    "slice_id": "20260101T000000Z",
+    "scenario": [{"agent": "a.py", "seed": 7}],
+    "timeout_s": 1.5,
+}
 
 
 @pytest.fixture
@@ -156,7 +160,10 @@ def test_the_first_row_of_an_episode_is_kept(path, make_row):
 
 @pytest.mark.parametrize("index", [-1, 2, 10**12])
 def test_an_index_outside_the_slice_is_refused(path, make_row, index):
-    with create_journal(path, HEADER, 2) as journal, pytest.raises(ValueError, match="of a slice of 2"):
+    with (
+        create_journal(path, HEADER, 2) as journal,
+        pytest.raises(ValueError, match="of a slice of 2"),
+    ):
         journal.add(make_row(index))
 
 
@@ -173,7 +180,12 @@ def test_resuming_gives_header_rows_and_what_is_missing(path, make_row):
     journal, recovery = resume_journal(path)
     with journal:
         assert (journal.header, journal.episodes, journal.rows) == (HEADER, 5, 2)
-        assert (recovery.rows, recovery.duplicates, recovery.dropped_lines, recovery.dropped_bytes) == (2, 0, 0, 0)
+        assert (
+            recovery.rows,
+            recovery.duplicates,
+            recovery.dropped_lines,
+            recovery.dropped_bytes,
+        ) == (2, 0, 0, 0)
         assert [journal.has(index) for index in range(5)] == [True, False, False, True, False]
         journal.add(make_row(1))
         assert [row.index for row in journal.rows_in_order()] == [0, 1, 3]
@@ -189,7 +201,11 @@ def test_a_line_torn_anywhere_is_cut_off_and_written_again(path, make_row, tmp_p
             file.write(whole[:cut])
         journal, recovery = resume_journal(path, fsync="none")
         with journal:
-            assert (recovery.rows, recovery.dropped_lines, recovery.dropped_bytes) == (1, 1, cut - first_end)
+            assert (recovery.rows, recovery.dropped_lines, recovery.dropped_bytes) == (
+                1,
+                1,
+                cut - first_end,
+            )
             journal.add(make_row(1))
             assert list(journal.rows_in_order()) == [make_row(0), make_row(1)]
     assert os.listdir(tmp_path) == [os.path.basename(path)]
@@ -201,11 +217,17 @@ def test_a_damaged_line_in_the_middle_drops_everything_from_there(path, make_row
     damage(path, ends[1] + 20)
     journal, recovery = resume_journal(path)
     journal.close()
-    assert (recovery.rows, recovery.dropped_lines, recovery.dropped_bytes) == (1, 3, ends[4] - ends[1])
+    assert (recovery.rows, recovery.dropped_lines, recovery.dropped_bytes) == (
+        1,
+        3,
+        ends[4] - ends[1],
+    )
     assert os.path.getsize(path) == ends[1]
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 5000, b"\n", b"[0,garbage]\n", b"\xff\xfe", b'[9,"00000000"]\n'])
+@pytest.mark.parametrize(
+    "tail", [b"\0" * 5000, b"\n", b"[0,garbage]\n", b"\xff\xfe", b'[9,"00000000"]\n']
+)
 def test_a_foreign_tail_is_cut_off(path, make_row, tail):
     write_rows(path, [make_row(0)], 2)
     end = os.path.getsize(path)
@@ -228,7 +250,11 @@ def test_a_duplicate_on_disk_is_counted_and_the_first_one_kept(path, make_row):
 
 def test_a_row_of_an_episode_beyond_the_slice_is_damage(path, make_row):
     write_rows(path, [make_row(0)], 2)
-    damage(path, os.path.getsize(path), journal_module._line(journal_module.row_values(make_row(10**9))))
+    damage(
+        path,
+        os.path.getsize(path),
+        journal_module._line(journal_module.row_values(make_row(10**9))),
+    )
     journal, recovery = resume_journal(path)
     journal.close()
     assert (recovery.rows, recovery.dropped_lines) == (1, 1)
@@ -302,7 +328,9 @@ def write_until_full(path, make_row, results):
 
 def test_a_full_disk_leaves_the_journal_as_it_was(path, make_row):
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=write_until_full, args=(path, make_row, theirs))
+    process = multiprocessing.get_context("fork").Process(
+        target=write_until_full, args=(path, make_row, theirs)
+    )
     process.start()
     theirs.close()
     message, was_cut_back, has_row = ours.recv()
@@ -317,7 +345,9 @@ def test_a_full_disk_leaves_the_journal_as_it_was(path, make_row):
     assert (recovery.rows, recovery.dropped_bytes) == (2, 0)
 
 
-def test_a_line_that_could_not_be_cut_off_at_once_is_cut_off_before_the_next(path, make_row, monkeypatch):
+def test_a_line_that_could_not_be_cut_off_at_once_is_cut_off_before_the_next(
+    path, make_row, monkeypatch
+):
     def tear(fd, data):
         os.write(fd, data[:10])
         raise OSError(28, "No space left on device")
@@ -383,7 +413,9 @@ def count_syncs(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize(("fsync", "expected"), [("none", 0), ("batch", 1 + 2 + 1), ("full", 1 + 1100)])
+@pytest.mark.parametrize(
+    ("fsync", "expected"), [("none", 0), ("batch", 1 + 2 + 1), ("full", 1 + 1100)]
+)
 def test_durability_is_bought_as_asked(path, make_row, monkeypatch, fsync, expected):
     calls = count_syncs(monkeypatch)
     with create_journal(path, HEADER, 1100, fsync=fsync, monotonic_s=lambda: 0.0) as journal:

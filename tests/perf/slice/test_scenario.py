@@ -9,11 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracecore.errors import AgentError, ScenarioError, TaskError
-from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, MAX_FILE_BYTES, Plan, ScenarioRow, plan, read_scenario
+from tracecore.perf.slice.scenario import (
+    DEFAULT_SCENARIO,
+    MAX_FILE_BYTES,
+    Plan,
+    ScenarioRow,
+    plan,
+    read_scenario,
+)
 from tracecore.records import AgentSource, Settings, TaskSource
 from tracecore.runtime.task.catalog import AGENT_REFERENCE, TASK_REFERENCE
 
-ROWS = (ScenarioRow("a.py", "one@1", 5), ScenarioRow("b.py", "two", 100), ScenarioRow("a.py", "two", 0))
+ROWS = (
+    ScenarioRow("a.py", "one@1", 5),
+    ScenarioRow("b.py", "two", 100),
+    ScenarioRow("a.py", "two", 0),
+)
 SETTINGS = Settings(runs_dir="/runs")
 JSON_ROW = '{"agent": "a.py", "task_ref": "one@1"}'
 
@@ -26,8 +37,12 @@ def find_task(ref: str) -> TaskSource:
     return TaskSource(ref if "@" in ref else f"{ref}@3", f"/tasks/{ref}", f"sha256:task-{ref}")
 
 
-def planned(episodes: int, rows: tuple[ScenarioRow, ...] = ROWS, slice_id: str = "0123456789abcdef") -> Plan:
-    return plan(rows, episodes, SETTINGS, find_agent, find_task, slice_id=slice_id, scenario="s.toml")
+def planned(
+    episodes: int, rows: tuple[ScenarioRow, ...] = ROWS, slice_id: str = "0123456789abcdef"
+) -> Plan:
+    return plan(
+        rows, episodes, SETTINGS, find_agent, find_task, slice_id=slice_id, scenario="s.toml"
+    )
 
 
 def complaint_about(path: pathlib.Path) -> str:
@@ -45,14 +60,26 @@ def complaint_about(path: pathlib.Path) -> str:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("s.json", '[{"agent": "a.py", "task_ref": "one@1", "seed": 7}, {"task_ref": "two", "agent": "b.py"}]'),
+        (
+            "s.json",
+            (
+                '[{"agent": "a.py", "task_ref": "one@1", "seed": 7}, {"task_ref": "two", "agent":'
+                ' "b.py"}]'
+            ),
+        ),
         (
             "s.JSON",
-            '{"scenario": [{"agent": "a.py", "task_ref": "one@1", "seed": 7},{"agent":"b.py","task_ref":"two"}]}',
+            (
+                '{"scenario": [{"agent": "a.py", "task_ref": "one@1", "seed":'
+                ' 7},{"agent":"b.py","task_ref":"two"}]}'
+            ),
         ),
         (
             "s.toml",
-            '[[scenario]]\nagent = "a.py"\ntask_ref = "one@1"\nseed = 7\n[[scenario]]\nagent="b.py"\ntask_ref="two"\n',
+            (
+                '[[scenario]]\nagent = "a.py"\ntask_ref = "one@1"\nseed ='
+                ' 7\n[[scenario]]\nagent="b.py"\ntask_ref="two"\n'
+            ),
         ),
         (
             "crlf.toml",
@@ -60,9 +87,14 @@ def complaint_about(path: pathlib.Path) -> str:
         ),
     ],
 )
-def test_every_form_gives_the_same_rows_and_the_seed_defaults_to_0(tmp_path: pathlib.Path, name: str, text: str) -> None:
+def test_every_form_gives_the_same_rows_and_the_seed_defaults_to_0(
+    tmp_path: pathlib.Path, name: str, text: str
+) -> None:
     (tmp_path / name).write_bytes(text.encode())
-    assert read_scenario(str(tmp_path / name)) == (ScenarioRow("a.py", "one@1", 7), ScenarioRow("b.py", "two", 0))
+    assert read_scenario(str(tmp_path / name)) == (
+        ScenarioRow("a.py", "one@1", 7),
+        ScenarioRow("b.py", "two", 0),
+    )
 
 
 @given(
@@ -77,7 +109,9 @@ def test_every_form_gives_the_same_rows_and_the_seed_defaults_to_0(tmp_path: pat
         max_size=5,
     )
 )
-def test_rows_survive_being_written_as_json(tmp_path_factory: pytest.TempPathFactory, rows: list[ScenarioRow]) -> None:
+def test_rows_survive_being_written_as_json(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[ScenarioRow]
+) -> None:
     path = tmp_path_factory.mktemp("scenario") / "s.json"
     document = [{"agent": row.agent, "task_ref": row.task_ref, "seed": row.seed} for row in rows]
     path.write_text(json.dumps(document), "utf-8")
@@ -97,29 +131,58 @@ def test_rows_survive_being_written_as_json(tmp_path_factory: pytest.TempPathFac
         ('{"agent": "a\\u0000b", "task_ref": "t"}', "scenario[1].agent: found 'a\\x00b'"),
         ('{"agent": "\\ud800", "task_ref": "t"}', "scenario[1].agent: found '\\ud800'"),
         ('{"agent": "a", "task_ref": ["t"]}', "scenario[1].task_ref: found ['t']"),
-        ('{"agent": "a", "task_ref": "t", "seed": true}', "scenario[1].seed: found True, expected an integer"),
-        ('{"agent": "a", "task_ref": "t", "seed": null}', "scenario[1].seed: found None, expected an integer"),
-        ('{"agent": "a", "task_ref": "t", "seed": "1"}', "scenario[1].seed: found '1', expected an integer"),
-        ('{"agent": "a", "task_ref": "t", "seed": 1.0}', "scenario[1].seed: found 1.0, expected an integer"),
-        ('{"agent": "a", "task_ref": "t", "seed": NaN}', "scenario[1].seed: found nan, expected an integer"),
-        ('{"agent": "a", "task_ref": "t", "seed": 1e999}', "scenario[1].seed: found inf, expected an integer"),
+        (
+            '{"agent": "a", "task_ref": "t", "seed": true}',
+            "scenario[1].seed: found True, expected an integer",
+        ),
+        (
+            '{"agent": "a", "task_ref": "t", "seed": null}',
+            "scenario[1].seed: found None, expected an integer",
+        ),
+        (
+            '{"agent": "a", "task_ref": "t", "seed": "1"}',
+            "scenario[1].seed: found '1', expected an integer",
+        ),
+        (
+            '{"agent": "a", "task_ref": "t", "seed": 1.0}',
+            "scenario[1].seed: found 1.0, expected an integer",
+        ),
+        (
+            '{"agent": "a", "task_ref": "t", "seed": NaN}',
+            "scenario[1].seed: found nan, expected an integer",
+        ),
+        (
+            '{"agent": "a", "task_ref": "t", "seed": 1e999}',
+            "scenario[1].seed: found inf, expected an integer",
+        ),
         (
             '{"agent": "a", "task_ref": "t", "seed": 9223372036854775808}',
             "scenario[1].seed: found 9223372036854775808, expected an integer of 64 bits",
         ),
-        ('{"agent": "a", "task_ref": "t", "seed": -9223372036854775809}', "scenario[1].seed: found -922"),
+        (
+            '{"agent": "a", "task_ref": "t", "seed": -9223372036854775809}',
+            "scenario[1].seed: found -922",
+        ),
         (
             '{"agent": "a", "task_ref": "t", "sed": 1}',
-            "scenario[1]: found the key 'sed', expected only agent, task_ref, seed, allow (did you mean seed?)",
+            (
+                "scenario[1]: found the key 'sed', expected only agent, task_ref, seed, allow (did"
+                " you mean seed?)"
+            ),
         ),
-        ('{"agent": "a", "task_ref": "t", "budget": 1}', "scenario[1]: found the key 'budget', expected only agent"),
+        (
+            '{"agent": "a", "task_ref": "t", "budget": 1}',
+            "scenario[1]: found the key 'budget', expected only agent",
+        ),
         (
             '{"agent": "a", "task_ref": "t", "seed": 1, "seed": 2}',
             "scenario[1].seed: found the key twice, expected an integer",
         ),
     ],
 )
-def test_a_wrong_row_is_named_with_what_was_found_and_expected(tmp_path: pathlib.Path, row: str, complaint: str) -> None:
+def test_a_wrong_row_is_named_with_what_was_found_and_expected(
+    tmp_path: pathlib.Path, row: str, complaint: str
+) -> None:
     path = tmp_path / "s.json"
     path.write_text(f"[{JSON_ROW}, {row}]")
     assert complaint_about(path).startswith(complaint)
@@ -132,20 +195,28 @@ def test_a_wrong_row_is_named_with_what_was_found_and_expected(tmp_path: pathlib
         (b'"rows"', "found 'rows', expected a list of at least one row"),
         (b"{}", "scenario: found nothing, expected a list of at least one row"),
         (b'{"scenario": {}}', "scenario: found {}, expected a list of at least one row"),
-        (b'{"scenarios": []}', "found the key 'scenarios', expected only scenario (did you mean scenario?)"),
+        (
+            b'{"scenarios": []}',
+            "found the key 'scenarios', expected only scenario (did you mean scenario?)",
+        ),
         (b'{"scenario": [1], "scenario": [2]}', "scenario: found the key twice, expected a list"),
         (b"", "line 1, column 1: found the end of the line, expected valid JSON"),
         (b'[\n  {"agent": "a",}\n]', "line 2, column 17: found '}', expected valid JSON"),
         (b"[] []", "line 1, column 4: found '[]', expected valid JSON (Extra data)"),
         (b"[" * 100_000, "found very deep nesting, expected a list"),
         (b"[" * 600 + b"]" * 600, "scenario[0]: found "),
-        (b"[" + b"9" * 5000 + b"]", "found a number of thousands of digits, expected a seed to be an integer of 64"),
+        (
+            b"[" + b"9" * 5000 + b"]",
+            "found a number of thousands of digits, expected a seed to be an integer of 64",
+        ),
         (b"\xef\xbb\xbf[]", "byte 0: found a byte order mark, expected UTF-8 without one"),
         (b'["\xff"]', "byte 2: found b'\\xff', expected UTF-8 text"),
         ("[]".encode("utf-16"), "byte 0: found b'\\xff', expected UTF-8 text"),
     ],
 )
-def test_a_json_file_that_holds_no_rows_is_refused(tmp_path: pathlib.Path, data: bytes, complaint: str) -> None:
+def test_a_json_file_that_holds_no_rows_is_refused(
+    tmp_path: pathlib.Path, data: bytes, complaint: str
+) -> None:
     path = tmp_path / "s.json"
     path.write_bytes(data)
     assert complaint_about(path).startswith(complaint)
@@ -156,14 +227,26 @@ def test_a_json_file_that_holds_no_rows_is_refused(tmp_path: pathlib.Path, data:
     [
         ("", "scenario: found nothing, expected a list of at least one row"),
         ("[scenario]\n", "scenario: found {}, expected a list of at least one row"),
-        ("[[scenarios]]\n", "found the key 'scenarios', expected only scenario (did you mean scenario?)"),
-        ('[[scenario]]\nagent = "a', "line 2, column 11: found the end of the line, expected valid TOML"),
-        ("[[scenario]]\nagent = \n", "line 2, column 9: found the end of the line, expected valid TOML"),
+        (
+            "[[scenarios]]\n",
+            "found the key 'scenarios', expected only scenario (did you mean scenario?)",
+        ),
+        (
+            '[[scenario]]\nagent = "a',
+            "line 2, column 11: found the end of the line, expected valid TOML",
+        ),
+        (
+            "[[scenario]]\nagent = \n",
+            "line 2, column 9: found the end of the line, expected valid TOML",
+        ),
         (
             '[[scenario]]\nagent = "a"\nagent = "b"\n',
             "line 3, column 12: found the end of the line, expected valid TOML",
         ),
-        ('[[scenario]]\nagent = "a"\ntask_ref = "t"\nseed = 1979-05-27\n', "scenario[0].seed: found datetime.date"),
+        (
+            '[[scenario]]\nagent = "a"\ntask_ref = "t"\nseed = 1979-05-27\n',
+            "scenario[0].seed: found datetime.date",
+        ),
         ('[[scenario]]\nagent = "a"\ntask_ref = "t"\nseed = nan\n', "scenario[0].seed: found nan"),
         (
             f'[[scenario]]\nagent = "a"\ntask_ref = "t"\nseed = 0x{"f" * 9000}\n',
@@ -173,7 +256,9 @@ def test_a_json_file_that_holds_no_rows_is_refused(tmp_path: pathlib.Path, data:
         ("\ufeff[[scenario]]", "byte 0: found a byte order mark"),
     ],
 )
-def test_a_toml_file_that_holds_no_rows_is_refused(tmp_path: pathlib.Path, text: str, complaint: str) -> None:
+def test_a_toml_file_that_holds_no_rows_is_refused(
+    tmp_path: pathlib.Path, text: str, complaint: str
+) -> None:
     path = tmp_path / "s.toml"
     path.write_bytes(text.encode())
     assert complaint_about(path).startswith(complaint)
@@ -205,11 +290,15 @@ def test_a_relative_path_starts_at_the_working_directory_and_then_in_the_package
     assert bundled[0].agent.startswith("agents/")
 
     (tmp_path / "agents").mkdir()
-    (tmp_path / "agents" / "scripted_llm_scenario.toml").write_text('[[scenario]]\nagent = "own.py"\ntask_ref = "t"\n')
+    (tmp_path / "agents" / "scripted_llm_scenario.toml").write_text(
+        '[[scenario]]\nagent = "own.py"\ntask_ref = "t"\n'
+    )
     assert read_scenario("agents/scripted_llm_scenario.toml") == (ScenarioRow("own.py", "t", 0),)
 
 
-def test_a_relative_path_does_not_climb_out_of_the_package(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_does_not_climb_out_of_the_package(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ScenarioError, match="No such file"):
         read_scenario("agents/../agents/scripted_llm_scenario.toml")
@@ -221,8 +310,24 @@ def test_a_relative_path_does_not_climb_out_of_the_package(tmp_path: pathlib.Pat
 def test_an_episode_takes_the_row_of_its_index_and_adds_its_index_to_the_seed() -> None:
     jobs = list(planned(7).jobs())
     assert [job.index for job in jobs] == [0, 1, 2, 3, 4, 5, 6]
-    assert [job.agent.ref for job in jobs] == ["a.py", "b.py", "a.py", "a.py", "b.py", "a.py", "a.py"]
-    assert [job.task.ref for job in jobs] == ["one@1", "two@3", "two@3", "one@1", "two@3", "two@3", "one@1"]
+    assert [job.agent.ref for job in jobs] == [
+        "a.py",
+        "b.py",
+        "a.py",
+        "a.py",
+        "b.py",
+        "a.py",
+        "a.py",
+    ]
+    assert [job.task.ref for job in jobs] == [
+        "one@1",
+        "two@3",
+        "two@3",
+        "one@1",
+        "two@3",
+        "two@3",
+        "one@1",
+    ]
     assert [job.seed for job in jobs] == [5, 101, 2, 8, 104, 5, 11]
     assert {job.settings for job in jobs} == {SETTINGS}
 
@@ -283,7 +388,9 @@ def test_a_seed_that_would_leave_64_bits_is_refused_before_anything_runs() -> No
     assert planned(5, rows).job(3).seed == 2**63 - 1  # episode 4 is another row's
     with pytest.raises(ScenarioError) as caught:
         planned(6, rows)
-    assert str(caught.value).startswith(f"s.toml: scenario[1].seed: found {2**63 - 4}, expected at most {2**63 - 6}: episode 5")
+    assert str(caught.value).startswith(
+        f"s.toml: scenario[1].seed: found {2**63 - 4}, expected at most {2**63 - 6}: episode 5"
+    )
 
 
 def test_a_row_that_no_episode_reaches_may_have_any_seed() -> None:
@@ -319,11 +426,19 @@ def test_the_default_scenario_is_the_promised_one() -> None:
 @pytest.mark.parametrize(
     ("missing", "complaint"),
     [
-        ("b.py", "s.toml: scenario[1].agent: found 'b.py', expected one that exists; nearest: a.py"),
-        ("two", "s.toml: scenario[1].task_ref: found 'two', expected one that exists; nearest: one@1"),
+        (
+            "b.py",
+            "s.toml: scenario[1].agent: found 'b.py', expected one that exists; nearest: a.py",
+        ),
+        (
+            "two",
+            "s.toml: scenario[1].task_ref: found 'two', expected one that exists; nearest: one@1",
+        ),
     ],
 )
-def test_a_reference_that_means_nothing_is_named_with_file_row_and_field(missing: str, complaint: str) -> None:
+def test_a_reference_that_means_nothing_is_named_with_file_row_and_field(
+    missing: str, complaint: str
+) -> None:
     def agent(ref: str) -> AgentSource:
         if ref == missing:
             raise AgentError(AGENT_REFERENCE, "", ref, "one that exists; nearest: a.py")

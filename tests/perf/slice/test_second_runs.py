@@ -8,7 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tracecore.errors import OutputError
-from tracecore.perf.slice.second_runs import Determinism, choose_episodes, compare_runs, second_runs_folder
+from tracecore.perf.slice.second_runs import (
+    Determinism,
+    choose_episodes,
+    compare_runs,
+    second_runs_folder,
+)
 
 
 @dataclass
@@ -26,7 +31,10 @@ def no_difference(_old, _new):
 def choose(make_row, count, *, episodes=24, scenario_rows=4, cut_off=()):
     reasons = {index: {"termination_reason": "timeout", "error": "slow"} for index in cut_off}
     rows = (make_row(index, **reasons.get(index, {})) for index in range(episodes))
-    return [row.index for row in choose_episodes(rows, count, episodes=episodes, scenario_rows=scenario_rows)]
+    return [
+        row.index
+        for row in choose_episodes(rows, count, episodes=episodes, scenario_rows=scenario_rows)
+    ]
 
 
 def test_each_scenario_row_has_its_share_spread_over_the_slice(make_row):
@@ -44,14 +52,23 @@ def test_an_episode_that_the_clock_ended_hands_its_turn_on(make_row):
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 60))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the fixture only gives a function
+# the fixture only gives a function
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_as_many_as_wanted_are_chosen_and_none_twice(make_row, episodes, scenario_rows, count):
     count = min(count, episodes)
     chosen = choose(make_row, count, episodes=episodes, scenario_rows=scenario_rows)
     assert len(chosen) == len(set(chosen)) == count
 
 
-def compare(first_rows, second_rows, *, runs_dir="", second_runs_dir="", requested=None, first_difference=None):
+def compare(
+    first_rows,
+    second_rows,
+    *,
+    runs_dir="",
+    second_runs_dir="",
+    requested=None,
+    first_difference=None,
+):
     return compare_runs(
         first_rows,
         second_rows,
@@ -64,11 +81,19 @@ def compare(first_rows, second_rows, *, runs_dir="", second_runs_dir="", request
 
 def test_equal_hashes_are_no_difference(make_row):
     rows = [make_row(0), make_row(5)]
-    assert compare(rows, reversed(rows)) == {"requested": 2, "checked": 2, "differing": 0, "differences": []}
+    assert compare(rows, reversed(rows)) == {
+        "requested": 2,
+        "checked": 2,
+        "differing": 0,
+        "differences": [],
+    }
 
 
 def test_a_difference_names_its_first_step_and_field(make_row, tmp_path: pathlib.Path):
-    first, second = make_row(3), make_row(3, artifact_hash="sha256:other", trace_hash="sha256:other")
+    first, second = (
+        make_row(3),
+        make_row(3, artifact_hash="sha256:other", trace_hash="sha256:other"),
+    )
     for folder, value in (("first", 1), ("second", 2)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / first.artifact_name).write_text(json.dumps({"value": value}))
@@ -77,17 +102,27 @@ def test_a_difference_names_its_first_step_and_field(make_row, tmp_path: pathlib
         return Difference(7, "result.value", old["value"], new["value"])
 
     document = compare(
-        [first], [second], runs_dir=tmp_path / "first", second_runs_dir=tmp_path / "second", first_difference=find
+        [first],
+        [second],
+        runs_dir=tmp_path / "first",
+        second_runs_dir=tmp_path / "second",
+        first_difference=find,
     )
     (difference,) = document["differences"]
     assert document["differing"] == 1
-    assert (difference["episode"], difference["episode_index"], difference["task_ref"]) == (4, 3, first.task_ref)
+    assert (difference["episode"], difference["episode_index"], difference["task_ref"]) == (
+        4,
+        3,
+        first.task_ref,
+    )
     assert (difference["step"], difference["field"]) == (7, "result.value")
     assert (difference["first"], difference["second"]) == ("1", "2")
     assert difference["same_behaviour"] is False
 
 
-def test_where_the_first_artifact_is_gone_the_difference_has_no_place(make_row, tmp_path: pathlib.Path):
+def test_where_the_first_artifact_is_gone_the_difference_has_no_place(
+    make_row, tmp_path: pathlib.Path
+):
     first, second = make_row(3, artifact_name=None), make_row(3, artifact_hash="sha256:other")
     (difference,) = compare([first], [second], second_runs_dir=tmp_path)["differences"]
     assert difference["step"] is difference["field"] is None

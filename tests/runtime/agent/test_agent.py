@@ -43,12 +43,18 @@ def test_a_class_called_agent_is_taken_wherever_it_stands(tmp_path: pathlib.Path
 
 
 def test_otherwise_the_first_class_with_all_three_methods_is_taken(tmp_path: pathlib.Path) -> None:
-    agent = load(tmp_path, f"class Config:\n  pass\nclass Half:\n  act = reset = print\nclass Z:{METHODS}\nclass A:{METHODS}")
+    agent = load(
+        tmp_path,
+        f"class Config:\n  pass\nclass Half:\n  act = reset = print\nclass Z:{METHODS}\nclass"
+        f" A:{METHODS}",
+    )
     assert type(agent).__name__ == "Z"
 
 
 def test_an_attribute_that_cannot_be_called_is_no_method(tmp_path: pathlib.Path) -> None:
-    agent = load(tmp_path, f"class A:{METHODS}\n    act = 3\nclass B(A):\n    def act(self): return {{}}")
+    agent = load(
+        tmp_path, f"class A:{METHODS}\n    act = 3\nclass B(A):\n    def act(self): return {{}}"
+    )
     assert type(agent).__name__ == "B"
 
 
@@ -58,19 +64,25 @@ def test_an_imported_class_is_no_class_of_the_file(tmp_path: pathlib.Path) -> No
     assert type(agent).__name__ == "Mine"
 
 
-def test_an_imported_agent_is_taken_when_the_file_has_none_of_its_own(tmp_path: pathlib.Path) -> None:
+def test_an_imported_agent_is_taken_when_the_file_has_none_of_its_own(
+    tmp_path: pathlib.Path,
+) -> None:
     write(tmp_path, f"class Agent:{METHODS}", "sibling_agent.py")
     assert type(load(tmp_path, "from sibling_agent import Agent")).__module__ == "sibling_agent"
 
 
 def test_siblings_are_importable_and_no_bytecode_is_left(tmp_path: pathlib.Path) -> None:
     write(tmp_path, "VALUE = 3", "sibling_value.py")
-    agent = load(tmp_path, f"import sibling_value\nclass Agent:{METHODS}\n    value = sibling_value.VALUE")
+    agent = load(
+        tmp_path, f"import sibling_value\nclass Agent:{METHODS}\n    value = sibling_value.VALUE"
+    )
     assert agent.value == 3  # type: ignore[attr-defined]
     assert not (tmp_path / "__pycache__").exists()
 
 
-def test_a_sibling_does_not_replace_a_module_of_the_standard_library(tmp_path: pathlib.Path) -> None:
+def test_a_sibling_does_not_replace_a_module_of_the_standard_library(
+    tmp_path: pathlib.Path,
+) -> None:
     write(tmp_path, "raise RuntimeError('taken')", "colorsys.py")
     load(tmp_path, f"import colorsys\nclass Agent:{METHODS}")
 
@@ -91,7 +103,9 @@ class Agent:
 
 def test_every_execution_starts_afresh(tmp_path: pathlib.Path) -> None:
     path, sha256 = write(
-        tmp_path, f"made = []\nclass Agent:{METHODS}\n    def __init__(self): made.append(1); self.n = len(made)"
+        tmp_path,
+        f"made = []\nclass Agent:{METHODS}\n    def __init__(self): made.append(1); self.n ="
+        " len(made)",
     )
     code = compile_agent(path, sha256)
     assert [execute_agent(code, path).n for _ in range(3)] == [1, 1, 1]  # type: ignore[attr-defined]
@@ -103,7 +117,10 @@ def test_every_execution_starts_afresh(tmp_path: pathlib.Path) -> None:
         ("", "found nothing, expected a class Agent, or a class with reset, observe and act"),
         ("def act(): pass", "found nothing"),
         ("Agent = 3", "found nothing"),
-        ("class Agent:\n  def act(self): pass", "Agent: found 'no method reset, observe', expected reset, observe and act"),
+        (
+            "class Agent:\n  def act(self): pass",
+            "Agent: found 'no method reset, observe', expected reset, observe and act",
+        ),
     ],
 )
 def test_a_file_without_an_agent_says_so(tmp_path: pathlib.Path, source: str, found: str) -> None:
@@ -112,7 +129,9 @@ def test_a_file_without_an_agent_says_so(tmp_path: pathlib.Path, source: str, fo
 
 
 @pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt])
-def test_what_the_agents_code_raises_is_passed_on(tmp_path: pathlib.Path, kind: type[BaseException]) -> None:
+def test_what_the_agents_code_raises_is_passed_on(
+    tmp_path: pathlib.Path, kind: type[BaseException]
+) -> None:
     with pytest.raises(kind):
         load(tmp_path, f"raise {kind.__name__}")
     with pytest.raises(kind):
@@ -142,14 +161,18 @@ def test_a_file_that_has_changed_is_refused(tmp_path: pathlib.Path) -> None:
         ("(" * 5000, "too many nested parentheses"),
     ],
 )
-def test_what_is_not_python_is_refused_with_its_line(tmp_path: pathlib.Path, source: str | bytes, words: str) -> None:
+def test_what_is_not_python_is_refused_with_its_line(
+    tmp_path: pathlib.Path, source: str | bytes, words: str
+) -> None:
     path, sha256 = write(tmp_path, source)
     with pytest.raises(AgentError, match=words) as caught:
         compile_agent(path, sha256)
     assert caught.value.path == path
 
 
-def test_a_syntax_warning_stays_silent(tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_syntax_warning_stays_silent(
+    tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     compile_agent(*write(tmp_path, "assert 1 is 1, '\\d'"))
     assert capfd.readouterr() == ("", "")
 
@@ -163,5 +186,13 @@ def test_a_missing_or_irregular_file_is_refused(tmp_path: pathlib.Path) -> None:
 
 def test_the_agents_process_loads_no_module_that_only_tasks_need() -> None:
     script = "import sys, tracecore.runtime.agent.agent; print(*sorted(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"tomllib", "difflib", "tracecore.runtime.task.task", "tracecore.runtime.env", "logging"} & set(loaded)
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {
+        "tomllib",
+        "difflib",
+        "tracecore.runtime.task.task",
+        "tracecore.runtime.env",
+        "logging",
+    } & set(loaded)

@@ -50,8 +50,14 @@ def test_parameters_are_the_names_that_can_be_given() -> None:
         ({"type": "read", "args": {"limit": 1, "path": "a"}}, ("a", 1)),
         ({"type": "wait"}, "waited"),
         ({"type": "wait", "args": None}, "waited"),
-        ({"type": "wait", "args": {}, "thought": "extra keys are the agent's own business"}, "waited"),
-        ({"type": "anything", "args": {"first": 1, "self": 2, "action": 3}}, {"first": 1, "self": 2, "action": 3}),
+        (
+            {"type": "wait", "args": {}, "thought": "extra keys are the agent's own business"},
+            "waited",
+        ),
+        (
+            {"type": "anything", "args": {"first": 1, "self": 2, "action": 3}},
+            {"first": 1, "self": 2, "action": 3},
+        ),
         ({"type": "by_name", "args": {"needed": 1}}, 3),
     ],
 )
@@ -67,31 +73,66 @@ def test_a_valid_action_is_executed_with_its_args(action: dict[str, Any], result
         ([1], ("action_must_be_dict", "the action is a list, expected an object")),
         (object(), ("action_must_be_dict", "the action is a Python object, expected an object")),
         ({}, ("invalid_action_type", "the action's type is missing, expected a string")),
-        ({"type": True}, ("invalid_action_type", "the action's type is a boolean, expected a string")),
-        ({"type": ["read"]}, ("invalid_action_type", "the action's type is a list, expected a string")),
+        (
+            {"type": True},
+            ("invalid_action_type", "the action's type is a boolean, expected a string"),
+        ),
+        (
+            {"type": ["read"]},
+            ("invalid_action_type", "the action's type is a list, expected a string"),
+        ),
         (
             {"type": "fly\n"},
-            ("unknown_action", "there is no action fly\\n, expected one of read, wait, anything, by_name"),
+            (
+                "unknown_action",
+                "there is no action fly\\n, expected one of read, wait, anything, by_name",
+            ),
         ),
-        ({"type": "set_env"}, ("unknown_action", "there is no action set_env, expected one of read, wait, anything, by_name")),
-        ({"type": "read", "args": []}, ("args_must_be_dict", "the args of read are a list, expected an object")),
-        ({"type": "read", "args": 0}, ("args_must_be_dict", "the args of read are a number, expected an object")),
-        ({"type": "read", "args": {"limit": 3}}, ("missing_arg", "read lacks path, expected args path, limit")),
+        (
+            {"type": "set_env"},
+            (
+                "unknown_action",
+                "there is no action set_env, expected one of read, wait, anything, by_name",
+            ),
+        ),
+        (
+            {"type": "read", "args": []},
+            ("args_must_be_dict", "the args of read are a list, expected an object"),
+        ),
+        (
+            {"type": "read", "args": 0},
+            ("args_must_be_dict", "the args of read are a number, expected an object"),
+        ),
+        (
+            {"type": "read", "args": {"limit": 3}},
+            ("missing_arg", "read lacks path, expected args path, limit"),
+        ),
         ({"type": "read"}, ("missing_arg", "read lacks path, expected args path, limit")),
-        ({"type": "by_name", "args": {"spare": 3}}, ("missing_arg", "by_name lacks needed, expected args needed, spare")),
+        (
+            {"type": "by_name", "args": {"spare": 3}},
+            ("missing_arg", "by_name lacks needed, expected args needed, spare"),
+        ),
         (
             {"type": "read", "args": {"path": "", "pth": ""}},
             ("unexpected_arg", "read takes no pth, expected args path, limit"),
         ),
-        ({"type": "wait", "args": {"s": 1}}, ("unexpected_arg", "wait takes no s, expected no args")),
-        ({"type": "wait", "args": {1: 1}}, ("unexpected_arg", "wait takes no a number, expected no args")),
+        (
+            {"type": "wait", "args": {"s": 1}},
+            ("unexpected_arg", "wait takes no s, expected no args"),
+        ),
+        (
+            {"type": "wait", "args": {1: 1}},
+            ("unexpected_arg", "wait takes no a number, expected no args"),
+        ),
         (
             {"type": "anything", "args": {"first": 1, 2: 3}},
             ("unexpected_arg", "anything takes no a number, expected args first"),
         ),
     ],
 )
-def test_an_invalid_action_is_refused_for_its_reason_in_words(action: object, problem: tuple[str, str]) -> None:
+def test_an_invalid_action_is_refused_for_its_reason_in_words(
+    action: object, problem: tuple[str, str]
+) -> None:
     assert SURFACE.why_invalid(action) == problem
 
 
@@ -108,7 +149,12 @@ JSON = st.recursive(
 )
 
 
-@given(JSON | st.fixed_dictionaries({"type": st.sampled_from(["read", "wait", "anything"])}, optional={"args": JSON}))
+@given(
+    JSON
+    | st.fixed_dictionaries(
+        {"type": st.sampled_from(["read", "wait", "anything"])}, optional={"args": JSON}
+    )
+)
 def test_whatever_is_called_valid_can_be_called_and_words_are_one_short_line(action: Any) -> None:
     problem = SURFACE.why_invalid(action)
     if problem is None:
@@ -157,9 +203,15 @@ def generator() -> Any:
 
 @pytest.mark.parametrize(
     ("function", "found"),
-    [(positional_only, "positional-only"), (asynchronous, "an async"), (generator, "an async function or a generator")],
+    [
+        (positional_only, "positional-only"),
+        (asynchronous, "an async"),
+        (generator, "an async function or a generator"),
+    ],
 )
-def test_a_function_that_cannot_be_called_by_name_is_refused_at_once(function: Any, found: str) -> None:
+def test_a_function_that_cannot_be_called_by_name_is_refused_at_once(
+    function: Any, found: str
+) -> None:
     with pytest.raises(TaskError, match=found) as caught:
         ActionSurface({"act": function})
     assert caught.value.field == "act"

@@ -33,36 +33,54 @@ def test_a_task_is_found_by_its_full_reference_or_its_id_alone(make_task: MakeTa
         assert source.sha256 == hash_folder(str(folder))
 
 
-def test_a_relative_folder_of_tasks_gives_absolute_paths(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_folder_of_tasks_gives_absolute_paths(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_task("world")
     monkeypatch.chdir(folder.parent.parent)
     assert find_task("world@1", ["tasks_dir"]).folder == str(folder)
 
 
-def test_bundled_tasks_are_found_without_a_folder(make_task: MakeTask, bundle: pathlib.Path) -> None:
+def test_bundled_tasks_are_found_without_a_folder(
+    make_task: MakeTask, bundle: pathlib.Path
+) -> None:
     shutil.move(make_task("world"), bundle / "tasks" / "world")
     assert find_task("world").folder == str(bundle / "tasks" / "world")
 
 
-def test_the_first_folder_wins_and_the_bundled_one_comes_last(make_task: MakeTask, bundle: pathlib.Path) -> None:
+def test_the_first_folder_wins_and_the_bundled_one_comes_last(
+    make_task: MakeTask, bundle: pathlib.Path
+) -> None:
     shutil.copytree(make_task("world", under="x"), bundle / "tasks" / "world")
     first, second = make_task("world", under="first"), make_task("world", under="second")
     assert find_task("world@1", [str(first.parent), str(second.parent)]).folder == str(first)
     assert find_task("world", [str(second.parent), str(first.parent)]).folder == str(second)
 
 
-def test_of_several_versions_the_wanted_one_is_found_and_none_is_guessed(make_task: MakeTask) -> None:
-    one, two = make_task("world", version=1, under="one"), make_task("world", version=2, under="two")
+def test_of_several_versions_the_wanted_one_is_found_and_none_is_guessed(
+    make_task: MakeTask,
+) -> None:
+    one, two = (
+        make_task("world", version=1, under="one"),
+        make_task("world", version=2, under="two"),
+    )
     places = [str(one.parent), str(two.parent)]
     assert find_task("world@2", places).folder == str(two)
     with pytest.raises(TaskError, match="expected a version: world@1 or world@2"):
         find_task("world", places)
 
 
-def test_an_unknown_task_names_the_nearest_known_ones(make_task: MakeTask, bundle: pathlib.Path) -> None:
-    places = [str(make_task("filesystem_hidden_config").parent), str(make_task("rate_limited_api").parent)]
+def test_an_unknown_task_names_the_nearest_known_ones(
+    make_task: MakeTask, bundle: pathlib.Path
+) -> None:
+    places = [
+        str(make_task("filesystem_hidden_config").parent),
+        str(make_task("rate_limited_api").parent),
+    ]
     make_task("broken", edit=lambda _: "")
-    with pytest.raises(TaskError, match=r"found 'filesystem_hiden_config@1'.*nearest: filesystem_hidden_config@1"):
+    with pytest.raises(
+        TaskError, match=r"found 'filesystem_hiden_config@1'.*nearest: filesystem_hidden_config@1"
+    ):
         find_task("filesystem_hiden_config@1", places)
     with pytest.raises(TaskError, match="nearest: rate_limited_api@1"):
         find_task("rate_limited_api@2", places)
@@ -117,8 +135,11 @@ def test_a_broken_manifest_is_told_rather_than_passed_over(make_task: MakeTask) 
         find_task("world", [str(folder.parent)])
 
 
-def test_a_folder_that_cannot_be_looked_into_is_told_rather_than_passed_over(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "world").symlink_to("world")  # a circle, which nobody can follow, whoever runs the tests
+def test_a_folder_that_cannot_be_looked_into_is_told_rather_than_passed_over(
+    tmp_path: pathlib.Path,
+) -> None:
+    # a circle, which nobody can follow, whoever runs the tests
+    (tmp_path / "world").symlink_to("world")
     with pytest.raises(TaskError, match="expected a folder that can be read") as caught:
         find_task("world", [str(tmp_path)])
     assert caught.value.path == str(tmp_path / "world")
@@ -153,7 +174,9 @@ def test_an_unknown_agent_names_the_nearest_bundled_ones_and_siblings(
     (tmp_path / "my_bots").mkdir()
     (tmp_path / "my_bots" / "fast.py").write_text("")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(AgentError, match=r"found 'agents/toy_agnt\.py'.*nearest: agents/toy_agent\.py"):
+    with pytest.raises(
+        AgentError, match=r"found 'agents/toy_agnt\.py'.*nearest: agents/toy_agent\.py"
+    ):
         find_agent("agents/toy_agnt.py")
     with pytest.raises(AgentError, match=r"nearest: my_bots/fast\.py"):
         find_agent("my_bots/fst.py")
@@ -169,7 +192,9 @@ def test_no_reference_climbs_out_of_the_package(
         find_agent("../outside.py")
 
 
-@pytest.mark.parametrize("ref", ["", "agents/toy", "agents/toy.txt", "a\0.py", "a\n.py", "a\x1b.py", "a" * 5000 + ".py"])
+@pytest.mark.parametrize(
+    "ref", ["", "agents/toy", "agents/toy.txt", "a\0.py", "a\n.py", "a\x1b.py", "a" * 5000 + ".py"]
+)
 def test_a_malformed_agent_reference_is_refused_in_one_line(ref: str) -> None:
     with pytest.raises(AgentError, match=r"expected the path of a Python file") as caught:
         find_agent(ref)

@@ -11,7 +11,9 @@ from tracecore.runtime.task.folder import hash_folder, read_folder
 MakeTask = Callable[..., pathlib.Path]
 
 
-def test_the_same_files_have_the_same_hash_wherever_they_lie(make_task: MakeTask, tmp_path: pathlib.Path) -> None:
+def test_the_same_files_have_the_same_hash_wherever_they_lie(
+    make_task: MakeTask, tmp_path: pathlib.Path
+) -> None:
     folder = make_task(files={"data/b.txt": "b", "data/a.txt": "a"})
     shutil.copytree(folder, tmp_path / "copy")
     assert hash_folder(str(folder)) == hash_folder(str(tmp_path / "copy"))
@@ -29,7 +31,9 @@ def test_the_same_files_have_the_same_hash_wherever_they_lie(make_task: MakeTask
         lambda folder: (folder / ".hidden").touch(),
     ],
 )
-def test_any_change_of_name_or_content_changes_the_hash(make_task: MakeTask, change: Callable[[pathlib.Path], object]) -> None:
+def test_any_change_of_name_or_content_changes_the_hash(
+    make_task: MakeTask, change: Callable[[pathlib.Path], object]
+) -> None:
     folder = make_task(files={"data.txt": "1"})
     before = hash_folder(str(folder))
     change(folder)
@@ -73,7 +77,9 @@ def test_a_link_inside_the_folder_counts_as_what_it_points_to(make_task: MakeTas
     assert hash_folder(str(folder)) == with_copy
 
 
-def test_a_folder_reached_through_a_link_is_as_good(make_task: MakeTask, tmp_path: pathlib.Path) -> None:
+def test_a_folder_reached_through_a_link_is_as_good(
+    make_task: MakeTask, tmp_path: pathlib.Path
+) -> None:
     folder = make_task(files={"link.txt": ""})
     (folder / "link.txt").unlink()
     (folder / "link.txt").symlink_to("actions.py")
@@ -92,7 +98,9 @@ def test_a_folder_reached_through_a_link_is_as_good(make_task: MakeTask, tmp_pat
         ("link", "No such file|symbolic links"),
     ],
 )
-def test_a_link_that_leaves_or_leads_nowhere_is_refused(make_task: MakeTask, target: str, words: str) -> None:
+def test_a_link_that_leaves_or_leads_nowhere_is_refused(
+    make_task: MakeTask, target: str, words: str
+) -> None:
     folder = make_task()
     make_task("world-2", files={"x": ""})
     (folder / "link").symlink_to(target)

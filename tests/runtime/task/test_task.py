@@ -21,7 +21,11 @@ def _the_interpreter_is_left_as_it_was() -> Iterator[None]:
     modules, finders = set(sys.modules), list(sys.meta_path)
     yield
     assert sys.meta_path == finders
-    assert {name for name in set(sys.modules) - modules if name.split(".")[0] in {"tasks", "shared", "actions"}} == set()
+    assert {
+        name
+        for name in set(sys.modules) - modules
+        if name.split(".")[0] in {"tasks", "shared", "actions"}
+    } == set()
 
 
 @pytest.fixture
@@ -71,7 +75,13 @@ def test_setup_and_set_env_are_optional(execute: Callable[..., Task]) -> None:
 
 def test_every_execution_starts_afresh(make_task: MakeTask) -> None:
     code = compile_task(
-        source_of(make_task(files={"actions.py": "made = []\ndef go():\n    made.append(1)\n    return len(made)"}))
+        source_of(
+            make_task(
+                files={
+                    "actions.py": "made = []\ndef go():\n    made.append(1)\n    return len(made)"
+                }
+            )
+        )
     )
     for _ in range(3):
         task = code.execute()
@@ -99,7 +109,11 @@ def test_siblings_are_imported_in_every_spelling_and_never_another_tasks(
     values = []
     for task_id in ("one", "two", "one"):
         source = line.format(id=task_id)
-        actions = f"def go():\n    {source}\n    return VALUE" if lazily else f"{source}\ndef go():\n    return VALUE"
+        actions = (
+            f"def go():\n    {source}\n    return VALUE"
+            if lazily
+            else f"{source}\ndef go():\n    return VALUE"
+        )
         task = execute(task_id, {"shared.py": f"VALUE = '{task_id}'", "actions.py": actions})
         values.append(task.surface.call({"type": "go"}))
     assert values == ["one", "two", "one"]
@@ -114,7 +128,10 @@ def test_siblings_are_imported_in_every_spelling_and_never_another_tasks(
         "from lib.deep import VALUE",
         "from lib import deep; VALUE = deep.VALUE",
         "import lib.deep; VALUE = lib.deep.VALUE",
-        "import lib.deep, tasks.{id}.lib.deep as same; VALUE = lib.deep.VALUE if same is lib.deep else None",
+        (
+            "import lib.deep, tasks.{id}.lib.deep as same; VALUE = lib.deep.VALUE if same is"
+            " lib.deep else None"
+        ),
     ],
 )
 @pytest.mark.parametrize("files", [{"lib/__init__.py": ""}, {}], ids=["package", "folder"])
@@ -124,13 +141,18 @@ def test_modules_in_a_folder_below_are_imported_in_every_spelling_too(
     values = []
     for task_id in ("one", "two", "one"):
         actions = f"{line.format(id=task_id)}\ndef go():\n    return VALUE"
-        task = execute(task_id, {**files, "lib/deep.py": f"VALUE = '{task_id}'", "actions.py": actions})
+        task = execute(
+            task_id, {**files, "lib/deep.py": f"VALUE = '{task_id}'", "actions.py": actions}
+        )
         values.append(task.surface.call({"type": "go"}))
     assert values == ["one", "two", "one"]
 
 
 def test_an_id_with_a_dash_imports_relatively(execute: Callable[..., Task]) -> None:
-    task = execute("with-dash", {"shared.py": "V = 1", "actions.py": "from .shared import V\ndef go(): return V"})
+    task = execute(
+        "with-dash",
+        {"shared.py": "V = 1", "actions.py": "from .shared import V\ndef go(): return V"},
+    )
     assert task.surface.call({"type": "go"}) == 1
 
 
@@ -138,8 +160,10 @@ def test_one_module_is_one_module_under_all_its_names(execute: Callable[..., Tas
     files = {
         "shared.py": "state = []",
         "setup.py": "import shared\ndef setup(seed, env): shared.state.append(seed)",
-        "actions.py": "from . import shared\nimport actions\n"
-        "def set_env(env): pass\ndef go(): return [shared.state, actions.go is go, shared.__name__, shared.__spec__.name]",
+        "actions.py": (
+            "from . import shared\nimport actions\ndef set_env(env): pass\ndef go(): return"
+            " [shared.state, actions.go is go, shared.__name__, shared.__spec__.name]"
+        ),
     }
     task = execute(files=files)
     world(task, seed=5)
@@ -162,8 +186,10 @@ def test_folders_below_are_packages(execute: Callable[..., Task]) -> None:
         "lib/part.py": "from ..shared import V\nfrom . import NAME",
         "plain/part.py": "W = 4",
         "shared.py": "V = 3",
-        "actions.py": "from .lib.part import V, NAME\nimport tasks.world.plain.part as again\n"
-        "def go(): return [V, NAME, again.W]",
+        "actions.py": (
+            "from .lib.part import V, NAME\nimport tasks.world.plain.part as again\n"
+            "def go(): return [V, NAME, again.W]"
+        ),
     }
     assert execute(files=files).surface.call({"type": "go"}) == [3, "tasks.world.lib", 4]
 
@@ -171,13 +197,18 @@ def test_folders_below_are_packages(execute: Callable[..., Task]) -> None:
 def test_the_standard_library_keeps_its_names(execute: Callable[..., Task]) -> None:
     files = {
         "random.py": "MINE = True",
-        "actions.py": "import random\nfrom . import random as mine\ndef go(): return [hasattr(random, 'Random'), mine.MINE]",
+        "actions.py": (
+            "import random\nfrom . import random as mine\ndef go(): return [hasattr(random,"
+            " 'Random'), mine.MINE]"
+        ),
     }
     assert execute(files=files).surface.call({"type": "go"}) == [True, True]
 
 
 def test_a_module_knows_its_file_but_reads_and_writes_no_disk(make_task: MakeTask) -> None:
-    folder = make_task(files={"actions.py": "import shared\ndef go(): return shared.__file__", "shared.py": ""})
+    folder = make_task(
+        files={"actions.py": "import shared\ndef go(): return shared.__file__", "shared.py": ""}
+    )
     code = compile_task(source_of(folder))
     names = sorted(path.name for path in folder.iterdir())
     for path in folder.iterdir():
@@ -188,14 +219,20 @@ def test_a_module_knows_its_file_but_reads_and_writes_no_disk(make_task: MakeTas
     task.close()
 
 
-def test_modules_that_stood_in_the_way_are_put_back(execute: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
-    users = {name: types.ModuleType(name) for name in ("tasks", "tasks.common", "shared", "shared.part")}
+def test_modules_that_stood_in_the_way_are_put_back(
+    execute: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = {
+        name: types.ModuleType(name) for name in ("tasks", "tasks.common", "shared", "shared.part")
+    }
     for name, module in users.items():
         monkeypatch.setitem(sys.modules, name, module)
     files = {
         "shared.py": "V = 1",
-        "actions.py": "import shared\nfrom tasks.world.shared import V\nimport sys\n"
-        "def go(): return [shared.V, 'tasks.common' in sys.modules, 'shared.part' in sys.modules]",
+        "actions.py": (
+            "import shared\nfrom tasks.world.shared import V\nimport sys\ndef go(): return"
+            " [shared.V, 'tasks.common' in sys.modules, 'shared.part' in sys.modules]"
+        ),
     }
     task = execute(files=files)
     assert task.surface.call({"type": "go"}) == [1, False, False]
@@ -217,7 +254,9 @@ def test_the_next_task_takes_the_place_of_the_one_before(execute: Callable[..., 
 
 
 @pytest.mark.parametrize("kind", ["ValueError", "SystemExit", "KeyboardInterrupt"])
-def test_what_the_tasks_code_raises_is_passed_on_and_nothing_stays(execute: Callable[..., Task], kind: str) -> None:
+def test_what_the_tasks_code_raises_is_passed_on_and_nothing_stays(
+    execute: Callable[..., Task], kind: str
+) -> None:
     with pytest.raises(BaseException, match="at import") as caught:
         execute(files={"validate.py": f"def validate(env): pass\nraise {kind}('at import')"})
     assert type(caught.value).__name__ == kind
@@ -227,14 +266,28 @@ def test_what_the_tasks_code_raises_is_passed_on_and_nothing_stays(execute: Call
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"validate.py": "validate = 3"}, "world@1/validate.py: validate: found <class 'int'>, expected a function"),
-        ({"validate.py": "def validate(): pass\ndel validate"}, "world@1/validate.py: validate: found nothing"),
-        ({"setup.py": "setup = object()"}, "world@1/setup.py: setup: found <class 'object'>, expected a function"),
+        (
+            {"validate.py": "validate = 3"},
+            "world@1/validate.py: validate: found <class 'int'>, expected a function",
+        ),
+        (
+            {"validate.py": "def validate(): pass\ndel validate"},
+            "world@1/validate.py: validate: found nothing",
+        ),
+        (
+            {"setup.py": "setup = object()"},
+            "world@1/setup.py: setup: found <class 'object'>, expected a function",
+        ),
         ({"actions.py": "set_env = None"}, "world@1/actions.py: set_env: found <class 'NoneType'>"),
-        ({"actions.py": "def go(a, /): pass"}, "actions.py: go: found 'positional-only parameters'"),
+        (
+            {"actions.py": "def go(a, /): pass"},
+            "actions.py: go: found 'positional-only parameters'",
+        ),
     ],
 )
-def test_a_function_that_is_none_is_named(execute: Callable[..., Task], files: dict[str, str], message: str) -> None:
+def test_a_function_that_is_none_is_named(
+    execute: Callable[..., Task], files: dict[str, str], message: str
+) -> None:
     with pytest.raises(TaskError) as caught:
         execute(files=files)
     assert message in str(caught.value)
@@ -243,13 +296,21 @@ def test_a_function_that_is_none_is_named(execute: Callable[..., Task], files: d
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"actions.py": "x = 1\ndef (:"}, "actions.py: line 2: found 'invalid syntax', expected Python that compiles"),
+        (
+            {"actions.py": "x = 1\ndef (:"},
+            "actions.py: line 2: found 'invalid syntax', expected Python that compiles",
+        ),
         ({"lib/extra.py": "class"}, "lib/extra.py: line 1"),
-        ({"validate.py": "def other(env): pass"}, "validate.py: validate: found nothing, expected a function"),
+        (
+            {"validate.py": "def other(env): pass"},
+            "validate.py: validate: found nothing, expected a function",
+        ),
         ({"setup.py": ""}, "setup.py: setup: found nothing"),
     ],
 )
-def test_a_check_finds_mistakes_without_running_anything(make_task: MakeTask, files: dict[str, str], message: str) -> None:
+def test_a_check_finds_mistakes_without_running_anything(
+    make_task: MakeTask, files: dict[str, str], message: str
+) -> None:
     folder = make_task(files={"shared.py": "raise SystemExit", **files})
     with pytest.raises(TaskError) as caught:
         check_task(source_of(folder))
@@ -258,7 +319,11 @@ def test_a_check_finds_mistakes_without_running_anything(make_task: MakeTask, fi
 
 def test_a_check_of_a_good_task_runs_nothing(make_task: MakeTask) -> None:
     check_task(source_of(make_task(files={"actions.py": "raise SystemExit"})))
-    check_task(source_of(make_task("star", files={"validate.py": "from .shared import *", "shared.py": ""})))
+    check_task(
+        source_of(
+            make_task("star", files={"validate.py": "from .shared import *", "shared.py": ""})
+        )
+    )
 
 
 def test_a_folder_that_has_changed_is_refused(make_task: MakeTask) -> None:
@@ -280,5 +345,14 @@ def test_a_task_is_read_once_per_process(make_task: MakeTask) -> None:
 
 def test_loading_tasks_takes_no_module_that_only_finding_them_needs() -> None:
     script = "import sys, tracecore.runtime.task.task; print(*sorted(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"difflib", "tracecore.runtime.task.catalog", "logging", "random", "threading", "subprocess"} & set(loaded)
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {
+        "difflib",
+        "tracecore.runtime.task.catalog",
+        "logging",
+        "random",
+        "threading",
+        "subprocess",
+    } & set(loaded)

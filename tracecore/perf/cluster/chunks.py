@@ -1,4 +1,6 @@
-"""How a plan is cut into chunks: large enough that handing them out costs nothing, small enough that all end together."""
+"""How a plan is cut into chunks: large enough that handing them out costs nothing, small enough
+that all end together.
+"""
 
 from collections import deque
 from collections.abc import Iterator
@@ -9,7 +11,8 @@ from tracecore.records import Job
 
 CHUNK_S: Final = 2.0  # what a chunk should take
 EPISODES_MOST: Final = 500  # in one chunk, whatever they take
-GROWTH: Final = 4  # from one chunk to the next: what is known of the first episodes need not hold for all
+# from one chunk to the next: what is known of the first episodes need not hold for all
+GROWTH: Final = 4
 AHEAD_S: Final = 5.0  # chunks that take longer are handed out one at a time
 
 
@@ -22,7 +25,9 @@ class Chunk:
     avoid: str | None = None  # the node that was lost with it
 
     def parts(self, avoid: str) -> list["Chunk"]:
-        """Each episode alone, for its second attempt: then one that takes its node down with it takes no other along."""
+        """Each episode alone, for its second attempt: then one that takes its node down with it
+        takes no other along.
+        """
         return [Chunk((job,), self.attempt + 1, avoid) for job in self.jobs]
 
 
@@ -49,19 +54,27 @@ class Chunks:
 
     @property
     def ahead(self) -> int:
-        """How many chunks may wait behind the one that a slot runs, so that it never waits for the harness."""
+        """How many chunks may wait behind the one that a slot runs, so that it never waits for the
+        harness.
+        """
         if self._episode_s is None:
             return 0
         return int(self._episode_s * self._size <= AHEAD_S)
 
     def take(self, node: str, *, is_only: bool) -> Chunk | None:
-        """The next chunk for ``node``; None if there is none for it. One that was lost with it goes elsewhere, if it can."""
+        """The next chunk for ``node``; None if there is none for it. One that was lost with it goes
+        elsewhere, if it can.
+        """
         for _ in range(len(self._again)):
             chunk = self._again.popleft()
             if chunk.avoid != node or is_only:
                 return chunk
             self._again.append(chunk)
-        jobs = tuple(job for _, job in zip(range(self._next_size()), self._jobs, strict=False)) if self._left else ()
+        jobs = (
+            tuple(job for _, job in zip(range(self._next_size()), self._jobs, strict=False))
+            if self._left
+            else ()
+        )
         self._left -= len(jobs)
         return Chunk(jobs) if jobs else None
 
@@ -74,10 +87,13 @@ class Chunks:
         if not episodes:
             return
         last_s = spent_s / episodes
-        self._episode_s = last_s if self._episode_s is None else 0.7 * self._episode_s + 0.3 * last_s
+        self._episode_s = (
+            last_s if self._episode_s is None else 0.7 * self._episode_s + 0.3 * last_s
+        )
         fitting = int(CHUNK_S / max(self._episode_s, 1e-6))
         self._size = max(1, min(fitting, GROWTH * max(self._size, episodes), EPISODES_MOST))
 
     def _next_size(self) -> int:
-        # The last chunks are small: a slot that ends early has nothing to take from one that has much left.
+        # The last chunks are small: a slot that ends early has nothing to take from one that has
+        # much left.
         return max(1, min(self._size, self._left // (2 * self._slots)))

@@ -1,12 +1,16 @@
-"""Episodes on an existing Dask cluster: chunks go out to its workers, rows come back as they finish.
+"""Episodes on an existing Dask cluster: chunks go out to its workers, rows come back as they
+finish.
 
 ::
 
-    harness ──chunks (JSON), pinned to a node──▶ scheduler ──▶ dask worker ──▶ runner: run_batch ─▶ episodes
+    harness ──chunks (JSON), pinned to a node──▶ scheduler ──▶ dask worker ──▶ runner: run_batch ─▶
+    episodes
             ◀────────rows, and artifacts if they return────────
 
-Which node runs what, and what becomes of a chunk whose node is lost, is decided here, not by the scheduler: a chunk is
-pinned to its node, so that none ever runs twice without the harness knowing. Nothing waits without a limit.
+Which node runs what, and what becomes of a chunk whose node is lost, is decided here, not by the
+    scheduler: a chunk is
+pinned to its node, so that none ever runs twice without the harness knowing. Nothing waits without
+a limit.
 """
 
 import asyncio
@@ -46,7 +50,8 @@ class ClusterOptions:
     limits: Limits
     artifacts: str  # return, node or shared
     runs_dir: str  # as it was written
-    slots_most: int | None = None  # episodes at the same time, if not as many as the cluster has threads
+    # episodes at the same time, if not as many as the cluster has threads
+    slots_most: int | None = None
 
 
 @mutable_record
@@ -75,11 +80,14 @@ def check_extra() -> None:
         OptionError: What it needs is not installed.
     """
     if importlib.util.find_spec("distributed") is None:
-        raise OptionError("--cluster", "", "no distributed", "the cluster extra: pip install 'tracecore[cluster]'")
+        raise OptionError(
+            "--cluster", "", "no distributed", "the cluster extra: pip install 'tracecore[cluster]'"
+        )
 
 
 class Cluster:
-    """A connection to a cluster whose nodes have been checked. To be closed, as by a ``with`` block.
+    """A connection to a cluster whose nodes have been checked. To be closed, as by a ``with``
+    block.
 
     Attributes:
         address: As it was given.
@@ -90,7 +98,9 @@ class Cluster:
         woken: Done when somebody interrupts.
     """
 
-    def __init__(self, options: ClusterOptions, interruption: Interruption, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, options: ClusterOptions, interruption: Interruption, say: Callable[[str], None]
+    ) -> None:
         """Connect.
 
         Args:
@@ -99,7 +109,8 @@ class Cluster:
             say: For people: a node that is refused, or lost.
 
         Raises:
-            OptionError: Nobody answers there, it has no worker, or a node has another tracecore or Python.
+            OptionError: Nobody answers there, it has no worker, or a node has another tracecore or
+                Python.
             KeyboardInterrupt: Somebody did not want to wait.
         """
         self._options, self._interruption, self._say = options, interruption, say
@@ -187,7 +198,12 @@ class Cluster:
         deadline_s = clock.monotonic_s() + CONNECT_S
         while not (threads := await self._unless_woken(self.ask_threads())):
             if clock.monotonic_s() > deadline_s:
-                raise OptionError("--cluster", "", f"{self._options.address} without a worker", "a scheduler with a worker")
+                raise OptionError(
+                    "--cluster",
+                    "",
+                    f"{self._options.address} without a worker",
+                    "a scheduler with a worker",
+                )
             await self._unless_woken(asyncio.sleep(0.2))
         await self._unless_woken(self._check_all(threads))
 
@@ -204,14 +220,17 @@ class Cluster:
     async def _open_client(self) -> None:
         address = self._options.address
         try:
-            distributed: Any = importlib.import_module("distributed")  # not before somebody asks for a cluster
+            # not before somebody asks for a cluster
+            distributed: Any = importlib.import_module("distributed")
 
-            # What it logs is about its own insides, and says nothing that is not told here in other words.
+            # What it logs is about its own insides, and says nothing that is not told here in other
+            # words.
             logging.getLogger("distributed").setLevel(logging.CRITICAL)
             logging.getLogger("tornado").setLevel(logging.CRITICAL)
             warnings.filterwarnings("ignore", module="distributed")
             if address.startswith("local:"):
-                resource_tracker.ensure_running()  # lets signals through again when the first process starts it
+                # lets signals through again when the first process starts it
+                resource_tracker.ensure_running()
                 with processes.interrupts_held():
                     self._local = await distributed.LocalCluster(
                         n_workers=int(address.removeprefix("local:")),
@@ -222,15 +241,24 @@ class Cluster:
                         asynchronous=True,
                     )
             self.client = await asyncio.wait_for(
-                distributed.Client(self._local or address, asynchronous=True, timeout=CONNECT_S, set_as_default=False),
+                distributed.Client(
+                    self._local or address,
+                    asynchronous=True,
+                    timeout=CONNECT_S,
+                    set_as_default=False,
+                ),
                 CONNECT_S + 1,
             )
         except (OSError, TimeoutError, ValueError, RuntimeError) as error:
             words = str(error) or type(error).__name__
-            raise OptionError("--cluster", "", address, f"the address of a scheduler that answers ({words})") from error
+            raise OptionError(
+                "--cluster", "", address, f"the address of a scheduler that answers ({words})"
+            ) from error
 
     async def ask_threads(self) -> dict[str, int]:
-        """How many threads each worker of the cluster has, by its address; raises OSError or TimeoutError."""
+        """How many threads each worker of the cluster has, by its address; raises OSError or
+        TimeoutError.
+        """
         found: dict[str, int] = dict(await asyncio.wait_for(self.client.nthreads(), ANSWER_S))
         return found
 
@@ -253,9 +281,17 @@ class Cluster:
         try:
             asking = self.client.run(node.describe_node, options.method, limits, workers=[address])
             return dict(json.loads((await asyncio.wait_for(asking, DESCRIBE_S))[address]))
-        except Exception as error:  # whatever dask raises for a node that has gone, or that cannot import what it is asked for
+        # whatever dask raises for a node that has gone, or that cannot import what it is asked for
+        except Exception as error:
             failure = str(error) or type(error).__name__
-            return {"name": "", "hostname": address, "failure": failure, "host": {}, "machine_class": "", "confinement": {}}
+            return {
+                "name": "",
+                "hostname": address,
+                "failure": failure,
+                "host": {},
+                "machine_class": "",
+                "confinement": {},
+            }
 
     def complaint_of(self, address: str, about: JsonObject) -> InputError | None:
         """What was found at the node and what was expected, if that is not the same."""
@@ -267,12 +303,23 @@ class Cluster:
         theirs = about["about"]
         for name in ("tracecore", "python"):
             if theirs[name] != mine[name]:
-                return OptionError("--cluster", f"{where}: {name}", theirs[name], f"{mine[name]}, as here")
+                return OptionError(
+                    "--cluster", f"{where}: {name}", theirs[name], f"{mine[name]}, as here"
+                )
         if theirs["sources"] != mine["sources"]:
             found = f"another tracecore {theirs['tracecore']}"
-            return OptionError("--cluster", f"{where}: sources", found, "a package of the same files as here")
-        if self._options.limits.confinement == "require" and (missing := doctor.missing(about["confinement"])):
-            return OptionError("--confinement", where, f"require, and no {'; '.join(missing)}", "every layer in force")
+            return OptionError(
+                "--cluster", f"{where}: sources", found, "a package of the same files as here"
+            )
+        if self._options.limits.confinement == "require" and (
+            missing := doctor.missing(about["confinement"])
+        ):
+            return OptionError(
+                "--confinement",
+                where,
+                f"require, and no {'; '.join(missing)}",
+                "every layer in force",
+            )
         return None
 
     def add_node(self, address: str, threads: int, about: JsonObject) -> Node:
@@ -296,7 +343,9 @@ class Cluster:
 
 
 def _common(values: list[Any]) -> Any:
-    """The value, if it is the same on all nodes; else all that there are, in words, where one word says each."""
+    """The value, if it is the same on all nodes; else all that there are, in words, where one word
+    says each.
+    """
     if all(value == values[0] for value in values):
         return values[0]
     if any(isinstance(value, list | dict) for value in values):

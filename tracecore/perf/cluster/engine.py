@@ -1,4 +1,6 @@
-"""The running of a slice on a cluster: which node gets which chunk, and what becomes of a chunk whose node is lost."""
+"""The running of a slice on a cluster: which node gets which chunk, and what becomes of a chunk
+whose node is lost.
+"""
 
 import asyncio
 import contextlib
@@ -26,7 +28,8 @@ from tracecore.runtime.job import settle
 
 ATTEMPTS_MOST: Final = 2  # of one episode, when its node is lost
 LOOK_S: Final = 1.0  # between two looks at which nodes there are
-MISSES_MOST: Final = 2  # looks in a row that get no answer; at the next the scheduler is taken to be gone
+# looks in a row that get no answer; at the next the scheduler is taken to be gone
+MISSES_MOST: Final = 2
 TAKE_S: Final = 300.0  # for a node to take the slice in
 NODES_PATIENCE_S: Final = 30.0  # for a new node, when all are lost
 TICK_S: Final = 0.1  # between two looks at what is running
@@ -37,11 +40,14 @@ Look = Callable[[Sequence[Running]], None]
 
 
 @contextlib.contextmanager
-def use_cluster(options: SliceOptions, interruption: Interruption, say: Callable[[str], None]) -> Iterator["ClusterEngine"]:
+def use_cluster(
+    options: SliceOptions, interruption: Interruption, say: Callable[[str], None]
+) -> Iterator["ClusterEngine"]:
     """A cluster that has been asked and checked, until the end of the ``with`` block.
 
     Raises:
-        OptionError: What it needs is not installed, nobody answers at its address, or a node of it cannot be used.
+        OptionError: What it needs is not installed, nobody answers at its address, or a node of it
+            cannot be used.
         KeyboardInterrupt: Somebody did not want to wait.
     """
     check_extra()
@@ -70,7 +76,9 @@ class ClusterEngine:
 
     @property
     def is_gone(self) -> bool:
-        """Whether its scheduler was lost: the slice is then finished on this machine, or on another cluster."""
+        """Whether its scheduler was lost: the slice is then finished on this machine, or on another
+        cluster.
+        """
         return self._cluster.is_gone
 
     def host(self) -> JsonObject:
@@ -104,7 +112,9 @@ class ClusterEngine:
         with _shared(the_slice) as shown:
             yield from run_on_cluster(self._cluster, shown, jobs, count, look)
 
-    def episodes_again(self, the_plan: Plan, jobs: Iterator[Job], count: int) -> Generator[EpisodeResult, None, None]:
+    def episodes_again(
+        self, the_plan: Plan, jobs: Iterator[Job], count: int
+    ) -> Generator[EpisodeResult, None, None]:
         """The same for second runs, whose artifacts always come back: somebody reads them."""
         again = ClusterEngine(self._cluster, replace(self._options, artifacts="return"))
         return again.episodes(the_plan, jobs, count)
@@ -131,7 +141,11 @@ class SchedulerLost(EngineError):
 
 
 def run_on_cluster(
-    cluster: Cluster, the_slice: NodeSlice, jobs: Iterator[Job], count: int, look: Look | None = None
+    cluster: Cluster,
+    the_slice: NodeSlice,
+    jobs: Iterator[Job],
+    count: int,
+    look: Look | None = None,
 ) -> Generator[EpisodeResult, None, None]:
     """The rows of ``jobs`` as their chunks end, until they all have or somebody interrupts.
 
@@ -171,7 +185,9 @@ class _Member:
 
 
 class _ClusterRun:
-    def __init__(self, cluster: Cluster, the_slice: NodeSlice, chunks: Chunks, look: Look | None) -> None:
+    def __init__(
+        self, cluster: Cluster, the_slice: NodeSlice, chunks: Chunks, look: Look | None
+    ) -> None:
         self._cluster, self._slice, self._chunks, self._look = cluster, the_slice, chunks, look
         self._parcel = pack_sources(the_slice.pairs)
         self._begun_s = clock.monotonic_s()
@@ -180,7 +196,8 @@ class _ClusterRun:
         self._looking: asyncio.Task[None] | None = None
         self._alone_since_s: float | None = None
         self._asked_ever = 0
-        self._lost_rows: list[EpisodeResult] = []  # of episodes that took their nodes down with them
+        # of episodes that took their nodes down with them
+        self._lost_rows: list[EpisodeResult] = []
 
     async def next_rows(self) -> list[EpisodeResult] | None:
         """The rows of the next chunks to end; None when all have, or somebody has interrupted."""
@@ -208,10 +225,15 @@ class _ClusterRun:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=LET_GO_S)
-        addresses = [member.node.address for member in self._members.values() if not member.node.is_lost]
+        addresses = [
+            member.node.address for member in self._members.values() if not member.node.is_lost
+        ]
         if addresses and not self._cluster.is_gone:
-            with contextlib.suppress(Exception):  # whatever has gone by now: a runner that hears nothing leaves by itself
-                letting_go = self._cluster.client.run(node.let_go, self._slice.slice_id, workers=addresses, on_error="ignore")
+            # whatever has gone by now: a runner that hears nothing leaves by itself
+            with contextlib.suppress(Exception):
+                letting_go = self._cluster.client.run(
+                    node.let_go, self._slice.slice_id, workers=addresses, on_error="ignore"
+                )
                 await asyncio.wait_for(letting_go, LET_GO_S)
 
     # --- nodes ---
@@ -250,7 +272,9 @@ class _ClusterRun:
                 self._lose(member)
 
     def _join(self, address: str, threads: int) -> None:
-        self._joining[address] = asyncio.get_running_loop().create_task(self._admit(address, threads))
+        self._joining[address] = asyncio.get_running_loop().create_task(
+            self._admit(address, threads)
+        )
 
     async def _admit(self, address: str, threads: int) -> None:
         """Check a node that is new, and hand the slice to it."""
@@ -273,9 +297,12 @@ class _ClusterRun:
             else:
                 one.is_used = True
                 self._members[address] = _Member(one)
-        except Exception as error:  # whatever dask raises for a node that goes while it is being asked
+        # whatever dask raises for a node that goes while it is being asked
+        except Exception as error:
             if one:
-                self._refuse(one, f"{one.words} did not take the slice: {type(error).__name__}: {error}")
+                self._refuse(
+                    one, f"{one.words} did not take the slice: {type(error).__name__}: {error}"
+                )
                 one.is_lost = True  # if it is still there, it may join again
         finally:
             self._joining.pop(address, None)
@@ -285,7 +312,9 @@ class _ClusterRun:
         self._cluster.say(f"{why}; it gets no more episodes")
 
     def _lose(self, member: _Member) -> None:
-        """A node is gone: what it was running is tried once more elsewhere; what only waited there goes elsewhere unblamed."""
+        """A node is gone: what it was running is tried once more elsewhere; what only waited there
+        goes elsewhere unblamed.
+        """
         one = member.node
         one.is_lost, one.refused = True, f"{one.words} was lost"
         asked, member.asked = member.asked, {}
@@ -298,23 +327,36 @@ class _ClusterRun:
                 self._chunks.put_back(what.chunk)
 
     def _usable(self) -> list[_Member]:
-        return [member for member in self._members.values() if member.node.refused is None and member.node.slots]
+        return [
+            member
+            for member in self._members.values()
+            if member.node.refused is None and member.node.slots
+        ]
 
     def _check_nodes(self) -> None:
         """Whether there is a node to go on with, or may soon be one."""
-        if self._usable() or self._joining or any(member.asked for member in self._members.values()):
+        if (
+            self._usable()
+            or self._joining
+            or any(member.asked for member in self._members.values())
+        ):
             self._alone_since_s = None
             return
         now_s = clock.monotonic_s()
         self._alone_since_s = self._alone_since_s or now_s
         nodes = self._cluster.nodes.values()
         if now_s - self._alone_since_s > NODES_PATIENCE_S or not any(one.is_lost for one in nodes):
-            raise EngineError("no node of the cluster is left: " + "; ".join(one.refused for one in nodes if one.refused))
+            raise EngineError(
+                "no node of the cluster is left: "
+                + "; ".join(one.refused for one in nodes if one.refused)
+            )
 
     # --- chunks ---
 
     def _hand_out(self) -> None:
-        """Hand each node as much as it can run at once, and, of short chunks, as much again to wait there."""
+        """Hand each node as much as it can run at once, and, of short chunks, as much again to wait
+        there.
+        """
         usable = self._usable()
         for depth in range(1 + self._chunks.ahead):
             for member in usable:
@@ -324,7 +366,9 @@ class _ClusterRun:
                         break
                     self._asked_ever += 1
                     asking = self._ask(member.node.address, chunk, self._asked_ever)
-                    member.asked[asyncio.get_running_loop().create_task(asking)] = _Asked(chunk, clock.monotonic_s())
+                    member.asked[asyncio.get_running_loop().create_task(asking)] = _Asked(
+                        chunk, clock.monotonic_s()
+                    )
 
     async def _ask(self, address: str, chunk: Chunk, number: int) -> bytes:
         future = self._cluster.client.submit(
@@ -370,19 +414,28 @@ class _ClusterRun:
         rows = self._rows(one, asked.chunk, head, files)
         self._chunks.learn(len(rows), head["spent_s"])
         done = {row.index for row in rows}
-        left = replace(asked.chunk, jobs=tuple(job for job in asked.chunk.jobs if job.index not in done))
+        left = replace(
+            asked.chunk, jobs=tuple(job for job in asked.chunk.jobs if job.index not in done)
+        )
         if head["trouble"]:
             self._chunks.put_back(replace(left, avoid=one.address))
             if not one.refused:
                 self._refuse(one, f"{one.words} cannot go on: {head['trouble']}")
         elif head["death"]:
-            self._blame(_Asked(left, asked.since_s), one, f"lost the process that ran it, which {head['death']}")
+            self._blame(
+                _Asked(left, asked.since_s),
+                one,
+                f"lost the process that ran it, which {head['death']}",
+            )
         return rows
 
-    def _rows(self, one: Node, chunk: Chunk, head: JsonObject, files: list[bytes]) -> list[EpisodeResult]:
+    def _rows(
+        self, one: Node, chunk: Chunk, head: JsonObject, files: list[bytes]
+    ) -> list[EpisodeResult]:
         """The rows as they stand in this slice, with the artifacts that came with them kept."""
         jobs = {job.index: job for job in chunk.jobs}
-        shift_s = clock.monotonic_s() - self._begun_s - head["now_offset_s"]  # its clock began at another time
+        # its clock began at another time
+        shift_s = clock.monotonic_s() - self._begun_s - head["now_offset_s"]
         rows = []
         for place, values in enumerate(head["rows"]):
             row = row_from(values)
@@ -400,7 +453,9 @@ class _ClusterRun:
         return rows
 
     def _blame(self, asked: _Asked, one: Node, how: str) -> None:
-        """A chunk went down with what ran it: each of its episodes is tried once more, alone, or given up."""
+        """A chunk went down with what ran it: each of its episodes is tried once more, alone, or
+        given up.
+        """
         chunk = asked.chunk
         if chunk.attempt < ATTEMPTS_MOST:
             self._chunks.put_back(*chunk.parts(one.address))
@@ -411,5 +466,9 @@ class _ClusterRun:
 
     def _tick(self) -> None:
         if self._look:
-            running = [asked for member in self._members.values() for asked in [*member.asked.values()][: member.node.slots]]
+            running = [
+                asked
+                for member in self._members.values()
+                for asked in [*member.asked.values()][: member.node.slots]
+            ]
             self._look([Running(asked.chunk.jobs[0], asked.since_s) for asked in running])

@@ -1,7 +1,9 @@
-"""What a cluster's worker is asked to do: describe its machine, take a slice in, run chunks of it, and let go of it.
+"""What a cluster's worker is asked to do: describe its machine, take a slice in, run chunks of it,
+and let go of it.
 
-Everything goes in and out as JSON or plain bytes. These functions run inside a foreign process that has threads: nothing
-is forked here, and every episode runs below a process of its own (:mod:`tracecore.perf.cluster.runner`).
+Everything goes in and out as JSON or plain bytes. These functions run inside a foreign process that
+has threads: nothing is forked here, and every episode runs below a process of its own
+(:mod:`tracecore.perf.cluster.runner`).
 """
 
 import asyncio
@@ -33,7 +35,8 @@ from tracecore.runtime.task.catalog import PACKAGE_FOLDER
 from tracecore.runtime.task.folder import read_folder
 
 RUNS: Final = "runs"
-FORGOTTEN_S: Final = 3600.0  # without a chunk: whoever planned the slice was killed, and will not let go of it
+# without a chunk: whoever planned the slice was killed, and will not let go of it
+FORGOTTEN_S: Final = 3600.0
 LEAVE_PATIENCE_S: Final = 2.0  # for runners whose line has ended: they kill, reap and exit
 
 _ARTIFACT_NAME: Final = field_names(EpisodeResult).index("artifact_name")
@@ -46,20 +49,24 @@ def about() -> JsonObject:
     """Which tracecore and which Python this is; where one differs, episodes may end differently."""
     return {
         "tracecore": __version__,
-        "sources": canon.digest({name: canon.sha256(data) for name, data in read_folder(PACKAGE_FOLDER).kept.items()}),
+        "sources": canon.digest(
+            {name: canon.sha256(data) for name, data in read_folder(PACKAGE_FOLDER).kept.items()}
+        ),
         "python": f"{sys.implementation.name} {'.'.join(map(str, sys.version_info[:3]))}",
     }
 
 
 async def describe_node(method: str, limits: str, dask_worker: Any = None) -> str:
-    """What the machine is: JSON of ``about``, ``hostname``, ``host``, ``machine_class`` and ``confinement``.
+    """What the machine is: JSON of ``about``, ``hostname``, ``host``, ``machine_class`` and
+    ``confinement``.
 
     Args:
         method: How processes are started: auto, fork or spawn.
         limits: Of agents, as JSON.
         dask_worker: Filled in by dask.
     """
-    # In a thread, like all that takes long: the worker's own loop goes on telling the scheduler that it lives.
+    # In a thread, like all that takes long: the worker's own loop goes on telling the scheduler
+    # that it lives.
     return await asyncio.to_thread(_describe, method, limits, str(getattr(dask_worker, "name", "")))
 
 
@@ -98,31 +105,55 @@ def _take_slice(document: str, parcel: bytes, local_folder: str) -> str:
     with _guard:
         _slices[sent.slice_id] = _Slice(the_slice, folder)
     # Where artifacts return, none stays.
-    return json.dumps({"trouble": None, "runs_dir": None if sent.artifacts == "return" else the_slice.settings.runs_dir})
+    return json.dumps(
+        {
+            "trouble": None,
+            "runs_dir": None if sent.artifacts == "return" else the_slice.settings.runs_dir,
+        }
+    )
 
 
 def _prepare(sent: NodeSlice, parcel: bytes, folder: str) -> NodeSlice:
     if sent.method == processes.FORK and processes.default_method() != processes.FORK:
         raise OptionError("--start-method", "", sent.method, "spawn on this node's platform")
     pairs = lay_out_sources(parcel, folder, sent.pairs)
-    # "return": a folder that is gone with the slice. Else as it was written: relative to where the worker was started.
-    runs_dir = os.path.join(folder, RUNS) if sent.artifacts == "return" else os.path.abspath(sent.settings.runs_dir)
+    # "return": a folder that is gone with the slice. Else as it was written: relative to where the
+    # worker was started.
+    runs_dir = (
+        os.path.join(folder, RUNS)
+        if sent.artifacts == "return"
+        else os.path.abspath(sent.settings.runs_dir)
+    )
     check_writable(runs_dir)
     if sent.token and not os.path.exists(os.path.join(runs_dir, sent.token)):
-        raise InputError(runs_dir, "", "another folder of that name", "the one folder that harness and nodes share")
+        raise InputError(
+            runs_dir,
+            "",
+            "another folder of that name",
+            "the one folder that harness and nodes share",
+        )
     for path in (path for allowance in sent.allowances for path in allowance.read):
         if not os.path.exists(path):
-            raise InputError(path, "", MISSING, "a file or folder that the scenario allows, at the same place on each node")
+            raise InputError(
+                path,
+                "",
+                MISSING,
+                "a file or folder that the scenario allows, at the same place on each node",
+            )
     return sent.placed(pairs, runs_dir, secret_folders((), os.path.join(folder, TASKS), runs_dir))
 
 
 def pack_answer(head: JsonObject, files: list[bytes]) -> bytes:
     """What a chunk came to, on its way to the harness."""
-    return zlib.compress(frames.pack(json.dumps(head, allow_nan=False).encode("ascii")) + b"".join(files), 1)
+    return zlib.compress(
+        frames.pack(json.dumps(head, allow_nan=False).encode("ascii")) + b"".join(files), 1
+    )
 
 
 def read_answer(answer: bytes) -> tuple[JsonObject, list[bytes]]:
-    """What :func:`run_chunk` gave: a head with ``rows``, ``trouble`` and ``death``; and, where they return, the artifacts."""
+    """What :func:`run_chunk` gave: a head with ``rows``, ``trouble`` and ``death``; and, where they
+    return, the artifacts.
+    """
     data = zlib.decompress(answer)
     at = frames.HEADER_BYTES + int.from_bytes(data[: frames.HEADER_BYTES], "big")
     head: JsonObject = json.loads(data[frames.HEADER_BYTES : at])
@@ -181,8 +212,11 @@ class _Slice:
 
     def run(self, chunk: list[list[Any]], attempt: int) -> bytes:
         if attempt > 1:
-            # What took the node down may have killed an agent first: a crash that its episode wrote down would be none.
-            remove_doubtful_artifacts(self._slice.settings.runs_dir, (run_id for _, run_id, _ in chunk))
+            # What took the node down may have killed an agent first: a crash that its episode wrote
+            # down would be none.
+            remove_doubtful_artifacts(
+                self._slice.settings.runs_dir, (run_id for _, run_id, _ in chunk)
+            )
         begun_s = monotonic_s()
         runner = self._take_runner()
         rows, trouble, death = runner.run(chunk)
@@ -264,12 +298,15 @@ class _Runner:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C in the terminal of a dask worker is for that worker
+                # Ctrl-C in the terminal of a dask worker is for that worker
+                start_new_session=True,
             )
         self._send(the_slice.as_json())
 
     def run(self, chunk: list[list[Any]]) -> tuple[list[list[Any]], str | None, str | None]:
-        """The rows of the chunk; and if they are not all, either why it could not go on, or how the runner died."""
+        """The rows of the chunk; and if they are not all, either why it could not go on, or how the
+        runner died.
+        """
         rows: list[list[Any]] = []
         self._send(chunk)
         try:
@@ -301,12 +338,17 @@ class _Runner:
             self._process.wait()
 
     def _send(self, document: Any) -> None:
-        with contextlib.suppress(OSError):  # it is gone, and whoever waits for its rows will see that
+        # it is gone, and whoever waits for its rows will see that
+        with contextlib.suppress(OSError):
             frames.write_message(self._line.fileno(), json.dumps(document).encode("ascii"))
 
 
 def _command(fd: int) -> list[str]:
-    # The very modules that this process has, wherever they come from; -P: not what happens to lie in the current folder.
+    # The very modules that this process has, wherever they come from; -P: not what happens to lie
+    # in the current folder.
     paths = [path for path in sys.path if path]
-    code = f"import sys; sys.path[:] = {paths!r}; from tracecore.perf.cluster.runner import serve; serve({fd})"
+    code = (
+        f"import sys; sys.path[:] = {paths!r}; from tracecore.perf.cluster.runner import serve;"
+        f" serve({fd})"
+    )
     return [sys.executable, "-P", "-c", code]

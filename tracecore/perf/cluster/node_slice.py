@@ -1,4 +1,6 @@
-"""A slice as a node of a cluster knows it: all that its episodes share, as JSON on the way and as jobs there."""
+"""A slice as a node of a cluster knows it: all that its episodes share, as JSON on the way and as
+jobs there.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -32,15 +34,26 @@ class NodeSlice:
             **{
                 **document,
                 "settings": Settings(**{**settings, "limits": Limits(**settings["limits"])}),
-                "pairs": tuple((AgentSource(**agent), TaskSource(**task)) for agent, task in document["pairs"]),
-                "allowances": tuple(Allowance(tuple(a["read"]), tuple(a["network"])) for a in document["allowances"]),
+                "pairs": tuple(
+                    (AgentSource(**agent), TaskSource(**task)) for agent, task in document["pairs"]
+                ),
+                "allowances": tuple(
+                    Allowance(tuple(a["read"]), tuple(a["network"])) for a in document["allowances"]
+                ),
                 "secret": tuple(document["secret"]),
             }
         )
 
-    def placed(self, pairs: tuple[tuple[AgentSource, TaskSource], ...], runs_dir: str, secret: tuple[str, ...]) -> "NodeSlice":
+    def placed(
+        self,
+        pairs: tuple[tuple[AgentSource, TaskSource], ...],
+        runs_dir: str,
+        secret: tuple[str, ...],
+    ) -> "NodeSlice":
         """The same slice with its files where they lie on a node."""
-        return replace(self, pairs=pairs, secret=secret, settings=replace(self.settings, runs_dir=runs_dir))
+        return replace(
+            self, pairs=pairs, secret=secret, settings=replace(self.settings, runs_dir=runs_dir)
+        )
 
     def jobs(self, chunk: Sequence[Sequence[Any]]) -> Iterator[Job]:
         """The jobs of what :func:`chunk_of` made."""

@@ -1,12 +1,15 @@
-"""The process beside a cluster's worker that runs episodes: one slot, one batch, fed chunk by chunk.
+"""The process beside a cluster's worker that runs episodes: one slot, one batch, fed chunk by
+chunk.
 
 ::
 
-    dask worker ──slice, then chunks of jobs──▶ runner: run_batch(run_job) ─▶ worker ─▶ episode, agent
+    dask worker ──slice, then chunks of jobs──▶ runner: run_batch(run_job) ─▶ worker ─▶ episode,
+    agent
                 ◀──a row per episode──────────
 
-It is a process of its own since a dask worker has threads, children and signals of its own, among which nothing may be
-forked, adopted or swept. It leaves, with everything below it, at the end of its line: however its dask worker dies.
+It is a process of its own since a dask worker has threads, children and signals of its own, among
+which nothing may be forked, adopted or swept. It leaves, with everything below it, at the end of
+its line: however its dask worker dies.
 """
 
 import contextlib
@@ -34,12 +37,15 @@ ROWS: Final = b"r"
 TROUBLE: Final = b"t"  # why it cannot go on
 IDLE_S: Final = 60.0  # without a chunk, after which it leaves: whoever planned the slice is gone
 LOOK_INTERVAL_S: Final = 5.0
-TELL_INTERVAL_S: Final = 0.5  # rows of a chunk are told together, but none waits longer than this for a later one
+# rows of a chunk are told together, but none waits longer than this for a later one
+TELL_INTERVAL_S: Final = 0.5
 SLOTS_MOST: Final = 4096  # of one machine
 
 
 def serve(fd: int) -> None:
-    """Run the chunks that come over the socket ``fd`` until it ends, or nothing has come for a minute."""
+    """Run the chunks that come over the socket ``fd`` until it ends, or nothing has come for a
+    minute.
+    """
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):
         os.dup2(null, standard)
@@ -53,7 +59,9 @@ def serve(fd: int) -> None:
         return
     except TracecoreError as error:
         with contextlib.suppress(OSError):
-            frames.write_message(fd, TROUBLE + one_line(str(error)).encode("utf-8", "backslashreplace"))
+            frames.write_message(
+                fd, TROUBLE + one_line(str(error)).encode("utf-8", "backslashreplace")
+            )
         sys.exit(1)
     finally:
         if slot:
@@ -122,9 +130,11 @@ class _Feed:
 
 
 def _take_slot() -> socket.socket | None:
-    """The first slot of this machine that no other runner holds, whichever dask worker it belongs to.
+    """The first slot of this machine that no other runner holds, whichever dask worker it belongs
+    to.
 
-    A name in the abstract namespace of the system is taken by one socket, and free when its process is gone.
+    A name in the abstract namespace of the system is taken by one socket, and free when its process
+    is gone.
     """
     if sys.platform != "linux":
         return None
@@ -140,7 +150,9 @@ def _take_slot() -> socket.socket | None:
 
 
 def _share_core(slot: socket.socket | None) -> None:
-    """Keep to the core of the slot: a message between processes on one core costs a tenth of one between two."""
+    """Keep to the core of the slot: a message between processes on one core costs a tenth of one
+    between two.
+    """
     if slot is None:
         return
     number = int(bytes(slot.getsockname()).rpartition(b"-")[2])

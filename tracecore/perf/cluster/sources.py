@@ -1,4 +1,6 @@
-"""Agents and tasks as one parcel: packed where a slice is planned, laid out and verified where its episodes run."""
+"""Agents and tasks as one parcel: packed where a slice is planned, laid out and verified where its
+episodes run.
+"""
 
 import ast
 import json
@@ -21,7 +23,8 @@ Pair = tuple[AgentSource, TaskSource]
 
 
 def pack_sources(pairs: Sequence[Pair]) -> bytes:
-    """Every agent file, the modules beside it that it imports, and every file of every task's folder; each once.
+    """Every agent file, the modules beside it that it imports, and every file of every task's
+    folder; each once.
 
     Raises:
         InputError: One of them cannot be read any more.
@@ -35,7 +38,8 @@ def pack_sources(pairs: Sequence[Pair]) -> bytes:
 
 
 def lay_out_sources(parcel: bytes, folder: str, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-    """Write the parcel's files below ``folder``, which is empty; gives the pairs as they lie there, verified by their hashes.
+    """Write the parcel's files below ``folder``, which is empty; gives the pairs as they lie there,
+    verified by their hashes.
 
     Raises:
         InputError: What arrived is not what was sent.
@@ -48,7 +52,9 @@ def lay_out_sources(parcel: bytes, folder: str, pairs: Sequence[Pair]) -> tuple[
         if not path.startswith(os.path.join(folder, "")) or canon.sha256(data) != sha256:
             raise InputError(name, "sha256", canon.sha256(data), f"{sha256}, as it was sent")
         _write(path, data)
-    return tuple(_verified(pair, place, folder) for pair, place in zip(pairs, _places(pairs), strict=True))
+    return tuple(
+        _verified(pair, place, folder) for pair, place in zip(pairs, _places(pairs), strict=True)
+    )
 
 
 def _verified(pair: Pair, place: tuple[str, str], folder: str) -> Pair:
@@ -59,7 +65,9 @@ def _verified(pair: Pair, place: tuple[str, str], folder: str) -> Pair:
         (task.folder, hash_folder(task.folder), task.sha256),
     ):
         if found != expected:
-            raise TaskError(path, "sha256", found, f"{expected}, as it was when the slice was planned")
+            raise TaskError(
+                path, "sha256", found, f"{expected}, as it was when the slice was planned"
+            )
     return agent, task
 
 
@@ -72,11 +80,14 @@ def _write(path: str, data: bytes) -> None:
 
 
 def _places(pairs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
-    """Where agent and task of each pair lie in the parcel: a folder of its own for each that differs."""
+    """Where agent and task of each pair lie in the parcel: a folder of its own for each that
+    differs.
+    """
     agents = list(dict.fromkeys(agent.path for agent, _ in pairs))
     tasks = list(dict.fromkeys(task.folder for _, task in pairs))
     for agent, task in pairs:
-        # The names stay as they are: an agent may look at its own, and a task's folder is named like the task.
+        # The names stay as they are: an agent may look at its own, and a task's folder is named
+        # like the task.
         yield (
             f"{AGENTS}/{agents.index(agent.path)}/{os.path.basename(agent.path)}",
             f"{TASKS}/{tasks.index(task.folder)}/{os.path.basename(task.folder)}",
@@ -97,7 +108,8 @@ def _files_of(pairs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
 
 
 def imported_beside(path: str) -> list[tuple[str, str]]:
-    """(name relative to the folder, path) of the Python files beside ``path`` that it imports, and that those import.
+    """(name relative to the folder, path) of the Python files beside ``path`` that it imports, and
+    that those import.
 
     Found by reading, not by running: an import by a computed name is not seen.
     """
@@ -115,13 +127,24 @@ def imported_beside(path: str) -> list[tuple[str, str]]:
 
 
 def _imports_of(path: str) -> set[str]:
-    """The top names that a file imports anywhere in it; none of one that is not Python, which its episode will tell."""
+    """The top names that a file imports anywhere in it; none of one that is not Python, which its
+    episode will tell.
+    """
     try:
         tree = ast.parse(read_source(path, InputError))
     except (SyntaxError, ValueError, RecursionError, InputError):
         return set()
-    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    names = [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    ]
+    names += [
+        node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    ]
     return {name.partition(".")[0] for name in names}
 
 

@@ -1,13 +1,16 @@
-"""The working tree against another commit, on this host, now: whether anything got slower or behaves differently.
+"""The working tree against another commit, on this host, now: whether anything got slower or
+behaves differently.
 
 ::
 
-    warm-up     base, work                          a few episodes each: compiled files, and both sides can run
-    screen      base, work, work, base              behaviour, and whether any time moved by more than the lower floor
-    rounds      base, work | work, base | …         only if one did; both stages must agree
+    warm-up     base, work                          a few episodes each: compiled files, and both
+    sides can run screen      base, work, work, base              behaviour, and whether any time
+    moved by more than the lower floor rounds      base, work | work, base | …         only if one
+    did; both stages must agree
 
-Each run is a slice of its own, run by its own side's ``scripts/perf_harness.py``, with folders of its own. Runs in turns share
-what the host does, and each gives one number per scenario row and metric.
+Each run is a slice of its own, run by its own side's ``scripts/perf_harness.py``, with folders of
+its own. Runs in turns share what the host does, and each gives one number per scenario row and
+metric.
 """
 
 import contextlib
@@ -52,7 +55,9 @@ WARM_UP_EPISODES: Final = 8
 DOCUMENT: Final = "comparison.json"
 STOP_PATIENCE_S: Final = 10.0  # for a run that was told to end, before everything of it is killed
 MAX_ANSWER_BYTES: Final = 1 << 20
-_CLONE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+_CLONE: Final = os.path.dirname(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+)
 
 
 @record
@@ -68,7 +73,8 @@ class AbOptions:
     tasks_dirs: tuple[str, ...] = ()
     null_control: bool = False
     screen: bool = True
-    output_dir: str | None = None  # where the perf files of all runs and the comparison stay, in a folder of their own
+    # where the perf files of all runs and the comparison stay, in a folder of their own
+    output_dir: str | None = None
     compare: CompareOptions = field(default_factory=CompareOptions)
 
 
@@ -102,15 +108,35 @@ def run_ab(options: AbOptions, say: Callable[[str], None], clone: str = _CLONE) 
     with watch_for_interruption() as interruption:
         try:
             with two_sides(clone, options.base) as (base, work, scratch):
-                document = compare_sides(options, _Runner(options, scratch, kept, interruption, say), base, work)
+                document = compare_sides(
+                    options, _Runner(options, scratch, kept, interruption, say), base, work
+                )
         except Interrupted:
-            return AbEnd(EXIT_INTERRUPTED, {"ok": False, "exit_code": EXIT_INTERRUPTED, "error": "interrupted: no verdict"})
-    exit_code = exit_code_of(document["comparison"] | {"verdict": document["verdict"]}, options.compare)
-    document = {"ok": exit_code == 0, "exit_code": exit_code, **document, "elapsed_s": clock.monotonic_s() - begun_s}
+            return AbEnd(
+                EXIT_INTERRUPTED,
+                {"ok": False, "exit_code": EXIT_INTERRUPTED, "error": "interrupted: no verdict"},
+            )
+    exit_code = exit_code_of(
+        document["comparison"] | {"verdict": document["verdict"]}, options.compare
+    )
+    document = {
+        "ok": exit_code == 0,
+        "exit_code": exit_code,
+        **document,
+        "elapsed_s": clock.monotonic_s() - begun_s,
+    }
     if kept:
         document["folder"] = kept
         write_atomic(os.path.join(kept, DOCUMENT), json.dumps(document, indent=2).encode("ascii"))
-    say(tell({**document["comparison"], "verdict": document["verdict"], "reasons": document["reasons"]}))
+    say(
+        tell(
+            {
+                **document["comparison"],
+                "verdict": document["verdict"],
+                "reasons": document["reasons"],
+            }
+        )
+    )
     say(f"took {document['elapsed_s']:.0f} s; {conclusion(document, options)}")
     return AbEnd(exit_code, document)
 
@@ -136,11 +162,16 @@ def make_folder(output_dir: str) -> str:
 def compare_sides(options: AbOptions, runner: "_Runner", base: Side, work: Side) -> JsonObject:
     """The three stages; the document without its exit code."""
     settings = replace(options.compare, expect_same_scenario=False)
-    warm = [runner.run(side, min(WARM_UP_EPISODES, options.episodes), "warm-up") for side in (base, work)]
+    warm = [
+        runner.run(side, min(WARM_UP_EPISODES, options.episodes), "warm-up")
+        for side in (base, work)
+    ]
     # Not the rows of the warm-up: it is too short for a long scenario.
     tests = tests_of(min(options.episodes, len(warm[1].manifest["scenario"])), settings.gate_on)
     power = power_of(options.rounds, options.rounds, tests)
-    runner.say(say_power(power) + ("" if power.is_enough else f"; --rounds {options.rounds} was asked for"))
+    runner.say(
+        say_power(power) + ("" if power.is_enough else f"; --rounds {options.rounds} was asked for")
+    )
     head = {
         "base": {"ref": options.base, "git_sha": base.sha},
         "new": {"git_sha": work.sha, "dirty": warm[1].about()["dirty"]},
@@ -159,15 +190,30 @@ def compare_sides(options: AbOptions, runner: "_Runner", base: Side, work: Side)
         moved = subjects_that_moved(screen_document)
         if not moved:
             screen_document = settle_by_screen(screen_document)
-            return {**_verdict(screen_document), **head, "stage": "screen", "screen": None, "comparison": screen_document}
-        runner.say(f"the screen moved by more than the lower floor: {', '.join(moved)}; running {options.rounds} rounds")
+            return {
+                **_verdict(screen_document),
+                **head,
+                "stage": "screen",
+                "screen": None,
+                "comparison": screen_document,
+            }
+        runner.say(
+            f"the screen moved by more than the lower floor: {', '.join(moved)}; running"
+            f" {options.rounds} rounds"
+        )
     old, new, null = run_rounds(options, runner, base, work)
     document = compare_runs(old, new, settings, screen=screened, seen=seen)
     if options.null_control:
         head["null_control"] = null_document = judge_null(old, null, settings)
         if null_document["fired"]:
             document = void(document, null_document["reasons"])
-    return {**_verdict(document), **head, "stage": "rounds", "screen": screen_document, "comparison": document}
+    return {
+        **_verdict(document),
+        **head,
+        "stage": "rounds",
+        "screen": screen_document,
+        "comparison": document,
+    }
 
 
 def _verdict(document: JsonObject) -> JsonObject:
@@ -177,14 +223,18 @@ def _verdict(document: JsonObject) -> JsonObject:
 def run_rounds(
     options: AbOptions, runner: "_Runner", base: Side, work: Side
 ) -> tuple[list[RunRecord], list[RunRecord], list[RunRecord]]:
-    """Base, work and, if asked for, base once more, in turns that mirror each other from round to round."""
+    """Base, work and, if asked for, base once more, in turns that mirror each other from round to
+    round.
+    """
     old: list[RunRecord] = []
     new: list[RunRecord] = []
     null: list[RunRecord] = []
     turns = [(base, old), (work, new), *([(base, null)] if options.null_control else [])]
     for round_ in range(options.rounds):
         for side, runs in turns if round_ % 2 == 0 else reversed(turns):
-            runs.append(runner.run(side, options.episodes, f"round {round_ + 1} of {options.rounds}"))
+            runs.append(
+                runner.run(side, options.episodes, f"round {round_ + 1} of {options.rounds}")
+            )
     return old, new, null
 
 
@@ -215,13 +265,19 @@ def settle_by_screen(document: JsonObject) -> JsonObject:
     if document["verdict"] == "not_comparable":
         return document
     why = "the screen moved by less than the lower floor, so that no rounds were run"
-    decisions = [{**one, "verdict": "unchanged", "why": why, "warns": False} for one in document["decisions"] if one["gates"]]
+    decisions = [
+        {**one, "verdict": "unchanged", "why": why, "warns": False}
+        for one in document["decisions"]
+        if one["gates"]
+    ]
     timed = {one["row"] for one in decisions}
     decisions += [one for one in document["decisions"] if not one["gates"]]
     rows = _judge_rows(document, lambda name: "unchanged" if name in timed else "inconclusive")
     on_both_sides = [row for row in rows if row["verdict"] not in ONE_SIDED]
     untimed = [row["row"] for row in on_both_sides if row["row"] not in timed]
-    open_questions = [f"no time that gates could be compared in {', '.join(untimed)}"] if untimed else []
+    open_questions = (
+        [f"no time that gates could be compared in {', '.join(untimed)}"] if untimed else []
+    )
     return {
         **document,
         "verdict": gravest([row["verdict"] for row in on_both_sides]),
@@ -234,28 +290,53 @@ def settle_by_screen(document: JsonObject) -> JsonObject:
 def judge_null(old: list[RunRecord], null: list[RunRecord], settings: CompareOptions) -> JsonObject:
     """Base against base: whether the host makes a difference where there is none."""
     document = compare_runs(old, null, settings)
-    fired = [one for one in document["decisions"] if one["gates"] and one["verdict"] in {"regressed", "improved"}]
-    reasons = [f"base against base: {one['row']} {one['metric']} {one['verdict']} by {one['ratio']:.3f}" for one in fired]
+    fired = [
+        one
+        for one in document["decisions"]
+        if one["gates"] and one["verdict"] in {"regressed", "improved"}
+    ]
+    reasons = [
+        f"base against base: {one['row']} {one['metric']} {one['verdict']} by {one['ratio']:.3f}"
+        for one in fired
+    ]
     return {"fired": bool(fired), "reasons": reasons, "decisions": document["decisions"]}
 
 
 def void(document: JsonObject, why: list[str]) -> JsonObject:
     """The comparison without its verdicts about time: the host was too noisy for any."""
-    decisions = [{**one, "verdict": "inconclusive", "why": "noisy host", "warns": False} for one in document["decisions"]]
+    decisions = [
+        {**one, "verdict": "inconclusive", "why": "noisy host", "warns": False}
+        for one in document["decisions"]
+    ]
     worst = gravest([*(change["verdict"] for change in _gating_changes(document)), "inconclusive"])
     rows = _judge_rows(document, lambda _name: "inconclusive")
     behaviour = document["exact"]["reasons"]
     reasons = [*behaviour, *why, "noisy host: verdicts about time are void"]
     breaches = [reason for reason in document["breaches"] if reason in behaviour]
-    return {**document, "verdict": worst, "reasons": reasons, "breaches": breaches, "decisions": decisions, "rows": rows}
+    return {
+        **document,
+        "verdict": worst,
+        "reasons": reasons,
+        "breaches": breaches,
+        "decisions": decisions,
+        "rows": rows,
+    }
 
 
 def _judge_rows(document: JsonObject, of_times: Callable[[str], Verdict]) -> list[JsonObject]:
-    """Its rows, each judged by behaviour and by what ``of_times`` says to its name; those of one side stay as they are."""
+    """Its rows, each judged by behaviour and by what ``of_times`` says to its name; those of one
+    side stay as they are.
+    """
     rows = []
     for row in document["rows"]:
-        verdicts = [change["verdict"] for change in _gating_changes(document) if change["row"] == row["row"]]
-        judged = row["verdict"] if row["verdict"] in ONE_SIDED else gravest([*verdicts, of_times(row["row"])])
+        verdicts = [
+            change["verdict"] for change in _gating_changes(document) if change["row"] == row["row"]
+        ]
+        judged = (
+            row["verdict"]
+            if row["verdict"] in ONE_SIDED
+            else gravest([*verdicts, of_times(row["row"])])
+        )
         rows.append({**row, "verdict": judged})
     return rows
 
@@ -266,10 +347,16 @@ def _gating_changes(document: JsonObject) -> list[JsonObject]:
 
 def conclusion(document: JsonObject, options: AbOptions) -> str:
     """What a maintainer does next, in one sentence."""
-    regressed = [row["row"] for row in document["comparison"].get("rows", ()) if row["verdict"] == "regressed"]
+    regressed = [
+        row["row"]
+        for row in document["comparison"].get("rows", ())
+        if row["verdict"] == "regressed"
+    ]
     match document["verdict"]:
         case "regressed":
-            return one_line(f"worse than {options.base}: {', '.join(regressed) or 'all tasks together'}")
+            return one_line(
+                f"worse than {options.base}: {', '.join(regressed) or 'all tasks together'}"
+            )
         case "improved":
             return one_line(f"better than {options.base}, and nothing got worse")
         case "unchanged":
@@ -287,7 +374,12 @@ class _Runner:
     """Runs slices of either side, one after the other."""
 
     def __init__(
-        self, options: AbOptions, scratch: str, kept: str | None, interruption: Interruption, say: Callable[[str], None]
+        self,
+        options: AbOptions,
+        scratch: str,
+        kept: str | None,
+        interruption: Interruption,
+        say: Callable[[str], None],
     ) -> None:
         self.say = say
         self._options, self._scratch, self._interruption = options, scratch, interruption
@@ -303,30 +395,55 @@ class _Runner:
             Interrupted: Somebody wants the end.
         """
         self._count += 1
-        sets = os.path.join(self._sets_dir, f"{self._count:03d}-{stage.partition(' ')[0]}-{side.name}")
+        sets = os.path.join(
+            self._sets_dir, f"{self._count:03d}-{stage.partition(' ')[0]}-{side.name}"
+        )
         runs = os.path.join(self._scratch, "runs")
         self.say(f"{stage}: {side.name}")
         status, answer, complaint = self._finish(self._command(side, episodes, sets, runs), side)
         shutil.rmtree(runs, ignore_errors=True)
         if status == 2:
             # Whole, since the end of it says what is wrong.
-            raise OptionError(f"the {side.name} side", "", "exit code 2", f"a harness that takes this; it says: {complaint}")
+            raise OptionError(
+                f"the {side.name} side",
+                "",
+                "exit code 2",
+                f"a harness that takes this; it says: {complaint}",
+            )
         if status not in {0, 1, 3}:
-            raise EngineError(f"a run of the {side.name} side ended with exit code {status}: {complaint or 'it said nothing'}")
+            raise EngineError(
+                f"a run of the {side.name} side ended with exit code {status}:"
+                f" {complaint or 'it said nothing'}"
+            )
         try:
             summary = json.loads(answer)["artifacts"]["summary"]
             (archived,) = read_sets(os.path.join(side.cwd, summary))
             return read_run(archived)
         except (ValueError, LookupError, TypeError) as error:
-            raise EngineError(f"a run of the {side.name} side did not say where its summary is: {error}") from error
+            raise EngineError(
+                f"a run of the {side.name} side did not say where its summary is: {error}"
+            ) from error
         except InputError as error:
-            raise EngineError(f"a run of the {side.name} side left no complete set: {error}") from error
+            raise EngineError(
+                f"a run of the {side.name} side left no complete set: {error}"
+            ) from error
 
     def _command(self, side: Side, episodes: int, sets: str, runs: str) -> list[str]:
         # Contract options alone: the other side may be an older harness.
         options = self._options
-        workers = options.workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        command = [sys.executable, os.path.join(side.root, SCRIPT), "--episodes", str(episodes), "--workers", str(workers)]
+        workers = options.workers or (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+        command = [
+            sys.executable,
+            os.path.join(side.root, SCRIPT),
+            "--episodes",
+            str(episodes),
+            "--workers",
+            str(workers),
+        ]
         command += ["--timeout", repr(options.timeout_s), "--output-dir", sets, "--runs-dir", runs]
         if options.scenario is not None:
             command += ["--scenario", options.scenario]
@@ -356,7 +473,11 @@ class _Runner:
                 status = process.wait()
             errors.seek(max(0, os.fstat(errors.fileno()).st_size - 4096))
             lines = errors.read().decode("utf-8", "replace").split("\n")
-        return status, answer, one_line(" / ".join([line.strip() for line in lines if line.strip()][-3:]))
+        return (
+            status,
+            answer,
+            one_line(" / ".join([line.strip() for line in lines if line.strip()][-3:])),
+        )
 
     def _read_answer(self, process: "subprocess.Popen[bytes]") -> bytes:
         """What it writes to stdout until it ends."""
@@ -397,7 +518,9 @@ def _kill_session(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _ignore_interruptions() -> None:
-    """From here on everything is being removed, which takes moments: a second Ctrl-C must not leave half of it."""
+    """From here on everything is being removed, which takes moments: a second Ctrl-C must not leave
+    half of it.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(number, signal.SIG_IGN)

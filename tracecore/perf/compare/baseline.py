@@ -1,4 +1,6 @@
-"""A slice against archived ones, at the end of its run; whether it may be compared is asked before its first episode."""
+"""A slice against archived ones, at the end of its run; whether it may be compared is asked before
+its first episode.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -33,8 +35,11 @@ class Baseline:
         """Take one finished episode; rows come by episode index."""
         self._columns.add(series_row(row))
 
-    def document(self, path: str, stamp: str, manifest: JsonObject, summary: JsonObject, *, is_complete: bool) -> JsonObject:
-        """``comparison`` in the summary: as :func:`compare_runs` gives it, with ``breaches`` and ``warnings`` as sentences.
+    def document(
+        self, path: str, stamp: str, manifest: JsonObject, summary: JsonObject, *, is_complete: bool
+    ) -> JsonObject:
+        """``comparison`` in the summary: as :func:`compare_runs` gives it, with ``breaches`` and
+        ``warnings`` as sentences.
 
         Args:
             path: Where the slice's files lie.
@@ -45,7 +50,12 @@ class Baseline:
         """
         if not is_complete:
             reason = "the slice is not complete, and so not compared with its baseline"
-            return {"verdict": "not_comparable", "reasons": [reason], "breaches": [], "warnings": [reason]}
+            return {
+                "verdict": "not_comparable",
+                "reasons": [reason],
+                "breaches": [],
+                "warnings": [reason],
+            }
         run = RunRecord(path, stamp, manifest, self._columns, probe_cpu_s_of(summary))
         document = compare_runs(self._runs, [run], self._options)
         breaches = document["breaches"]
@@ -60,12 +70,13 @@ def read_baseline(paths: Sequence[str], manifest: JsonObject, options: CompareOp
 
     Args:
         paths: Summaries, zips or folders.
-        manifest: What the slice's manifest will hold: at least machine class, host, scenario, workers and strictness.
+        manifest: What the slice's manifest will hold: at least machine class, host, scenario,
+            workers and strictness.
         options: How strict the comparison is.
 
     Raises:
-        InputError: One cannot be read or is not complete, or the slice would not be comparable with them; the differing fields
-            are named.
+        InputError: One cannot be read or is not complete, or the slice would not be comparable with
+            them; the differing fields are named.
     """
     runs = read_runs(paths)
     planned = RunRecord("this slice", "", manifest, RunColumns())
@@ -74,7 +85,8 @@ def read_baseline(paths: Sequence[str], manifest: JsonObject, options: CompareOp
         first = differences[0]
         named = ", ".join(difference.field for difference in differences)
         expected = (
-            f"{_short(first.new)}, as this slice has; they differ in {named} (--compare-anyway shows figures nevertheless)"
+            f"{_short(first.new)}, as this slice has; they differ in {named} (--compare-anyway"
+            " shows figures nevertheless)"
         )
         raise OptionError(OPTION, first.field, first.base, expected)
     return Baseline(runs, options)

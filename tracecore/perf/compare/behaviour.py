@@ -7,10 +7,13 @@ from tracecore.perf.compare.run_columns import COUNTS, EXACT, HASHES, RowColumns
 from tracecore.record import record
 from tracecore.records import JsonObject
 
-Verdict = Literal["regressed", "improved", "unchanged", "inconclusive", "not_comparable", "new", "missing"]
+Verdict = Literal[
+    "regressed", "improved", "unchanged", "inconclusive", "not_comparable", "new", "missing"
+]
 
 EXAMPLES_MOST: Final = 5  # episodes shown of one change
-# Ids, timestamps and latencies are in an artifact, and their digits vary by a few bytes: it is never exactly as long twice.
+# Ids, timestamps and latencies are in an artifact, and their digits vary by a few bytes: it is
+# never exactly as long twice.
 BYTES_WARN_SHARE: Final = 0.01
 BYTES_WARN: Final = 64.0  # per episode
 BYTES_FAIL_SHARE: Final = 0.05
@@ -25,7 +28,8 @@ class ExactChange:
     verdict: Verdict
     compared: int  # episodes that both sides have
     changed: int
-    base_total: float | None  # of the changed episodes, where the quantity is a count; for bytes the mean of all compared
+    # of the changed episodes, where the quantity is a count; for bytes the mean of all compared
+    base_total: float | None
     new_total: float | None
     examples: tuple[JsonObject, ...]  # {seed, base, new}
     why: str  # in words
@@ -45,9 +49,11 @@ def compare_exactly(
     Args:
         base: The runs of the one side.
         new: The runs of the other.
-        same_sources: Of each row, whether agent and task are the same files on both sides. Where they are not, other behaviour
-            is reported and cannot be judged; success and failure reasons always are.
-        same_runtime: Whether both sides ran the same commit: only then are artifact hashes comparable.
+        same_sources: Of each row, whether agent and task are the same files on both sides. Where
+            they are not, other behaviour is reported and cannot be judged; success and failure
+            reasons always are.
+        same_runtime: Whether both sides ran the same commit: only then are artifact hashes
+            comparable.
         accept_changes: Report changed behaviour without failing for it.
     """
     changes: list[ExactChange] = []
@@ -61,7 +67,9 @@ def compare_exactly(
         for quantity in EXACT:
             if quantity in lacking or (quantity == "artifact_hash" and not same_runtime):
                 continue
-            change = _compare_quantity(row, quantity, pairs, same_sources.get(row, False), accept_changes, [*base, *new])
+            change = _compare_quantity(
+                row, quantity, pairs, same_sources.get(row, False), accept_changes, [*base, *new]
+            )
             if change:
                 changes.append(change)
         change = _compare_bytes(row, pairs)
@@ -81,8 +89,14 @@ class _Pairs:
 
     def values(self, quantity: str, seed: int) -> tuple[set[int], set[int]]:
         """What each side's runs have there: one value each, if they agree."""
-        old = {columns.exact[quantity][places[seed]] for columns, places in self._base if seed in places}
-        new = {columns.exact[quantity][places[seed]] for columns, places in self._new if seed in places}
+        old = {
+            columns.exact[quantity][places[seed]]
+            for columns, places in self._base
+            if seed in places
+        }
+        new = {
+            columns.exact[quantity][places[seed]] for columns, places in self._new if seed in places
+        }
         return old, new
 
     def mean_bytes(self) -> tuple[float, float]:
@@ -90,12 +104,22 @@ class _Pairs:
 
 
 def _mean_bytes(side: list[tuple[RowColumns, dict[int, int]]], seeds: list[int]) -> float:
-    sizes = [columns.artifact_bytes[places[seed]] for columns, places in side for seed in seeds if seed in places]
+    sizes = [
+        columns.artifact_bytes[places[seed]]
+        for columns, places in side
+        for seed in seeds
+        if seed in places
+    ]
     return sum(sizes) / len(sizes)
 
 
 def _compare_quantity(
-    row: RowKey, quantity: str, pairs: _Pairs, same_sources: bool, accept_changes: bool, runs: Sequence[RunColumns]
+    row: RowKey,
+    quantity: str,
+    pairs: _Pairs,
+    same_sources: bool,
+    accept_changes: bool,
+    runs: Sequence[RunColumns],
 ) -> ExactChange | None:
     unsteady_base = unsteady_new = 0
     changed: list[tuple[int, int, int]] = []
@@ -114,7 +138,9 @@ def _compare_quantity(
             changed.append((seed, min(old), min(now)))
     if not changed and not unsteady_base:
         return None
-    verdict, why, gates = _judge(quantity, changed, unsteady_base, unsteady_new, same_sources, accept_changes)
+    verdict, why, gates = _judge(
+        quantity, changed, unsteady_base, unsteady_new, same_sources, accept_changes
+    )
     is_count = quantity in COUNTS
     return ExactChange(
         row,
@@ -139,7 +165,11 @@ def _judge(
     accept_changes: bool,
 ) -> tuple[Verdict, str, bool]:
     if not changed:
-        return "inconclusive", f"the base runs do not agree among themselves in {unsteady_base} episodes", False
+        return (
+            "inconclusive",
+            f"the base runs do not agree among themselves in {unsteady_base} episodes",
+            False,
+        )
     if quantity == "success":
         if any(now < old for _, old, now in changed):
             return "regressed", "episodes fail that succeeded", True
@@ -147,10 +177,18 @@ def _judge(
     if quantity == "failure_reason":
         return "regressed", "episodes fail for another reason", True
     if not same_sources:
-        return "not_comparable", "its agent or task was changed too, so that other behaviour is no news", False
+        return (
+            "not_comparable",
+            "its agent or task was changed too, so that other behaviour is no news",
+            False,
+        )
     gates = not accept_changes
     if unsteady_new:
-        return "regressed", f"the new runs do not agree among themselves in {unsteady_new} episodes", gates
+        return (
+            "regressed",
+            f"the new runs do not agree among themselves in {unsteady_new} episodes",
+            gates,
+        )
     return "regressed", "the same agent and task behave differently", gates
 
 
@@ -160,12 +198,17 @@ def _example(quantity: str, change: tuple[int, int, int], runs: Sequence[RunColu
     if quantity == "success":
         shown = [bool(value) for value in values]
     elif quantity not in COUNTS:
-        shown = [_text_of(value, "hashes" if quantity in HASHES else "texts", runs) for value in values]
+        shown = [
+            _text_of(value, "hashes" if quantity in HASHES else "texts", runs) for value in values
+        ]
     return {"seed": seed, "base": shown[0], "new": shown[1]}
 
 
 def _text_of(number: int, kept: Literal["texts", "hashes"], runs: Sequence[RunColumns]) -> str:
-    return next((text[:300] for run in runs if (text := getattr(run, kept).get(number)) is not None), "(not kept)")
+    return next(
+        (text[:300] for run in runs if (text := getattr(run, kept).get(number)) is not None),
+        "(not kept)",
+    )
 
 
 def _compare_bytes(row: RowKey, pairs: _Pairs) -> ExactChange | None:
@@ -180,4 +223,6 @@ def _compare_bytes(row: RowKey, pairs: _Pairs) -> ExactChange | None:
         verdict = "regressed" if share > 0 else "improved"
     why = f"artifacts are {old:.0f} bytes before and {now:.0f} now on average"
     count = len(pairs.seeds)
-    return ExactChange(row, "artifact_bytes", verdict, count, count, old, now, (), why, verdict != "unchanged")
+    return ExactChange(
+        row, "artifact_bytes", verdict, count, count, old, now, (), why, verdict != "unchanged"
+    )

@@ -1,6 +1,8 @@
-"""Runs against runs: what changed, whether that is more than chance, and whether they may be compared at all.
+"""Runs against runs: what changed, whether that is more than chance, and whether they may be
+compared at all.
 
-The unit of replication is the run: each leaves one number per scenario row and metric, the median over the episodes that
+The unit of replication is the run: each leaves one number per scenario row and metric, the median
+    over the episodes that
 all runs have. Behaviour is compared exactly, by agent, task and seed, and one run of each suffices.
 """
 
@@ -56,7 +58,8 @@ class CompareOptions:
     compare_anyway: bool = False  # show figures of what is not comparable; nothing can fail then
     require_conclusive: bool = False  # fail for want of an answer as well
     accept_changes: bool = False  # report changed behaviour without failing for it
-    expect_same_scenario: bool = True  # a difference there makes everything not comparable, not only the rows in question
+    # a difference there makes everything not comparable, not only the rows in question
+    expect_same_scenario: bool = True
 
 
 @record
@@ -90,7 +93,10 @@ class RunRecord:
 
 
 # Verdicts on a scenario row that one side alone has, and what is said of it.
-ONE_SIDED: Final = {"new": "new, the base has no such row", "missing": "missing, the base alone has this row"}
+ONE_SIDED: Final = {
+    "new": "new, the base has no such row",
+    "missing": "missing, the base alone has this row",
+}
 
 Sides = tuple[Sequence[RunRecord], Sequence[RunRecord]]  # base and new
 
@@ -114,7 +120,8 @@ def compare_paths(base: Sequence[str], new: Sequence[str], options: CompareOptio
 
 
 def read_runs(paths: Iterable[str]) -> list[RunRecord]:
-    """The complete runs at these paths: summaries, zips or folders. A run that is given more than once counts once.
+    """The complete runs at these paths: summaries, zips or folders. A run that is given more than
+    once counts once.
 
     Raises:
         InputError: One cannot be read, is empty or was interrupted, or there are too many.
@@ -144,11 +151,15 @@ def read_run(archived: ArchivedSet) -> RunRecord:
     columns = RunColumns()
     for row in archived.series():
         columns.add(row)
-    return RunRecord(archived.path, archived.stamp, archived.manifest, columns, probe_cpu_s_of(summary))
+    return RunRecord(
+        archived.path, archived.stamp, archived.manifest, columns, probe_cpu_s_of(summary)
+    )
 
 
 def probe_cpu_s_of(summary: JsonObject) -> float | None:
-    """The median CPU time of the calibration probe in a run with this summary; None where none has run."""
+    """The median CPU time of the calibration probe in a run with this summary; None where none has
+    run.
+    """
     probe = summary.get("probe")
     value = probe.get("cpu_s_median") if isinstance(probe, dict) else None
     return float(value) if isinstance(value, int | float) and value > 0 else None
@@ -169,7 +180,8 @@ def compare_runs(
         new: The runs of the other.
         options: How strict it is.
         screen: What a first stage found; see :func:`tracecore.perf.compare.timing.decide`.
-        seen: The runs of that stage, of either side: their behaviour counts too, their times do not.
+        seen: The runs of that stage, of either side: their behaviour counts too, their times do
+            not.
     """
     found = find_differences(base, new, expect_same_scenario=options.expect_same_scenario)
     head = {"base": [run.about() for run in base], "new": [run.about() for run in new]}
@@ -204,7 +216,9 @@ def compare_runs(
     breaches = say_breaches(decisions, changes, names)
     reasons = [*(_say_difference(difference) for difference in found)]
     # What makes it fail comes first, whether it is behaviour or time.
-    reasons += sorted([*behaviour, *say_times(decisions, power)], key=lambda reason: reason not in breaches)
+    reasons += sorted(
+        [*behaviour, *say_times(decisions, power)], key=lambda reason: reason not in breaches
+    )
     reasons = reasons or [_say_sameness(rows, decisions)]
     reasons += _say_shared(base, new)
     return {
@@ -220,14 +234,22 @@ def compare_runs(
             "reasons": behaviour[:REASONS_MOST],
             "changes": [{**as_dict(change), "row": names[change.row]} for change in changes],
         },
-        "power": {**as_dict(power), "runs_needed": rounds_needed(power.tests) if power.tests else None},
+        "power": {
+            **as_dict(power),
+            "runs_needed": rounds_needed(power.tests) if power.tests else None,
+        },
         "floors": {name: as_dict(floor) for name, floor in FLOORS.items()},
-        "decisions": [_decision_document(decision, calibrated) for decision, calibrated in _calibrated(decisions, base, new)],
+        "decisions": [
+            _decision_document(decision, calibrated)
+            for decision, calibrated in _calibrated(decisions, base, new)
+        ],
     }
 
 
 def exit_code_of(document: JsonObject, options: CompareOptions) -> int:
-    """0, or 3 where something got worse (or, if that is asked for, nobody knows), or 2 where nothing can be compared."""
+    """0, or 3 where something got worse (or, if that is asked for, nobody knows), or 2 where
+    nothing can be compared.
+    """
     verdict = document["verdict"]
     if verdict == "not_comparable":
         return EXIT_GOOD if options.compare_anyway else EXIT_BAD_INPUT
@@ -242,15 +264,23 @@ def exit_code_of(document: JsonObject, options: CompareOptions) -> int:
 def find_differences(
     base: Sequence[RunRecord], new: Sequence[RunRecord], *, expect_same_scenario: bool = True
 ) -> list[Difference]:
-    """Where runs differ in what must be the same for their times to mean the same; runs of one side among themselves too."""
+    """Where runs differ in what must be the same for their times to mean the same; runs of one side
+    among themselves too.
+    """
     found: list[Difference] = []
     for field in ("machine_class", "scenario", "workers", "strict_spec"):
         if field == "scenario" and not expect_same_scenario:
             continue
-        sides = [list(dict.fromkeys(_condition(run.manifest, field) for run in side)) for side in (base, new)]
+        sides = [
+            list(dict.fromkeys(_condition(run.manifest, field) for run in side))
+            for side in (base, new)
+        ]
         if len(set(itertools.chain(*sides))) > 1 or (field == "machine_class" and None in sides[0]):
             shown = _where_scenarios_part(sides) if field == "scenario" else sides
-            old, now = (", ".join("unknown" if value is None else str(value) for value in side) for side in shown)
+            old, now = (
+                ", ".join("unknown" if value is None else str(value) for value in side)
+                for side in shown
+            )
             found.append(Difference(field, old, now))
             if field == "machine_class":
                 found += _host_differences(base, new)
@@ -260,12 +290,18 @@ def find_differences(
 def _condition(manifest: JsonObject, field: str) -> Any:
     if field != "scenario":
         return manifest.get(field)
-    # Not the files' hashes: a changed task under the same reference is what a comparison may be about, and is told apart.
-    return tuple(f"{row['agent']} on {row['task_ref']} from seed {row['seed']}" for row in manifest["scenario"])
+    # Not the files' hashes: a changed task under the same reference is what a comparison may be
+    # about, and is told apart.
+    return tuple(
+        f"{row['agent']} on {row['task_ref']} from seed {row['seed']}"
+        for row in manifest["scenario"]
+    )
 
 
 def _where_scenarios_part(sides: Sequence[Sequence[Sequence[str]]]) -> list[list[str]]:
-    """Each scenario by its length and the first row that is not the same in all: there may be thousands of rows."""
+    """Each scenario by its length and the first row that is not the same in all: there may be
+    thousands of rows.
+    """
     rows = itertools.zip_longest(*itertools.chain(*sides))
     place = next(place for place, row in enumerate(rows) if len(set(row)) > 1)
     return [[_say_row(scenario, place) for scenario in side] for side in sides]
@@ -288,7 +324,11 @@ def _host_differences(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> li
 
 
 def _one_or_all(values: Sequence[Any]) -> Any:
-    return values[0] if all(value == values[0] for value in values) else ", ".join(dict.fromkeys(map(str, values)))
+    return (
+        values[0]
+        if all(value == values[0] for value in values)
+        else ", ".join(dict.fromkeys(map(str, values)))
+    )
 
 
 def _same_sources(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> dict[RowKey, bool]:
@@ -309,7 +349,9 @@ def _same_runtime(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> bool:
 
 
 def row_names(runs: Iterable[RunColumns]) -> dict[RowKey, str]:
-    """A short name for each scenario row: its task, and of agent and seed as much as it takes to tell them apart."""
+    """A short name for each scenario row: its task, and of agent and seed as much as it takes to
+    tell them apart.
+    """
     rows = list(dict.fromkeys(row for run in runs for row in run.rows))
     tasks = Counter(row.task_ref for row in rows)
     pairs = Counter((row.task_ref, row.agent) for row in rows)
@@ -325,26 +367,38 @@ def row_names(runs: Iterable[RunColumns]) -> dict[RowKey, str]:
 
 
 def gather_samples(
-    base: Sequence[RunRecord], new: Sequence[RunRecord], names: Mapping[RowKey, str], gate_on: Sequence[str]
+    base: Sequence[RunRecord],
+    new: Sequence[RunRecord],
+    names: Mapping[RowKey, str],
+    gate_on: Sequence[str],
 ) -> list[Sample]:
     """Per metric and scenario row one number of each run; see :func:`make_samples`."""
     runs = [run.columns for run in [*base, *new]]
     medians: dict[str, dict[str, list[float]]] = {}
     for metric in METRICS:
         if not any(metric in run.lacks for run in runs):
-            medians[metric] = {name: found for row, name in names.items() if (found := _row_medians(runs, row, metric))}
+            medians[metric] = {
+                name: found
+                for row, name in names.items()
+                if (found := _row_medians(runs, row, metric))
+            }
     return make_samples(medians, len(base), gate_on)
 
 
-def make_samples(medians: Mapping[str, Mapping[str, Sequence[float]]], split: int, gate_on: Sequence[str]) -> list[Sample]:
-    """The samples to decide on: each row by itself, each next to the others of its run, and the mean of all.
+def make_samples(
+    medians: Mapping[str, Mapping[str, Sequence[float]]], split: int, gate_on: Sequence[str]
+) -> list[Sample]:
+    """The samples to decide on: each row by itself, each next to the others of its run, and the
+    mean of all.
 
-    What slows a whole run, the host or the code, moves all rows alike. Next to the median of the others of the same run a row
-    shows what is its own, whatever the host does; the mean over all rows shows what they share. It takes four rows, so that
-    one that changed does not move the median that the others are held against.
+    What slows a whole run, the host or the code, moves all rows alike. Next to the median of the
+    others of the same run a row shows what is its own, whatever the host does; the mean over all
+    rows shows what they share. It takes four rows, so that one that changed does not move the
+    median that the others are held against.
 
     Args:
-        medians: By metric and scenario row, the logarithm of each run's median: first those of the base, then the new ones.
+        medians: By metric and scenario row, the logarithm of each run's median: first those of the
+            base, then the new ones.
         split: How many of them are the base's.
         gate_on: The metrics that can fail the comparison.
     """
@@ -353,9 +407,15 @@ def make_samples(medians: Mapping[str, Mapping[str, Sequence[float]]], split: in
         gates = metric in gate_on
         is_adjusted = metric in ADJUSTED and len(rows) >= ROWS_TO_ADJUST
         # A row gates once: every further test would make each of them harder to pass.
-        samples += [_sample(row, metric, values, split, gates and not is_adjusted) for row, values in rows.items()]
+        samples += [
+            _sample(row, metric, values, split, gates and not is_adjusted)
+            for row, values in rows.items()
+        ]
         if is_adjusted:
-            samples += [_sample(row, ADJUSTED[metric], values, split, gates) for row, values in _adjust(rows, split).items()]
+            samples += [
+                _sample(row, ADJUSTED[metric], values, split, gates)
+                for row, values in _adjust(rows, split).items()
+            ]
         if len(rows) > 1:
             means = [sum(values) / len(values) for values in zip(*rows.values(), strict=True)]
             samples.append(_sample(OVERALL, metric, means, split, gates))
@@ -371,9 +431,14 @@ def _adjust(rows: Mapping[str, Sequence[float]], split: int) -> dict[str, list[f
     """Each row's values less what the median of the other rows in the same run is beyond its usual."""
     adjusted = {}
     for row, values in rows.items():
-        others = [median(run) for run in zip(*(rows[other] for other in rows if other != row), strict=True)]
+        others = [
+            median(run)
+            for run in zip(*(rows[other] for other in rows if other != row), strict=True)
+        ]
         usual = median(others[:split])
-        adjusted[row] = [value - (other - usual) for value, other in zip(values, others, strict=True)]
+        adjusted[row] = [
+            value - (other - usual) for value, other in zip(values, others, strict=True)
+        ]
     return adjusted
 
 
@@ -382,28 +447,42 @@ def _sample(row: str, metric: str, values: Sequence[float], split: int, gates: b
 
 
 def _row_medians(runs: Sequence[RunColumns], row: RowKey, metric: str) -> list[float] | None:
-    """Of each run the median over the same seeds; None where there is no episode that all have and none cut short."""
+    """Of each run the median over the same seeds; None where there is no episode that all have and
+    none cut short.
+    """
     if any(row not in run.rows for run in runs):
         return None
     columns = [run.rows[row] for run in runs]
     places = [one.places() for one in columns]
     shared = set(places[0]).intersection(*places[1:])
-    whole = [seed for seed in shared if all(one.is_whole[place[seed]] for one, place in zip(columns, places, strict=True))]
+    whole = [
+        seed
+        for seed in shared
+        if all(one.is_whole[place[seed]] for one, place in zip(columns, places, strict=True))
+    ]
     if not whole:
         return None
-    return [log_median(one, metric, [place[seed] for seed in whole]) for one, place in zip(columns, places, strict=True)]
+    return [
+        log_median(one, metric, [place[seed] for seed in whole])
+        for one, place in zip(columns, places, strict=True)
+    ]
 
 
 def _calibrated(
     decisions: Sequence[Decision], base: Sequence[RunRecord], new: Sequence[RunRecord]
 ) -> list[tuple[Decision, float | None]]:
-    """Each decision with its ratio in units of the calibration probe, which knows how fast the host was; None without one."""
+    """Each decision with its ratio in units of the calibration probe, which knows how fast the host
+    was; None without one.
+    """
     old = [run.probe_cpu_s for run in base if run.probe_cpu_s]
     now = [run.probe_cpu_s for run in new if run.probe_cpu_s]
     if len(old) < len(base) or len(now) < len(new):
         return [(decision, None) for decision in decisions]
     probe_ratio = median(now) / median(old)
-    return [(decision, decision.ratio / probe_ratio if decision.metric in {"cpu", "wall"} else None) for decision in decisions]
+    return [
+        (decision, decision.ratio / probe_ratio if decision.metric in {"cpu", "wall"} else None)
+        for decision in decisions
+    ]
 
 
 def _decision_document(decision: Decision, calibrated_ratio: float | None) -> JsonObject:
@@ -429,7 +508,9 @@ def judge_rows(
         if not old or not now:
             verdict = "missing" if old else "new"
         else:
-            here: list[Verdict] = [one.verdict for one in decisions if one.row == name and one.gates]
+            here: list[Verdict] = [
+                one.verdict for one in decisions if one.row == name and one.gates
+            ]
             here += [change.verdict for change in changes if change.row == row and change.gates]
             verdict = gravest(here or ["inconclusive"])
         lines.append(
@@ -462,7 +543,9 @@ def gravest(verdicts: Iterable[Verdict]) -> Verdict:
     return next((verdict for verdict in order if verdict in found), "inconclusive")
 
 
-def overall_verdict(rows: Sequence[JsonObject], decisions: Sequence[Decision], changes: Sequence[ExactChange]) -> Verdict:
+def overall_verdict(
+    rows: Sequence[JsonObject], decisions: Sequence[Decision], changes: Sequence[ExactChange]
+) -> Verdict:
     """The verdict of the whole comparison; rows that one side lacks are told, and decide nothing."""
     verdicts: list[Verdict] = [row["verdict"] for row in rows if row["verdict"] not in ONE_SIDED]
     # What all rows have in common leaves nothing open that each row by itself has settled.
@@ -470,7 +553,9 @@ def overall_verdict(rows: Sequence[JsonObject], decisions: Sequence[Decision], c
     verdicts += [
         one.verdict
         for one in decisions
-        if one.gates and one.row == OVERALL and (one.verdict != "inconclusive" or "inconclusive" in by_itself)
+        if one.gates
+        and one.row == OVERALL
+        and (one.verdict != "inconclusive" or "inconclusive" in by_itself)
     ]
     verdicts += [change.verdict for change in changes if change.gates]
     return gravest(verdicts)
@@ -487,33 +572,57 @@ def say_power(power: Power) -> str:
     if power.is_enough:
         return f"{sides}: enough to tell in each of {power.tests} tests"
     return (
-        f"underpowered: {sides} cannot reach significance in {power.tests} tests (p is at least "
-        f"{min(1.0, power.smallest_p * power.tests):.3g} after correction); times stay inconclusive, "
-        f"{rounds_needed(power.tests)} runs per side would do"
+        f"underpowered: {sides} cannot reach significance in {power.tests} tests (p is at least"
+        f" {min(1.0, power.smallest_p * power.tests):.3g} after correction); times stay"
+        f" inconclusive, {rounds_needed(power.tests)} runs per side would do"
     )
 
 
-def say_breaches(decisions: Sequence[Decision], changes: Sequence[ExactChange], names: Mapping[RowKey, str]) -> list[str]:
+def say_breaches(
+    decisions: Sequence[Decision], changes: Sequence[ExactChange], names: Mapping[RowKey, str]
+) -> list[str]:
     """What alone makes the comparison fail."""
-    told = [say_change(one, names[one.row]) for one in changes if one.gates and one.verdict == "regressed"]
-    return told + [say_decision(one) for one in decisions if one.gates and one.verdict == "regressed"]
+    told = [
+        say_change(one, names[one.row])
+        for one in changes
+        if one.gates and one.verdict == "regressed"
+    ]
+    return told + [
+        say_decision(one) for one in decisions if one.gates and one.verdict == "regressed"
+    ]
 
 
-def say_behaviour(rows: Sequence[JsonObject], changes: Sequence[ExactChange], names: Mapping[RowKey, str]) -> list[str]:
+def say_behaviour(
+    rows: Sequence[JsonObject], changes: Sequence[ExactChange], names: Mapping[RowKey, str]
+) -> list[str]:
     """What is exactly not as it was, gravest first."""
     order = ("regressed", "improved", "inconclusive", "not_comparable", "unchanged")
-    told = [say_change(change, names[change.row]) for change in sorted(changes, key=lambda one: order.index(one.verdict))]
-    return told + [f"{row['row']}: {ONE_SIDED[row['verdict']]}" for row in rows if row["verdict"] in ONE_SIDED]
+    told = [
+        say_change(change, names[change.row])
+        for change in sorted(changes, key=lambda one: order.index(one.verdict))
+    ]
+    return told + [
+        f"{row['row']}: {ONE_SIDED[row['verdict']]}" for row in rows if row["verdict"] in ONE_SIDED
+    ]
 
 
 def say_times(decisions: Sequence[Decision], power: Power) -> list[str]:
     """What times and memory say, gravest first; why they say nothing, if so few runs cannot."""
     told = [
-        say_decision(one) for verdict in ("regressed", "improved") for one in decisions if one.gates and one.verdict == verdict
+        say_decision(one)
+        for verdict in ("regressed", "improved")
+        for one in decisions
+        if one.gates and one.verdict == verdict
     ]
-    told += [say_decision(one) for one in decisions if one.warns or (one.verdict == "regressed" and not one.gates)]
+    told += [
+        say_decision(one)
+        for one in decisions
+        if one.warns or (one.verdict == "regressed" and not one.gates)
+    ]
     if power.is_enough:
-        return told + [say_decision(one) for one in decisions if one.gates and one.verdict == "inconclusive"]
+        return told + [
+            say_decision(one) for one in decisions if one.gates and one.verdict == "inconclusive"
+        ]
     return [*told, say_power(power)]
 
 
@@ -522,7 +631,9 @@ def say_decision(decision: Decision) -> str:
     words, factor, unit = UNITS[decision.metric]
     verdict: str = decision.verdict
     if not decision.gates:
-        verdict = f"warning, does not gate ({verdict})" if decision.warns else f"{verdict}, does not gate"
+        verdict = (
+            f"warning, does not gate ({verdict})" if decision.warns else f"{verdict}, does not gate"
+        )
     elif decision.warns:
         verdict += ", with a warning"
     bounds = ""
@@ -530,15 +641,19 @@ def say_decision(decision: Decision) -> str:
         low, high = (f"{100 * (bound - 1):+.1f}" for bound in decision.interval)
         bounds = f", 95% interval {low} to {high}%"
     return (
-        f"{decision.row}: {words} {decision.base * factor:.2f} to {decision.new * factor:.2f} {unit} "
-        f"({100 * (decision.ratio - 1):+.1f}%{bounds}, p {decision.p_corrected:.2g}): {verdict}; {decision.why}"
+        f"{decision.row}: {words} {decision.base * factor:.2f} to {decision.new * factor:.2f}"
+        f" {unit} ({100 * (decision.ratio - 1):+.1f}%{bounds}, p {decision.p_corrected:.2g}):"
+        f" {verdict}; {decision.why}"
     )
 
 
 def say_change(change: ExactChange, name: str) -> str:
     """One change of behaviour with its first example."""
     if change.quantity == "artifact_bytes":
-        return f"{name}: artifact bytes: {change.verdict if change.gates else 'a warning'}; {change.why}"
+        return (
+            f"{name}: artifact bytes: {change.verdict if change.gates else 'a warning'};"
+            f" {change.why}"
+        )
     example = ""
     if change.examples:
         first = change.examples[0]
@@ -546,13 +661,20 @@ def say_change(change: ExactChange, name: str) -> str:
     verdict = change.verdict if change.gates else f"{change.verdict}, does not gate"
     quantity = change.quantity.replace("_", " ")
     return one_line(
-        f"{name}: {quantity} changed in {change.changed} of {change.compared} episodes{example}: {verdict}; {change.why}"
+        f"{name}: {quantity} changed in {change.changed} of {change.compared} episodes{example}:"
+        f" {verdict}; {change.why}"
     )
 
 
 def _say_sameness(rows: Sequence[JsonObject], decisions: Sequence[Decision]) -> str:
-    episodes, figures = sum(row["compared_episodes"] for row in rows), sum(one.gates for one in decisions)
-    return f"behaviour is the same in {episodes} episodes, and each of {figures} figures that gate stays within its floor"
+    episodes, figures = (
+        sum(row["compared_episodes"] for row in rows),
+        sum(one.gates for one in decisions),
+    )
+    return (
+        f"behaviour is the same in {episodes} episodes, and each of {figures} figures that gate"
+        " stays within its floor"
+    )
 
 
 def _say_shared(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[str]:
@@ -564,17 +686,25 @@ def _say_shared(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[str
 
 
 def _say_difference(difference: Difference) -> str:
-    return one_line(f"not comparable: {difference.field} is {difference.base} on the base side and {difference.new} on the new")
+    return one_line(
+        f"not comparable: {difference.field} is {difference.base} on the base side and"
+        f" {difference.new} on the new"
+    )
 
 
 def tell(document: JsonObject) -> str:
     """The comparison for people: the verdict, why, and the table of figures."""
     lines = [f"compared: {document['verdict'].replace('_', ' ')}"]
     lines += [f"  {reason}" for reason in document["reasons"]]
-    decisions = [one for one in document.get("decisions", ()) if one["metric"] == "cpu" or one["gates"]]
+    decisions = [
+        one for one in document.get("decisions", ()) if one["metric"] == "cpu" or one["gates"]
+    ]
     if decisions:
         width = max(len(one["row"]) for one in decisions)
-        lines.append(f"  {'':{width}}  {'metric':13} {'base':>8} {'new':>8}      change  interval           verdict")
+        lines.append(
+            f"  {'':{width}}  {'metric':13} {'base':>8} {'new':>8}      change  interval          "
+            " verdict"
+        )
         lines += [f"  {_table_line(one, width)}" for one in decisions]
     return "\n".join(lines)
 
@@ -586,4 +716,7 @@ def _table_line(one: JsonObject, width: int) -> str:
         interval = " to ".join(f"{100 * (bound - 1):+.1f}" for bound in one["interval"]) + "%"
     change = f"{100 * (one['ratio'] - 1):+.1f}%"
     values = f"{one['base'] * factor:8.2f} {one['new'] * factor:8.2f} {unit}"
-    return f"{one['row']:{width}}  {one['metric']:13} {values} {change:>8}  {interval:17}  {one['verdict']}"
+    return (
+        f"{one['row']:{width}}  {one['metric']:13} {values} {change:>8}  {interval:17} "
+        f" {one['verdict']}"
+    )

@@ -1,4 +1,6 @@
-"""What a comparison needs of one run: per scenario row, a few numbers of each episode, in columns of 8 bytes."""
+"""What a comparison needs of one run: per scenario row, a few numbers of each episode, in columns
+of 8 bytes.
+"""
 
 import hashlib
 import math
@@ -9,8 +11,16 @@ from typing import Any, Final, NamedTuple
 from tracecore.record import field, mutable_record
 from tracecore.stats import median
 
-# Texts are kept as 8 bytes of their hash: two different ones pass for one with a chance of one in 10^19.
-COUNTS: Final = ("steps_used", "tool_calls_used", "llm_trace_entries", "prompt_bytes", "completion_bytes", "tokens_used")
+# Texts are kept as 8 bytes of their hash: two different ones pass for one with a chance of one in
+# 10^19.
+COUNTS: Final = (
+    "steps_used",
+    "tool_calls_used",
+    "llm_trace_entries",
+    "prompt_bytes",
+    "completion_bytes",
+    "tokens_used",
+)
 HASHES: Final = ("trace_hash", "artifact_hash")
 EXACT: Final = ("success", "failure_reason", *COUNTS, *HASHES)
 AMOUNTS: Final = ("cpu", "wall", "rss")  # seconds, seconds, bytes
@@ -32,9 +42,13 @@ class RowColumns:
     """The episodes of one scenario row in one run, by ascending seed."""
 
     seeds: "array[int]" = field(default_factory=lambda: array("q"))
-    exact: "dict[str, array[int]]" = field(default_factory=lambda: {name: array("q") for name in EXACT})
+    exact: "dict[str, array[int]]" = field(
+        default_factory=lambda: {name: array("q") for name in EXACT}
+    )
     artifact_bytes: "array[int]" = field(default_factory=lambda: array("q"))
-    amounts: "dict[str, array[float]]" = field(default_factory=lambda: {name: array("d") for name in AMOUNTS})
+    amounts: "dict[str, array[float]]" = field(
+        default_factory=lambda: {name: array("d") for name in AMOUNTS}
+    )
     is_whole: "array[int]" = field(default_factory=lambda: array("b"))  # 0 where it was cut short
 
     def places(self) -> dict[int, int]:
@@ -43,7 +57,8 @@ class RowColumns:
 
 
 class RunColumns:
-    """One run, as far as a comparison looks at it: fed with the rows of its series, in any order of scenario rows.
+    """One run, as far as a comparison looks at it: fed with the rows of its series, in any order of
+    scenario rows.
 
     Attributes:
         rows: By scenario row.
@@ -74,7 +89,9 @@ class RunColumns:
         for name in HASHES:
             columns.exact[name].append(_keep(self._known(row, name, ""), self.hashes))
         columns.amounts["wall"].append(row["wall_clock_s"])
-        columns.amounts["cpu"].append(self._known(row, "cpu_user_s", 0.0, "cpu") + self._known(row, "cpu_sys_s", 0.0, "cpu"))
+        columns.amounts["cpu"].append(
+            self._known(row, "cpu_user_s", 0.0, "cpu") + self._known(row, "cpu_sys_s", 0.0, "cpu")
+        )
         columns.amounts["rss"].append(self._known(row, "peak_rss_bytes", 0, "rss"))
 
     def digest(self) -> str:
@@ -85,7 +102,9 @@ class RunColumns:
             digest.update(columns.amounts["wall"])
         return digest.hexdigest()
 
-    def _known(self, row: Mapping[str, Any], name: str, otherwise: Any, quantity: str | None = None) -> Any:
+    def _known(
+        self, row: Mapping[str, Any], name: str, otherwise: Any, quantity: str | None = None
+    ) -> Any:
         value = row.get(name)
         if value is None:
             self.lacks.add(quantity or name)

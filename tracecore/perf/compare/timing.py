@@ -1,6 +1,8 @@
-"""Whether times differ: the decision rule, from medians of runs to verdicts. No clock, no disk, no chance.
+"""Whether times differ: the decision rule, from medians of runs to verdicts. No clock, no disk, no
+chance.
 
-The unit of replication is the run. Everything works on logarithms: a difference is the logarithm of a ratio.
+The unit of replication is the run. Everything works on logarithms: a difference is the logarithm of
+a ratio.
 """
 
 import math
@@ -8,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tracecore.perf.compare.behaviour import Verdict
-from tracecore.ranks import benjamini_hochberg, hodges_lehmann, hodges_lehmann_interval, holm, mann_whitney_greater, smallest_p
+from tracecore.ranks import (
+    benjamini_hochberg,
+    hodges_lehmann,
+    hodges_lehmann_interval,
+    holm,
+    mann_whitney_greater,
+    smallest_p,
+)
 from tracecore.record import record
 from tracecore.stats import MAD_TO_SIGMA, Interval, mad, median
 
@@ -31,7 +40,8 @@ class Floor:
     absolute: float  # what a change must exceed besides, in the metric's own unit
 
 
-# Five milliseconds of CPU were right for episodes of a hundred; here one takes ten, and is counted to the microsecond.
+# Five milliseconds of CPU were right for episodes of a hundred; here one takes ten, and is counted
+# to the microsecond.
 FLOORS: Final[Mapping[str, Floor]] = {
     "cpu": Floor(0.05, 0.10, 0.0005),
     "cpu_adjusted": Floor(0.05, 0.10, 0.0005),
@@ -41,8 +51,9 @@ FLOORS: Final[Mapping[str, Floor]] = {
 }
 
 
-# A metric, and the same of a row next to the other rows of its run. That may come of them: where two tasks of four became
-# faster, the others look slower. So the metric by itself must show at least half as much.
+# A metric, and the same of a row next to the other rows of its run. That may come of them: where
+# two tasks of four became faster, the others look slower. So the metric by itself must show at
+# least half as much.
 ADJUSTED: Final[Mapping[str, str]] = {"cpu": "cpu_adjusted", "wall": "wall_adjusted"}
 OWN_SHARE: Final = 0.5
 
@@ -102,12 +113,16 @@ def rounds_needed(tests: int) -> int:
     return rounds
 
 
-def decide(samples: Sequence[Sample], *, screen: Mapping[Subject, float] | None = None) -> list[Decision]:
+def decide(
+    samples: Sequence[Sample], *, screen: Mapping[Subject, float] | None = None
+) -> list[Decision]:
     """A verdict for every sample.
 
     Args:
-        samples: Those that gate form one family, corrected by Holm; the others are reported under Benjamini and Hochberg.
-        screen: The ratios that a first, independent stage found; only what it found too can be a regression.
+        samples: Those that gate form one family, corrected by Holm; the others are reported under
+            Benjamini and Hochberg.
+        screen: The ratios that a first, independent stage found; only what it found too can be a
+            regression.
     """
     plain = {adjusted: metric for metric, adjusted in ADJUSTED.items()}
     own = {(one.row, one.metric): hodges_lehmann(one.base, one.new) for one in samples}
@@ -166,18 +181,40 @@ def _decide_one(
     else:
         verdict, why = (
             "inconclusive",
-            _why_open(is_sure=is_sure, is_large=is_large, agrees=agrees, has_bounds=bounds is not None),
+            _why_open(
+                is_sure=is_sure, is_large=is_large, agrees=agrees, has_bounds=bounds is not None
+            ),
         )
     interval = (math.exp(bounds[0]), math.exp(bounds[1])) if bounds else None
-    warns = shift > 0 and is_sure and is_notable and is_own and not (verdict == "regressed" and sample.gates)
+    warns = (
+        shift > 0
+        and is_sure
+        and is_notable
+        and is_own
+        and not (verdict == "regressed" and sample.gates)
+    )
     ratio = math.exp(shift)
     return Decision(
-        sample.row, sample.metric, verdict, sample.gates, warns, base, new, ratio, interval, p, p_corrected, fail, why
+        sample.row,
+        sample.metric,
+        verdict,
+        sample.gates,
+        warns,
+        base,
+        new,
+        ratio,
+        interval,
+        p,
+        p_corrected,
+        fail,
+        why,
     )
 
 
 def _own_noise(base: Sequence[float]) -> float:
-    """The share by which runs of the base differ among themselves, three robust deviations wide; 0 where too few tell."""
+    """The share by which runs of the base differ among themselves, three robust deviations wide; 0
+    where too few tell.
+    """
     if len(base) < HISTORY_RUNS:
         return 0.0
     return math.expm1(NOISE_WIDTHS * MAD_TO_SIGMA * mad(base[-HISTORY_RUNS:]))
@@ -191,7 +228,9 @@ def _agrees(shift: float, screened: float | None, floor: Floor) -> bool:
 
 def _why_open(*, is_sure: bool, is_large: bool, agrees: bool, has_bounds: bool) -> str:
     if is_sure and is_large:
-        return "the screen did not show it" if not agrees else "it may be the other rows that changed"
+        return (
+            "the screen did not show it" if not agrees else "it may be the other rows that changed"
+        )
     if is_large:
         return "large enough to matter, but so few or so noisy runs may differ by chance"
     if not has_bounds:

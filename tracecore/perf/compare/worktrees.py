@@ -1,4 +1,6 @@
-"""Two versions of the code beside each other: worktrees of git in a temporary folder that is removed at the end."""
+"""Two versions of the code beside each other: worktrees of git in a temporary folder that is
+removed at the end.
+"""
 
 import contextlib
 import os
@@ -13,9 +15,15 @@ from tracecore.record import record
 
 GIT_PATIENCE_S: Final = 120.0
 SCRIPT: Final = os.path.join("scripts", "perf_harness.py")
-# A hook that calls us has set the first three, and git would look at its repository in place of the one we name. What a CI
-# runner wants to be told is told once, by us, and not by every run.
-NOT_PASSED_ON: Final = ("GIT_", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_ACTIONS")
+# A hook that calls us has set the first three, and git would look at its repository in place of the
+# one we name. What a CI runner wants to be told is told once, by us, and not by every run.
+NOT_PASSED_ON: Final = (
+    "GIT_",
+    "GITHUB_STEP_SUMMARY",
+    "GITHUB_OUTPUT",
+    "GITHUB_ENV",
+    "GITHUB_ACTIONS",
+)
 
 
 @record
@@ -30,10 +38,12 @@ class Side:
 
 @contextlib.contextmanager
 def two_sides(clone: str, ref: str) -> Iterator[tuple[Side, Side, str]]:
-    """The commit ``ref`` and the working tree of ``clone`` as it is; and the temporary folder that holds both.
+    """The commit ``ref`` and the working tree of ``clone`` as it is; and the temporary folder that
+    holds both.
 
-    The working tree's side is its commit with all tracked files, and all untracked ones that are not ignored, put over it.
-    The folder and git's notes of it are removed at the end, however it comes.
+    The working tree's side is its commit with all tracked files, and all untracked ones that are
+    not ignored, put over it. The folder and git's notes of it are removed at the end, however it
+    comes.
 
     Args:
         clone: A folder within a clone: the one that holds ``scripts`` and ``tracecore``.
@@ -58,7 +68,9 @@ def two_sides(clone: str, ref: str) -> Iterator[tuple[Side, Side, str]]:
             root = os.path.normpath(os.path.join(tree, prefix))
             sides.append(Side(name, root, _counterpart(tree, top, root), sha))
             if not os.path.isfile(os.path.join(root, SCRIPT)):
-                raise OptionError("--base", "", f"{ref}, which has no {SCRIPT}", "a commit that has the harness")
+                raise OptionError(
+                    "--base", "", f"{ref}, which has no {SCRIPT}", "a commit that has the harness"
+                )
         yield sides[0], sides[1], scratch
     finally:
         _remove(top, scratch)
@@ -66,11 +78,14 @@ def two_sides(clone: str, ref: str) -> Iterator[tuple[Side, Side, str]]:
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment for git and the runs, without what would lead them elsewhere."""
-    return {name: value for name, value in environment.items() if not name.startswith(NOT_PASSED_ON)}
+    return {
+        name: value for name, value in environment.items() if not name.startswith(NOT_PASSED_ON)
+    }
 
 
 def put_over(top: str, tree: str) -> None:
-    """Make ``tree``, which holds the commit of the clone at ``top``, hold its files as they lie there now.
+    """Make ``tree``, which holds the commit of the clone at ``top``, hold its files as they lie
+    there now.
 
     Raises:
         OptionError: git could not list them.
@@ -94,7 +109,9 @@ def put_over(top: str, tree: str) -> None:
 
 
 def _counterpart(tree: str, top: str, root: str) -> str:
-    """Where a relative path of the user's leads to the same file in this tree; its root if they stand elsewhere."""
+    """Where a relative path of the user's leads to the same file in this tree; its root if they
+    stand elsewhere.
+    """
     try:
         inside = os.path.relpath(os.path.realpath(os.getcwd()), top)
     except (OSError, ValueError):
@@ -114,7 +131,11 @@ def _commit(top: str, ref: str) -> str:
 
 
 def _list_files(top: str, *which: str) -> list[str]:
-    return [name for name in _git(top, "ls-files", "-z", *which, field="the working tree").split("\0") if name]
+    return [
+        name
+        for name in _git(top, "ls-files", "-z", *which, field="the working tree").split("\0")
+        if name
+    ]
 
 
 def _git(folder: str, *arguments: str, field: str) -> str:
@@ -123,7 +144,8 @@ def _git(folder: str, *arguments: str, field: str) -> str:
     Raises:
         OptionError: It is not there, or refuses; ``field`` is what was asked about.
     """
-    # No hook of the user's runs, and Ctrl-C reaches us alone: git is quick, and half a worktree is the harder one to remove.
+    # No hook of the user's runs, and Ctrl-C reaches us alone: git is quick, and half a worktree is
+    # the harder one to remove.
     command = ["git", "-C", folder, "-c", f"core.hooksPath={os.devnull}", *arguments]
     try:
         done = subprocess.run(
@@ -140,7 +162,10 @@ def _git(folder: str, *arguments: str, field: str) -> str:
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip()
         raise OptionError(
-            "--base", "", f"{field} ({said})" if said else field, "a commit of the clone that the harness lies in"
+            "--base",
+            "",
+            f"{field} ({said})" if said else field,
+            "a commit of the clone that the harness lies in",
         )
     return os.fsdecode(done.stdout)
 

@@ -1,7 +1,8 @@
 """Sets of perf files from earlier runs, read with care: they may come from anywhere.
 
-A set is the four documents of one slice. It lies in a folder beside others, or in a zip. Sizes are bounded before
-anything is read, keys stand once, numbers are finite, and every complaint names file and field.
+A set is the four documents of one slice. It lies in a folder beside others, or in a zip. Sizes are
+bounded before anything is read, keys stand once, numbers are finite, and every complaint names file
+and field.
 """
 
 import codecs
@@ -23,14 +24,17 @@ from tracecore.record import record
 from tracecore.records import JsonObject
 
 DOCUMENTS: Final = ("manifest", "summary", "metrics", "series")
-MAX_DOCUMENT_BYTES: Final = 64 << 20  # of manifest, summary and metrics; a scenario of 8 MiB fits in
+# of manifest, summary and metrics; a scenario of 8 MiB fits in
+MAX_DOCUMENT_BYTES: Final = 64 << 20
 MAX_ROW_CHARACTERS: Final = 1 << 20  # of one row of the series
 MAX_FOLDER_NAMES: Final = 100_000
 MAX_SETS: Final = 1000  # in one folder
 READ_BYTES: Final = 1 << 16
 MAX_PIECE_BYTES: Final = 1 << 20  # read at once
 
-_NAME: Final = re.compile(r"perf-(manifest|summary|metrics|series)-([A-Za-z0-9_-]{1,80})\.json", re.ASCII)
+_NAME: Final = re.compile(
+    r"perf-(manifest|summary|metrics|series)-([A-Za-z0-9_-]{1,80})\.json", re.ASCII
+)
 _ZIP_NAME: Final = re.compile(r"perf-artifacts-([A-Za-z0-9_-]{1,80})\.zip", re.ASCII)
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 
@@ -45,9 +49,12 @@ class Readable(Protocol):
 
 @record
 class ArchivedSet:
-    """One set: three documents in memory, and the series to be read row by row, as often as one likes."""
+    """One set: three documents in memory, and the series to be read row by row, as often as one
+    likes.
+    """
 
-    path: str  # what it was read from, as given: its summary, its zip, or the folder it was found in
+    # what it was read from, as given: its summary, its zip, or the folder it was found in
+    path: str
     stamp: str
     manifest: JsonObject
     summary: JsonObject
@@ -59,7 +66,8 @@ class ArchivedSet:
         """The rows in episode order, each checked.
 
         Raises:
-            InputError: The series is damaged, or is not as long as the summary says; rows before the damage have been given.
+            InputError: The series is damaged, or is not as long as the summary says; rows before
+                the damage have been given.
         """
         return _read_series(self)
 
@@ -73,8 +81,9 @@ def read_sets(path: str) -> list[ArchivedSet]:
     """The sets at ``path``, by stamp; at least one.
 
     Args:
-        path: The summary of a set (its three siblings lie beside it), a zip of one, or a folder that holds any number of
-            either. A zip beside its own unpacked documents counts once, and stands in for those that are missing.
+        path: The summary of a set (its three siblings lie beside it), a zip of one, or a folder
+            that holds any number of either. A zip beside its own unpacked documents counts once,
+            and stands in for those that are missing.
 
     Raises:
         InputError: There is none, or one of them cannot be trusted.
@@ -86,17 +95,23 @@ def read_sets(path: str) -> list[ArchivedSet]:
     if stat.S_ISDIR(kind):
         return _read_folder(path)
     if not stat.S_ISREG(kind):
-        raise InputError(path, "", "neither a file nor a folder", "a summary, a zip or a folder of them")
+        raise InputError(
+            path, "", "neither a file nor a folder", "a summary, a zip or a folder of them"
+        )
     name = os.path.basename(path)
     match = _NAME.fullmatch(name)
     if match and match[1] == "summary":
         folder, zipped = os.path.dirname(path), f"perf-artifacts-{match[2]}.zip"
-        if not os.path.exists(os.path.join(folder, f"perf-series-{match[2]}.json")) and zipped in os.listdir(folder or "."):
+        if not os.path.exists(
+            os.path.join(folder, f"perf-series-{match[2]}.json")
+        ) and zipped in os.listdir(folder or "."):
             return [_read_zip(os.path.join(folder, zipped))]
         return [_read_files(path, os.path.dirname(path), match[2])]
     if name.endswith(".zip"):
         return [_read_zip(path)]
-    raise InputError(path, "", name, "perf-summary-<stamp>.json, a .zip of a set, or a folder of them")
+    raise InputError(
+        path, "", name, "perf-summary-<stamp>.json, a .zip of a set, or a folder of them"
+    )
 
 
 # --- a folder, a set of files, a zip ---------------------------------------------------------------------------------
@@ -109,16 +124,25 @@ def _read_folder(folder: str) -> list[ArchivedSet]:
             for entry in entries:
                 names.append(entry.name)
                 if len(names) > MAX_FOLDER_NAMES:
-                    raise InputError(folder, "", f"more than {MAX_FOLDER_NAMES} files", "a folder of perf files")
+                    raise InputError(
+                        folder, "", f"more than {MAX_FOLDER_NAMES} files", "a folder of perf files"
+                    )
     except OSError as error:
         raise _unreadable(folder, error) from error
     on_disk = Counter(match[2] for name in names if (match := _NAME.fullmatch(name)))
     zips = {match[1]: name for name in names if (match := _ZIP_NAME.fullmatch(name))}
     # Of a published set the summary alone lies beside the zip.
-    stamps = {stamp for stamp, count in on_disk.items() if count == len(DOCUMENTS) or stamp not in zips}
+    stamps = {
+        stamp for stamp, count in on_disk.items() if count == len(DOCUMENTS) or stamp not in zips
+    }
     zips = {stamp: name for stamp, name in zips.items() if stamp not in stamps}
     if not stamps and not zips:
-        raise InputError(folder, "", "no perf files", "perf-summary-<stamp>.json with its siblings, or zips of them")
+        raise InputError(
+            folder,
+            "",
+            "no perf files",
+            "perf-summary-<stamp>.json with its siblings, or zips of them",
+        )
     if len(stamps) + len(zips) > MAX_SETS:
         raise InputError(folder, "", f"{len(stamps) + len(zips)} sets", f"at most {MAX_SETS}")
     found = [_read_files(folder, folder, stamp) for stamp in sorted(stamps)]
@@ -160,7 +184,14 @@ def _read_zip(path: str) -> ArchivedSet:
 
 
 # What zipfile raises for a damaged or unusual archive; it has no one name for all of it.
-_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError)
+_DAMAGE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+)
 
 
 def _zip_members(path: str) -> tuple[str, dict[str, str]]:
@@ -173,15 +204,23 @@ def _zip_members(path: str) -> tuple[str, dict[str, str]]:
     members: dict[str, str] = {}
     stamps: set[str] = set()
     for info in infos[: len(DOCUMENTS) + 1]:
-        match = _NAME.fullmatch(info.filename)  # no separator fits the pattern, so nothing can point elsewhere
+        # no separator fits the pattern, so nothing can point elsewhere
+        match = _NAME.fullmatch(info.filename)
         if match is None or match[1] in members:
-            raise InputError(path, "member", info.filename, "the four perf files of one set, each once, and no folder")
+            raise InputError(
+                path,
+                "member",
+                info.filename,
+                "the four perf files of one set, each once, and no folder",
+            )
         _check_member(path, info)
         members[match[1]] = info.filename
         stamps.add(match[2])
     missing = [kind for kind in DOCUMENTS if kind not in members]
     if missing:
-        raise InputError(path, f"perf-{missing[0]}-<stamp>.json", MISSING, "all four perf files of a set")
+        raise InputError(
+            path, f"perf-{missing[0]}-<stamp>.json", MISSING, "all four perf files of a set"
+        )
     if len(stamps) > 1:
         raise InputError(path, "stamps", sorted(stamps), "one stamp in all four names")
     return stamps.pop(), members
@@ -191,13 +230,17 @@ def _check_member(path: str, info: zipfile.ZipInfo) -> None:
     if info.flag_bits & 0x1:
         raise InputError(path, info.filename, "an encrypted member", "a plain one")
     if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise InputError(path, info.filename, f"compression method {info.compress_type}", "stored or deflated")
+        raise InputError(
+            path, info.filename, f"compression method {info.compress_type}", "stored or deflated"
+        )
     if stat.S_IFMT(info.external_attr >> 16) not in {0, stat.S_IFREG}:
         raise InputError(path, info.filename, "a link or a device", "a regular file")
 
 
 class _ZipFile(io.FileIO):
-    """The file below a zip, which never gives more than a piece at once: zipfile would read a list of members of any length."""
+    """The file below a zip, which never gives more than a piece at once: zipfile would read a list
+    of members of any length.
+    """
 
     def read(self, size: int | None = -1, /) -> bytes:
         left = os.fstat(self.fileno()).st_size - self.tell()
@@ -224,7 +267,9 @@ class _Member:
         self._stack.close()
 
 
-def _make_set(given: str, stamp: str, names: Mapping[str, str], open_document: Callable[[str], Readable]) -> ArchivedSet:
+def _make_set(
+    given: str, stamp: str, names: Mapping[str, str], open_document: Callable[[str], Readable]
+) -> ArchivedSet:
     def name_of(kind: str) -> str:
         name = names[kind]
         return f"{given}: {name}" if given.endswith(".zip") else name
@@ -237,7 +282,15 @@ def _make_set(given: str, stamp: str, names: Mapping[str, str], open_document: C
         raise InputError(name_of("metrics"), "", metrics, "a list of objects")
     _check_manifest(name_of("manifest"), manifest)
     _check_summary(name_of("summary"), summary)
-    return ArchivedSet(given, stamp, manifest, summary, metrics, {kind: name_of(kind) for kind in DOCUMENTS}, open_document)
+    return ArchivedSet(
+        given,
+        stamp,
+        manifest,
+        summary,
+        metrics,
+        {kind: name_of(kind) for kind in DOCUMENTS},
+        open_document,
+    )
 
 
 # --- documents -------------------------------------------------------------------------------------------------------
@@ -252,17 +305,23 @@ def _read_document(name: str, open_document: Callable[[str], Readable], kind: st
     except (OSError, *_DAMAGE) as error:
         raise _damaged(name, "", error) from error
     if len(data) > MAX_DOCUMENT_BYTES:
-        raise InputError(name, "", f"more than {MAX_DOCUMENT_BYTES} bytes", "a document no larger than that")
+        raise InputError(
+            name, "", f"more than {MAX_DOCUMENT_BYTES} bytes", "a document no larger than that"
+        )
     try:
         return _decoder(name).decode(data.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise InputError(name, f"byte {error.start}", bytes(data[error.start : error.end]), "UTF-8 text") from error
+        raise InputError(
+            name, f"byte {error.start}", bytes(data[error.start : error.end]), "UTF-8 text"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(name, "", str(error), "valid JSON") from error
 
 
 def _decoder(name: str, where: Callable[[], str] = lambda: "") -> json.JSONDecoder:
-    """JSON as the standard has it: no NaN, no number beyond a double, no key twice. ``where`` tells the place in ``name``."""
+    """JSON as the standard has it: no NaN, no number beyond a double, no key twice. ``where`` tells
+    the place in ``name``.
+    """
 
     def refuse_constant(text: str) -> NoReturn:
         raise InputError(name, where(), text, "a number that JSON has")
@@ -278,10 +337,14 @@ def _decoder(name: str, where: Callable[[], str] = lambda: "") -> json.JSONDecod
         if len(document) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for place, key in enumerate(keys) if key in keys[:place])
-            raise InputError(name, ".".join(filter(None, [where(), twice])), "this key twice", "every key once")
+            raise InputError(
+                name, ".".join(filter(None, [where(), twice])), "this key twice", "every key once"
+            )
         return document
 
-    return json.JSONDecoder(object_pairs_hook=read_object, parse_constant=refuse_constant, parse_float=read_float)
+    return json.JSONDecoder(
+        object_pairs_hook=read_object, parse_constant=refuse_constant, parse_float=read_float
+    )
 
 
 def _an_object(name: str, document: Any) -> JsonObject:
@@ -298,20 +361,31 @@ def _check_manifest(name: str, manifest: JsonObject) -> None:
     for place, row in enumerate(rows):
         if not isinstance(row, dict):
             raise InputError(name, f"scenario[{place}]", row, "an object")
-        _check(name, f"scenario[{place}]", row, {"agent": _TEXT, "task_ref": _TEXT, "seed": _INTEGER})
-        _check_if_there(name, f"scenario[{place}]", row, {"agent_hash": _TEXT_OR_NULL, "task_hash": _TEXT_OR_NULL})
+        _check(
+            name, f"scenario[{place}]", row, {"agent": _TEXT, "task_ref": _TEXT, "seed": _INTEGER}
+        )
+        _check_if_there(
+            name,
+            f"scenario[{place}]",
+            row,
+            {"agent_hash": _TEXT_OR_NULL, "task_hash": _TEXT_OR_NULL},
+        )
     for field in ("host", "runtime_identity"):
         if not isinstance(manifest.get(field, {}), dict):
             raise InputError(name, field, manifest[field], "an object")
     identity = manifest.get("runtime_identity", {})
-    _check_if_there(name, "runtime_identity", identity, {"version": _TEXT_OR_NULL, "git_sha": _TEXT_OR_NULL})
+    _check_if_there(
+        name, "runtime_identity", identity, {"version": _TEXT_OR_NULL, "git_sha": _TEXT_OR_NULL}
+    )
     _check_if_there(name, "host", manifest.get("host", {}), {"git_sha": _TEXT_OR_NULL})
     if not isinstance(manifest.get("machine_class", ""), str):
         raise InputError(name, "machine_class", manifest["machine_class"], "text")
 
 
 def _check_summary(name: str, summary: JsonObject) -> None:
-    _check(name, "", summary, {"episodes": _COUNT, "success_count": _COUNT, "failure_count": _COUNT})
+    _check(
+        name, "", summary, {"episodes": _COUNT, "success_count": _COUNT, "failure_count": _COUNT}
+    )
     _check_if_there(name, "", summary, {"episodes_requested": _COUNT, "interrupted": _BOOL})
     if summary["success_count"] + summary["failure_count"] != summary["episodes"]:
         found = f"{summary['success_count']} successes and {summary['failure_count']} failures"
@@ -330,11 +404,16 @@ def _read_series(archived: ArchivedSet) -> Iterator[JsonObject]:
         for row in items:
             where = f"[{count}]"
             if count == episodes:
-                raise InputError(name, where, "a further row", f"{episodes} rows, as the summary says")
+                raise InputError(
+                    name, where, "a further row", f"{episodes} rows, as the summary says"
+                )
             _check_row(name, where, row)
             if row["episode_index"] <= last_index:
                 raise InputError(
-                    name, f"{where}.episode_index", row["episode_index"], f"more than {last_index}, the one before"
+                    name,
+                    f"{where}.episode_index",
+                    row["episode_index"],
+                    f"more than {last_index}, the one before",
                 )
             last_index = row["episode_index"]
             count += 1
@@ -389,7 +468,9 @@ class _Text:
         """Step over ``character``, which must come next."""
         found = self.peek()
         if found != character:
-            raise InputError(self._name, where, found or MISSING, f"{character!r} of a JSON list of objects")
+            raise InputError(
+                self._name, where, found or MISSING, f"{character!r} of a JSON list of objects"
+            )
         self._at += 1
 
     def take_object(self, decode: Callable[[str, int], tuple[Any, int]], where: str) -> Any:
@@ -400,10 +481,14 @@ class _Text:
             try:
                 value, self._at = decode(self._window, self._at)
             except (ValueError, RecursionError) as error:
-                # Either the object goes on behind the window, or it is broken: only reading on tells.
+                # Either the object goes on behind the window, or it is broken: only reading on
+                # tells.
                 if len(self._window) - self._at > MAX_ROW_CHARACTERS:
                     raise InputError(
-                        self._name, where, "more than a row's characters", f"valid JSON of at most {MAX_ROW_CHARACTERS}"
+                        self._name,
+                        where,
+                        "more than a row's characters",
+                        f"valid JSON of at most {MAX_ROW_CHARACTERS}",
                     ) from error
                 if isinstance(error, RecursionError) or not self._read_more():
                     raise InputError(self._name, where, str(error), "valid JSON") from error
@@ -411,7 +496,9 @@ class _Text:
                 return value
 
     def _read_more(self) -> bool:
-        """Put a further piece into the window, at least as large as what is there; False at the end of the file."""
+        """Put a further piece into the window, at least as large as what is there; False at the end
+        of the file.
+        """
         if self._ended:
             return False
         size = min(max(READ_BYTES, len(self._window) - self._at), MAX_PIECE_BYTES)
@@ -419,7 +506,9 @@ class _Text:
             data = self._file.read(size)
             text = self._decode(data, final=not data)
         except UnicodeDecodeError as error:
-            raise InputError(self._name, "", error.object[error.start : error.end], "UTF-8 text") from error
+            raise InputError(
+                self._name, "", error.object[error.start : error.end], "UTF-8 text"
+            ) from error
         except (OSError, *_DAMAGE) as error:
             raise _damaged(self._name, "", error) from error
         self._window, self._at = self._window[self._at :] + text, 0
@@ -441,10 +530,16 @@ def _is_amount(value: Any) -> bool:
 
 
 _TEXT: Final[_Check] = (lambda value: isinstance(value, str), "text")
-_TEXT_OR_NULL: Final[_Check] = (lambda value: value is None or isinstance(value, str), "text or null")
+_TEXT_OR_NULL: Final[_Check] = (
+    lambda value: value is None or isinstance(value, str),
+    "text or null",
+)
 _BOOL: Final[_Check] = (lambda value: isinstance(value, bool), "true or false")
 _INTEGER: Final[_Check] = (_is_integer, "an integer")
-_COUNT: Final[_Check] = (lambda value: _is_integer(value) and value >= 0, "a whole number, 0 or more")
+_COUNT: Final[_Check] = (
+    lambda value: _is_integer(value) and value >= 0,
+    "a whole number, 0 or more",
+)
 _AMOUNT: Final[_Check] = (_is_amount, "a number, 0 or more")
 
 # What every series has, and what only those of this harness have.
@@ -491,15 +586,26 @@ def _check(name: str, where: str, document: JsonObject, fields: Mapping[str, _Ch
             raise InputError(name, f"{where}.{field}" if where else field, value, expected)
 
 
-def _check_if_there(name: str, where: str, document: JsonObject, fields: Mapping[str, _Check]) -> None:
-    _check(name, where, document, {field: check for field, check in fields.items() if field in document})
+def _check_if_there(
+    name: str, where: str, document: JsonObject, fields: Mapping[str, _Check]
+) -> None:
+    _check(
+        name,
+        where,
+        document,
+        {field: check for field, check in fields.items() if field in document},
+    )
 
 
 def _unreadable(path: str, error: Exception) -> InputError:
     found = error.strerror if isinstance(error, OSError) else str(error)
-    return InputError(path, "", found or str(error), "a summary, a zip or a folder that can be read")
+    return InputError(
+        path, "", found or str(error), "a summary, a zip or a folder that can be read"
+    )
 
 
 def _damaged(path: str, field: str, error: Exception) -> InputError:
     found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return InputError(path, field, found or type(error).__name__, "a perf file or zip that can be read")
+    return InputError(
+        path, field, found or type(error).__name__, "a perf file or zip that can be read"
+    )

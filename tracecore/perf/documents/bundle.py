@@ -12,7 +12,9 @@ EARLIEST_TIME: Final = (1980, 1, 1, 0, 0, 0)  # a fixed one: the same documents 
 
 
 def fill_bundle(fd: int, members: dict[str, str]) -> None:
-    """Zip the files ``{name inside: path}`` into ``fd``, and read everything back once; OSError where that fails."""
+    """Zip the files ``{name inside: path}`` into ``fd``, and read everything back once; OSError
+    where that fails.
+    """
     with (
         open(fd, "w+b", closefd=False) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bundle,
@@ -23,7 +25,9 @@ def fill_bundle(fd: int, members: dict[str, str]) -> None:
 
 
 def _check_zip(fd: int) -> None:
-    """Read every member back, which checks its checksum; ``testzip`` does the same with many times the memory."""
+    """Read every member back, which checks its checksum; ``testzip`` does the same with many times
+    the memory.
+    """
     try:
         with open(fd, "rb", closefd=False) as file, zipfile.ZipFile(file) as bundle:
             for name in bundle.namelist():
@@ -40,7 +44,8 @@ def _add_member(bundle: zipfile.ZipFile, name: str, path: str) -> None:
     member.create_system = 3  # Unix on every platform, which gives the next line its meaning
     member.external_attr = SHARED << 16
     with open(path, "rb") as source:
-        member.file_size = os.fstat(source.fileno()).st_size  # tells zipfile whether 32 bits will do
+        # tells zipfile whether 32 bits will do
+        member.file_size = os.fstat(source.fileno()).st_size
         with bundle.open(member, "w") as target:
             while block := source.read(COPY_BYTES):
                 target.write(block)

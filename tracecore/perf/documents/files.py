@@ -1,6 +1,7 @@
 """The perf files of a slice: a stamp nobody else has, four documents, and the zip of those four.
 
-Order on disk: the journal reserves the stamp before anything runs; series, metrics, manifest and summary follow when
+Order on disk: the journal reserves the stamp before anything runs; series, metrics, manifest and
+    summary follow when
 the slice has ended, each whole or not at all; the zip is made of them as they lie there.
 """
 
@@ -33,7 +34,8 @@ def check_writable(*folders: str) -> None:
             _check_folder(folder, made)
     except OptionError:
         for path in reversed(made):
-            with contextlib.suppress(OSError, ValueError):  # it was not made after all, or somebody uses it already
+            # it was not made after all, or somebody uses it already
+            with contextlib.suppress(OSError, ValueError):
                 os.rmdir(path)
         raise
 
@@ -45,7 +47,9 @@ def _check_folder(folder: str, made: list[str]) -> None:
         _probe(os.path.join(folder, f".probe.{os.getpid()}.{os.urandom(4).hex()}"))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         found = error.strerror if isinstance(error, OSError) else str(error)
-        raise OptionError(folder, "", found, "a folder in which files can be written, linked and renamed") from error
+        raise OptionError(
+            folder, "", found, "a folder in which files can be written, linked and renamed"
+        ) from error
 
 
 def _missing(folder: str) -> list[str]:
@@ -74,10 +78,11 @@ def _probe(name: str) -> None:
 
 
 def reserve_stamp(folder: str, *, epoch_s: float | None = None) -> str:
-    """A stamp, ``YYYYMMDDTHHMMSSZ``, that no other slice in ``folder`` has, however many start in one second.
+    """A stamp, ``YYYYMMDDTHHMMSSZ``, that no other slice in ``folder`` has, however many start in
+    one second.
 
-    The journal's file, created empty, is the reservation: a harness that is killed right after leaves nothing behind
-    that looks like a result.
+    The journal's file, created empty, is the reservation: a harness that is killed right after
+    leaves nothing behind that looks like a result.
 
     Args:
         folder: The output folder.
@@ -91,8 +96,9 @@ def reserve_stamp(folder: str, *, epoch_s: float | None = None) -> str:
         stamp = clock.utc_stamp(second)
         if _reserve(folder, stamp):
             return stamp
-        # The stamp's form has no room for a number behind it, so a slice that comes second takes the next free second.
-        # It labels files and orders them; when a slice ran is in its manifest.
+        # The stamp's form has no room for a number behind it, so a slice that comes second takes
+        # the next free second. It labels files and orders them; when a slice ran is in its
+        # manifest.
         second += 1
 
 
@@ -103,9 +109,15 @@ def _reserve(folder: str, stamp: str) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise OptionError(folder, "", error.strerror, "a folder in which files can be created") from error
-    # A finished slice has removed its journal, after its documents were there: look for them only now.
-    if any(os.path.lexists(os.path.join(folder, name)) for name in file_names(stamp, compress=True).values()):
+        raise OptionError(
+            folder, "", error.strerror, "a folder in which files can be created"
+        ) from error
+    # A finished slice has removed its journal, after its documents were there: look for them only
+    # now.
+    if any(
+        os.path.lexists(os.path.join(folder, name))
+        for name in file_names(stamp, compress=True).values()
+    ):
         os.unlink(path)
         return False
     return True
@@ -118,12 +130,15 @@ def file_names(stamp: str, *, compress: bool) -> dict[str, str]:
 
 
 def write_series(folder: str, stamp: str, chunks: Iterable[bytes], *, fsync: bool = True) -> None:
-    """Write the series, which comes in pieces, before the documents that are reduced from the same rows.
+    """Write the series, which comes in pieces, before the documents that are reduced from the same
+    rows.
 
     Raises:
         OutputError: It could not be written.
     """
-    write_atomic_stream(os.path.join(folder, file_names(stamp, compress=False)["series"]), chunks, fsync=fsync)
+    write_atomic_stream(
+        os.path.join(folder, file_names(stamp, compress=False)["series"]), chunks, fsync=fsync
+    )
 
 
 def write_documents(
@@ -155,7 +170,8 @@ def write_documents(
     """
     names = file_names(stamp, compress=compress)
     paths = {kind: os.path.join(folder, name) for kind, name in names.items()}
-    # The manifest names the zip that holds it, and is written once: it is the same inside and beside.
+    # The manifest names the zip that holds it, and is written once: it is the same inside and
+    # beside.
     manifest = {**manifest, "artifact_set": {kind: names[kind] for kind in DOCUMENTS}}
     if compress:
         manifest[BUNDLE] = names[BUNDLE]

@@ -1,4 +1,6 @@
-"""The metrics of a slice: one row per task and agent, from one pass over its episodes. No clock, no disk."""
+"""The metrics of a slice: one row per task and agent, from one pass over its episodes. No clock, no
+disk.
+"""
 
 from array import array
 from bisect import bisect_right
@@ -16,13 +18,18 @@ from tracecore.stats import nearest_rank
 
 
 class Metrics:
-    """Reduces rows to the metrics document; 12 bytes of memory per episode, for the reproducibility rate."""
+    """Reduces rows to the metrics document; 12 bytes of memory per episode, for the reproducibility
+    rate.
+    """
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str], Group] = {}
 
     def add(self, row: EpisodeResult) -> None:
-        """Count one finished episode. Rows come by episode index: groups stand in the order in which they appear."""
+        """Count one finished episode.
+
+        Rows come by episode index: groups stand in the order in which they appear.
+        """
         key = (row.task_ref, row.agent)
         group = self._groups.get(key)
         if group is None:
@@ -31,7 +38,10 @@ class Metrics:
 
     def document(self) -> list[JsonObject]:
         """The document of ``perf-metrics-<stamp>.json``."""
-        return [{"task_ref": task_ref, "agent": agent, **group.row()} for (task_ref, agent), group in self._groups.items()]
+        return [
+            {"task_ref": task_ref, "agent": agent, **group.row()}
+            for (task_ref, agent), group in self._groups.items()
+        ]
 
 
 class Group:
@@ -45,7 +55,9 @@ class Group:
         self._termination_reasons: Counter[str] = Counter()
         self._wall_clock_s = 0.0
         self._artifact_bytes = self._largest_artifact_bytes = 0
-        self._llm_trace_entries = self._prompt_bytes = self._completion_bytes = self._tokens_used = 0
+        self._llm_trace_entries = self._prompt_bytes = self._completion_bytes = (
+            self._tokens_used
+        ) = 0
         self._repeats = Repeats()
 
     def add(self, row: EpisodeResult) -> None:
@@ -126,11 +138,13 @@ class Tally(Sequence[int]):
 class Repeats:
     """Which seeds ran more than once, and whether each of those always left the same artifact.
 
-    12 bytes per episode: the seed, and 32 bits of its artifact's hash, by which two different artifacts pass for one
+    12 bytes per episode: the seed, and 32 bits of its artifact's hash, by which two different
+        artifacts pass for one
     with a chance of one in four billion.
     """
 
-    CHUNK: Final = 1 << 12  # pairs sorted as a list at once; a list of all of them would cost 150 bytes each
+    # pairs sorted as a list at once; a list of all of them would cost 150 bytes each
+    CHUNK: Final = 1 << 12
 
     def __init__(self) -> None:
         self._seeds, self._hashes = array("Q"), array("I")
@@ -145,7 +159,8 @@ class Repeats:
         repeated = reproduced = 0
         for _, episodes in groupby(self._in_order(), key=itemgetter(0)):
             times, lowest, highest = 0, 0, 0
-            for times, (_, highest) in enumerate(episodes, 1):  # ascending: the last one is the highest
+            # ascending: the last one is the highest
+            for times, (_, highest) in enumerate(episodes, 1):
                 if times == 1:
                     lowest = highest
             if times > 1:
@@ -155,7 +170,9 @@ class Repeats:
 
     def _in_order(self) -> Iterator[tuple[int, int]]:
         """Seed and hash of every episode, ascending: chunks are sorted in place, then merged."""
-        chunks = [slice(start, start + self.CHUNK) for start in range(0, len(self._seeds), self.CHUNK)]
+        chunks = [
+            slice(start, start + self.CHUNK) for start in range(0, len(self._seeds), self.CHUNK)
+        ]
         for chunk in chunks:
             pairs = sorted(zip(self._seeds[chunk], self._hashes[chunk], strict=True))
             self._seeds[chunk] = array("Q", [seed for seed, _ in pairs])

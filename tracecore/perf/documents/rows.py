@@ -16,7 +16,9 @@ class Reducer(Protocol):
 
 
 def feed(rows: Iterable[EpisodeResult], *reducers: Reducer) -> Iterator[EpisodeResult]:
-    """Pass the rows on, giving each to every reducer on the way: one pass over the journal serves all documents."""
+    """Pass the rows on, giving each to every reducer on the way: one pass over the journal serves
+    all documents.
+    """
     for row in rows:
         for reducer in reducers:
             reducer.add(row)

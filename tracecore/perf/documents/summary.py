@@ -15,7 +15,8 @@ from tracecore.records import EpisodeResult, JsonObject
 from tracecore.stats import nearest_rank
 
 PERCENTILE_METHOD: Final = "nearest-rank"
-DISTINCT_REASONS: Final = 200  # texts kept apart; agents write them, so that their number has no end by itself
+# texts kept apart; agents write them, so that their number has no end by itself
+DISTINCT_REASONS: Final = 200
 OTHER_REASONS: Final = "(other reasons)"
 REASON_CHARACTERS: Final = 300
 TIMEOUTS: Final = frozenset({"timeout"})
@@ -33,7 +34,9 @@ class Summary:
         self._termination_reasons: Counter[str] = Counter()
         self._kept_files = self._kept_bytes = 0
         self._artifact_bytes = self._largest_artifact_bytes = 0
-        self._llm_trace_entries = self._prompt_bytes = self._completion_bytes = self._tokens_used = 0
+        self._llm_trace_entries = self._prompt_bytes = self._completion_bytes = (
+            self._tokens_used
+        ) = 0
 
     def add(self, row: EpisodeResult) -> None:
         """Count one finished episode."""
@@ -68,9 +71,11 @@ class Summary:
         episodes_run: int | None = None,
         interrupted: bool = False,
     ) -> JsonObject:
-        """The document of ``perf-summary-<stamp>.json``; averages and percentiles of nothing are null.
+        """The document of ``perf-summary-<stamp>.json``; averages and percentiles of nothing are
+        null.
 
-        Wall clocks are those of episodes that came to an end of their own: timeouts and crashes are counted instead.
+        Wall clocks are those of episodes that came to an end of their own: timeouts and crashes are
+            counted instead.
 
         Args:
             episodes_requested: How many were asked for; ``episodes`` is how many results there are.
@@ -78,7 +83,8 @@ class Summary:
             runs_root: The folder of the run artifacts.
             system_samples: As ``SystemSampler.sample`` gives them.
             elapsed_s: Wall clock of the whole run; null where it is not known.
-            episodes_run: How many ran in that time, if it was not all of them: a resumed slice ran only the rest.
+            episodes_run: How many ran in that time, if it was not all of them: a resumed slice ran
+                only the rest.
             interrupted: Whether somebody stopped the slice before its end.
         """
         total, walls_s = self._total, self._walls_s
@@ -138,8 +144,9 @@ class Summary:
 class Readings(Sequence[float]):
     """Numbers in ascending order, as a percentile asks for them, at 8 bytes each.
 
-    A sorted list of a million would cost 32 MB. Here they lie in an array that is sorted chunk by chunk; the n-th is
-    found by merging chunks up to it, so that indexing takes time (a second for a million) but no memory.
+    A sorted list of a million would cost 32 MB. Here they lie in an array that is sorted chunk by
+    chunk; the n-th is found by merging chunks up to it, so that indexing takes time (a second for a
+    million) but no memory.
     """
 
     CHUNK: Final = 1 << 12  # numbers sorted as a list at once
@@ -173,7 +180,9 @@ class Readings(Sequence[float]):
     def __iter__(self) -> Iterator[float]:
         self._sort_chunks()
         view = memoryview(self._values)
-        return heapq.merge(*(view[start : start + self.CHUNK] for start in range(0, len(view), self.CHUNK)))
+        return heapq.merge(
+            *(view[start : start + self.CHUNK] for start in range(0, len(view), self.CHUNK))
+        )
 
     def _sort_chunks(self) -> None:
         if self._is_sorted:
@@ -185,7 +194,9 @@ class Readings(Sequence[float]):
 
 
 def is_latency(row: EpisodeResult) -> bool:
-    """Whether the time of an episode tells how fast it is: not if it was cut off by the clock, or died."""
+    """Whether the time of an episode tells how fast it is: not if it was cut off by the clock, or
+    died.
+    """
     return row.termination_reason not in TIMEOUTS and row.termination_reason not in CRASHES
 
 
@@ -198,7 +209,9 @@ def reason_text(row: EpisodeResult) -> str:
 
 
 def by_count(counts: Counter[str]) -> dict[str, int]:
-    """The counts as JSON holds them: largest first, equal ones by name, so that equal slices read the same."""
+    """The counts as JSON holds them: largest first, equal ones by name, so that equal slices read
+    the same.
+    """
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -1,4 +1,6 @@
-"""The figures of a slice that findings are made of, in columns: 8 bytes or less per episode and figure."""
+"""The figures of a slice that findings are made of, in columns: 8 bytes or less per episode and
+figure.
+"""
 
 import math
 from array import array
@@ -13,12 +15,16 @@ LEFT_OUT = math.nan
 
 
 class Columns:
-    """Takes rows by episode index and keeps what is needed of each. A *place* is the position of a row among them.
+    """Takes rows by episode index and keeps what is needed of each. A *place* is the position of a
+    row among them.
 
     Attributes:
-        groups: (agent, task_ref) of every scenario, in the order of appearance; ``scenario`` holds indices into it.
-        walls_s: Wall clock; NaN for timeouts and crashes, whose time says nothing of how fast an episode is.
-        starts: Seconds since the batch began; of a resumed slice, whose clock began twice, the episode's index instead.
+        groups: (agent, task_ref) of every scenario, in the order of appearance; ``scenario`` holds
+            indices into it.
+        walls_s: Wall clock; NaN for timeouts and crashes, whose time says nothing of how fast an
+            episode is.
+        starts: Seconds since the batch began; of a resumed slice, whose clock began twice, the
+            episode's index instead.
         failed: Places of the failed episodes.
         first_places: Of each worker, the place of the episode that it started first.
     """
@@ -70,7 +76,9 @@ class Columns:
         return self.indices[place] + 1
 
     def relative(self, values: Iterable[float]) -> "array[float]":
-        """The values as multiples of their scenario's median, so that scenarios can be looked at together; NaN stays."""
+        """The values as multiples of their scenario's median, so that scenarios can be looked at
+        together; NaN stays.
+        """
         kept = array("d", values)
         middles = [self._middle_of(kept, number) for number in range(len(self.groups))]
         return array("d", map(_ratio, kept, (middles[number] for number in self.scenario)))

@@ -1,6 +1,8 @@
-"""The questions that a reviewer asks of a slice, answered: what stands out, how sure that is, and how to see it again.
+"""The questions that a reviewer asks of a slice, answered: what stands out, how sure that is, and
+how to see it again.
 
-Takes the rows in one pass and keeps them in columns: 8 bytes or less per episode and figure. No clock, no disk.
+Takes the rows in one pass and keeps them in columns: 8 bytes or less per episode and figure. No
+    clock, no disk.
 """
 
 from collections.abc import Callable
@@ -33,7 +35,9 @@ def probe_signs(document: JsonObject | None) -> Probe:
     """What the ``probe`` block of the summary says of the host; nothing where no probe has run."""
     if document is None:
         return NO_PROBE
-    return Probe(document["cpu_robust_cv"], document["cpu_last_to_first"], document["wall_last_to_first"])
+    return Probe(
+        document["cpu_robust_cv"], document["cpu_last_to_first"], document["wall_last_to_first"]
+    )
 
 
 class Findings:
@@ -51,7 +55,8 @@ class Findings:
         Args:
             is_resumed: Whether the slice ran in parts, whose clocks each began at zero.
             repro: From an episode to the command that repeats it.
-            slice_command: The command that repeats the whole slice, for what no single episode shows.
+            slice_command: The command that repeats the whole slice, for what no single episode
+                shows.
         """
         self._columns = Columns(is_resumed=is_resumed)
         self._repro, self._slice_command = repro, slice_command
@@ -64,11 +69,17 @@ class Findings:
             self._failures.append(self._failure(row))
 
     def document(
-        self, *, host: HostNoise = UNKNOWN, probe: Probe = NO_PROBE, determinism: JsonObject | None = None
+        self,
+        *,
+        host: HostNoise = UNKNOWN,
+        probe: Probe = NO_PROBE,
+        determinism: JsonObject | None = None,
     ) -> JsonObject:
-        """What the summary gains: ``findings``, ``finding_counts``, ``failures`` and ``failure_spread``.
+        """What the summary gains: ``findings``, ``finding_counts``, ``failures`` and
+        ``failure_spread``.
 
-        A kind whose count is null could not be looked for: the slice is too short, or the figures are not there.
+        A kind whose count is null could not be looked for: the slice is too short, or the figures
+            are not there.
 
         Args:
             host: What else the machine did.
@@ -77,13 +88,19 @@ class Findings:
         """
         found = self._look(host, probe, determinism or Determinism().document())
         return {
-            "findings": [self._told(finding) for findings in found.values() for finding in findings or ()],
-            "finding_counts": {kind: None if found[kind] is None else len(found[kind] or ()) for kind in KINDS},
+            "findings": [
+                self._told(finding) for findings in found.values() for finding in findings or ()
+            ],
+            "finding_counts": {
+                kind: None if found[kind] is None else len(found[kind] or ()) for kind in KINDS
+            },
             "failures": self._failures,
             "failure_spread": self._failure_spread(found["failure_cluster"] or []),
         }
 
-    def _look(self, host: HostNoise, probe: Probe, determinism: JsonObject) -> dict[str, list[Finding] | None]:
+    def _look(
+        self, host: HostNoise, probe: Probe, determinism: JsonObject
+    ) -> dict[str, list[Finding] | None]:
         columns = self._columns
         if not len(columns):
             return dict.fromkeys(KINDS)
@@ -108,12 +125,16 @@ class Findings:
             "text": finding.text,
             "evidence": finding.evidence,
             "episodes": list(finding.episodes),
-            "repro": self._slice_command if finding.repro_place is None else self._repro_at(finding.repro_place),
+            "repro": self._slice_command
+            if finding.repro_place is None
+            else self._repro_at(finding.repro_place),
         }
 
     def _repro_at(self, place: int) -> str:
         agent, task_ref = self._columns.groups[self._columns.scenario[place]]
-        return self._repro({"agent": agent, "task_ref": task_ref, "seed": self._columns.seeds[place]})
+        return self._repro(
+            {"agent": agent, "task_ref": task_ref, "seed": self._columns.seeds[place]}
+        )
 
     def _failure(self, row: EpisodeResult) -> JsonObject:
         return {

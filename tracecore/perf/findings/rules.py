@@ -1,8 +1,10 @@
-"""The rules by which a slice's figures become findings; each gives None where there is too little to look at.
+"""The rules by which a slice's figures become findings; each gives None where there is too little
+to look at.
 
-Every rule asks for two things at once: that chance does not explain what is seen, and that it is large enough to
-matter. Tests alone cry wolf: on identical slices a plain test for drift at p < .05 fired in five cases of six, since
-neighbouring episodes share the state of the machine.
+Every rule asks for two things at once: that chance does not explain what is seen, and that it is
+    large enough to
+matter. Tests alone cry wolf: on identical slices a plain test for drift at p < .05 fired in five
+cases of six, since neighbouring episodes share the state of the machine.
 """
 
 import itertools
@@ -72,8 +74,10 @@ class Finding:
 class Probe:
     """What a probe that never changes measured during the slice."""
 
-    robust_cv: float | None = None  # of its CPU time: its wall clock spreads with the slice's own workers
-    before_after_ratio: float | None = None  # of its CPU time in the last quarter of the slice to the first
+    # of its CPU time: its wall clock spreads with the slice's own workers
+    robust_cv: float | None = None
+    # of its CPU time in the last quarter of the slice to the first
+    before_after_ratio: float | None = None
     drift_ratio: float | None = None  # the same of its wall clock
 
 
@@ -86,7 +90,8 @@ NO_PROBE: Final = Probe()
 def failure_cluster(columns: Columns) -> list[Finding]:
     """Failures that share an agent, task, seed, worker or time, beyond what chance would deal out.
 
-    The clearest cluster is taken out before the next is looked for: the two tasks of an agent that always fails are told
+    The clearest cluster is taken out before the next is looked for: the two tasks of an agent that
+        always fails are told
     by its name alone.
     """
     dimensions = _dimensions(columns)
@@ -122,12 +127,19 @@ def _dimensions(columns: Columns) -> dict[str, KeyOf]:
     }
 
 
-def _clearest(columns: Columns, dimensions: Mapping[str, KeyOf], left: bytearray) -> _Suspect | None:
+def _clearest(
+    columns: Columns, dimensions: Mapping[str, KeyOf], left: bytearray
+) -> _Suspect | None:
     failed = array("q", (place for place in columns.failed if left[place]))
     if len(failed) < LEAST_CLUSTERED:
         return None
-    suspects = [suspect for kind in dimensions for suspect in _suspects(kind, dimensions[kind], failed, left)]
-    # A seed is looked at because it failed repeatedly: its chance is shared among all seeds there are.
+    suspects = [
+        suspect
+        for kind in dimensions
+        for suspect in _suspects(kind, dimensions[kind], failed, left)
+    ]
+    # A seed is looked at because it failed repeatedly: its chance is shared among all seeds there
+    # are.
     corrected = holm([suspect.p for suspect in suspects] + [1.0] * _other_seeds(columns, suspects))
     clustered = [suspect for suspect, p in zip(suspects, corrected, strict=False) if p < CHANCE]
     return min(clustered, key=lambda suspect: suspect.p, default=None)
@@ -137,12 +149,22 @@ def _suspects(kind: str, key_of: KeyOf, failed: "array[int]", left: bytearray) -
     population = sum(left)
     if kind == "seed":  # there may be as many as episodes, and most failed once
         counts: Mapping[Any, int] = count_repeated(array("q", map(key_of, failed)), LEAST_CLUSTERED)
-        totals = Counter(key for place, is_left in enumerate(left) if is_left and (key := key_of(place)) in counts)
+        totals = Counter(
+            key
+            for place, is_left in enumerate(left)
+            if is_left and (key := key_of(place)) in counts
+        )
     else:
         counts = Counter(map(key_of, failed))
         totals = Counter(key_of(place) for place, is_left in enumerate(left) if is_left)
     return [
-        _Suspect(kind, key, counts.get(key, 0), total, _chance(counts.get(key, 0), population, len(failed), total))
+        _Suspect(
+            kind,
+            key,
+            counts.get(key, 0),
+            total,
+            _chance(counts.get(key, 0), population, len(failed), total),
+        )
         for key, total in totals.items()
         if total < population
     ]
@@ -150,7 +172,9 @@ def _suspects(kind: str, key_of: KeyOf, failed: "array[int]", left: bytearray) -
 
 def _chance(count: int, population: int, failed: int, total: int) -> float:
     """Of so many of the failures, or more, among the episodes with one value in common."""
-    return hypergeometric_tail(count, population, failed, total) if count >= LEAST_CLUSTERED else 1.0
+    return (
+        hypergeometric_tail(count, population, failed, total) if count >= LEAST_CLUSTERED else 1.0
+    )
 
 
 def _other_seeds(columns: Columns, suspects: Sequence[_Suspect]) -> int:
@@ -158,13 +182,19 @@ def _other_seeds(columns: Columns, suspects: Sequence[_Suspect]) -> int:
     return count_distinct(columns.seeds) - own if own else 0
 
 
-def _cluster_finding(columns: Columns, suspect: _Suspect, left: bytearray, key_of: KeyOf) -> Finding:
-    name = f"tenth {suspect.key + 1} of the slice's time" if suspect.kind == "time" else f"{suspect.kind} {suspect.key}"
+def _cluster_finding(
+    columns: Columns, suspect: _Suspect, left: bytearray, key_of: KeyOf
+) -> Finding:
+    name = (
+        f"tenth {suspect.key + 1} of the slice's time"
+        if suspect.kind == "time"
+        else f"{suspect.kind} {suspect.key}"
+    )
     failures_total, episodes_total = sum(left[place] for place in columns.failed), sum(left)
     which = "" if episodes_total == len(columns) else "other "
     text = (
-        f"{suspect.failed} of {failures_total} {which}failures are in {name}, which ran {suspect.episodes} of "
-        f"{episodes_total} {which}episodes."
+        f"{suspect.failed} of {failures_total} {which}failures are in {name}, which ran"
+        f" {suspect.episodes} of {episodes_total} {which}episodes."
     )
     evidence = {
         "dimension": suspect.kind,
@@ -197,7 +227,11 @@ def find_outliers(columns: Columns) -> Outliers:
     """Look through every scenario with hyperfine's rule, and a floor on what matters."""
     middles_s, limits_s, timed = [], [], Counter[int]()
     for number in range(len(columns.groups)):
-        own = sort(wall_s for wall_s in columns.of_scenario(columns.walls_s, number) if not math.isnan(wall_s))
+        own = sort(
+            wall_s
+            for wall_s in columns.of_scenario(columns.walls_s, number)
+            if not math.isnan(wall_s)
+        )
         timed[number] = len(own)
         centre_s = nearest_rank(own, 50) if own else LEFT_OUT
         spread_s = middle(abs(wall_s - centre_s) for wall_s in own) if own else LEFT_OUT
@@ -227,7 +261,9 @@ def scenario_spike(columns: Columns, outliers: Outliers) -> tuple[list[Finding],
     ]
     corrected = holm(p_values)
     spiked = {
-        number for number, p in zip(outliers.timed, corrected, strict=True) if p < CHANCE and counts[number] >= LEAST_CLUSTERED
+        number
+        for number, p in zip(outliers.timed, corrected, strict=True)
+        if p < CHANCE and counts[number] >= LEAST_CLUSTERED
     }
     return [_spike_finding(columns, outliers, number) for number in sorted(spiked)], spiked
 
@@ -241,8 +277,9 @@ def _spike_finding(columns: Columns, outliers: Outliers, number: int) -> Finding
     agent, task_ref = columns.groups[number]
     worst_s = columns.walls_s[own[0][0]]
     text = (
-        f"{len(own)} of {outliers.timed[number]} episodes of {task_ref} ({agent}) took far longer than its median of "
-        f"{outliers.middles_s[number]:.3g} s, the worst {worst_s:.3g} s; other scenarios have fewer such episodes."
+        f"{len(own)} of {outliers.timed[number]} episodes of {task_ref} ({agent}) took far longer"
+        f" than its median of {outliers.middles_s[number]:.3g} s, the worst {worst_s:.3g} s; other"
+        " scenarios have fewer such episodes."
     )
     evidence = {
         "task_ref": task_ref,
@@ -275,11 +312,26 @@ def tail_outliers(columns: Columns, outliers: Outliers, spiked: set[int]) -> lis
         return []
     which, none = ("other ", "no other scenario") if spiked else ("", "no scenario")
     text = (
-        f"{len(own)} of {timed} {which}episodes took far longer than the median of their scenario, the worst "
-        f"{worst_s:.3g} s, {ratio:.3g} times it; {none} stands out."
+        f"{len(own)} of {timed} {which}episodes took far longer than the median of their scenario,"
+        f" the worst {worst_s:.3g} s, {ratio:.3g} times it; {none} stands out."
     )
-    evidence = {"outliers": len(own), "episodes": timed, "share": share, "worst_s": worst_s, "worst_ratio": ratio}
-    return [Finding("tail_outliers", "info", text, evidence, _shown(columns, [place for place, _ in own]), place)]
+    evidence = {
+        "outliers": len(own),
+        "episodes": timed,
+        "share": share,
+        "worst_s": worst_s,
+        "worst_ratio": ratio,
+    }
+    return [
+        Finding(
+            "tail_outliers",
+            "info",
+            text,
+            evidence,
+            _shown(columns, [place for place, _ in own]),
+            place,
+        )
+    ]
 
 
 def _worst_first(found: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -294,12 +346,17 @@ class Course:
     """Which block of the slice's course each episode belongs to, once all workers were there."""
 
     blocks: "array[int]"
-    steady_from: float  # what started before this is left out: fewer workers shared the machine then
+    # what started before this is left out: fewer workers shared the machine then
+    steady_from: float
 
     def kept(self, columns: Columns, values: Iterable[float]) -> "array[float]":
         """The values, NaN where an episode began too early."""
         return array(
-            "d", (value if start >= self.steady_from else LEFT_OUT for value, start in zip(values, columns.starts, strict=True))
+            "d",
+            (
+                value if start >= self.steady_from else LEFT_OUT
+                for value, start in zip(values, columns.starts, strict=True)
+            ),
         )
 
 
@@ -308,7 +365,7 @@ def chart_course(columns: Columns) -> Course | None:
     if len(columns) < LEAST_FOR_A_TREND:
         return None
     # A worker that replaces a lost one begins late and is no part of the beginning.
-    (first_quarter, *_) = boundaries(columns.starts, 4)
+    first_quarter, *_ = boundaries(columns.starts, 4)
     begins = [columns.starts[place] for place in columns.first_places.values()]
     steady_from = max((begin for begin in begins if begin <= first_quarter), default=0.0)
     steady = array("d", (start for start in columns.starts if start >= steady_from))
@@ -324,7 +381,8 @@ def late_drift(columns: Columns, course: Course | None, probe: Probe) -> list[Fi
     if not found.is_rise or host_rise >= (found.ratio - 1) / 2:
         return []
     text = (
-        f"Episodes at the end took {_percent(found.ratio)} longer than at the beginning, relative to their scenario's median."
+        f"Episodes at the end took {_percent(found.ratio)} longer than at the beginning, relative"
+        " to their scenario's median."
     )
     evidence = {**_told(found), "probe_ratio": probe.drift_ratio}
     return [Finding("late_drift", "warn", text, evidence)]
@@ -340,8 +398,14 @@ def memory_growth(columns: Columns, course: Course | None, host: HostNoise) -> l
     median_bytes = middle(size for size in sizes if not math.isnan(size))
     if not found.is_rise or (found.ratio - 1) * median_bytes < MEMORY_LEAST_BYTES:
         return own
-    text = f"Episodes at the end needed {_percent(found.ratio)} more memory than at the beginning, at their highest."
-    return [*own, Finding("memory_growth", "warn", text, {**_told(found), "median_bytes": median_bytes})]
+    text = (
+        f"Episodes at the end needed {_percent(found.ratio)} more memory than at the beginning, at"
+        " their highest."
+    )
+    return [
+        *own,
+        Finding("memory_growth", "warn", text, {**_told(found), "median_bytes": median_bytes}),
+    ]
 
 
 def _harness_growth(columns: Columns, host: HostNoise) -> list[Finding]:
@@ -349,11 +413,20 @@ def _harness_growth(columns: Columns, host: HostNoise) -> list[Finding]:
     if growth_bytes < max(HARNESS_LEAST_BYTES, HARNESS_BYTES_PER_EPISODE * len(columns)):
         return []
     text = f"The harness itself grew by {growth_bytes / 1e6:.3g} MB over {len(columns)} episodes."
-    return [Finding("memory_growth", "warn", text, {"harness_growth_bytes": growth_bytes, "episodes": len(columns)})]
+    return [
+        Finding(
+            "memory_growth",
+            "warn",
+            text,
+            {"harness_growth_bytes": growth_bytes, "episodes": len(columns)},
+        )
+    ]
 
 
 def artifact_growth(columns: Columns, course: Course | None) -> list[Finding] | None:
-    """Whether the bytes of artifacts grow faster than the episodes: an artifact's size is no matter of when it is made."""
+    """Whether the bytes of artifacts grow faster than the episodes: an artifact's size is no matter
+    of when it is made.
+    """
     if course is None:
         return None
     relative = course.kept(columns, columns.relative(columns.artifact_bytes))
@@ -364,42 +437,64 @@ def artifact_growth(columns: Columns, course: Course | None) -> list[Finding] | 
     if not found.is_rise or (found.ratio - 1) * mean_bytes < GROWTH_LEAST_BYTES:
         return []
     text = (
-        f"Artifacts at the end are {_percent(found.ratio)} larger than at the beginning: their bytes grow faster than "
-        "the number of episodes."
+        f"Artifacts at the end are {_percent(found.ratio)} larger than at the beginning: their"
+        " bytes grow faster than the number of episodes."
     )
-    return [Finding("artifact_growth_nonlinear", "warn", text, {**_told(found), "mean_bytes": mean_bytes})]
+    return [
+        Finding(
+            "artifact_growth_nonlinear", "warn", text, {**_told(found), "mean_bytes": mean_bytes}
+        )
+    ]
 
 
 def cold_start(columns: Columns) -> list[Finding] | None:
     """Whether the first episode of each worker was slow, and that cost a part of the whole."""
     relative = columns.relative(columns.walls_s)
     firsts = {place for place in columns.first_places.values() if not math.isnan(relative[place])}
-    rest = sort(ratio for place, ratio in enumerate(relative) if place not in firsts and not math.isnan(ratio))
+    rest = sort(
+        ratio
+        for place, ratio in enumerate(relative)
+        if place not in firsts and not math.isnan(ratio)
+    )
     if not firsts or len(rest) < len(firsts):
         return None
     usual = nearest_rank(rest, COLD_PERCENT)
     ratios = sorted(relative[place] for place in firsts)
     slow = sum(ratio > usual for ratio in ratios)
     # In seconds: a cold start of a long scenario costs more than one of a short.
-    excess_s = sum(columns.walls_s[place] * (1 - 1 / relative[place]) for place in firsts if relative[place] > 0)
+    excess_s = sum(
+        columns.walls_s[place] * (1 - 1 / relative[place])
+        for place in firsts
+        if relative[place] > 0
+    )
     excess = excess_s / sum(wall_s for wall_s in columns.walls_s if not math.isnan(wall_s))
     if 4 * slow < 3 * len(ratios) or middle(ratios) < COLD_RATIO or excess < COLD_SHARE:
         return []
     ratio = middle(ratios)
-    text = f"First episodes of workers took {ratio:.3g} times their scenario's median; the excess is {excess:.0%} of all time."
+    text = (
+        f"First episodes of workers took {ratio:.3g} times their scenario's median; the excess is"
+        f" {excess:.0%} of all time."
+    )
     evidence = {"workers": len(ratios), "median_ratio": ratio, "share_of_time": excess}
     places = sorted(firsts, key=lambda place: -relative[place])
     return [Finding("cold_start", "info", text, evidence, _shown(columns, places))]
 
 
-def _middles_trend(columns: Columns, course: Course | None, values: Iterable[float]) -> Trend | None:
+def _middles_trend(
+    columns: Columns, course: Course | None, values: Iterable[float]
+) -> Trend | None:
     if course is None:
         return None
     return trend(block_middles(course.blocks, course.kept(columns, columns.relative(values))))
 
 
 def _told(found: Trend) -> JsonObject:
-    return {"ratio": found.ratio, "slope_per_block": found.slope, "p": found.p, "blocks": list(found.blocks)}
+    return {
+        "ratio": found.ratio,
+        "slope_per_block": found.slope,
+        "p": found.p,
+        "blocks": list(found.blocks),
+    }
 
 
 def _percent(ratio: float) -> str:
@@ -414,25 +509,44 @@ def noisy_host(columns: Columns, host: HostNoise, probe: Probe) -> list[Finding]
     workers = len(columns.first_places)
     cpus = host.cpus_usable or 0
     signs = {
-        "load1_before": _beyond(host.load1_before, LOAD_PER_CPU * (host.cpus_total or 0)) if _is_still_busy(host) else None,
+        "load1_before": (
+            _beyond(host.load1_before, LOAD_PER_CPU * (host.cpus_total or 0))
+            if _is_still_busy(host)
+            else None
+        ),
         "steal_share": _beyond(host.steal_share, STEAL_SHARE),
         "probe_robust_cv": _beyond(probe.robust_cv, PROBE_SPREAD),
         "probe_before_after": _beyond(_distance(probe.before_after_ratio), PROBE_SPREAD),
         "workers": _beyond(float(workers), WORKERS_PER_CPU * cpus) if cpus else None,
     }
-    if not any(value is not None for value in (host.load1_before, host.steal_share, probe.robust_cv)):
+    if not any(
+        value is not None for value in (host.load1_before, host.steal_share, probe.robust_cv)
+    ):
         return None
     seen = {name: sign for name, sign in signs.items() if sign}
     if not seen:
         return []
     words = "; ".join(_NOISE_WORDS[name].format(*sign) for name, sign in seen.items())
-    evidence = {name: {"observed": observed, "limit": limit} for name, (observed, limit) in seen.items()}
-    return [Finding("noisy_host", "warn", f"The machine was not quiet: {words}. Times of this slice say little.", evidence)]
+    evidence = {
+        name: {"observed": observed, "limit": limit} for name, (observed, limit) in seen.items()
+    }
+    return [
+        Finding(
+            "noisy_host",
+            "warn",
+            f"The machine was not quiet: {words}. Times of this slice say little.",
+            evidence,
+        )
+    ]
 
 
 def _is_still_busy(host: HostNoise) -> bool:
-    """Whether a high load is one of now: the average of a minute still holds the slice that ended a moment ago."""
-    return bool(host.cpus_total) and (host.running_before is None or host.running_before >= (host.cpus_total or 0))
+    """Whether a high load is one of now: the average of a minute still holds the slice that ended a
+    moment ago.
+    """
+    return bool(host.cpus_total) and (
+        host.running_before is None or host.running_before >= (host.cpus_total or 0)
+    )
 
 
 _NOISE_WORDS: Final = {
@@ -445,7 +559,11 @@ _NOISE_WORDS: Final = {
 
 
 def _beyond(observed: float | None, limit: float | None) -> tuple[float, float] | None:
-    return (observed, limit) if observed is not None and limit is not None and observed > limit else None
+    return (
+        (observed, limit)
+        if observed is not None and limit is not None and observed > limit
+        else None
+    )
 
 
 def _distance(ratio: float | None) -> float | None:
@@ -463,10 +581,13 @@ def determinism_mismatch(columns: Columns, determinism: JsonObject) -> list[Find
     where = "its artifact" if first["field"] is None else f"{first['field'] or 'the whole step'}"
     step = f"step {first['step']}, " if first["step"] is not None else ""
     text = (
-        f"{differing} of {determinism['checked']} episodes did something else when they ran again; episode {first['episode']} "
-        f"({first['task_ref']}, seed {first['seed']}) first differs in {step}{where}."
+        f"{differing} of {determinism['checked']} episodes did something else when they ran again;"
+        f" episode {first['episode']} ({first['task_ref']}, seed {first['seed']}) first differs in"
+        f" {step}{where}."
     )
-    episodes = tuple(difference["episode"] for difference in determinism["differences"][:EPISODES_SHOWN])
+    episodes = tuple(
+        difference["episode"] for difference in determinism["differences"][:EPISODES_SHOWN]
+    )
     evidence = {name: determinism[name] for name in ("checked", "differing", "differences")}
     place = columns.indices.index(first["episode_index"])
     return [Finding("determinism_mismatch", "fail", text, evidence, episodes, place)]

@@ -1,6 +1,8 @@
-"""Figures of a slice over its course: blocks of episodes in the order of their start, and whether they rise.
+"""Figures of a slice over its course: blocks of episodes in the order of their start, and whether
+they rise.
 
-Memory is 8 bytes per figure kept: everything lies in arrays, and what must be sorted is sorted chunk by chunk.
+Memory is 8 bytes per figure kept: everything lies in arrays, and what must be sorted is sorted
+    chunk by chunk.
 """
 
 import heapq
@@ -66,7 +68,9 @@ def sort(values: Iterable[float]) -> Readings:
 
 
 def boundaries(values: Sequence[float], parts: int) -> list[float]:
-    """What the first value of every part but the first is, when sorted values are cut into equal parts."""
+    """What the first value of every part but the first is, when sorted values are cut into equal
+    parts.
+    """
     count = len(values)
     places = [count * part // parts for part in range(1, parts)]
     found, wanted = [], iter(places)
@@ -85,7 +89,11 @@ def cut_into_blocks(starts: Iterable[float], edges: Sequence[float]) -> "array[i
 
 def block_middles(blocks: Iterable[int], values: Iterable[float]) -> list[float]:
     """The median of every block that has enough values; NaN marks a value that is left out."""
-    return [nearest_rank(readings, 50) for readings in _by_block(blocks, values) if len(readings) >= LEAST_PER_BLOCK]
+    return [
+        nearest_rank(readings, 50)
+        for readings in _by_block(blocks, values)
+        if len(readings) >= LEAST_PER_BLOCK
+    ]
 
 
 def block_means(blocks: Iterable[int], values: Iterable[float]) -> list[float]:
@@ -95,7 +103,9 @@ def block_means(blocks: Iterable[int], values: Iterable[float]) -> list[float]:
         if not math.isnan(value):
             sums[block] += value
             counts[block] += 1
-    return [total / count for total, count in zip(sums, counts, strict=True) if count >= LEAST_PER_BLOCK]
+    return [
+        total / count for total, count in zip(sums, counts, strict=True) if count >= LEAST_PER_BLOCK
+    ]
 
 
 def _by_block(blocks: Iterable[int], values: Iterable[float]) -> list[Readings]:
@@ -120,4 +130,6 @@ def count_repeated(values: "array[int]", least: int) -> dict[int, int]:
 def _in_order(values: "array[int]") -> Iterator[int]:
     """The values ascending, sorted chunk by chunk and merged."""
     starts = range(0, len(values), Readings.CHUNK)
-    return heapq.merge(*(array("q", sorted(values[start : start + Readings.CHUNK])) for start in starts))
+    return heapq.merge(
+        *(array("q", sorted(values[start : start + Readings.CHUNK])) for start in starts)
+    )

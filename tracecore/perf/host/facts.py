@@ -1,4 +1,6 @@
-"""What the machine was and did: psutil samples, or nulls; and facts of the host. Nothing here ever raises."""
+"""What the machine was and did: psutil samples, or nulls; and facts of the host. Nothing here ever
+raises.
+"""
 
 import contextlib
 import hashlib
@@ -10,8 +12,9 @@ from typing import Any, Final
 
 from tracecore.records import JsonObject
 
-# What the machine class is made of: what a figure depends on, and what stays as it is from one run on a machine to the next.
-# Not the load, the frequency of the moment, or the runner image's weekly version.
+# What the machine class is made of: what a figure depends on, and what stays as it is from one run
+# on a machine to the next. Not the load, the frequency of the moment, or the runner image's weekly
+# version.
 STABLE_FACTS: Final = (
     "cpu_model",
     "machine",
@@ -33,7 +36,13 @@ FIGURES: Final = (
     "system_memory_available_bytes",
 )
 # No RUNNER_NAME: it names somebody's machine.
-RUNNER_VARIABLES: Final = ("ImageOS", "ImageVersion", "RUNNER_OS", "RUNNER_ARCH", "RUNNER_ENVIRONMENT")
+RUNNER_VARIABLES: Final = (
+    "ImageOS",
+    "ImageVersion",
+    "RUNNER_OS",
+    "RUNNER_ARCH",
+    "RUNNER_ENVIRONMENT",
+)
 
 
 class SystemSampler:
@@ -43,7 +52,9 @@ class SystemSampler:
         self._psutil: Any = None
 
     def start(self) -> None:
-        """Begin measuring: psutil's first figure is always 0.0, and the second covers the time since the first."""
+        """Begin measuring: psutil's first figure is always 0.0, and the second covers the time
+        since the first.
+        """
         with contextlib.suppress(Exception):  # missing, too old, or unable to read this system
             import psutil  # noqa: PLC0415  # optional: everything but these figures works without it
 
@@ -51,7 +62,9 @@ class SystemSampler:
             self._psutil = psutil
 
     def sample(self) -> JsonObject:
-        """``available``, ``provider`` and the figures; all null if there is no psutil, or it cannot tell one of them."""
+        """``available``, ``provider`` and the figures; all null if there is no psutil, or it cannot
+        tell one of them.
+        """
         try:
             figures = self._measure()
         except Exception:  # whatever psutil does, a finished slice is worth more than its samples
@@ -81,7 +94,8 @@ def host_facts(root: str = "/") -> JsonObject:
         "cpu_model": _cpu_model(root),
         "cpus_total": os.cpu_count(),
         "cpus_usable": _usable_cpus(),
-        "cpu_quota": _cpu_quota(root),  # CPUs' worth of time that the cgroup grants; null: no quota known
+        # CPUs' worth of time that the cgroup grants; null: no quota known
+        "cpu_quota": _cpu_quota(root),
         "governor": _read(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "memory_total_bytes": _memory_total_bytes(root),
         "load_averages": _load_averages(),  # over 1, 5 and 15 minutes
@@ -95,7 +109,8 @@ def host_facts(root: str = "/") -> JsonObject:
 
 
 def host_block(start_method: str, git_state: JsonObject, root: str = "/") -> JsonObject:
-    """The ``host`` of a manifest: the facts, how processes are started, and which commit stands there.
+    """The ``host`` of a manifest: the facts, how processes are started, and which commit stands
+    there.
 
     Args:
         start_method: fork or spawn.
@@ -111,22 +126,34 @@ def stable_facts(host: JsonObject) -> JsonObject:
     derived = {
         "memory_gib": _gib(host.get("memory_total_bytes")),
         # 6.8.0-1021-azure and 6.8.0-1024-azure are one: a class must outlive the weekly update.
-        "kernel_series": ".".join(host["kernel"].split(".")[:2]) if isinstance(host.get("kernel"), str) else None,
+        "kernel_series": (
+            ".".join(host["kernel"].split(".")[:2]) if isinstance(host.get("kernel"), str) else None
+        ),
         "runner_image": runner.get("ImageOS") if isinstance(runner, dict) else None,
     }
     return {name: derived[name] if name in derived else host.get(name) for name in STABLE_FACTS}
 
 
 def machine_class(host: JsonObject) -> str:
-    """A short name for all machines on which figures mean the same, such as ``x86_64-2cpu-16gib-py3.11-0a1b2c3d``.
+    """A short name for all machines on which figures mean the same, such as
+    ``x86_64-2cpu-16gib-py3.11-0a1b2c3d``.
 
     The hexadecimal digits stand for all stable facts; what precedes them is for people.
     """
     facts = stable_facts(host)
     digits = hashlib.sha256(json.dumps(facts, sort_keys=True).encode("ascii")).hexdigest()[:8]
     python = ".".join(str(facts["python_version"]).split(".")[:2])
-    words = [facts["machine"] or "unknown", f"{facts['cpus_usable']}cpu", f"{facts['memory_gib']}gib", f"py{python}", digits]
-    return "-".join("".join(c if c.isascii() and (c.isalnum() or c in "._") else "_" for c in str(word)) for word in words)
+    words = [
+        facts["machine"] or "unknown",
+        f"{facts['cpus_usable']}cpu",
+        f"{facts['memory_gib']}gib",
+        f"py{python}",
+        digits,
+    ]
+    return "-".join(
+        "".join(c if c.isascii() and (c.isalnum() or c in "._") else "_" for c in str(word))
+        for word in words
+    )
 
 
 def _gib(size_bytes: Any) -> int | None:
@@ -156,7 +183,9 @@ def _usable_cpus() -> int | None:
 
 
 def _cpu_quota(root: str) -> float | None:
-    """The tightest quota on the way from the root cgroup to this process's own; both cgroup versions."""
+    """The tightest quota on the way from the root cgroup to this process's own; both cgroup
+    versions.
+    """
     quotas = []
     for line in (_read(root, "proc/self/cgroup") or "").splitlines():
         _, _, controllers_and_path = line.partition(":")
@@ -166,7 +195,9 @@ def _cpu_quota(root: str) -> float | None:
                 words = (_read(root, f"sys/fs/cgroup{folder}/cpu.max") or "").split()
             elif "cpu" in controllers.split(","):
                 base = f"sys/fs/cgroup/cpu{folder}"
-                words = [_read(root, f"{base}/cpu.cfs_{word}_us") or "" for word in ("quota", "period")]
+                words = [
+                    _read(root, f"{base}/cpu.cfs_{word}_us") or "" for word in ("quota", "period")
+                ]
             else:
                 continue
             quotas += _quota(words)

@@ -1,4 +1,7 @@
-"""What the machine and the processes of a slice are doing now. Nothing here raises for want of a figure: it is null then."""
+"""What the machine and the processes of a slice are doing now.
+
+Nothing here raises for want of a figure: it is null then.
+"""
 
 import contextlib
 import json
@@ -55,10 +58,17 @@ class Machine:
         if self._psutil is not None:
             try:
                 return self._ask_psutil()
-            except Exception as error:  # whatever psutil does: a slice is worth more than its samples
+            # whatever psutil does: a slice is worth more than its samples
+            except Exception as error:
                 self.trouble = f"psutil: {type(error).__name__}: {error}"
         return dict.fromkeys(
-            ("cpu_percent", "cpu_percent_per_core", "steal_percent", "iowait_percent", "memory_available_bytes")
+            (
+                "cpu_percent",
+                "cpu_percent_per_core",
+                "steal_percent",
+                "iowait_percent",
+                "memory_available_bytes",
+            )
         )
 
     def _ask_psutil(self) -> JsonObject:
@@ -75,13 +85,19 @@ class Machine:
         return figures
 
     def _pressure(self, elapsed_s: float) -> JsonObject | None:
-        """Percent of the time in which some, or all, work waited for a resource; null where the kernel does not tell."""
-        stalled_s = {name: value for resource in PRESSURES for name, value in _stalled_s(resource).items()}
+        """Percent of the time in which some, or all, work waited for a resource; null where the
+        kernel does not tell.
+        """
+        stalled_s = {
+            name: value for resource in PRESSURES for name, value in _stalled_s(resource).items()
+        }
         before, self._stalled_s = self._stalled_s, stalled_s
         if not stalled_s:
             return None
         return {
-            f"{name}_percent": round(100 * (value - before[name]) / elapsed_s, 2) if name in before and elapsed_s else None
+            f"{name}_percent": round(100 * (value - before[name]) / elapsed_s, 2)
+            if name in before and elapsed_s
+            else None
             for name, value in stalled_s.items()
         }
 
@@ -101,9 +117,18 @@ def _stalled_s(resource: str) -> dict[str, float]:
             lines = file.read().splitlines()
     except (OSError, ValueError):
         return {}
-    totals = {line.split()[0]: int(line.rpartition("total=")[2]) / 1e6 for line in lines if "total=" in line}
-    # All work waiting for a processor is what the kernel itself calls meaningless for a whole machine.
-    return {f"{resource}_{kind}": total for kind, total in totals.items() if (resource, kind) != ("cpu", "full")}
+    totals = {
+        line.split()[0]: int(line.rpartition("total=")[2]) / 1e6
+        for line in lines
+        if "total=" in line
+    }
+    # All work waiting for a processor is what the kernel itself calls meaningless for a whole
+    # machine.
+    return {
+        f"{resource}_{kind}": total
+        for kind, total in totals.items()
+        if (resource, kind) != ("cpu", "full")
+    }
 
 
 def _load_averages() -> list[float] | None:
@@ -114,7 +139,9 @@ def _load_averages() -> list[float] | None:
 
 
 def _tree_from_proc(root: int) -> Tree:
-    """Down from ``root``: a few small files per process, where psutil would read those of every process of the machine."""
+    """Down from ``root``: a few small files per process, where psutil would read those of every
+    process of the machine.
+    """
     ticks_per_s, page_bytes = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     pages = ticks = alive = 0
     todo = [root]

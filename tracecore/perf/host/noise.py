@@ -1,4 +1,6 @@
-"""What else went on while a slice ran: load before it, time stolen from the machine, memory of the harness itself."""
+"""What else went on while a slice ran: load before it, time stolen from the machine, memory of the
+harness itself.
+"""
 
 import os
 from typing import Final
@@ -13,12 +15,15 @@ PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 40
 class HostNoise:
     """What the host did to a slice; None where it is not known."""
 
-    load1_before: float | None = None  # processes that wanted to run, over the minute before the slice
-    running_before: int | None = None  # processes of others that wanted to run at the moment the slice began
+    # processes that wanted to run, over the minute before the slice
+    load1_before: float | None = None
+    # processes of others that wanted to run at the moment the slice began
+    running_before: int | None = None
     cpus_total: int | None = None
     cpus_usable: int | None = None
     steal_share: float | None = None  # of all CPU time: taken by other guests of the same machine
-    harness_growth_bytes: int | None = None  # resident memory of the harness, from before the first episode to after the last
+    # resident memory of the harness, from before the first episode to after the last
+    harness_growth_bytes: int | None = None
 
 
 UNKNOWN: Final = HostNoise()
@@ -50,15 +55,28 @@ class HostWatch:
         resident_bytes, growth_bytes = self._own_resident_bytes(), None
         if resident_bytes is not None and self._resident_bytes is not None:
             growth_bytes = resident_bytes - self._resident_bytes
-        return HostNoise(self._load1, self._running, self._cpus_total, self._cpus_usable, steal_share, growth_bytes)
+        return HostNoise(
+            self._load1,
+            self._running,
+            self._cpus_total,
+            self._cpus_usable,
+            steal_share,
+            growth_bytes,
+        )
 
     def _cpu_ticks(self) -> list[int] | None:
-        """User, nice, system, idle, iowait, irq, softirq and steal, of all CPUs; guest time is part of user time."""
+        """User, nice, system, idle, iowait, irq, softirq and steal, of all CPUs; guest time is part
+        of user time.
+        """
         words = self._read("proc/stat").partition("\n")[0].split()
-        return [int(word) for word in words[1:9]] if words[:1] == ["cpu"] and len(words) > 8 else None
+        return (
+            [int(word) for word in words[1:9]] if words[:1] == ["cpu"] and len(words) > 8 else None
+        )
 
     def _others_running(self) -> int | None:
-        """``/proc/loadavg`` has three averages, then running/existing processes; one of those that run is this one."""
+        """``/proc/loadavg`` has three averages, then running/existing processes; one of those that
+        run is this one.
+        """
         running = self._read("proc/loadavg").split()[3:4]
         digits = running[0].partition("/")[0] if running else ""
         return int(digits) - 1 if digits.isdecimal() else None

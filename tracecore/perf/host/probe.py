@@ -1,7 +1,9 @@
-"""The calibration probe: a fixed piece of work among the episodes, which tells how fast the host was meanwhile.
+"""The calibration probe: a fixed piece of work among the episodes, which tells how fast the host
+was meanwhile.
 
-To the pool it is a job like any other. What it times needs nothing of the runtime and is timed from inside, so that no change
-of the code can change it: not the work, not the fork, not what the worker has imported.
+To the pool it is a job like any other. What it times needs nothing of the runtime and is timed from
+inside, so that no change of the code can change it: not the work, not the fork, not what the worker
+has imported.
 """
 
 import json
@@ -22,12 +24,16 @@ LOOPS: Final = 25_000
 DOCUMENTS: Final = 30
 TOUCHED_BYTES: Final = 2 << 20
 
-_DOCUMENT: Final = {f"key{number}": [number, str(number), number / 3, None, True] for number in range(20)}
+_DOCUMENT: Final = {
+    f"key{number}": [number, str(number), number / 3, None, True] for number in range(20)
+}
 
 
 @record
 class ProbeJob(Job):
-    """A slot of the probe's: by its fields the episode that comes next, so that whoever handles jobs can handle it."""
+    """A slot of the probe's: by its fields the episode that comes next, so that whoever handles
+    jobs can handle it.
+    """
 
 
 class Reading(NamedTuple):
@@ -73,7 +79,9 @@ class Probes:
 
 
 def _last_to_first(seconds: list[float]) -> float | None:
-    """The median of the last quarter as a multiple of that of the first; null of fewer than eight readings."""
+    """The median of the last quarter as a multiple of that of the first; null of fewer than eight
+    readings.
+    """
     quarter = len(seconds) // 4
     first_s = median(seconds[:quarter]) if quarter >= 2 else 0.0
     return median(seconds[-quarter:]) / first_s if first_s > 0 else None

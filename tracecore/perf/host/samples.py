@@ -1,7 +1,8 @@
-"""The samples of a slice: the machine and the state of the slice, every half second, in a file of their own.
+"""The samples of a slice: the machine and the state of the slice, every half second, in a file of
+their own.
 
-Taken in the harness's own loop: a thread in a process that starts others is how locks are inherited. A tick that
-comes late is taken once, and those it has missed are skipped and counted.
+Taken in the harness's own loop: a thread in a process that starts others is how locks are
+inherited. A tick that comes late is taken once, and those it has missed are skipped and counted.
 """
 
 import contextlib
@@ -79,7 +80,9 @@ class Samples:
         self._take(now_s)
 
     def finish(self) -> None:
-        """Take the last sample, unless the one before is hardly over: percentages of a moment mean nothing."""
+        """Take the last sample, unless the one before is hardly over: percentages of a moment mean
+        nothing.
+        """
         now_s = self._monotonic_s()
         self._in_flight = 0
         if not self._count or now_s - self._taken_s >= self._interval_s / 2:
@@ -104,7 +107,12 @@ class Samples:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _take(self, now_s: float) -> None:
@@ -123,7 +131,13 @@ class Samples:
         }
         between = b",\n" if self._count else b"\n"
         self._count += 1
-        self._write(lambda: self._spool.write(between + _encode(sample).encode("ascii")) if self._spool else None)
+        self._write(
+            lambda: (
+                self._spool.write(between + _encode(sample).encode("ascii"))
+                if self._spool
+                else None
+            )
+        )
 
     def _write(self, write: Callable[[], object]) -> None:
         """A full disk ends the samples, and never the slice."""

@@ -19,11 +19,13 @@ from tracecore.record import record
 from tracecore.records import JsonObject
 from tracecore.stats import nearest_rank
 
-# What a scenario decides. Rows of a task that did not run are missing data; that no row failed is an answer.
+# What a scenario decides. Rows of a task that did not run are missing data; that no row failed is
+# an answer.
 PLANNED_FIELDS: Final = frozenset({"agent", "task_ref", "seed"})
 # Tables of the summary that count by name: what is not there has happened no times.
 COUNT_TABLES: Final = frozenset({"failure_types", "termination_reasons"})
-# An agent may claim any number of tokens, also one that no double holds. Cut off here, a hundred million of them still add up.
+# An agent may claim any number of tokens, also one that no double holds. Cut off here, a hundred
+# million of them still add up.
 LARGEST: Final = 1e300
 
 WRITTEN_OUT: Final = 1e15  # a double holds no further digits that mean anything
@@ -38,20 +40,25 @@ class ThresholdStatus:
     text: str  # as it was written
     observed: float | None  # null without data
     limit: float
-    margin: float | None  # how much room is left; below 0 (or at 0, for > < and !=) it is broken; null without data
+    # how much room is left; below 0 (or at 0, for > < and !=) it is broken; null without data
+    margin: float | None
     status: Status
     severity: Severity
 
 
 class SeriesAggregates:
-    """Reduces rows of the series to what the thresholds ask of them; 8 bytes per row where a percentile is asked."""
+    """Reduces rows of the series to what the thresholds ask of them; 8 bytes per row where a
+    percentile is asked.
+    """
 
     def __init__(self, thresholds: Sequence[Threshold]) -> None:
         self._groups: dict[tuple[str, Selector], _Group] = {}
         for threshold in thresholds:
             if threshold.metric is None:
                 continue
-            group = self._groups.setdefault((threshold.metric, threshold.selector), _Group(threshold))
+            group = self._groups.setdefault(
+                (threshold.metric, threshold.selector), _Group(threshold)
+            )
             if threshold.percent is not None and group.readings is None:
                 group.readings = Readings()
 
@@ -69,7 +76,9 @@ class SeriesAggregates:
         return self._groups[threshold.metric or "", threshold.selector].value(threshold)
 
 
-def evaluate(threshold: Threshold, summary_document: JsonObject, aggregates: SeriesAggregates) -> ThresholdStatus:
+def evaluate(
+    threshold: Threshold, summary_document: JsonObject, aggregates: SeriesAggregates
+) -> ThresholdStatus:
     """Hold what was observed against one threshold.
 
     Args:
@@ -79,23 +88,35 @@ def evaluate(threshold: Threshold, summary_document: JsonObject, aggregates: Ser
     """
     observed = _observe(threshold, summary_document, aggregates)
     if observed is None:
-        return ThresholdStatus(threshold.text, None, threshold.limit, None, "no_data", threshold.severity)
+        return ThresholdStatus(
+            threshold.text, None, threshold.limit, None, "no_data", threshold.severity
+        )
     margin = _margin(observed, threshold.op, threshold.limit)
     status: Status = "passed" if _holds(margin, threshold.op) else "failed"
-    return ThresholdStatus(threshold.text, observed, threshold.limit, margin, status, threshold.severity)
+    return ThresholdStatus(
+        threshold.text, observed, threshold.limit, margin, status, threshold.severity
+    )
 
 
 def figure_text(value: float) -> str:
-    """A figure of a threshold for people: whole numbers to the last digit, others to six, and no powers of ten for bytes."""
+    """A figure of a threshold for people: whole numbers to the last digit, others to six, and no
+    powers of ten for bytes.
+    """
     if abs(value) >= WRITTEN_OUT:
         return f"{value:.6g}"
     return f"{value:.0f}" if value == round(value) or abs(value) >= 1e6 else f"{value:.6g}"
 
 
-def _observe(threshold: Threshold, summary_document: JsonObject, aggregates: SeriesAggregates) -> float | None:
+def _observe(
+    threshold: Threshold, summary_document: JsonObject, aggregates: SeriesAggregates
+) -> float | None:
     if not summary_document.get("episodes"):  # "no failures" of no episodes is no news
         return None
-    return aggregates.value(threshold) if threshold.path is None else _look_up(summary_document, threshold.path)
+    return (
+        aggregates.value(threshold)
+        if threshold.path is None
+        else _look_up(summary_document, threshold.path)
+    )
 
 
 def _look_up(document: JsonObject, path: str) -> float | None:

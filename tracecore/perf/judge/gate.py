@@ -1,7 +1,8 @@
 """Which conditions a slice must meet, when they end it early, and the verdict in words.
 
-Without a gate option nothing is gated. ``--gate`` puts the built-in profile on, ``--thresholds`` and ``--threshold`` add
-their own or work alone, and ``--no-gate`` takes all of them off, though a mistake in one is still told.
+Without a gate option nothing is gated. ``--gate`` puts the built-in profile on, ``--thresholds``
+and ``--threshold`` add their own or work alone, and ``--no-gate`` takes all of them off, though a
+mistake in one is still told.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,15 @@ EXIT_BREACHED: Final = 3
 EXIT_UNWRITTEN: Final = 4
 EXIT_INCOMPLETE: Final = 5
 EXIT_INTERRUPTED: Final = 130
-EXIT_CODES: Final = (EXIT_UNWRITTEN, EXIT_INTERRUPTED, EXIT_INCOMPLETE, EXIT_FAILED, EXIT_BREACHED, EXIT_GOOD)  # gravest first
+# gravest first
+EXIT_CODES: Final = (
+    EXIT_UNWRITTEN,
+    EXIT_INTERRUPTED,
+    EXIT_INCOMPLETE,
+    EXIT_FAILED,
+    EXIT_BREACHED,
+    EXIT_GOOD,
+)
 
 SMALL_SLICE: Final = 100  # episodes; up to here a slice is too short to show a trend
 DEFAULT_EPISODES: Final = 24
@@ -33,7 +42,13 @@ VERIFIED_MOST: Final = 16  # episodes that the built-in profile runs a second ti
 SURE: Final = 0.95  # of the interval that a large slice's success rate must keep to
 CHECK_EVERY: Final = 100  # an aborting threshold is looked at when a hundredth more has finished
 # Paths that have no value before the slice has ended, so that nothing can be ended by them.
-KNOWN_AT_THE_END: Final = ("elapsed_s", "summary.throughput_eps", "system_samples.", "finding_counts.", "determinism.")
+KNOWN_AT_THE_END: Final = (
+    "elapsed_s",
+    "summary.throughput_eps",
+    "system_samples.",
+    "finding_counts.",
+    "determinism.",
+)
 
 FAILURE_TYPES: Final = (
     "budget_exhausted",
@@ -67,7 +82,8 @@ class Gate:
     thresholds: tuple[Threshold, ...] = ()
     profile: str | None = None  # "small" or "large": the built-in one that is on
     is_off: bool = False  # --no-gate: a comparison's breaches do not count either
-    verify: int | None = None  # episodes to run a second time; None: one per scenario row under a profile, else none
+    # episodes to run a second time; None: one per scenario row under a profile, else none
+    verify: int | None = None
 
     def episodes_to_verify(self, episodes: int, scenario_rows: int) -> int:
         """How many of ``episodes`` are to run a second time."""
@@ -101,16 +117,26 @@ def read_gate(
         keep_runs: Which run artifacts stay on disk: all, failed or none.
 
     Raises:
-        ThresholdError: One of them is wrong; it names the place, and for an unknown name the nearest that there is.
+        ThresholdError: One of them is wrong; it names the place, and for an unknown name the
+            nearest that there is.
     """
     paths, names = summary_paths(), series_fields()
     thresholds: list[Threshold] = []
     for path in files:
         thresholds += read_thresholds(path, paths=paths, fields=names)
-    thresholds += [parse_threshold(text, "--threshold", paths=paths, fields=names) for text in expressions]
+    thresholds += [
+        parse_threshold(text, "--threshold", paths=paths, fields=names) for text in expressions
+    ]
     for threshold in thresholds:
-        if threshold.abort and threshold.path is not None and threshold.path.startswith(KNOWN_AT_THE_END):
-            expected = "with abort = true a figure that is known while the slice runs, such as failure_count"
+        if (
+            threshold.abort
+            and threshold.path is not None
+            and threshold.path.startswith(KNOWN_AT_THE_END)
+        ):
+            expected = (
+                "with abort = true a figure that is known while the slice runs, such as"
+                " failure_count"
+            )
             raise ThresholdError(threshold.source, "", threshold.path, expected)
     if off:
         return Gate(is_off=True, verify=verify)
@@ -127,27 +153,40 @@ def profile_name(episodes: int) -> str:
 
 
 def builtin_expressions(
-    episodes: int, *, keep_runs: str = "all", default_slice: tuple[int, int] = (DEFAULT_EPISODES, DEFAULT_EPISODES)
+    episodes: int,
+    *,
+    keep_runs: str = "all",
+    default_slice: tuple[int, int] = (DEFAULT_EPISODES, DEFAULT_EPISODES),
 ) -> tuple[str, ...]:
     """The built-in profile, in the language that everybody else's thresholds are written in.
 
     Args:
         episodes: Of the slice.
-        keep_runs: Which run artifacts stay on disk; where not all do, what was written is counted instead.
-        default_slice: How many episodes of the default slice succeed, and how many it has: a large slice's success rate
-            must not lie below the interval that this leaves for it.
+        keep_runs: Which run artifacts stay on disk; where not all do, what was written is counted
+            instead.
+        default_slice: How many episodes of the default slice succeed, and how many it has: a large
+            slice's success rate must not lie below the interval that this leaves for it.
     """
     if episodes > SMALL_SLICE:
         lowest = wilson_interval(*default_slice, SURE)[0]
         drifts = ("late_drift", "artifact_growth_nonlinear", "memory_growth")
-        return (f"summary.success_rate >= {lowest:.3f}", *(f"finding_counts.{name} == 0" for name in drifts))
+        return (
+            f"summary.success_rate >= {lowest:.3f}",
+            *(f"finding_counts.{name} == 0" for name in drifts),
+        )
     total_limit = round(2_000_000 * max(1.0, episodes / DEFAULT_EPISODES))
     kept = keep_runs == "all"
     return (
         "failure_count == 0",
         "max_wall_clock_s <= 15",
-        f"{'run_artifacts.total_bytes' if kept else 'telemetry_verbosity.artifact_bytes_total'} <= {total_limit}",
-        f"{'run_artifacts.avg_bytes' if kept else 'telemetry_verbosity.artifact_bytes_avg'} <= 150_000",
+        (
+            f"{'run_artifacts.total_bytes' if kept else 'telemetry_verbosity.artifact_bytes_total'}"
+            f" <= {total_limit}"
+        ),
+        (
+            f"{'run_artifacts.avg_bytes' if kept else 'telemetry_verbosity.artifact_bytes_avg'} <="
+            " 150_000"
+        ),
     )
 
 
@@ -172,7 +211,11 @@ def series_fields() -> tuple[str, ...]:
 
 def _summary_document(summary: Summary, episodes: int) -> JsonObject:
     return summary.document(
-        episodes_requested=episodes, workers=0, runs_root="", system_samples={"available": False}, elapsed_s=None
+        episodes_requested=episodes,
+        workers=0,
+        runs_root="",
+        system_samples={"available": False},
+        elapsed_s=None,
     )
 
 
@@ -180,7 +223,10 @@ def _summary_document(summary: Summary, episodes: int) -> JsonObject:
 
 
 class AbortWatch:
-    """Looks, as episodes finish, whether a threshold with ``abort = true`` has failed. Costs nothing where there is none."""
+    """Looks, as episodes finish, whether a threshold with ``abort = true`` has failed.
+
+    Costs nothing where there is none.
+    """
 
     def __init__(self, thresholds: Sequence[Threshold], episodes: int) -> None:
         self._thresholds = [threshold for threshold in thresholds if threshold.abort]
@@ -194,7 +240,9 @@ class AbortWatch:
         return bool(self._thresholds)
 
     def add(self, row: EpisodeResult) -> ThresholdStatus | None:
-        """Count one finished episode; gives the threshold that ends the slice now. Missing data ends nothing yet."""
+        """Count one finished episode; gives the threshold that ends the slice now. Missing data
+        ends nothing yet.
+        """
         if not self._thresholds:
             return None
         self._summary.add(row)
@@ -202,7 +250,8 @@ class AbortWatch:
         self._finished += 1
         if self._finished < self._next_look and self._finished < self._episodes:
             return None
-        # A percentile costs more the longer the slice is: looked for as often, it would cost more than the episodes do.
+        # A percentile costs more the longer the slice is: looked for as often, it would cost more
+        # than the episodes do.
         self._next_look = self._finished + max(1, self._finished // CHECK_EVERY)
         return self._look()
 
@@ -251,8 +300,8 @@ def judge(summary: JsonObject, evidence: Evidence) -> Verdict:
     """The verdict on a slice: the gravest exit code that holds, and every reason in a sentence.
 
     Args:
-        summary: The summary document: ``episodes``, ``episodes_requested``, ``interrupted``, ``failure_count`` and
-            ``failure_reasons`` are looked at.
+        summary: The summary document: ``episodes``, ``episodes_requested``, ``interrupted``,
+            ``failure_count`` and ``failure_reasons`` are looked at.
         evidence: Everything else.
     """
     breaches = [*_broken(evidence.statuses, "fail"), *evidence.breaches]
@@ -264,7 +313,9 @@ def judge(summary: JsonObject, evidence: Evidence) -> Verdict:
         EXIT_BREACHED: breaches,
     }
     codes = tuple(code for code in EXIT_CODES if found.get(code)) or (EXIT_GOOD,)
-    reasons = [reason for code in codes for reason in found.get(code, ())] or _praise(summary, evidence)
+    reasons = [reason for code in codes for reason in found.get(code, ())] or _praise(
+        summary, evidence
+    )
     return Verdict(
         exit_code=codes[0],
         exit_codes=codes,
@@ -301,7 +352,11 @@ def _trouble(evidence: Evidence) -> list[str]:
 
 def _interruption(summary: JsonObject) -> list[str]:
     finished, asked = summary["episodes"], summary["episodes_requested"]
-    return [f"The slice was interrupted after {finished} of {asked} episodes."] if summary["interrupted"] else []
+    return (
+        [f"The slice was interrupted after {finished} of {asked} episodes."]
+        if summary["interrupted"]
+        else []
+    )
 
 
 def _gaps(summary: JsonObject, evidence: Evidence) -> list[str]:
@@ -309,7 +364,12 @@ def _gaps(summary: JsonObject, evidence: Evidence) -> list[str]:
     if finished >= asked:
         return []
     if evidence.aborted:
-        return [f"The threshold {evidence.aborted} ended the slice after {finished} of {asked} episodes."]
+        return [
+            (
+                f"The threshold {evidence.aborted} ended the slice after {finished} of {asked}"
+                " episodes."
+            )
+        ]
     return [f"{asked - finished} of {asked} episodes have no result."]
 
 
@@ -322,13 +382,21 @@ def _failures(summary: JsonObject) -> list[str]:
 
 
 def _broken(statuses: Sequence[ThresholdStatus], severity: str) -> list[str]:
-    return [_sentence(status) for status in statuses if status.severity == severity and status.status != "passed"]
+    return [
+        _sentence(status)
+        for status in statuses
+        if status.severity == severity and status.status != "passed"
+    ]
 
 
 def _sentence(status: ThresholdStatus) -> str:
     if status.observed is None or status.margin is None:
         return f"{status.text} has no data to judge, which counts as a breach."
-    distance = f"which is off by {figure_text(abs(status.margin))}" if status.margin else "which is the limit itself"
+    distance = (
+        f"which is off by {figure_text(abs(status.margin))}"
+        if status.margin
+        else "which is the limit itself"
+    )
     return f"{status.text} does not hold: observed {figure_text(status.observed)}, {distance}."
 
 

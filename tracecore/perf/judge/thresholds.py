@@ -3,11 +3,11 @@
 ::
 
     summary.p95_wall_clock_s < 2.5                                 a number of the summary document
-    success{task_ref=rate_limited_api@1}:rate >= 0.99              an aggregate over rows of the series
-    wall_clock_s{success=true}:p(99) <= 30
+    success{task_ref=rate_limited_api@1}:rate >= 0.99              an aggregate over rows of the
+    series wall_clock_s{success=true}:p(99) <= 30
 
-A limit is a plain number in the unit of what it bounds. Names are checked against those that exist: a threshold on a
-misspelt one would never fire. What the aggregates mean stands in ``aggregates``.
+A limit is a plain number in the unit of what it bounds. Names are checked against those that exist:
+a threshold on a misspelt one would never fire. What the aggregates mean stands in ``aggregates``.
 """
 
 import difflib
@@ -39,7 +39,10 @@ _SPACES = re.compile(r"\s*")
 
 @record
 class Threshold:
-    """One condition that a slice must meet. Either ``path`` is given, or ``metric`` and ``aggregate``."""
+    """One condition that a slice must meet.
+
+    Either ``path`` is given, or ``metric`` and ``aggregate``.
+    """
 
     text: str  # as it was written
     source: str  # where it was written: an option, or a file and a field
@@ -55,11 +58,14 @@ class Threshold:
     delay_episodes: int = 0  # but not before so many episodes have finished
 
 
-def parse_threshold(text: str, source: str, *, paths: Collection[str], fields: Collection[str]) -> Threshold:
+def parse_threshold(
+    text: str, source: str, *, paths: Collection[str], fields: Collection[str]
+) -> Threshold:
     """Read one expression; nothing in it is ever evaluated as code.
 
     Args:
-        text: ``path op number``, or ``metric{field=value,...}:aggregate op number`` with an optional selector.
+        text: ``path op number``, or ``metric{field=value,...}:aggregate op number`` with an
+            optional selector.
         source: What errors call the place where it stands.
         paths: The dotted paths that the summary document has.
         fields: The fields that a row of the series has.
@@ -84,7 +90,9 @@ def parse_threshold(text: str, source: str, *, paths: Collection[str], fields: C
 
 
 def leaf_paths(document: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
-    """The dotted paths of all numbers and nulls in a document: what ``parse_threshold`` takes as ``paths``."""
+    """The dotted paths of all numbers and nulls in a document: what ``parse_threshold`` takes as
+    ``paths``.
+    """
     found: list[str] = []
     for key, value in document.items():
         if isinstance(value, Mapping):
@@ -94,18 +102,21 @@ def leaf_paths(document: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]
     return tuple(found)
 
 
-def read_thresholds(path: str, *, paths: Collection[str], fields: Collection[str]) -> tuple[Threshold, ...]:
+def read_thresholds(
+    path: str, *, paths: Collection[str], fields: Collection[str]
+) -> tuple[Threshold, ...]:
     """The thresholds of a TOML file, in its order.
 
     Args:
-        path: A file with ``thresholds = ["expression", ...]``, or ``[[threshold]]`` tables of ``expr`` and optionally
-            ``severity`` ("fail" or "warn"), ``abort`` and ``delay_episodes``, or both.
+        path: A file with ``thresholds = ["expression", ...]``, or ``[[threshold]]`` tables of
+            ``expr`` and optionally ``severity`` ("fail" or "warn"), ``abort`` and
+            ``delay_episodes``, or both.
         paths: The dotted paths that the summary document has.
         fields: The fields that a row of the series has.
 
     Raises:
-        ThresholdError: It names the file and the field, what stands there and what was expected. A file without any
-            threshold is refused: it would guard nothing and look as if it did.
+        ThresholdError: It names the file and the field, what stands there and what was expected. A
+            file without any threshold is refused: it would guard nothing and look as if it did.
     """
     document = _read_toml(path)
     _check_keys(path, "", document, ("threshold", "thresholds"))
@@ -157,7 +168,9 @@ class _Cursor:
         self.position = match.end() if match else start
 
 
-def _check_path(cursor: _Cursor, start: int, name: str, paths: Collection[str], fields: Collection[str]) -> str:
+def _check_path(
+    cursor: _Cursor, start: int, name: str, paths: Collection[str], fields: Collection[str]
+) -> str:
     if name in paths:
         return name
     if name in fields:
@@ -167,7 +180,9 @@ def _check_path(cursor: _Cursor, start: int, name: str, paths: Collection[str], 
     raise cursor.error(start, expected, name)
 
 
-def _check_field(cursor: _Cursor, start: int, name: str, fields: Collection[str], paths: Collection[str]) -> str:
+def _check_field(
+    cursor: _Cursor, start: int, name: str, fields: Collection[str], paths: Collection[str]
+) -> str:
     if name in fields:
         return name
     if name in paths:
@@ -178,7 +193,9 @@ def _check_field(cursor: _Cursor, start: int, name: str, fields: Collection[str]
 
 
 def _nearest(name: str, known: Collection[str]) -> str:
-    close = [path for path in known if path.endswith(f".{name}")] or difflib.get_close_matches(name, known, n=1)
+    close = [path for path in known if path.endswith(f".{name}")] or difflib.get_close_matches(
+        name, known, n=1
+    )
     return f" (did you mean {close[0]}?)" if close else ""
 
 
@@ -224,7 +241,9 @@ def _take_limit(cursor: _Cursor) -> float:
     start = cursor.position
     limit = float(cursor.take(_NUMBER, "a number such as 0.95 or 2_000_000"))
     if cursor.position < len(cursor.text):
-        raise cursor.error(cursor.position, "nothing: a limit is a plain number, in the unit of what it bounds")
+        raise cursor.error(
+            cursor.position, "nothing: a limit is a plain number, in the unit of what it bounds"
+        )
     if not math.isfinite(limit):
         raise cursor.error(start, "a number that a double can hold")
     return limit
@@ -238,13 +257,17 @@ def _read_toml(path: str) -> JsonObject:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
-        raise ThresholdError(path, "", MISSING, f"a readable TOML file ({getattr(error, 'strerror', error)})") from error
+        raise ThresholdError(
+            path, "", MISSING, f"a readable TOML file ({getattr(error, 'strerror', error)})"
+        ) from error
     if len(data) > MAX_FILE_BYTES:
         raise ThresholdError(path, "", f"{data[:20]!r}...", f"at most {MAX_FILE_BYTES} bytes")
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise ThresholdError(path, f"byte {error.start}", data[error.start : error.end], "UTF-8 text") from error
+        raise ThresholdError(
+            path, f"byte {error.start}", data[error.start : error.end], "UTF-8 text"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ThresholdError(path, "", str(error), "valid TOML") from error
 
@@ -257,7 +280,9 @@ def _list_of(path: str, document: JsonObject, key: str) -> list[Any]:
     return entries
 
 
-def _read_table(path: str, field: str, table: Any, paths: Collection[str], fields: Collection[str]) -> Threshold:
+def _read_table(
+    path: str, field: str, table: Any, paths: Collection[str], fields: Collection[str]
+) -> Threshold:
     if not isinstance(table, dict):
         raise ThresholdError(path, field, table, "a table with expr")
     _check_keys(path, field, table, ("expr", "severity", "abort", "delay_episodes"))
@@ -270,17 +295,27 @@ def _read_table(path: str, field: str, table: Any, paths: Collection[str], field
     if type(abort) is not bool:
         raise ThresholdError(path, f"{field}.abort", abort, "true or false")
     if type(delay_episodes) is not int or delay_episodes < 0:  # True is an int to isinstance
-        raise ThresholdError(path, f"{field}.delay_episodes", delay_episodes, "a number of episodes, 0 or more")
+        raise ThresholdError(
+            path, f"{field}.delay_episodes", delay_episodes, "a number of episodes, 0 or more"
+        )
     if abort and severity == "warn":
-        raise ThresholdError(path, f"{field}.abort", abort, 'severity = "fail" with it: a warning ends nothing')
+        raise ThresholdError(
+            path, f"{field}.abort", abort, 'severity = "fail" with it: a warning ends nothing'
+        )
     if delay_episodes and not abort:
-        raise ThresholdError(path, f"{field}.delay_episodes", delay_episodes, "abort = true with it: it delays that")
+        raise ThresholdError(
+            path, f"{field}.delay_episodes", delay_episodes, "abort = true with it: it delays that"
+        )
     return replace(threshold, severity=severity, abort=abort, delay_episodes=delay_episodes)
 
 
-def _parse_entry(path: str, field: str, text: Any, paths: Collection[str], fields: Collection[str]) -> Threshold:
+def _parse_entry(
+    path: str, field: str, text: Any, paths: Collection[str], fields: Collection[str]
+) -> Threshold:
     if not isinstance(text, str):
-        raise ThresholdError(path, field, text, 'an expression as text, such as "failure_count == 0"')
+        raise ThresholdError(
+            path, field, text, 'an expression as text, such as "failure_count == 0"'
+        )
     return parse_threshold(text, f"{path}: {field}", paths=paths, fields=fields)
 
 

@@ -1,4 +1,6 @@
-"""Whether the verdict of archived perf files follows from what they say: every threshold is held against the series again."""
+"""Whether the verdict of archived perf files follows from what they say: every threshold is held
+against the series again.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +27,8 @@ COMPARED: Final = ("observed", "limit", "margin", "status")
 
 
 class VerdictCheck:
-    """Takes the rows of the series, and then says what of the summary's verdict does not follow from them.
+    """Takes the rows of the series, and then says what of the summary's verdict does not follow
+    from them.
 
     Attributes:
         unknown: Thresholds that this version does not know, and cannot hold against anything.
@@ -49,11 +52,16 @@ class VerdictCheck:
             status = self._readings.status(threshold, self._summary)
             again = threshold_document(replace(status, severity=said.get("severity")))
             name = f"summary.verdict.thresholds: {threshold.text}: "
-            found += [(name + field, _as_float(said.get(field)), _as_float(again[field])) for field in COMPARED]
+            found += [
+                (name + field, _as_float(said.get(field)), _as_float(again[field]))
+                for field in COMPARED
+            ]
         return found
 
     def complaints(self) -> list[str]:
-        """What is wrong with the exit codes, as sentences: they may know more than the counts do, and must not know less."""
+        """What is wrong with the exit codes, as sentences: they may know more than the counts do,
+        and must not know less.
+        """
         if not self._verdict:
             return []
         code, codes = self._verdict.get("exit_code"), self._verdict.get("exit_codes")
@@ -77,7 +85,8 @@ class VerdictCheck:
         compared = self._summary.get("comparison")
         of_comparison = bool(compared.get("breaches")) if isinstance(compared, dict) else False
         return (of_comparison and not self._verdict.get("gate_off")) or any(
-            _is_breach(self._readings.status(threshold, self._summary), said) for threshold, said in self._thresholds
+            _is_breach(self._readings.status(threshold, self._summary), said)
+            for threshold, said in self._thresholds
         )
 
 
@@ -88,7 +97,9 @@ def _parse(said: Sequence[JsonObject]) -> tuple[list[tuple[Threshold, JsonObject
     for one in said:
         text = str(one.get("text"))
         try:
-            known.append((parse_threshold(text, "summary.verdict", paths=paths, fields=fields), one))
+            known.append(
+                (parse_threshold(text, "summary.verdict", paths=paths, fields=fields), one)
+            )
         except ThresholdError:
             unknown.append(text)
     return known, unknown
@@ -120,7 +131,11 @@ def _miscounted_determinism(summary: JsonObject) -> list[tuple[str, Any, Any]]:
     if not isinstance(determinism, dict) or not isinstance(determinism.get("differing"), int):
         return []
     told, shown = determinism["differing"], len(_objects(determinism.get("differences")))
-    return [] if shown == min(told, DIFFERENCES_SHOWN) else [("summary.determinism.differing", told, shown)]
+    return (
+        []
+        if shown == min(told, DIFFERENCES_SHOWN)
+        else [("summary.determinism.differing", told, shown)]
+    )
 
 
 def _objects(value: Any) -> list[JsonObject]:

@@ -1,4 +1,6 @@
-"""The answer that a summary gives: whether to ship, and why, in words. Of older summaries, what their figures allow."""
+"""The answer that a summary gives: whether to ship, and why, in words. Of older summaries, what
+their figures allow.
+"""
 
 from typing import Any, Final
 
@@ -39,7 +41,9 @@ def answer_of(summary: JsonObject) -> Answer:
     if not isinstance(verdict, dict) or not isinstance(verdict.get("exit_code"), int):
         verdict = derived_verdict(summary)
     exit_code = verdict["exit_code"]
-    thresholds = tuple(one for one in verdict.get("thresholds") or () if isinstance(one, dict) and "text" in one)
+    thresholds = tuple(
+        one for one in verdict.get("thresholds") or () if isinstance(one, dict) and "text" in one
+    )
     return Answer(
         exit_code=exit_code,
         headline=HEADLINES.get(exit_code, f"Exit code {exit_code}"),
@@ -68,7 +72,11 @@ def derived_verdict(summary: JsonObject) -> JsonObject:
 
 def _advice(exit_code: int, *, gated: bool) -> str:
     if exit_code == 0:
-        return "Ship it." if gated else "No episode failed. No gate was asked for: latency and size are for you to judge."
+        return (
+            "Ship it."
+            if gated
+            else "No episode failed. No gate was asked for: latency and size are for you to judge."
+        )
     if exit_code in {1, 3}:
         return "Do not ship before each reason below is understood."
     return "This slice decides nothing: finish or repeat it."
@@ -80,7 +88,11 @@ def _gate(verdict: JsonObject, thresholds: tuple[JsonObject, ...]) -> str:
     if not thresholds:
         return "No gate was asked for."
     profile = verdict.get("profile")
-    return f"The built-in profile for {profile} slices, and what was added to it." if profile else "The thresholds given."
+    return (
+        f"The built-in profile for {profile} slices, and what was added to it."
+        if profile
+        else "The thresholds given."
+    )
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
-"""Whether the perf files of a slice agree: with their series, with each other, with their zip, and with the run artifacts.
+"""Whether the perf files of a slice agree: with their series, with each other, with their zip, and
+with the run artifacts.
 
-The series is the witness: summary and metrics are made from it again, by the same code as after the run, and compared.
+The series is the witness: summary and metrics are made from it again, by the same code as after the
+    run, and compared.
 """
 
 import contextlib
@@ -24,16 +26,28 @@ INDEX: Final = "index.json"
 PROBLEMS_SHOWN: Final = 50
 READ_BYTES: Final = 1 << 16
 LARGEST_ARTIFACT_BYTES: Final = 1 << 28
-RELATIVE_TOLERANCE: Final = 1e-9  # of sums of doubles, which may have been added up in another order
+# of sums of doubles, which may have been added up in another order
+RELATIVE_TOLERANCE: Final = 1e-9
 
 # From a whole run artifact to its artifact hash and its trace hash.
 HashArtifact = Callable[[JsonObject], tuple[str, str]]
 
 _USAGE_FIELDS: Final = field_names(Usage)
 _ROW_FIELDS: Final = tuple(name for name in field_names(EpisodeResult) if name != "usage")
-_OPTIONAL_FIELDS: Final = frozenset(name for name in field_names(EpisodeResult) if has_default(EpisodeResult, name))
-_SERIES_NAMES: Final = {"index": "episode_index", "artifact_name": "artifact"}  # where the series says it otherwise
-_ARTIFACT_FIELDS: Final = ("run_id", "agent", "task_ref", "seed", "termination_reason", "steps_used", "tool_calls_used")
+_OPTIONAL_FIELDS: Final = frozenset(
+    name for name in field_names(EpisodeResult) if has_default(EpisodeResult, name)
+)
+# where the series says it otherwise
+_SERIES_NAMES: Final = {"index": "episode_index", "artifact_name": "artifact"}
+_ARTIFACT_FIELDS: Final = (
+    "run_id",
+    "agent",
+    "task_ref",
+    "seed",
+    "termination_reason",
+    "steps_used",
+    "tool_calls_used",
+)
 
 
 @mutable_record
@@ -61,10 +75,14 @@ def verify_path(path: str, runs_dir: str | None = None) -> tuple[list[str], Json
     Raises:
         InputError: The files cannot be read.
     """
-    return verify_sets(path, lambda artifact: (artifact_hash(artifact), trace_hash(artifact)), runs_dir)
+    return verify_sets(
+        path, lambda artifact: (artifact_hash(artifact), trace_hash(artifact)), runs_dir
+    )
 
 
-def verify_sets(path: str, hash_artifact: HashArtifact, runs_dir: str | None = None) -> tuple[list[str], JsonObject]:
+def verify_sets(
+    path: str, hash_artifact: HashArtifact, runs_dir: str | None = None
+) -> tuple[list[str], JsonObject]:
     """Verify every set at ``path``.
 
     Args:
@@ -84,15 +102,28 @@ def verify_sets(path: str, hash_artifact: HashArtifact, runs_dir: str | None = N
         found = verify_set(archived, hash_artifact, runs_dir)
         problems += [f"{archived.stamp}: {problem}" for problem in found.problems]
         problems += [f"{archived.stamp}: and {found.hidden} more"] if found.hidden else []
-        checked = {"episodes": found.episodes, "run_artifacts": found.artifacts, "files": found.files}
-        told.append({"stamp": archived.stamp, "path": archived.path, "checked": checked, "notes": found.notes})
+        checked = {
+            "episodes": found.episodes,
+            "run_artifacts": found.artifacts,
+            "files": found.files,
+        }
+        told.append(
+            {
+                "stamp": archived.stamp,
+                "path": archived.path,
+                "checked": checked,
+                "notes": found.notes,
+            }
+        )
     folder = path if os.path.isdir(path) else os.path.dirname(path)
     indexed = Findings()
     _check_index(folder, indexed)
     return problems + indexed.problems, {"sets": told, "indexed_files": indexed.files}
 
 
-def verify_set(archived: ArchivedSet, hash_artifact: HashArtifact, runs_dir: str | None = None) -> Findings:
+def verify_set(
+    archived: ArchivedSet, hash_artifact: HashArtifact, runs_dir: str | None = None
+) -> Findings:
     """Verify one set; see :func:`verify_sets`."""
     found = Findings()
     try:
@@ -116,10 +147,22 @@ def _check_documents(archived: ArchivedSet, found: Findings) -> None:
         verdict.add(row)
     if archived.manifest.get("stamp", archived.stamp) != archived.stamp:
         found.complain(f"the manifest is of slice {describe(archived.manifest['stamp'])}")
-    _compare("manifest.episodes", archived.manifest["episodes"], said.get("episodes_requested", found.episodes), found)
-    _compare("manifest.workers", archived.manifest["workers"], said["summary"].get("workers"), found)
+    _compare(
+        "manifest.episodes",
+        archived.manifest["episodes"],
+        said.get("episodes_requested", found.episodes),
+        found,
+    )
+    _compare(
+        "manifest.workers", archived.manifest["workers"], said["summary"].get("workers"), found
+    )
     if "system_samples" in archived.manifest:
-        _compare("manifest.system_samples", archived.manifest["system_samples"], said.get("system_samples"), found)
+        _compare(
+            "manifest.system_samples",
+            archived.manifest["system_samples"],
+            said.get("system_samples"),
+            found,
+        )
     again = summary.document(
         episodes_requested=said.get("episodes_requested", found.episodes),
         workers=said["summary"].get("workers", 0),
@@ -131,7 +174,10 @@ def _check_documents(archived: ArchivedSet, found: Findings) -> None:
     )
     _compare("summary", {name: said.get(name) for name in again}, again, found)
     _compare(
-        "metrics", [_only(one, other) for one, other in _pair(archived.metrics, metrics.document())], metrics.document(), found
+        "metrics",
+        [_only(one, other) for one, other in _pair(archived.metrics, metrics.document())],
+        metrics.document(),
+        found,
     )
     _check_verdict(verdict, found)
 
@@ -152,27 +198,40 @@ def _rows(archived: ArchivedSet, found: Findings) -> Iterator[EpisodeResult]:
         }
         _compare(name, {key: said.get(key) for key in expected}, expected, found)
         if said["success"] is not (said["error"] is None):
-            found.complain(f"{name}: success is {said['success']}, error is {describe(said['error'])}")
+            found.complain(
+                f"{name}: success is {said['success']}, error is {describe(said['error'])}"
+            )
         yield row_of(said)
 
 
 def row_of(said: Mapping[str, Any]) -> EpisodeResult:
-    """The row that an object of the series was made from; what may be left out of the series has its default.
+    """The row that an object of the series was made from; what may be left out of the series has
+    its default.
 
     Raises:
         InputError: A field is missing, as in series of other versions.
     """
     try:
         names = {name: _SERIES_NAMES.get(name, name) for name in _ROW_FIELDS}
-        values = {name: said[key] for name, key in names.items() if key in said or name not in _OPTIONAL_FIELDS}
+        values = {
+            name: said[key]
+            for name, key in names.items()
+            if key in said or name not in _OPTIONAL_FIELDS
+        }
         return EpisodeResult(**values, usage=Usage(**{name: said[name] for name in _USAGE_FIELDS}))
     except KeyError as error:
-        expected = f"the field {error.args[0]}, without which summary and metrics cannot be made again"
-        raise InputError("series", f"episode {said['episode_index'] + 1}", "a row of another version", expected) from error
+        expected = (
+            f"the field {error.args[0]}, without which summary and metrics cannot be made again"
+        )
+        raise InputError(
+            "series", f"episode {said['episode_index'] + 1}", "a row of another version", expected
+        ) from error
 
 
 def _episodes_run(said: JsonObject, found: Findings) -> int:
-    """How many ran within the time that the throughput is of: all, or of a resumed slice the rest, which may be none."""
+    """How many ran within the time that the throughput is of: all, or of a resumed slice the rest,
+    which may be none.
+    """
     rate, elapsed_s = said["summary"].get("throughput_eps"), said.get("elapsed_s")
     if rate is None and isinstance(elapsed_s, int | float):
         return 0
@@ -180,7 +239,10 @@ def _episodes_run(said: JsonObject, found: Findings) -> int:
         return found.episodes
     ran = round(rate * elapsed_s)
     if not 0 < ran <= found.episodes:
-        found.complain(f"summary.summary.throughput_eps: {rate} for {elapsed_s} s come to {ran} episodes of {found.episodes}")
+        found.complain(
+            f"summary.summary.throughput_eps: {rate} for {elapsed_s} s come to {ran} episodes of"
+            f" {found.episodes}"
+        )
     return ran
 
 
@@ -189,10 +251,14 @@ def _check_verdict(verdict: VerdictCheck, found: Findings) -> None:
         _compare(place, said, again, found)
     for complaint in verdict.complaints():
         found.complain(complaint)
-    found.notes += [f"a threshold of another version was not checked: {text}" for text in verdict.unknown]
+    found.notes += [
+        f"a threshold of another version was not checked: {text}" for text in verdict.unknown
+    ]
 
 
-def _pair(said: list[JsonObject], again: list[JsonObject]) -> Iterator[tuple[JsonObject, JsonObject]]:
+def _pair(
+    said: list[JsonObject], again: list[JsonObject]
+) -> Iterator[tuple[JsonObject, JsonObject]]:
     for place, one in enumerate(said):
         yield one, again[place] if place < len(again) else one
 
@@ -230,7 +296,9 @@ def _check_zip(archived: ArchivedSet, found: Findings) -> None:
     """The documents in a zip and those beside it are the same bytes, wherever both are there."""
     folder = archived.folder
     zipped = os.path.join(folder, f"perf-artifacts-{archived.stamp}.zip")
-    beside = {kind: os.path.join(folder, f"perf-{kind}-{archived.stamp}.json") for kind in DOCUMENTS}
+    beside = {
+        kind: os.path.join(folder, f"perf-{kind}-{archived.stamp}.json") for kind in DOCUMENTS
+    }
     beside = {kind: path for kind, path in beside.items() if os.path.exists(path)}
     if not (os.path.exists(zipped) and beside):
         return
@@ -256,9 +324,14 @@ def _check_index(folder: str, found: Findings) -> None:
         return
     try:
         with open(path, "rb") as file:
-            files = {name: said["sha256"] for name, said in json.loads(file.read(1 << 24))["files"].items()}
+            files = {
+                name: said["sha256"]
+                for name, said in json.loads(file.read(1 << 24))["files"].items()
+            }
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(path, "files", str(error), "an object from file names to {sha256, bytes}") from error
+        raise InputError(
+            path, "files", str(error), "an object from file names to {sha256, bytes}"
+        ) from error
     for name, said_sha256 in files.items():
         found.files += 1
         if os.path.basename(name) != name:
@@ -271,14 +344,22 @@ def _check_index(folder: str, found: Findings) -> None:
             found.complain(f"{path}: {name} cannot be read: {error.strerror}")
             continue
         if sha256 != said_sha256:
-            found.complain(f"{path}: {name} has sha256 {sha256}, the index says {describe(said_sha256)}")
+            found.complain(
+                f"{path}: {name} has sha256 {sha256}, the index says {describe(said_sha256)}"
+            )
 
 
 # --- run artifacts ---------------------------------------------------------------------------------------------------
 
 
-def _check_artifacts(archived: ArchivedSet, hash_artifact: HashArtifact, runs_dir: str | None, found: Findings) -> None:
-    folder = (archived.summary.get("run_artifacts") or {}).get("root", "") if runs_dir is None else runs_dir
+def _check_artifacts(
+    archived: ArchivedSet, hash_artifact: HashArtifact, runs_dir: str | None, found: Findings
+) -> None:
+    folder = (
+        (archived.summary.get("run_artifacts") or {}).get("root", "")
+        if runs_dir is None
+        else runs_dir
+    )
     missing: list[str] = []
     for row in archived.series():
         name = row.get("artifact")
@@ -293,10 +374,14 @@ def _check_artifacts(archived: ArchivedSet, hash_artifact: HashArtifact, runs_di
     if missing and (found.artifacts or runs_dir is not None):
         found.complain(f"{len(missing)} run artifacts are not in {folder}, among them {missing[0]}")
     elif missing:
-        found.notes.append(f"the run artifacts are not in {folder} any more: their hashes were not checked")
+        found.notes.append(
+            f"the run artifacts are not in {folder} any more: their hashes were not checked"
+        )
 
 
-def _check_artifact(path: str, row: JsonObject, hash_artifact: HashArtifact, found: Findings) -> None:
+def _check_artifact(
+    path: str, row: JsonObject, hash_artifact: HashArtifact, found: Findings
+) -> None:
     try:
         with open(path, "rb") as file:
             data = file.read(LARGEST_ARTIFACT_BYTES)
@@ -306,7 +391,10 @@ def _check_artifact(path: str, row: JsonObject, hash_artifact: HashArtifact, fou
         found.complain(f"{path}: cannot be read as a run artifact: {type(error).__name__}: {error}")
         return
     _compare(
-        path, {name: artifact.get(name) for name in _ARTIFACT_FIELDS}, {name: row.get(name) for name in _ARTIFACT_FIELDS}, found
+        path,
+        {name: artifact.get(name) for name in _ARTIFACT_FIELDS},
+        {name: row.get(name) for name in _ARTIFACT_FIELDS},
+        found,
     )
     _compare(f"{path}: its size", len(data), row["artifact_bytes"], found)
     for name, computed in zip(("artifact_hash", "trace_hash"), hashes, strict=True):

@@ -9,7 +9,8 @@ from typing import Final, TextIO
 from tracecore.errors import one_line
 from tracecore.records import JsonObject
 
-PIECE_CHARACTERS: Final = 400  # at most 4000 bytes: a pipe that has room at all has room for so many
+# at most 4000 bytes: a pipe that has room at all has room for so many
+PIECE_CHARACTERS: Final = 400
 LAST_PATIENCE_S: Final = 0.5  # for a stream that takes nothing, once somebody has asked for the end
 REASONS_SHOWN: Final = 5
 REASON_WIDTH: Final = 100
@@ -20,11 +21,15 @@ RESET: Final = "\x1b[0m"
 class Console:
     """A stream that takes text if it can: closed, broken and absent ones are silent.
 
-    One that takes nothing for now, such as a full pipe, is waited for; but not any longer once ``hurry_fd`` is readable.
+    One that takes nothing for now, such as a full pipe, is waited for; but not any longer once
+    ``hurry_fd`` is readable.
     """
 
     def __init__(
-        self, stream: TextIO | None = None, environ: Mapping[str, str] | None = None, hurry_fd: int | None = None
+        self,
+        stream: TextIO | None = None,
+        environ: Mapping[str, str] | None = None,
+        hurry_fd: int | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
         self._hurry_fd = hurry_fd
@@ -32,7 +37,8 @@ class Console:
         self.is_terminal = self._is_terminal()
         self.has_cursor = self.is_terminal and environ.get("TERM") != "dumb"
         self.has_colour = self.has_cursor and not environ.get("NO_COLOR")
-        self.is_log = environ.get("CI", "").lower() not in {"", "0", "false"}  # a terminal there is read afterwards, as a file
+        # a terminal there is read afterwards, as a file
+        self.is_log = environ.get("CI", "").lower() not in {"", "0", "false"}
 
     def say(self, line: str) -> None:
         """Write a line, or several."""
@@ -58,7 +64,9 @@ class Console:
             return 80
 
     def _wait_for_room(self, stream: TextIO) -> None:
-        """Wait until the stream takes more; raises BlockingIOError where it does not and somebody is in a hurry."""
+        """Wait until the stream takes more; raises BlockingIOError where it does not and somebody
+        is in a hurry.
+        """
         if self._hurry_fd is None:
             return
         waiting = select.poll()
@@ -77,7 +85,13 @@ class Console:
             return False
 
 
-def human_summary(document: JsonObject, artifacts: Mapping[str, str], *, stamp: str, next_command: str | None = None) -> str:
+def human_summary(
+    document: JsonObject,
+    artifacts: Mapping[str, str],
+    *,
+    stamp: str,
+    next_command: str | None = None,
+) -> str:
     """The slice in a few lines for a person; no line ends the text.
 
     Args:
@@ -112,9 +126,14 @@ def _figures(document: JsonObject) -> list[str]:
     if totals["p50_wall_clock_s"] is not None:
         wall = [(name, totals[f"{name}_wall_clock_s"]) for name in ("p50", "p95")]
         wall.append(("max", document["max_wall_clock_s"]))
-        lines.append("  wall clock  " + "   ".join(f"{name} {seconds_text(value)}" for name, value in wall))
+        lines.append(
+            "  wall clock  " + "   ".join(f"{name} {seconds_text(value)}" for name, value in wall)
+        )
     if totals["throughput_eps"] is not None:
-        lines.append(f"  rate        {totals['throughput_eps']:.1f} episodes/s on {_counted(totals['workers'], 'worker')}")
+        lines.append(
+            f"  rate        {totals['throughput_eps']:.1f} episodes/s on"
+            f" {_counted(totals['workers'], 'worker')}"
+        )
     if kept["file_count"]:
         files, size = _counted(kept["file_count"], "file"), bytes_text(kept["total_bytes"])
         lines.append(f"  artifacts   {files}, {size} in {one_line(kept['root'])}")
@@ -125,13 +144,20 @@ def _failures(document: JsonObject) -> list[str]:
     reasons = sorted(document["failure_reasons"].items(), key=lambda item: -item[1])
     shown = [f"  {count:>10}  {_cut(one_line(text))}" for text, count in reasons[:REASONS_SHOWN]]
     hidden = len(reasons) - REASONS_SHOWN
-    more = [f"  {'':>10}  and {_counted(hidden, 'more reason')}, in the summary file"] if hidden > 0 else []
+    more = (
+        [f"  {'':>10}  and {_counted(hidden, 'more reason')}, in the summary file"]
+        if hidden > 0
+        else []
+    )
     return ["  failures", *shown, *more] if reasons else []
 
 
 def _judgement(document: JsonObject) -> list[str]:
     """What stands out, and the verdict where something was judged."""
-    lines = [f"  finding     {_cut(one_line(finding['text']))}" for finding in document.get("findings", [])]
+    lines = [
+        f"  finding     {_cut(one_line(finding['text']))}"
+        for finding in document.get("findings", [])
+    ]
     verdict = document.get("verdict")
     if verdict and (verdict["thresholds"] or verdict["breaches"]):
         word = "passed" if verdict["exit_code"] == 0 else f"failed (exit {verdict['exit_code']})"
@@ -142,7 +168,8 @@ def _judgement(document: JsonObject) -> list[str]:
 
 
 def _files(artifacts: Mapping[str, str]) -> list[str]:
-    shown = {kind: path for kind, path in artifacts.items() if not kind.startswith("chart_")}  # they lie beside the report
+    # they lie beside the report
+    shown = {kind: path for kind, path in artifacts.items() if not kind.startswith("chart_")}
     return [f"  {one_line(kind):<10}  {one_line(path)}" for kind, path in shown.items()]
 
 

@@ -1,6 +1,7 @@
 """One episode as lines that a person reads: what it did, or how it differs from the one on record.
 
-All text of agents and tasks goes through ``one_line``: it cannot move the cursor, and stays in its line.
+All text of agents and tasks goes through ``one_line``: it cannot move the cursor, and stays in its
+line.
 """
 
 import json
@@ -25,7 +26,10 @@ def episode_lines(artifact: JsonObject, row: EpisodeResult) -> list[str]:
         artifact: Its run artifact.
         row: Its row, which under strict spec may be a failure although the episode was a success.
     """
-    used = f"{row.steps_used} of {row.steps_budget} steps, {row.tool_calls_used} of {row.tool_calls_budget} tool calls"
+    used = (
+        f"{row.steps_used} of {row.steps_budget} steps, {row.tool_calls_used} of"
+        f" {row.tool_calls_budget} tool calls"
+    )
     return [
         _headline(artifact, row),
         *_line("because", _reason(artifact, row)),
@@ -61,17 +65,25 @@ def _model_calls(row: EpisodeResult) -> list[str]:
 
 
 def _step_lines(trace: list[JsonObject]) -> Iterator[str]:
-    yield f"  step  latency   {'action':<{ACTION_WIDTH}}  result" if trace else "  no step was taken"
+    yield (
+        f"  step  latency   {'action':<{ACTION_WIDTH}}  result" if trace else "  no step was taken"
+    )
     for entry in trace:
         latency = seconds_text(entry["telemetry"]["action_metrics"]["latency_ms"] / 1000)
-        action, result = _cut(_action_text(entry["action"]), ACTION_WIDTH), _cut(_result_text(entry), RESULT_WIDTH)
+        action, result = (
+            _cut(_action_text(entry["action"]), ACTION_WIDTH),
+            _cut(_result_text(entry), RESULT_WIDTH),
+        )
         yield f"  {entry['step']:>4}  {latency:<8}  {action:<{ACTION_WIDTH}}  {result}"
 
 
 def _action_text(action: JsonObject) -> str:
     name, args = action.get("type"), action.get("args")
     if not isinstance(name, str):
-        return f"no action: {action['repr'] if isinstance(action.get('repr'), str) else json_text(action)}"
+        return (
+            "no action:"
+            f" {action['repr'] if isinstance(action.get('repr'), str) else json_text(action)}"
+        )
     if isinstance(args, dict):
         return " ".join([name, *(f"{key}={json_text(value)}" for key, value in args.items())])
     return name if args is None else f"{name} {json_text(args)}"
@@ -106,7 +118,10 @@ def _texts_around(difference: Difference) -> tuple[str, str]:
     if not difference.field:
         return _step_text(difference.old), _step_text(difference.new)
     old, new = _value_text(difference.old), _value_text(difference.new)
-    same = next((place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    same = next(
+        (place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b),
+        min(len(old), len(new)),
+    )
     skipped = max(0, same - CONTEXT) if max(len(old), len(new)) > VALUE_WIDTH else 0
     mark = "…" if skipped else ""
     return _cut(mark + old[skipped:], VALUE_WIDTH), _cut(mark + new[skipped:], VALUE_WIDTH)

@@ -1,7 +1,10 @@
-"""A slice in the formats that chart and alert services read: github-action-benchmark, and Bencher's Metric Format.
+"""A slice in the formats that chart and alert services read: github-action-benchmark, and Bencher's
+Metric Format.
 
-The files have names without a stamp, since a workflow must know them beforehand: each slice replaces those of the one
-before. Names inside hold no counts and no stamps either, since services match them exactly from run to run.
+The files have names without a stamp, since a workflow must know them beforehand: each slice
+    replaces those of the one
+before. Names inside hold no counts and no stamps either, since services match them exactly from run
+to run.
 """
 
 import json
@@ -16,7 +19,8 @@ from tracecore.stats import MAD_TO_SIGMA, nearest_rank
 
 FORMATS: Final = ("github-benchmark", "bmf")
 GITHUB_FILE: Final = "perf-github-benchmark.json"  # smaller is better
-GITHUB_BIGGER_FILE: Final = "perf-github-benchmark-bigger.json"  # bigger is better: the service takes one direction per file
+# bigger is better: the service takes one direction per file
+GITHUB_BIGGER_FILE: Final = "perf-github-benchmark-bigger.json"
 BMF_FILE: Final = "perf-bencher.json"
 ALL: Final = "all"
 
@@ -36,7 +40,9 @@ class ScenarioFigures:
         group.add(row)
 
     def groups(self) -> dict[str, "Group"]:
-        """The scenarios by name: the task, with the agent behind it where several agents run that task."""
+        """The scenarios by name: the task, with the agent behind it where several agents run that
+        task.
+        """
         agents = Counter(task_ref for task_ref, _ in self._groups)
         return {
             task_ref if agents[task_ref] == 1 else f"{task_ref} / {agent}": group
@@ -45,7 +51,10 @@ class ScenarioFigures:
 
 
 class Group:
-    """The episodes of one agent on one task. Times are of those that neither timed out nor crashed."""
+    """The episodes of one agent on one task.
+
+    Times are of those that neither timed out nor crashed.
+    """
 
     def __init__(self) -> None:
         self.episodes = self.failures = self.peak_rss_bytes = 0
@@ -61,7 +70,9 @@ class Group:
             self.cpus_s.append(usage.cpu_user_s + usage.cpu_sys_s)
 
 
-def write_formats(folder: str, formats: tuple[str, ...], figures: ScenarioFigures, summary: JsonObject) -> dict[str, str]:
+def write_formats(
+    folder: str, formats: tuple[str, ...], figures: ScenarioFigures, summary: JsonObject
+) -> dict[str, str]:
     """Write the files of ``formats``; gives their paths, by what they are.
 
     Raises:
@@ -85,17 +96,24 @@ def write_formats(folder: str, formats: tuple[str, ...], figures: ScenarioFigure
 
 
 def github_benchmark(figures: ScenarioFigures, summary: JsonObject) -> list[JsonObject]:
-    """The entries for its tool ``customSmallerIsBetter``. What has no value has no entry: null would be read as 0."""
+    """The entries for its tool ``customSmallerIsBetter``.
+
+    What has no value has no entry: null would be read as 0.
+    """
     entries = []
     for name, group in figures.groups().items():
         if group.walls_s:
             entries.append(_time_entry(f"{name} / wall median", group.walls_s, _extra(group)))
             entries.append(_time_entry(f"{name} / cpu median", group.cpus_s, f"n={group.episodes}"))
         if group.peak_rss_bytes:
-            entries.append({"name": f"{name} / peak rss", "unit": "bytes", "value": group.peak_rss_bytes})
+            entries.append(
+                {"name": f"{name} / peak rss", "unit": "bytes", "value": group.peak_rss_bytes}
+            )
         entries.append({"name": f"{name} / failures", "unit": "episodes", "value": group.failures})
     if summary["episodes"]:
-        entries.append({"name": f"{ALL} / failures", "unit": "episodes", "value": summary["failure_count"]})
+        entries.append(
+            {"name": f"{ALL} / failures", "unit": "episodes", "value": summary["failure_count"]}
+        )
     return entries
 
 
@@ -106,7 +124,11 @@ def github_benchmark_bigger(summary: JsonObject) -> list[JsonObject]:
         (f"{ALL} / throughput", "episodes/s", totals["throughput_eps"]),
         (f"{ALL} / success rate", "share", totals["success_rate"]),
     ]
-    return [{"name": name, "unit": unit, "value": value} for name, unit, value in entries if value is not None]
+    return [
+        {"name": name, "unit": unit, "value": value}
+        for name, unit, value in entries
+        if value is not None
+    ]
 
 
 def _time_entry(name: str, seconds: Readings, extra: str) -> JsonObject:
@@ -115,7 +137,13 @@ def _time_entry(name: str, seconds: Readings, extra: str) -> JsonObject:
     for value in seconds:
         distances.append(abs(value - middle_s))
     spread_ms = MAD_TO_SIGMA * nearest_rank(distances, 50) * 1000
-    return {"name": name, "unit": "ms", "value": middle_s * 1000, "range": f"± {spread_ms:.6g}", "extra": extra}
+    return {
+        "name": name,
+        "unit": "ms",
+        "value": middle_s * 1000,
+        "range": f"± {spread_ms:.6g}",
+        "extra": extra,
+    }
 
 
 def _extra(group: Group) -> str:
@@ -132,10 +160,14 @@ def _extra(group: Group) -> str:
 # --- Bencher ---------------------------------------------------------------------------------------------------------
 
 
-def bencher_metrics(figures: ScenarioFigures, summary: JsonObject) -> dict[str, dict[str, dict[str, float]]]:
-    """``{benchmark: {measure: {value, lower_value, upper_value}}}``; bounds are p5 and p95 of the episodes.
+def bencher_metrics(
+    figures: ScenarioFigures, summary: JsonObject
+) -> dict[str, dict[str, dict[str, float]]]:
+    """``{benchmark: {measure: {value, lower_value, upper_value}}}``; bounds are p5 and p95 of the
+    episodes.
 
-    ``latency`` and ``cpu-time`` are nanoseconds, ``peak-rss`` bytes, ``failures`` episodes, ``throughput`` episodes per second.
+    ``latency`` and ``cpu-time`` are nanoseconds, ``peak-rss`` bytes, ``failures`` episodes,
+    ``throughput`` episodes per second.
     """
     benchmarks: dict[str, dict[str, dict[str, float]]] = {}
     for name, group in figures.groups().items():

@@ -1,4 +1,5 @@
-"""A slice as GitHub shows it: the job's summary page, annotations on its log, and outputs for later steps.
+"""A slice as GitHub shows it: the job's summary page, annotations on its log, and outputs for later
+steps.
 
 Nothing here changes how a slice ends: what cannot be written is said on stderr.
 """
@@ -32,14 +33,16 @@ def tell_github(
     console: Console,
     environ: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the page, annotations and outputs as far as GitHub, or ``--step-summary``, asks for them.
+    """Write the page, annotations and outputs as far as GitHub, or ``--step-summary``, asks for
+    them.
 
     Args:
         summary: The summary document with its verdict.
         figures: Of each scenario.
         manifest: The manifest document.
         paths: Of the perf files, by what they are.
-        step_summary: A file for the page, ``off`` for nothing of all this, or None for what the environment says.
+        step_summary: A file for the page, ``off`` for nothing of all this, or None for what the
+            environment says.
         console: Annotations go there: stdout holds one JSON object, and GitHub reads both streams.
         environ: The environment; this process's own unless a test says otherwise.
     """
@@ -62,7 +65,9 @@ def write_where_asked(
     annotations: Callable[[], list[str]],
     outputs: Callable[[], str],
 ) -> None:
-    """Make and write each of the three as far as the environment, or ``--step-summary``, asks for it; ``say`` takes lines."""
+    """Make and write each of the three as far as the environment, or ``--step-summary``, asks for
+    it; ``say`` takes lines.
+    """
     environ = os.environ if environ is None else environ
     if step_summary == OFF:
         return
@@ -81,7 +86,10 @@ def append_to(path: str, text: str, say: Callable[[str], None]) -> None:
         with open(path, "ab") as file:
             file.write(text.encode("utf-8", "backslashreplace"))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        say(f"perf_harness: {one_line(path)}: cannot be written: {getattr(error, 'strerror', error)}")
+        say(
+            f"perf_harness: {one_line(path)}: cannot be written:"
+            f" {getattr(error, 'strerror', error)}"
+        )
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
@@ -95,8 +103,17 @@ def step_summary_page(
     *,
     bytes_most: int = SUMMARY_BYTES_MOST,
 ) -> str:
-    """The page in GitHub's Markdown: what fails first, details folded away; of the latter, rows are dropped if need be."""
-    top = "\n".join([_headline(summary), *_broken_table(summary), *_failure_table(summary), *_finding_list(summary)])
+    """The page in GitHub's Markdown: what fails first, details folded away; of the latter, rows are
+    dropped if need be.
+    """
+    top = "\n".join(
+        [
+            _headline(summary),
+            *_broken_table(summary),
+            *_failure_table(summary),
+            *_finding_list(summary),
+        ]
+    )
     rows = [_scenario_row(name, group) for name, group in figures.groups().items()]
     tail = "\n".join(["", *_host_lines(manifest), *file_lines(paths), "", "</details>", ""])
     head = [
@@ -105,11 +122,17 @@ def step_summary_page(
         "| scenario | episodes | failures | wall median | wall p95 | CPU median | peak RSS |",
         "|---|---|---|---|---|---|---|",
     ]
-    return page_with_rows([top, "", *head], rows, "scenarios, in the metrics file", tail, bytes_most)
+    return page_with_rows(
+        [top, "", *head], rows, "scenarios, in the metrics file", tail, bytes_most
+    )
 
 
-def page_with_rows(top: Sequence[str], rows: Sequence[str], what: str, tail: str, bytes_most: int) -> str:
-    """A page with as many of ``rows`` as there is room for; of others it says how many, and that they are ``what``."""
+def page_with_rows(
+    top: Sequence[str], rows: Sequence[str], what: str, tail: str, bytes_most: int
+) -> str:
+    """A page with as many of ``rows`` as there is room for; of others it says how many, and that
+    they are ``what``.
+    """
     room = bytes_most - size_of("\n".join([*top, tail])) - size_of(what) - COUNT_BYTES
     kept: list[str] = []
     for row in rows:
@@ -129,19 +152,29 @@ def _headline(summary: JsonObject) -> str:
     verdict = summary["verdict"]
     word = "PASS" if verdict["exit_code"] == 0 else "FAIL"
     first, *others = (escape(reason) for reason in verdict["reasons"])
-    return "\n".join([f"### Perf: {word} - {first}", "", *(f"- {reason}" for reason in others[:ROWS_SHOWN]), ""])
+    return "\n".join(
+        [f"### Perf: {word} - {first}", "", *(f"- {reason}" for reason in others[:ROWS_SHOWN]), ""]
+    )
 
 
 def _broken_table(summary: JsonObject) -> list[str]:
-    broken = [threshold for threshold in summary["verdict"]["thresholds"] if threshold["status"] != "passed"]
+    broken = [
+        threshold
+        for threshold in summary["verdict"]["thresholds"]
+        if threshold["status"] != "passed"
+    ]
     if not broken:
         return []
     rows = [
-        f"| {escape(threshold['text'])} | {_number(threshold['observed'])} | {_number(threshold['limit'])} "
-        f"| {_number(threshold['margin'])} | {threshold['status'].replace('_', ' ')} | {threshold['severity']} |"
+        f"| {escape(threshold['text'])} | {_number(threshold['observed'])} |"
+        f" {_number(threshold['limit'])} | {_number(threshold['margin'])} |"
+        f" {threshold['status'].replace('_', ' ')} | {threshold['severity']} |"
         for threshold in broken[:ROWS_SHOWN]
     ]
-    head = ["| threshold | observed | limit | margin | status | severity |", "|---|---|---|---|---|---|"]
+    head = [
+        "| threshold | observed | limit | margin | status | severity |",
+        "|---|---|---|---|---|---|",
+    ]
     return [*head, *rows, *more_rows(broken), ""]
 
 
@@ -151,12 +184,25 @@ def _failure_table(summary: JsonObject) -> list[str]:
         return []
     rows = [f"| {escape(text)} | {count} |" for text, count in reasons[:ROWS_SHOWN]]
     repros = [f"- {code(failure['repro'])}" for failure in summary["failures"][:3]]
-    return ["| failure | episodes |", "|---|---|", *rows, *more_rows(reasons), "", "To repeat one:", "", *repros, ""]
+    return [
+        "| failure | episodes |",
+        "|---|---|",
+        *rows,
+        *more_rows(reasons),
+        "",
+        "To repeat one:",
+        "",
+        *repros,
+        "",
+    ]
 
 
 def _finding_list(summary: JsonObject) -> list[str]:
     shown = summary["findings"][:FINDINGS_SHOWN]
-    return [f"- **{finding['id']}** ({finding['severity']}): {escape(finding['text'])}" for finding in shown]
+    return [
+        f"- **{finding['id']}** ({finding['severity']}): {escape(finding['text'])}"
+        for finding in shown
+    ]
 
 
 def more_rows(rows: Sequence[object]) -> list[str]:
@@ -166,18 +212,33 @@ def more_rows(rows: Sequence[object]) -> list[str]:
 
 def _scenario_row(name: str, group: Group) -> str:
     asked = [(group.walls_s, 50), (group.walls_s, 95), (group.cpus_s, 50)]
-    times = [seconds_text(nearest_rank(readings, percent)) if readings else "" for readings, percent in asked]
-    cells = [escape(name), str(group.episodes), str(group.failures), *times, bytes_text(group.peak_rss_bytes)]
+    times = [
+        seconds_text(nearest_rank(readings, percent)) if readings else ""
+        for readings, percent in asked
+    ]
+    cells = [
+        escape(name),
+        str(group.episodes),
+        str(group.failures),
+        *times,
+        bytes_text(group.peak_rss_bytes),
+    ]
     return f"| {' | '.join(cells)} |"
 
 
 def _host_lines(manifest: JsonObject) -> list[str]:
     host, identity = manifest["host"], manifest["runtime_identity"]
-    machine = f"{escape(str(host['cpu_model']))}, {host['cpus_usable']} usable CPUs, {escape(str(host['kernel']))}"
+    machine = (
+        f"{escape(str(host['cpu_model']))}, {host['cpus_usable']} usable CPUs,"
+        f" {escape(str(host['kernel']))}"
+    )
     return [
         "",
         f"- host: {machine}, Python {host['python_version']}",
-        f"- tracecore {identity['version']}, commit {identity['git_sha']}; {manifest['workers']} workers",
+        (
+            f"- tracecore {identity['version']}, commit {identity['git_sha']};"
+            f" {manifest['workers']} workers"
+        ),
     ]
 
 
@@ -210,10 +271,15 @@ def _number(value: float | None) -> str:
 
 
 def annotations(summary: JsonObject) -> list[str]:
-    """Workflow commands: an error per reason of a bad verdict, a warning per warning and finding; five of each at most."""
+    """Workflow commands: an error per reason of a bad verdict, a warning per warning and finding;
+    five of each at most.
+    """
     verdict = summary["verdict"]
     errors = verdict["reasons"] if verdict["exit_code"] else []
-    warnings = [*verdict["warnings"], *(finding["text"] for finding in summary["findings"] if finding["severity"] != "info")]
+    warnings = [
+        *verdict["warnings"],
+        *(finding["text"] for finding in summary["findings"] if finding["severity"] != "info"),
+    ]
     return [*commands("error", errors), *commands("warning", warnings)]
 
 
@@ -221,7 +287,10 @@ def commands(kind: str, messages: Sequence[str]) -> list[str]:
     """Annotations of one kind, five at most, the last of them a count where there are more."""
     shown = list(messages[:ANNOTATIONS_MOST])
     if len(messages) > ANNOTATIONS_MOST:
-        shown = [*messages[: ANNOTATIONS_MOST - 1], f"and {len(messages) - ANNOTATIONS_MOST + 1} more, in the summary"]
+        shown = [
+            *messages[: ANNOTATIONS_MOST - 1],
+            f"and {len(messages) - ANNOTATIONS_MOST + 1} more, in the summary",
+        ]
     return [f"::{kind} title=perf::{_escape_command(message)}" for message in shown]
 
 
@@ -230,7 +299,9 @@ def _escape_command(text: str) -> str:
 
 
 def outputs(summary: JsonObject, paths: Mapping[str, str]) -> str:
-    """Lines for ``GITHUB_OUTPUT``: the verdict, the exit code, how many gates are broken, and where the files are."""
+    """Lines for ``GITHUB_OUTPUT``: the verdict, the exit code, how many gates are broken, and where
+    the files are.
+    """
     verdict = summary["verdict"]
     values = {
         "verdict": "pass" if verdict["exit_code"] == 0 else "fail",

@@ -23,11 +23,13 @@ def tell_github_of_comparison(
     say: Callable[[str], None],
     environ: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the page, annotations and outputs as far as GitHub, or ``--step-summary``, asks for them.
+    """Write the page, annotations and outputs as far as GitHub, or ``--step-summary``, asks for
+    them.
 
     Args:
         document: What ``ab`` or ``compare`` says on stdout.
-        step_summary: A file for the page, ``off`` for nothing of all this, or None for what the environment says.
+        step_summary: A file for the page, ``off`` for nothing of all this, or None for what the
+            environment says.
         say: Takes a line for stderr: annotations, and what could not be written.
         environ: The environment; this process's own unless a test says otherwise.
     """
@@ -42,13 +44,17 @@ def tell_github_of_comparison(
 
 
 def comparison_page(document: JsonObject, *, bytes_most: int = SUMMARY_BYTES_MOST) -> str:
-    """The page in GitHub's Markdown: the verdict and what it rests on; as many figures as there is room for, folded away."""
+    """The page in GitHub's Markdown: the verdict and what it rests on; as many figures as there is
+    room for, folded away.
+    """
     comparison = _comparison_in(document)
     top = "\n".join([_headline(document), *_time_table(comparison), *_behaviour_table(comparison)])
     tail = "\n".join(["", *_side_lines(document), "", "</details>", ""])
     head = ["<details><summary>All figures, and what was compared</summary>", "", *_FIGURES_HEAD]
     rows = [_figure_row(one) for one in comparison.get("decisions", ())]
-    return page_with_rows([top, "", *head], rows, "figures, in the comparison's own document", tail, bytes_most)
+    return page_with_rows(
+        [top, "", *head], rows, "figures, in the comparison's own document", tail, bytes_most
+    )
 
 
 def _comparison_in(document: JsonObject) -> JsonObject:
@@ -63,17 +69,32 @@ def _headline(document: JsonObject) -> str:
     against = f" against {escape(base['ref'])}" if isinstance(base, dict) else ""
     verdict = document["verdict"].replace("_", " ")
     reasons = [f"- {escape(reason)}" for reason in document["reasons"][:ROWS_SHOWN]]
-    return "\n".join([f"### Perf: {word} - comparison{against}: {verdict}", "", *reasons, *more_rows(document["reasons"]), ""])
+    return "\n".join(
+        [
+            f"### Perf: {word} - comparison{against}: {verdict}",
+            "",
+            *reasons,
+            *more_rows(document["reasons"]),
+            "",
+        ]
+    )
 
 
 def _time_table(comparison: JsonObject) -> list[str]:
-    moved = [one for one in comparison.get("decisions", ()) if one["warns"] or one["verdict"] in {"regressed", "improved"}]
+    moved = [
+        one
+        for one in comparison.get("decisions", ())
+        if one["warns"] or one["verdict"] in {"regressed", "improved"}
+    ]
     if not moved:
         return []
     return [*_FIGURES_HEAD, *map(_figure_row, moved[:ROWS_SHOWN]), *more_rows(moved), ""]
 
 
-_FIGURES_HEAD: Final = ("| scenario | metric | base | new | change | 95% interval | verdict |", "|---|---|---|---|---|---|---|")
+_FIGURES_HEAD: Final = (
+    "| scenario | metric | base | new | change | 95% interval | verdict |",
+    "|---|---|---|---|---|---|---|",
+)
 
 
 def _figure_row(one: JsonObject) -> str:
@@ -83,7 +104,14 @@ def _figure_row(one: JsonObject) -> str:
         interval = " to ".join(f"{100 * (bound - 1):+.1f}%" for bound in one["interval"])
     verdict = one["verdict"].replace("_", " ") + ("" if one["gates"] else ", does not gate")
     figures = [f"{one[side] * factor:.2f} {unit}" for side in ("base", "new")]
-    cells = [escape(one["row"]), words, *figures, f"{100 * (one['ratio'] - 1):+.1f}%", interval, verdict]
+    cells = [
+        escape(one["row"]),
+        words,
+        *figures,
+        f"{100 * (one['ratio'] - 1):+.1f}%",
+        interval,
+        verdict,
+    ]
     return f"| {' | '.join(cells)} |"
 
 
@@ -91,7 +119,10 @@ def _behaviour_table(comparison: JsonObject) -> list[str]:
     changes = comparison.get("exact", {}).get("changes", [])
     if not changes:
         return []
-    head = ["| scenario | behaviour | changed episodes | for example | verdict |", "|---|---|---|---|---|"]
+    head = [
+        "| scenario | behaviour | changed episodes | for example | verdict |",
+        "|---|---|---|---|---|",
+    ]
     return [*head, *map(_change_row, changes[:ROWS_SHOWN]), *more_rows(changes), ""]
 
 
@@ -102,7 +133,13 @@ def _change_row(change: JsonObject) -> str:
         example = f"seed {first['seed']}: {first['base']!r} to {first['new']!r}"
     verdict = change["verdict"].replace("_", " ") + ("" if change["gates"] else ", does not gate")
     amount = f"{change['changed']} of {change['compared']}"
-    cells = [escape(change["row"]), change["quantity"].replace("_", " "), amount, escape(example), verdict]
+    cells = [
+        escape(change["row"]),
+        change["quantity"].replace("_", " "),
+        amount,
+        escape(example),
+        verdict,
+    ]
     return f"| {' | '.join(cells)} |"
 
 
@@ -111,9 +148,14 @@ def _side_lines(document: JsonObject) -> list[str]:
     lines = [""]
     for side in ("base", "new"):
         runs = comparison.get(side, [])
-        commits = sorted({str(run["git_sha"]) + (" with changes" if run["dirty"] else "") for run in runs})
+        commits = sorted(
+            {str(run["git_sha"]) + (" with changes" if run["dirty"] else "") for run in runs}
+        )
         classes = sorted({str(run["machine_class"]) for run in runs})
-        of_what = f"{side}: {len(runs)} runs, commit {', '.join(commits)}, machine class {', '.join(classes)}"
+        of_what = (
+            f"{side}: {len(runs)} runs, commit {', '.join(commits)}, machine class"
+            f" {', '.join(classes)}"
+        )
         lines.append(f"- {escape(of_what)}")
     return lines
 
@@ -122,7 +164,9 @@ def _side_lines(document: JsonObject) -> list[str]:
 
 
 def comparison_annotations(document: JsonObject) -> list[str]:
-    """Workflow commands: an error per reason of a bad verdict, a warning per figure that warns; five of each at most."""
+    """Workflow commands: an error per reason of a bad verdict, a warning per figure that warns;
+    five of each at most.
+    """
     comparison = _comparison_in(document)
     errors = (comparison.get("breaches") or document["reasons"]) if document["exit_code"] else []
     warnings = [

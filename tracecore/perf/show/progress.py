@@ -1,4 +1,6 @@
-"""How far a slice is, while it runs: one line on a terminal, a few in a log; and the first failures, as they happen."""
+"""How far a slice is, while it runs: one line on a terminal, a few in a log; and the first
+failures, as they happen.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,10 +24,11 @@ KINDS_SHOWN: Final = 3
 
 
 class Progress:
-    """One line, redrawn in place, on a terminal; a plain line per tenth of the slice, or per 30 s, in a log.
+    """One line, redrawn in place, on a terminal; a plain line per tenth of the slice, or per 30 s,
+    in a log.
 
-    ``auto`` takes a terminal in CI, or one without a cursor, for a log; ``always`` redraws on every terminal; ``never``
-    writes nothing anywhere.
+    ``auto`` takes a terminal in CI, or one without a cursor, for a log; ``always`` redraws on every
+    terminal; ``never`` writes nothing anywhere.
     """
 
     def __init__(
@@ -44,7 +47,9 @@ class Progress:
         self._walls_s = Sketch()
         self._running: Sequence[Running] = ()
         self._console, self._repro, self._monotonic_s = console, repro, monotonic_s
-        is_live = console.is_terminal if mode == "always" else console.has_cursor and not console.is_log
+        is_live = (
+            console.is_terminal if mode == "always" else console.has_cursor and not console.is_log
+        )
         self._redraws = mode != "never" and is_live
         self._plain = mode != "never" and not is_live
         self._began_s = monotonic_s()
@@ -53,7 +58,9 @@ class Progress:
         self._next_plain_s, self._next_plain_done = self._began_s + PLAIN_S, self._next_step()
 
     def add(self, row: EpisodeResult) -> None:
-        """Count one finished episode; one of the first failures is named, with the command that repeats it."""
+        """Count one finished episode; one of the first failures is named, with the command that
+        repeats it.
+        """
         self._done += 1
         self._walls_s.add(row.usage.wall_clock_s)
         if not row.success:
@@ -92,7 +99,8 @@ class Progress:
         now_s = self._monotonic_s()
         if now_s - self._drawn_at_s < REDRAW_S:
             return
-        # One column is left free: a full line makes some terminals wrap, and the next drawing would start below.
+        # One column is left free: a full line makes some terminals wrap, and the next drawing would
+        # start below.
         line = _fit(self._parts(now_s), self._console.width() - 1)
         blank = " " * (self._drawn_columns - len(line))
         self._drawn_at_s, self._drawn_columns = now_s, len(line)
@@ -125,7 +133,10 @@ class Progress:
         """The line in pieces, the most telling first: what does not fit is left out from the end."""
         ran, elapsed_s = self._done - self._already_done, now_s - self._began_s
         percent = self._done * 100 // max(self._total, 1)
-        parts = [f"{self._done}/{self._total} ({percent}%)", f"{self._failed} failed{self._kinds_text()}"]
+        parts = [
+            f"{self._done}/{self._total} ({percent}%)",
+            f"{self._failed} failed{self._kinds_text()}",
+        ]
         if ran > 0 and elapsed_s > 0:
             rate = ran / elapsed_s
             parts += [f"{rate:.1f}/s", f"{duration_text((self._total - self._done) / rate)} left"]
@@ -135,7 +146,10 @@ class Progress:
         if self._running:
             oldest = min(self._running, key=lambda running: running.since_s)
             age_s = max(0.0, now_s - oldest.since_s)
-            parts.append(f"oldest {age_s:.1f}s: episode {oldest.job.index + 1} {one_line(oldest.job.task.ref)}")
+            parts.append(
+                f"oldest {age_s:.1f}s: episode {oldest.job.index + 1}"
+                f" {one_line(oldest.job.task.ref)}"
+            )
         return parts
 
     def _kinds_text(self) -> str:

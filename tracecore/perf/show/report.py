@@ -1,7 +1,9 @@
-"""The report of a slice: pictures, a page for a browser, and a page for a code host. Needs the ``report`` extra.
+"""The report of a slice: pictures, a page for a browser, and a page for a code host. Needs the
+``report`` extra.
 
-Everything on the pages is read from the perf files, so that a report can be made again, later and elsewhere, and comes out
-the same. Text that agents and tasks have had a hand in is escaped wherever it stands.
+Everything on the pages is read from the perf files, so that a report can be made again, later and
+elsewhere, and comes out the same. Text that agents and tasks have had a hand in is escaped wherever
+it stands.
 """
 
 import importlib.util
@@ -24,11 +26,21 @@ from tracecore.perf.show.report_markdown import markdown_page
 TEMPLATE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "report.html.j2")
 EXTRAS: Final = ("matplotlib", "jinja2")
 
-# What a page may do: show itself. Whatever slips through every escape can neither run nor load nor send anything.
-POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+# What a page may do: show itself. Whatever slips through every escape can neither run nor load nor
+# send anything.
+POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action"
+    " 'none'"
+)
 
-# In the page's own dark and light, lines may be further from the ground than colours that must do for both.
-COLOURS: Final = {INK: "ink", GRID: "grid", FAILURE: "bad", **{colour: f"s{place}" for place, colour in enumerate(SERIES, 1)}}
+# In the page's own dark and light, lines may be further from the ground than colours that must do
+# for both.
+COLOURS: Final = {
+    INK: "ink",
+    GRID: "grid",
+    FAILURE: "bad",
+    **{colour: f"s{place}" for place, colour in enumerate(SERIES, 1)},
+}
 
 
 def check_extra(option: str) -> None:
@@ -65,8 +77,11 @@ def find_set(given: str, output_dir: str) -> ArchivedSet:
     return sets[0]
 
 
-def write_report(archived: ArchivedSet, folder: str | None = None, baseline: ArchivedSet | None = None) -> dict[str, str]:
-    """Write the report of a slice into ``folder``, or where the slice lies; gives the paths, by what they are.
+def write_report(
+    archived: ArchivedSet, folder: str | None = None, baseline: ArchivedSet | None = None
+) -> dict[str, str]:
+    """Write the report of a slice into ``folder``, or where the slice lies; gives the paths, by
+    what they are.
 
     Raises:
         InputError: The slice's files cannot be trusted, or ``folder`` cannot be made.
@@ -123,12 +138,16 @@ def html_page(data: ReportData, answer: Answer, charts: Sequence[Chart]) -> str:
 
 
 def _printable(value: Any) -> Any:
-    """What the template is about to write: text without characters that move or reorder what stands around them."""
+    """What the template is about to write: text without characters that move or reorder what stands
+    around them.
+    """
     return one_line(value) if type(value) is str else value
 
 
 class Figures:
-    """Numbers for the page, each with the place that it was read from and its exact value beside what is shown."""
+    """Numbers for the page, each with the place that it was read from and its exact value beside
+    what is shown.
+    """
 
     def __init__(self, data: ReportData) -> None:
         self._documents = {
@@ -139,7 +158,8 @@ class Figures:
         }
 
     def figure(self, kind: str, *path: str | int) -> Any:
-        """The number at ``path``, such as ``"summary", "summary", "total"``, as markup; a dash for null.
+        """The number at ``path``, such as ``"summary", "summary", "total"``, as markup; a dash for
+        null.
 
         ``kind`` is one of count, seconds, duration, bytes, percent, rate and number.
         """
@@ -183,7 +203,9 @@ def figure_text(kind: str, value: float) -> str:
 
 
 def inline_svg(chart: Chart) -> str:
-    """The picture as part of a page: without what only a file of its own needs, ids of its own, the page's colours."""
+    """The picture as part of a page: without what only a file of its own needs, ids of its own, the
+    page's colours.
+    """
     svg = chart.svg[chart.svg.index("<svg ") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<style type=\"text/css\">.*?</style>", "", svg, flags=re.DOTALL)

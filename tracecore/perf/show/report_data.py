@@ -1,4 +1,6 @@
-"""What a report shows, gathered from the perf files of one slice: its documents, and its series in columns."""
+"""What a report shows, gathered from the perf files of one slice: its documents, and its series in
+columns.
+"""
 
 import json
 import os
@@ -20,14 +22,24 @@ FAILURES_SHOWN: Final = 20
 MAX_SAMPLES_BYTES: Final = 64 << 20
 LABEL_CHARACTERS: Final = 44
 NONE_TEXT: Final = "\N{EN DASH}"  # where a figure is not known
-ALLOWED: Final = (("read", "read"), ("reach", "network"))  # what an agent may then do, and where the manifest says so
+# what an agent may then do, and where the manifest says so
+ALLOWED: Final = (("read", "read"), ("reach", "network"))
 CUT_OFF: Final = TIMEOUTS | CRASHES
-RUN_FACTS: Final = ("generated_at", "machine_class", "strict_spec", "start_method", "timeout", "keep_runs")
+RUN_FACTS: Final = (
+    "generated_at",
+    "machine_class",
+    "strict_spec",
+    "start_method",
+    "timeout",
+    "keep_runs",
+)
 
 
 @mutable_record
 class Group:
-    """The episodes of one agent on one task, which is what a scenario row comes to; by episode index."""
+    """The episodes of one agent on one task, which is what a scenario row comes to; by episode
+    index.
+    """
 
     task_ref: str
     agent: str
@@ -36,26 +48,40 @@ class Group:
     end_s: "array[float]" = field(default_factory=lambda: array("d"))
     wall_s: "array[float]" = field(default_factory=lambda: array("d"))
     failed: "array[int]" = field(default_factory=lambda: array("b"))
-    cut_off: "array[int]" = field(default_factory=lambda: array("b"))  # by the clock or a crash: its time is no latency
+    # by the clock or a crash: its time is no latency
+    cut_off: "array[int]" = field(default_factory=lambda: array("b"))
     artifact_bytes: "array[int]" = field(default_factory=lambda: array("q"))
 
     @property
     def label(self) -> str:
         """Its number and task, fit for a legend."""
         text = "".join(c if c.isascii() and c.isprintable() else "?" for c in self.task_ref)
-        return f"{self.number}  {text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 3] + '...'}"
+        return (
+            f"{self.number} "
+            f" {text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 3] + '...'}"
+        )
 
     def good_walls_s(self) -> list[float]:
         """Of the episodes that succeeded, ascending: a timeout is no latency."""
-        return sorted(wall_s for wall_s, failed in zip(self.wall_s, self.failed, strict=True) if not failed)
+        return sorted(
+            wall_s for wall_s, failed in zip(self.wall_s, self.failed, strict=True) if not failed
+        )
 
     def figures(self) -> JsonObject:
-        """Its latencies, by nearest rank, as the summary has them for the whole slice; null where nothing ended by itself."""
-        walls_s = sorted(wall_s for wall_s, cut_off in zip(self.wall_s, self.cut_off, strict=True) if not cut_off)
+        """Its latencies, by nearest rank, as the summary has them for the whole slice; null where
+        nothing ended by itself.
+        """
+        walls_s = sorted(
+            wall_s for wall_s, cut_off in zip(self.wall_s, self.cut_off, strict=True) if not cut_off
+        )
         if not walls_s:
             return dict.fromkeys(("p50_wall_clock_s", "p95_wall_clock_s", "max_wall_clock_s"))
         p50_s, p95_s = (nearest_rank(walls_s, percent) for percent in (50, 95))
-        return {"p50_wall_clock_s": p50_s, "p95_wall_clock_s": p95_s, "max_wall_clock_s": walls_s[-1]}
+        return {
+            "p50_wall_clock_s": p50_s,
+            "p95_wall_clock_s": p95_s,
+            "max_wall_clock_s": walls_s[-1],
+        }
 
 
 @record
@@ -64,7 +90,8 @@ class ReportData:
 
     archived: ArchivedSet
     groups: tuple[Group, ...]  # in the order in which they first ran
-    failures: tuple[JsonObject, ...]  # the first ones: episode, agent, task_ref, seed, termination_reason, error, repro
+    # the first ones: episode, agent, task_ref, seed, termination_reason, error, repro
+    failures: tuple[JsonObject, ...]
     has_times: bool  # whether rows say when they ran
     samples: JsonObject | None
 
@@ -75,12 +102,16 @@ class ReportData:
 
     @property
     def allowances(self) -> list[tuple[str, str, str]]:
-        """Task, agent and what a scenario row allows that agent beyond the rule, in words; of the rows that do."""
+        """Task, agent and what a scenario row allows that agent beyond the rule, in words; of the
+        rows that do.
+        """
         found: dict[tuple[str, str, str], None] = {}
         for row in self.archived.manifest.get("scenario") or ():
             if isinstance(row, dict) and isinstance(allow := row.get("allow"), dict):
                 words = [f"{verb} {what}" for verb, key in ALLOWED for what in allow.get(key) or ()]
-                found[str(row.get("task_ref")), str(row.get("agent")), ", ".join(map(one_line, words))] = None
+                found[
+                    str(row.get("task_ref")), str(row.get("agent")), ", ".join(map(one_line, words))
+                ] = None
         return list(found)
 
 
@@ -110,7 +141,9 @@ def gather(archived: ArchivedSet) -> ReportData:
     told = archived.summary.get("failures")
     if isinstance(told, list) and told and all(isinstance(one, dict) for one in told):
         failures = told  # the slice's own account knows the folders of its tasks, too
-    return ReportData(archived, tuple(groups.values()), tuple(failures), has_times, _read_samples(archived))
+    return ReportData(
+        archived, tuple(groups.values()), tuple(failures), has_times, _read_samples(archived)
+    )
 
 
 def host_facts_shown(manifest: JsonObject) -> list[tuple[str, str]]:
@@ -118,7 +151,9 @@ def host_facts_shown(manifest: JsonObject) -> list[tuple[str, str]]:
     facts: JsonObject = {name: manifest[name] for name in RUN_FACTS if name in manifest}
     identity, host = manifest.get("runtime_identity") or {}, manifest.get("host") or {}
     facts |= {f"runtime_{name}": value for name, value in identity.items()}
-    facts |= {name: value for name, value in host.items() if name not in identity and name not in facts}
+    facts |= {
+        name: value for name, value in host.items() if name not in identity and name not in facts
+    }
     return [(_fact_name(name), _fact_text(name, value)) for name, value in facts.items()]
 
 
@@ -158,7 +193,9 @@ def _failure(row: JsonObject, manifest: JsonObject) -> JsonObject:
 
 
 def _read_samples(archived: ArchivedSet) -> JsonObject | None:
-    """The samples beside the set; None where there are none that can be drawn: a report goes without."""
+    """The samples beside the set; None where there are none that can be drawn: a report goes
+    without.
+    """
     path = os.path.join(archived.folder, samples_name(archived.stamp))
     try:
         with open(path, "rb") as file:
@@ -172,15 +209,30 @@ def _read_samples(archived: ArchivedSet) -> JsonObject | None:
 
 
 def _are_samples(samples: Any) -> bool:
-    return isinstance(samples, list) and len(samples) > 0 and all(_is_sample(sample) for sample in samples)
+    return (
+        isinstance(samples, list)
+        and len(samples) > 0
+        and all(_is_sample(sample) for sample in samples)
+    )
 
 
 def _is_sample(sample: Any) -> bool:
     if not isinstance(sample, dict) or not _is_number(sample.get("offset_s")):
         return False
-    names = ("cpu_percent", "steal_percent", "tree_rss_bytes", "memory_available_bytes", "processes", "rate_eps")
+    names = (
+        "cpu_percent",
+        "steal_percent",
+        "tree_rss_bytes",
+        "memory_available_bytes",
+        "processes",
+        "rate_eps",
+    )
     cores = sample.get("cpu_percent_per_core") or []
-    return _all_numbers_or_null(map(sample.get, names)) and isinstance(cores, list) and _all_numbers_or_null(cores)
+    return (
+        _all_numbers_or_null(map(sample.get, names))
+        and isinstance(cores, list)
+        and _all_numbers_or_null(cores)
+    )
 
 
 def _all_numbers_or_null(values: Iterable[Any]) -> bool:

@@ -20,7 +20,10 @@ def markdown_page(data: ReportData, answer: Answer, pictures: Sequence[tuple[Cha
     summary = data.archived.summary
     parts = [
         f"# Slice {data.stamp}",
-        f"**{'✔' if answer.is_good else '✘'} {answer.headline}** (exit {answer.exit_code}). {answer.advice}",
+        (
+            f"**{'✔' if answer.is_good else '✘'} {answer.headline}** (exit {answer.exit_code})."
+            f" {answer.advice}"
+        ),
         _list(answer.reasons),
         _list(f"Warning: {warning}" for warning in answer.warnings),
         _table(("", ""), _key_figures(summary)),
@@ -34,21 +37,30 @@ def markdown_page(data: ReportData, answer: Answer, pictures: Sequence[tuple[Cha
         *_charts(pictures),
         *_failures(data, summary),
         "## Host",
-        _table(("", ""), [(md(name), md(value)) for name, value in host_facts_shown(data.archived.manifest)]),
+        _table(
+            ("", ""),
+            [(md(name), md(value)) for name, value in host_facts_shown(data.archived.manifest)],
+        ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def md(value: Any) -> str:
-    """Text as itself: nothing in it is taken for Markdown, HTML, a table's border, a link or a mention."""
+    """Text as itself: nothing in it is taken for Markdown, HTML, a table's border, a link or a
+    mention.
+    """
     text = re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", one_line(str(value)))
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+    text = (
+        text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+    )
     text = text.replace("://", "&#58;//")
     return re.sub(r"\b(www)\.", r"\1&#46;", text)
 
 
 def code(value: Any, *, in_table: bool = True) -> str:
-    """Text in a code span, which may itself hold backticks; a table's border is escaped in a table alone."""
+    """Text in a code span, which may itself hold backticks; a table's border is escaped in a table
+    alone.
+    """
     text = one_line(str(value))
     text = text.replace("|", "\\|") if in_table else text
     ticks = "`" * (max(map(len, re.findall(r"`+", text)), default=0) + 1)
@@ -84,7 +96,10 @@ def _key_figures(summary: JsonObject) -> list[tuple[str, str]]:
         ("throughput", _rate(totals.get("throughput_eps"))),
         ("elapsed", _seconds(summary.get("elapsed_s"))),
         ("workers", _count(totals.get("workers"))),
-        ("run artifacts", f"{_count(kept.get('file_count'))} files, {_bytes(kept.get('total_bytes'))}"),
+        (
+            "run artifacts",
+            f"{_count(kept.get('file_count'))} files, {_bytes(kept.get('total_bytes'))}",
+        ),
     ]
 
 
@@ -133,18 +148,35 @@ def _scenario(data: ReportData) -> str:
                 _bytes(row.get("artifact_bytes_avg")),
             )
         )
-    return _table(("", "task", "agent", "episodes", "success", "p50", "p95", "steps, p50", "artifact, average"), rows)
+    return _table(
+        (
+            "",
+            "task",
+            "agent",
+            "episodes",
+            "success",
+            "p50",
+            "p95",
+            "steps, p50",
+            "artifact, average",
+        ),
+        rows,
+    )
 
 
 def _allowances(data: ReportData) -> list[str]:
     return [
-        f"Allowed by its row: {code(agent, in_table=False)} on {code(task_ref, in_table=False)} may {md(words)}."
+        f"Allowed by its row: {code(agent, in_table=False)} on {code(task_ref, in_table=False)} may"
+        f" {md(words)}."
         for task_ref, agent, words in data.allowances
     ]
 
 
 def _charts(pictures: Sequence[tuple[Chart, str]]) -> list[str]:
-    blocks = [f"### {chart.title}\n\n![{chart.title}]({name})\n\n{md(chart.caption)}" for chart, name in pictures]
+    blocks = [
+        f"### {chart.title}\n\n![{chart.title}]({name})\n\n{md(chart.caption)}"
+        for chart, name in pictures
+    ]
     return ["## Charts", *blocks] if blocks else []
 
 
@@ -153,12 +185,15 @@ def _failures(data: ReportData, summary: JsonObject) -> list[str]:
         return []
     reasons = list((summary.get("failure_reasons") or {}).items())[:REASONS_SHOWN]
     blocks = [
-        f"Episode {md(one.get('episode'))}, seed {md(one.get('seed'))}, {code(one.get('agent'), in_table=False)} on "
-        f"{code(one.get('task_ref'), in_table=False)}: {code(one.get('error'), in_table=False)}\n\n"
-        f"{fence(str(one.get('repro')))}"
+        f"Episode {md(one.get('episode'))}, seed {md(one.get('seed'))},"
+        f" {code(one.get('agent'), in_table=False)} on {code(one.get('task_ref'), in_table=False)}:"
+        f" {code(one.get('error'), in_table=False)}\n\n{fence(str(one.get('repro')))}"
         for one in data.failures
     ]
-    shown = f"The first {len(data.failures)} of {summary['failure_count']}, each with the command that repeats it:"
+    shown = (
+        f"The first {len(data.failures)} of {summary['failure_count']}, each with the command that"
+        " repeats it:"
+    )
     return [
         "## Failures",
         _table(("times", "reason"), [(_count(count), code(text)) for text, count in reasons]),

@@ -9,9 +9,11 @@ BUCKETS: Final = 1400  # up to about 1e6
 
 
 class Sketch:
-    """Counts positive numbers in buckets that grow by 2 percent: every percentile is within 1 percent of the true one.
+    """Counts positive numbers in buckets that grow by 2 percent: every percentile is within 1
+    percent of the true one.
 
-    Takes 11 kB however many numbers come. For what is shown while a slice runs; the summary has the exact values.
+    Takes 11 kB however many numbers come. For what is shown while a slice runs; the summary has the
+    exact values.
     """
 
     def __init__(self) -> None:
@@ -39,7 +41,11 @@ class Sketch:
         passed = 0
         for place, count in enumerate(self._counts):
             passed += count
-            while count and len(found) < len(percents) and passed * 100 >= percents[len(found)] * self._total:
+            while (
+                count
+                and len(found) < len(percents)
+                and passed * 100 >= percents[len(found)] * self._total
+            ):
                 found.append(LEAST * GROWTH ** (place + 0.5))
         return found
 

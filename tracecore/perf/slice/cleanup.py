@@ -1,4 +1,6 @@
-"""What a killed harness left behind: found by name, and removed where it is this slice's own, or certainly nobody's."""
+"""What a killed harness left behind: found by name, and removed where it is this slice's own, or
+certainly nobody's.
+"""
 
 import contextlib
 import json
@@ -16,8 +18,9 @@ except ImportError:  # a platform without it: nothing is certain there, and noth
 
 TEMPORARY_END: Final = ".tmp"
 SECOND_RUNS_BEGIN: Final = ".perf-second-runs-"
-# A harness reserves its stamp by an empty journal, which it opens and locks a moment later. One that has not by now was killed;
-# and if it was only stopped, its stamp has become nobody else's, and it makes the file anew.
+# A harness reserves its stamp by an empty journal, which it opens and locks a moment later. One
+# that has not by now was killed; and if it was only stopped, its stamp has become nobody else's,
+# and it makes the file anew.
 RESERVED_S: Final = 60.0
 
 
@@ -26,7 +29,8 @@ def remove_stray_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
 
     Args:
         runs_dir: Where other slices may be writing at the same time.
-        run_ids: Of every episode of this slice; looked through only if there is a temporary file at all.
+        run_ids: Of every episode of this slice; looked through only if there is a temporary file at
+            all.
     """
     strays: dict[str, list[str]] = {}
     for name in _temporary_names(runs_dir):
@@ -37,12 +41,17 @@ def remove_stray_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
 
 
 def remove_doubtful_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
-    """Remove the failures among the artifacts of episodes that no row tells of; gives how many that was.
+    """Remove the failures among the artifacts of episodes that no row tells of; gives how many that
+    was.
 
-    What killed the harness may have killed an agent a moment before, whose episode then wrote down a crash that was none. The
-    episode runs again; where it fails by itself, it fails again. A success stands, and is taken when its episode runs again.
+    What killed the harness may have killed an agent a moment before, whose episode then wrote down
+    a crash that was none. The episode runs again; where it fails by itself, it fails again. A
+    success stands, and is taken when its episode runs again.
     """
-    return sum(_is_failure(runs_dir, f"{run_id}.json") and _remove(runs_dir, f"{run_id}.json") for run_id in run_ids)
+    return sum(
+        _is_failure(runs_dir, f"{run_id}.json") and _remove(runs_dir, f"{run_id}.json")
+        for run_id in run_ids
+    )
 
 
 def _is_failure(folder: str, name: str) -> bool:
@@ -56,9 +65,17 @@ def _is_failure(folder: str, name: str) -> bool:
 
 
 def remove_stray_documents(output_dir: str, stamp: str) -> int:
-    """Remove what a killed harness had begun to write of the perf files of this stamp; gives how many files that was."""
-    own = [name for name in _temporary_names(output_dir) if name.startswith(".perf-") and f"-{stamp}." in name]
-    return sum(_remove(output_dir, name) for name in own) + _remove_folder(second_runs_path(output_dir, stamp))
+    """Remove what a killed harness had begun to write of the perf files of this stamp; gives how
+    many files that was.
+    """
+    own = [
+        name
+        for name in _temporary_names(output_dir)
+        if name.startswith(".perf-") and f"-{stamp}." in name
+    ]
+    return sum(_remove(output_dir, name) for name in own) + _remove_folder(
+        second_runs_path(output_dir, stamp)
+    )
 
 
 def second_runs_path(output_dir: str, stamp: str) -> str:
@@ -67,15 +84,21 @@ def second_runs_path(output_dir: str, stamp: str) -> str:
 
 
 def remove_what_nobody_owns(output_dir: str) -> int:
-    """Remove what harnesses that are dead left there and no resumption needs; gives how many files and folders that was.
+    """Remove what harnesses that are dead left there and no resumption needs; gives how many files
+    and folders that was.
 
-    These are folders of second runs, which are begun anew, and journals without a first line, whose slice had not begun.
-    A harness holds the lock of its journal as long as it lives, so that a lock which can be had tells that it is dead.
+    These are folders of second runs, which are begun anew, and journals without a first line, whose
+    slice had not begun. A harness holds the lock of its journal as long as it lives, so that a lock
+    which can be had tells that it is dead.
     """
     if fcntl is None:
         return 0
     with contextlib.suppress(OSError), os.scandir(output_dir) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith((SECOND_RUNS_BEGIN, JOURNAL_BEGIN))]
+        names = [
+            entry.name
+            for entry in entries
+            if entry.name.startswith((SECOND_RUNS_BEGIN, JOURNAL_BEGIN))
+        ]
         return sum(_remove_if_dead(output_dir, name) for name in names)
     return 0
 
@@ -87,13 +110,17 @@ def _remove_if_dead(output_dir: str, name: str) -> bool:
     if not name.endswith(JOURNAL_END):
         return False
     with _lock(os.path.join(output_dir, name)) as dead:
-        is_spare = dead is not None and dead.st_size == 0 and time.time() - dead.st_mtime > RESERVED_S
+        is_spare = (
+            dead is not None and dead.st_size == 0 and time.time() - dead.st_mtime > RESERVED_S
+        )
         return is_spare and _remove(output_dir, name)
 
 
 @contextlib.contextmanager
 def _lock(path: str) -> Iterator[os.stat_result | None]:
-    """Hold the lock of a journal; gives None where somebody else has it, or where that cannot be told."""
+    """Hold the lock of a journal; gives None where somebody else has it, or where that cannot be
+    told.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and a terminal that goes away during a slice: the first asks it to end well, the second ends it at once."""
+"""Ctrl-C, SIGTERM and a terminal that goes away during a slice: the first asks it to end well, the
+second ends it at once.
+"""
 
 import contextlib
 import os
@@ -16,7 +18,9 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
 
 @mutable_record
 class Interruption:
-    """Whether somebody has asked the slice to end, and a descriptor that turns readable when they do."""
+    """Whether somebody has asked the slice to end, and a descriptor that turns readable when they
+    do.
+    """
 
     wake_fd: int
     signal: int | None = None
@@ -32,15 +36,18 @@ class Interruption:
 def watch_for_interruption() -> Iterator[Interruption]:
     """Take these signals over until the end of the ``with`` block; what stood before is put back.
 
-    A handler only notes the signal: an exception out of it could tear apart whatever was being written. At the second
-    signal the process leaves at once; what had finished is in the journal, and everything below it ends with it.
+    A handler only notes the signal: an exception out of it could tear apart whatever was being
+        written. At the second
+    signal the process leaves at once; what had finished is in the journal, and everything below it
+    ends with it.
     """
     wake_fd, write_fd = os.pipe()
     interruption = Interruption(wake_fd)
 
     def note(number: int, _frame: Any) -> None:
         if interruption.is_set:
-            if number == HANGUP:  # a terminal that goes away is told by the kernel, and often by a shell as well
+            # a terminal that goes away is told by the kernel, and often by a shell as well
+            if number == HANGUP:
                 return
             _say_if_heard(interruption.last_words)
             os._exit(EXIT_INTERRUPTED)
@@ -52,7 +59,8 @@ def watch_for_interruption() -> Iterator[Interruption]:
         for number in SIGNALS:
             if number == HANGUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup: it shall outlive its terminal
-            with contextlib.suppress(ValueError):  # not in the main thread: whoever runs us there handles signals
+            # not in the main thread: whoever runs us there handles signals
+            with contextlib.suppress(ValueError):
                 before[number] = signal.signal(number, note)
         yield interruption
     finally:
@@ -63,7 +71,9 @@ def watch_for_interruption() -> Iterator[Interruption]:
 
 
 def _say_if_heard(words: str) -> None:
-    """Write to stderr what it takes at once: a full pipe that nobody reads would keep the process for ever."""
+    """Write to stderr what it takes at once: a full pipe that nobody reads would keep the process
+    for ever.
+    """
     with contextlib.suppress(OSError, ValueError):
         heard = select.poll()
         heard.register(2, select.POLLOUT)

@@ -1,15 +1,16 @@
-"""The truth of a slice: one line on disk per finished episode. Every perf file is a projection of it.
+"""The truth of a slice: one line on disk per finished episode. Every perf file is a projection of
+it.
 
-``.perf-journal-<stamp>.jsonl`` lies in the output folder, under a dot so that it never passes for a published file::
+``.perf-journal-<stamp>.jsonl`` lies in the output folder, under a dot so that it never passes for a
+published file::
 
     [{"journal":1,"episodes":24,"fields":["index",...],"usage_fields":[...],"header":{...}},"0a1b2c3d"]
-    [0,"5f...","agents/toy_agent.py",...,[0.021,...],"77c0ffee"]
-    [3,...]
+    [0,"5f...","agents/toy_agent.py",...,[0.021,...],"77c0ffee"] [3,...]
 
-Rows stand in the order in which episodes ended. They are lists, not objects: half the bytes and half the time. Each
-line ends with its own crc32, and counts when it ends in a newline and its checksum holds. There is one writer, which
-holds a lock on the file, and each line is one append: what a killed harness can leave behind is one torn line at the
-end, and resuming cuts it off.
+Rows stand in the order in which episodes ended. They are lists, not objects: half the bytes and
+half the time. Each line ends with its own crc32, and counts when it ends in a newline and its
+checksum holds. There is one writer, which holds a lock on the file, and each line is one append:
+what a killed harness can leave behind is one torn line at the end, and resuming cuts it off.
 """
 
 import contextlib
@@ -39,7 +40,8 @@ FORMAT: Final = 1
 BATCH_ROWS: Final = 500  # under "batch", what a power cut may cost: so many rows,
 BATCH_S: Final = 1.0  # or the rows of so many seconds
 BLOCK_BYTES: Final = 1 << 18  # read at once when rows are read back
-BEHIND_BYTES: Final = 1 << 16  # of a block, what lies before the row that was asked for: rows are nearly in order
+# of a block, what lies before the row that was asked for: rows are nearly in order
+BEHIND_BYTES: Final = 1 << 16
 LONGEST_LINE_BYTES: Final = 1 << 24  # anything longer is no line of ours
 ABSENT: Final = -1
 JOURNAL_BEGIN: Final = ".perf-journal-"
@@ -76,14 +78,15 @@ def create_journal(
     fsync: Fsync = "batch",
     monotonic_s: Callable[[], float] = clock.monotonic_s,
 ) -> "Journal":
-    """A new journal at ``path``, where there is nothing yet, or an empty file that reserves the name.
+    """A new journal at ``path``, where there is nothing yet, or an empty file that reserves the
+    name.
 
     Args:
         path: As :func:`journal_path` makes it.
         header: What the rows depend on; JSON, given back as it is when the journal is opened again.
         episodes: Of the whole slice; every row's index lies below.
-        fsync: When rows are made to survive a power cut: never, every 500 rows or second, or each. A killed process
-            loses nothing under any of them.
+        fsync: When rows are made to survive a power cut: never, every 500 rows or second, or each.
+            A killed process loses nothing under any of them.
         monotonic_s: Tells when a second is over.
 
     Raises:
@@ -109,16 +112,20 @@ def resume_journal(
 ) -> tuple["Journal", Recovery]:
     """Open the journal of an unfinished slice, to read its rows and add the missing ones.
 
-    Everything from the first line on that is torn or damaged is cut off, and reported: those episodes run again.
+    Everything from the first line on that is torn or damaged is cut off, and reported: those
+        episodes run again.
 
     Raises:
-        InputError: There is no such journal, its first line is damaged, or another process is writing it.
+        InputError: There is no such journal, its first line is damaged, or another process is
+            writing it.
         OutputError: It could not be read or cut.
     """
     try:
         fd = _open(path, 0)
     except OutputError as error:
-        raise InputError(path, "", error.cause.strerror, "the journal of an unfinished slice") from error
+        raise InputError(
+            path, "", error.cause.strerror, "the journal of an unfinished slice"
+        ) from error
     try:
         _lock(fd, path)
         header, episodes, end = _read_header(fd, path)
@@ -133,7 +140,8 @@ def resume_journal(
 
 
 class Journal:
-    """An open journal: one writer, any number of passes over its rows. 8 bytes of memory per episode.
+    """An open journal: one writer, any number of passes over its rows. 8 bytes of memory per
+    episode.
 
     Made by :func:`create_journal` and :func:`resume_journal`.
 
@@ -156,7 +164,8 @@ class Journal:
     ) -> None:
         self.path, self.header, self.episodes, self.rows = path, header, episodes, 0
         self._fd, self._fsync, self._monotonic_s = fd, fsync, monotonic_s
-        self._offsets = array("q", [ABSENT]) * episodes  # where in the file each episode's line begins
+        # where in the file each episode's line begins
+        self._offsets = array("q", [ABSENT]) * episodes
         self._end = 0  # behind the last whole line
         self._torn = False  # something may lie behind it
         self._unsynced_rows, self._synced_at_s = 0, monotonic_s()
@@ -166,7 +175,8 @@ class Journal:
 
         Raises:
             ValueError: Its index is not of this slice, or a number in it is NaN or infinite.
-            OutputError: It could not be written, as on a full disk. The journal holds what it held before.
+            OutputError: It could not be written, as on a full disk. The journal holds what it held
+                before.
         """
         index = row.index
         if self.has(index):
@@ -215,7 +225,8 @@ class Journal:
         self._unsynced_rows, self._synced_at_s = 0, self._monotonic_s()
 
     def close(self, *, sync: bool = True) -> None:
-        """Let go of the file and its lock; closing twice is fine. ``sync`` makes it durable first, if it is to be.
+        """Let go of the file and its lock; closing twice is fine. ``sync`` makes it durable first,
+        if it is to be.
 
         Raises:
             OutputError: The last rows may not survive a power cut; the file is closed all the same.
@@ -230,16 +241,23 @@ class Journal:
             self._fd = -1
 
     def restore(self) -> None:
-        """Put the file back under its name if it has been removed from there; as well as that can be done."""
+        """Put the file back under its name if it has been removed from there; as well as that can
+        be done.
+        """
         if os.path.exists(self.path):
             return
         with contextlib.suppress(OSError, OutputError):
             os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
             blocks = range(0, self._end, BLOCK_BYTES)
-            write_atomic_stream(self.path, (_read_at(self._fd, at, min(BLOCK_BYTES, self._end - at)) for at in blocks))
+            write_atomic_stream(
+                self.path,
+                (_read_at(self._fd, at, min(BLOCK_BYTES, self._end - at)) for at in blocks),
+            )
 
     def remove(self) -> None:
-        """Delete the file and close it: the slice is complete and published, and there is nothing left to resume."""
+        """Delete the file and close it: the slice is complete and published, and there is nothing
+        left to resume.
+        """
         with contextlib.suppress(OSError):
             os.unlink(self.path)
         self.close(sync=False)
@@ -247,11 +265,21 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _start(self) -> None:
-        about = {"journal": FORMAT, "episodes": self.episodes, "fields": _FIELDS, "usage_fields": _USAGE_FIELDS}
+        about = {
+            "journal": FORMAT,
+            "episodes": self.episodes,
+            "fields": _FIELDS,
+            "usage_fields": _USAGE_FIELDS,
+        }
         self._append(_line([{**about, "header": self.header}]), None)
         if self._fsync != "none":
             self.sync()
@@ -259,7 +287,8 @@ class Journal:
     def _append(self, line: bytes, index: int | None) -> None:
         if self._torn:
             self._cut_back()
-        self._torn = True  # until the line is whole: also an interrupt between two system calls leaves a torn one
+        # until the line is whole: also an interrupt between two system calls leaves a torn one
+        self._torn = True
         try:
             write_all(self._fd, line)
         except OSError as error:
@@ -280,7 +309,11 @@ class Journal:
         self._torn = False
 
     def _is_sync_due(self) -> bool:
-        return self._fsync == "full" or self._unsynced_rows >= BATCH_ROWS or self._monotonic_s() - self._synced_at_s >= BATCH_S
+        return (
+            self._fsync == "full"
+            or self._unsynced_rows >= BATCH_ROWS
+            or self._monotonic_s() - self._synced_at_s >= BATCH_S
+        )
 
     def _recover(self, end: int) -> Recovery:
         """Find every row from offset ``end`` on, and cut off what follows the last good line."""
@@ -288,7 +321,9 @@ class Journal:
         duplicates = dropped_lines = 0
         with open(self._fd, "rb", buffering=BLOCK_BYTES, closefd=False) as file:
             file.seek(end)
-            while (index := _index_of(line := file.readline(LONGEST_LINE_BYTES), self.episodes)) is not None:
+            while (
+                index := _index_of(line := file.readline(LONGEST_LINE_BYTES), self.episodes)
+            ) is not None:
                 if self._offsets[index] == ABSENT:
                     self._offsets[index] = self._end
                     self.rows += 1
@@ -302,10 +337,13 @@ class Journal:
         return Recovery(self.rows, duplicates, dropped_lines, dropped_bytes)
 
     def _read_block(self, at: int, start: int) -> tuple[str, int]:
-        """The text from offset ``at`` on, long enough to hold the whole line at ``start``; and where that line ends."""
+        """The text from offset ``at`` on, long enough to hold the whole line at ``start``; and
+        where that line ends.
+        """
         size = BLOCK_BYTES
         while True:
-            # Lines are ASCII, so that a place in the text is a place in the file; the parser refuses anything else.
+            # Lines are ASCII, so that a place in the text is a place in the file; the parser
+            # refuses anything else.
             block = _read_at(self._fd, at, size).decode("ascii", "replace")
             end = block.find("\n", start)
             if end >= 0 or len(block) < size:
@@ -316,10 +354,13 @@ class Journal:
         try:
             return row_from(_decode(line)[0][:-1])
         except (ValueError, TypeError, LookupError) as error:
-            raise InputError(self.path, "", line, "the row of an episode, as this version writes it") from error
+            raise InputError(
+                self.path, "", line, "the row of an episode, as this version writes it"
+            ) from error
 
 
-# What ends every line, checksum and newline included: `,"0a1b2c3d"]\n`. The checksum covers what precedes it.
+# What ends every line, checksum and newline included: `,"0a1b2c3d"]\n`. The checksum covers what
+# precedes it.
 _SEAL_BYTES: Final = 13
 
 
@@ -356,7 +397,9 @@ def _index_of(line: bytes, episodes: int) -> int | None:
 
 
 def _count_lines(file: Any, first: bytes) -> int:
-    """How many lines ``first`` and the rest of the file make, the last one with or without a newline."""
+    """How many lines ``first`` and the rest of the file make, the last one with or without a
+    newline.
+    """
     lines, block = 0, first
     while block:
         lines, last = lines + block.count(b"\n"), block
@@ -369,11 +412,15 @@ def _read_header(fd: int, path: str) -> tuple[JsonObject, int, int]:
     with open(fd, "rb", closefd=False) as file:
         line = file.readline(LONGEST_LINE_BYTES)
     if not _is_whole(line) or not line.startswith(b"[{"):
-        raise InputError(path, "first line", line[:80], "a journal's header, whole and with its checksum")
+        raise InputError(
+            path, "first line", line[:80], "a journal's header, whole and with its checksum"
+        )
     about = json.loads(line)[0]
     written = {name: about.get(name) for name in ("journal", "fields", "usage_fields")}
     if written != {"journal": FORMAT, "fields": _FIELDS, "usage_fields": _USAGE_FIELDS}:
-        raise InputError(path, "first line", written, "the fields of a row that this version of tracecore writes")
+        raise InputError(
+            path, "first line", written, "the fields of a row that this version of tracecore writes"
+        )
     return about["header"], about["episodes"], len(line)
 
 
@@ -396,12 +443,15 @@ def _lock(fd: int, path: str) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise InputError(path, "", "a journal that another run is writing", "one that nobody writes") from error
+        raise InputError(
+            path, "", "a journal that another run is writing", "one that nobody writes"
+        ) from error
     except OSError:
         return  # a file system without locks: no worse than a platform without them
 
 
 def _read_at(fd: int, offset: int, size: int) -> bytes:
-    # seek and read, not pread, which Windows lacks; appends go to the end of the file wherever it stands.
+    # seek and read, not pread, which Windows lacks; appends go to the end of the file wherever it
+    # stands.
     os.lseek(fd, offset, os.SEEK_SET)
     return os.read(fd, size)

@@ -12,8 +12,9 @@ from tracecore.perf.slice.journal import Fsync
 from tracecore.record import record, replace
 from tracecore.records import EpisodeResult, Job, JsonObject, Limits
 
-# Behind the time limit of an episode, for its own process to write down that the agent was too slow; then its worker kills it.
-# A spawned process counts its time from when it is up, and needs a while for that on a busy machine.
+# Behind the time limit of an episode, for its own process to write down that the agent was too
+# slow; then its worker kills it. A spawned process counts its time from when it is up, and needs a
+# while for that on a busy machine.
 GRACE_S: Final = {processes.FORK: 1.0, processes.SPAWN: 5.0}
 
 
@@ -60,13 +61,16 @@ class SliceOptions:
     accept_changes: bool = False
     cluster: str | None = None  # tcp://host:port or local:N; needs the cluster extra
     artifacts: str | None = None  # on a cluster: return, node or shared
-    workers_asked: int | None = None  # on a cluster, which has as many as it has threads unless fewer are asked for
+    # on a cluster, which has as many as it has threads unless fewer are asked for
+    workers_asked: int | None = None
 
     @property
     def limits(self) -> Limits:
         """What one agent process may use."""
         return Limits(
-            memory_bytes=self.memory_limit_bytes, message_bytes=self.message_limit_bytes, confinement=self.confinement
+            memory_bytes=self.memory_limit_bytes,
+            message_bytes=self.message_limit_bytes,
+            confinement=self.confinement,
         )
 
     @property
@@ -92,7 +96,9 @@ def slice_command(options: SliceOptions) -> str:
 
 
 def episode_words(options: SliceOptions) -> list[str]:
-    """Of what this slice is told, what ``python -m tracecore run`` must be told as well for an episode of it to be the same."""
+    """Of what this slice is told, what ``python -m tracecore run`` must be told as well for an
+    episode of it to be the same.
+    """
     return _words(options, _EPISODE_FLAGS, {"tasks_dirs": _REPEATED_FLAGS["tasks_dirs"]})
 
 
@@ -104,15 +110,22 @@ def repro_of(options: SliceOptions) -> Callable[[EpisodeResult | JsonObject], st
 def _command(options: SliceOptions, first: list[str]) -> str:
     redaction = os.environ.get(REDACTION_VARIABLE)
     words = [f"{REDACTION_VARIABLE}={redaction}"] if redaction else []
-    script = sys.argv[0] if os.path.basename(sys.argv[0]) == "perf_harness.py" else "scripts/perf_harness.py"
+    script = (
+        sys.argv[0]
+        if os.path.basename(sys.argv[0]) == "perf_harness.py"
+        else "scripts/perf_harness.py"
+    )
     words += ["python", as_typed(script), *first]
     if options.cluster:
-        options = replace(options, workers=without_cluster(options).workers)  # those of the cluster are its own affair
+        # those of the cluster are its own affair
+        options = replace(options, workers=without_cluster(options).workers)
     words += _words(options, _FLAGS, _REPEATED_FLAGS)
     return as_command(words)
 
 
-def _words(options: SliceOptions, flags: Mapping[str, str], repeated_flags: Mapping[str, str]) -> list[str]:
+def _words(
+    options: SliceOptions, flags: Mapping[str, str], repeated_flags: Mapping[str, str]
+) -> list[str]:
     """What differs from the defaults, as one types it."""
     defaults, words = SliceOptions(), []
     for name, flag in flags.items():
@@ -156,7 +169,14 @@ _FLAGS: Final = {
 }
 _EPISODE_FLAGS: Final = {
     name: _FLAGS[name]
-    for name in ("timeout_s", "strict_spec", "start_method", "memory_limit_bytes", "message_limit_bytes", "confinement")
+    for name in (
+        "timeout_s",
+        "strict_spec",
+        "start_method",
+        "memory_limit_bytes",
+        "message_limit_bytes",
+        "confinement",
+    )
 }
 _REPEATED_FLAGS: Final = {
     "tasks_dirs": "--tasks-dir",

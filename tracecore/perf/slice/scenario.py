@@ -1,4 +1,6 @@
-"""What a slice repeats: rows of agent, task and seed, from a file or built in, and the plan that makes jobs of them."""
+"""What a slice repeats: rows of agent, task and seed, from a file or built in, and the plan that
+makes jobs of them.
+"""
 
 import difflib
 import functools
@@ -38,7 +40,8 @@ class ScenarioRow:
     agent: str  # path of an agent file
     task_ref: str  # "<id>@<version>", or "<id>"
     seed: int = 0  # of 64 bits, signed; an episode adds its index
-    allow: Allowance = field(default_factory=Allowance)  # as written: paths may be relative to the working directory
+    # as written: paths may be relative to the working directory
+    allow: Allowance = field(default_factory=Allowance)
 
 
 DEFAULT_SCENARIO: Final = (
@@ -53,7 +56,8 @@ DEFAULT_SCENARIO: Final = (
 class Plan:
     """Every episode of a slice, made on demand: a million of them take no more memory than one.
 
-    Episode ``index`` (0-based) takes row ``index`` modulo the number of rows; its seed is the row's plus ``index``.
+    Episode ``index`` (0-based) takes row ``index`` modulo the number of rows; its seed is the row's
+    plus ``index``.
     """
 
     rows: tuple[ScenarioRow, ...]
@@ -61,7 +65,8 @@ class Plan:
     allowances: tuple[Allowance, ...]  # of each row, with absolute paths
     episodes: int
     settings: Settings
-    slice_id: str  # makes the run ids: the same slice and index give the same id, another slice another
+    # makes the run ids: the same slice and index give the same id, another slice another
+    slice_id: str
 
     def job(self, index: int) -> Job:
         """Episode ``index``.
@@ -98,7 +103,9 @@ class Plan:
                 "task_hash": task.sha256,
                 **({} if (shown := allow.as_json()) is None else {"allow": shown}),
             }
-            for row, (agent, task), allow in zip(self.rows, self.sources, self.allowances, strict=True)
+            for row, (agent, task), allow in zip(
+                self.rows, self.sources, self.allowances, strict=True
+            )
         ]
 
 
@@ -124,7 +131,8 @@ def plan(
         scenario: What errors call the scenario: its file, usually.
 
     Raises:
-        ScenarioError: A reference means nothing, or a seed plus its episode's index does not fit into 64 bits.
+        ScenarioError: A reference means nothing, or a seed plus its episode's index does not fit
+            into 64 bits.
         InputError: Whatever ``find_agent`` and ``find_task`` raise of the files that they find.
     """
     for place, row in enumerate(rows):
@@ -134,13 +142,20 @@ def plan(
     sources = tuple((agents[row.agent], tasks[row.task_ref]) for row in rows)
     secret = secret_folders((), settings.runs_dir, *(task.folder for task in tasks.values()))
     allowances = tuple(
-        resolve_allowance(row.allow, tasks[row.task_ref], secret, functools.partial(_refuse_allowance, scenario, place))
+        resolve_allowance(
+            row.allow,
+            tasks[row.task_ref],
+            secret,
+            functools.partial(_refuse_allowance, scenario, place),
+        )
         for place, row in enumerate(rows)
     )
     return Plan(rows, sources, allowances, episodes, settings, slice_id)
 
 
-def _find_all(find: Callable[[str], Source], refs: list[str], scenario: str, field: str) -> dict[str, Source]:
+def _find_all(
+    find: Callable[[str], Source], refs: list[str], scenario: str, field: str
+) -> dict[str, Source]:
     """What each reference means; where one means nothing, the first row that holds it is named."""
     found: dict[str, Source] = {}
     for place, ref in enumerate(refs):
@@ -151,20 +166,27 @@ def _find_all(find: Callable[[str], Source], refs: list[str], scenario: str, fie
         except InputError as error:
             if error.path not in {AGENT_REFERENCE, TASK_REFERENCE}:
                 raise  # it names a file of its own
-            raise ScenarioError(scenario, f"scenario[{place}].{field}", error.found, error.expected) from error
+            raise ScenarioError(
+                scenario, f"scenario[{place}].{field}", error.found, error.expected
+            ) from error
     return found
 
 
 def resolve_allowance(
-    allow: Allowance, task: TaskSource, secret: tuple[str, ...], refuse: Callable[[str, int, str, str], InputError]
+    allow: Allowance,
+    task: TaskSource,
+    secret: tuple[str, ...],
+    refuse: Callable[[str, int, str, str], InputError],
 ) -> Allowance:
-    """What is allowed beside the usual, as the agent gets it: paths absolute, hosts in their one normal form.
+    """What is allowed beside the usual, as the agent gets it: paths absolute, hosts in their one
+    normal form.
 
     Args:
         allow: As written.
         task: Whose own hosts bound those that can be allowed.
         secret: Folders that no agent may read.
-        refuse: Makes the error, of ``read`` or ``network``, the place in it, what was found, and what is expected.
+        refuse: Makes the error, of ``read`` or ``network``, the place in it, what was found, and
+            what is expected.
 
     Raises:
         InputError: What ``refuse`` makes.
@@ -173,7 +195,9 @@ def resolve_allowance(
     for place, path in enumerate(paths):
         if not os.path.exists(path):
             raise refuse("read", place, allow.read[place], "a file or folder that exists")
-        if is_below(os.path.realpath(path), [*secret, *map(os.path.realpath, secret)]) or is_of_task(path):
+        if is_below(
+            os.path.realpath(path), [*secret, *map(os.path.realpath, secret)]
+        ) or is_of_task(path):
             expected = "no folder of tasks or runs: those are closed to every agent"
             raise refuse("read", place, allow.read[place], expected)
     hosts = []
@@ -184,30 +208,40 @@ def resolve_allowance(
             try:
                 hosts.append(sandbox.check_host(host))
             except SandboxViolation as violation:
-                expected = f"a host that {task.ref} allows ({', '.join(allowed) or 'it allows none'})"
+                expected = (
+                    f"a host that {task.ref} allows ({', '.join(allowed) or 'it allows none'})"
+                )
                 raise refuse("network", place, host, expected) from violation
     return Allowance(paths, tuple(hosts))
 
 
-def _refuse_allowance(scenario: str, row: int, part: str, place: int, found: str, expected: str) -> InputError:
+def _refuse_allowance(
+    scenario: str, row: int, part: str, place: int, found: str, expected: str
+) -> InputError:
     return ScenarioError(scenario, f"scenario[{row}].allow.{part}[{place}]", found, expected)
 
 
 def _check_last_seed(scenario: str, place: int, seed: int, row_count: int, episodes: int) -> None:
     last_index = episodes - 1 - (episodes - 1 - place) % row_count
     if last_index >= place and seed + last_index > MAX_SEED:
-        expected = f"at most {MAX_SEED - last_index}: episode {last_index} adds its index, and seeds have 64 bits"
+        expected = (
+            f"at most {MAX_SEED - last_index}: episode {last_index} adds its index, and seeds have"
+            " 64 bits"
+        )
         raise ScenarioError(scenario, f"scenario[{place}].seed", seed, expected)
 
 
 def read_scenario(path: str) -> tuple[ScenarioRow, ...]:
-    """The rows of a scenario file: a list, or an object with one under ``scenario``; TOML has ``[[scenario]]`` tables.
+    """The rows of a scenario file: a list, or an object with one under ``scenario``; TOML has
+    ``[[scenario]]`` tables.
 
     Args:
-        path: Relative to the working directory, else inside the package; ends in ``.json`` or ``.toml``.
+        path: Relative to the working directory, else inside the package; ends in ``.json`` or
+            ``.toml``.
 
     Raises:
-        ScenarioError: It names the file, the row and the field, what was found there and what was expected.
+        ScenarioError: It names the file, the row and the field, what was found there and what was
+            expected.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in _PARSERS:
@@ -247,7 +281,9 @@ def _decode(path: str, data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ScenarioError(path, f"byte {error.start}", data[error.start : error.end], "UTF-8 text") from error
+        raise ScenarioError(
+            path, f"byte {error.start}", data[error.start : error.end], "UTF-8 text"
+        ) from error
 
 
 def _parse_json(path: str, text: str) -> Any:
@@ -274,8 +310,12 @@ _PARSERS: Final[dict[str, Callable[[str, str], Any]]] = {".json": _parse_json, "
 
 
 def _number_error(path: str) -> ScenarioError:
-    """The one ValueError that both parsers let through: an integer of more digits than Python converts."""
-    return ScenarioError(path, "", _Words("a number of thousands of digits"), f"a seed to be {_SEEDS}")
+    """The one ValueError that both parsers let through: an integer of more digits than Python
+    converts.
+    """
+    return ScenarioError(
+        path, "", _Words("a number of thousands of digits"), f"a seed to be {_SEEDS}"
+    )
 
 
 def _end_of(text: str) -> tuple[int, int]:
@@ -283,10 +323,14 @@ def _end_of(text: str) -> tuple[int, int]:
     return len(lines), len(lines[-1]) + 1
 
 
-def _syntax_error(path: str, text: str, language: str, complaint: str, line: int, column: int) -> ScenarioError:
+def _syntax_error(
+    path: str, text: str, language: str, complaint: str, line: int, column: int
+) -> ScenarioError:
     rest = text.split("\n")[line - 1][column - 1 :]
     found = rest.strip()[:20] or _Words("the end of the line")
-    return ScenarioError(path, f"line {line}, column {column}", found, f"valid {language} ({complaint})")
+    return ScenarioError(
+        path, f"line {line}, column {column}", found, f"valid {language} ({complaint})"
+    )
 
 
 def _find_rows(path: str, document: Any, *, allow_list: bool) -> list[Any]:
@@ -306,8 +350,12 @@ def _check_row(path: str, where: str, row: Any) -> ScenarioRow:
         raise ScenarioError(path, where, row, "an object: {agent, task_ref, seed}")
     _check_keys(path, where, row, _KEYS)
     return ScenarioRow(
-        agent=_check_text(path, f"{where}.agent", row.get("agent", MISSING), "the path of an agent file"),
-        task_ref=_check_text(path, f"{where}.task_ref", row.get("task_ref", MISSING), "<task id>@<version>"),
+        agent=_check_text(
+            path, f"{where}.agent", row.get("agent", MISSING), "the path of an agent file"
+        ),
+        task_ref=_check_text(
+            path, f"{where}.task_ref", row.get("task_ref", MISSING), "<task id>@<version>"
+        ),
         seed=_check_seed(path, f"{where}.seed", row.get("seed", 0)),
         allow=_check_allow(path, f"{where}.allow", row.get("allow", {})),
     )
@@ -318,7 +366,9 @@ def _check_allow(path: str, where: str, value: Any) -> Allowance:
         raise ScenarioError(path, where, value, "an object: {read, network}")
     _check_keys(path, where, value, _ALLOW_KEYS)
     return Allowance(
-        read=_check_texts(path, f"{where}.read", value.get("read", []), "the path of a file or folder"),
+        read=_check_texts(
+            path, f"{where}.read", value.get("read", []), "the path of a file or folder"
+        ),
         network=_check_texts(path, f"{where}.network", value.get("network", []), "a host name"),
     )
 
@@ -326,7 +376,9 @@ def _check_allow(path: str, where: str, value: Any) -> Allowance:
 def _check_texts(path: str, where: str, value: Any, meaning: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ScenarioError(path, where, value, "a list")
-    return tuple(_check_text(path, f"{where}[{place}]", text, meaning) for place, text in enumerate(value))
+    return tuple(
+        _check_text(path, f"{where}[{place}]", text, meaning) for place, text in enumerate(value)
+    )
 
 
 def _check_keys(path: str, where: str, table: JsonObject, known: tuple[str, ...]) -> None:
@@ -334,12 +386,19 @@ def _check_keys(path: str, where: str, table: JsonObject, known: tuple[str, ...]
         if key not in known:
             nearest = difflib.get_close_matches(key, known, n=1)
             hint = f" (did you mean {nearest[0]}?)" if nearest else ""
-            raise ScenarioError(path, where, _Words(f"the key {key[:60]!r}"), f"only {', '.join(known)}{hint}")
+            raise ScenarioError(
+                path, where, _Words(f"the key {key[:60]!r}"), f"only {', '.join(known)}{hint}"
+            )
 
 
 def _check_text(path: str, where: str, value: Any, meaning: str) -> str:
-    # Control characters and lone surrogates are in no file's name, and the calls that look for one answer them oddly.
-    if not isinstance(value, str) or not value.strip() or any(c < " " or "\ud800" <= c <= "\udfff" for c in value):
+    # Control characters and lone surrogates are in no file's name, and the calls that look for one
+    # answer them oddly.
+    if (
+        not isinstance(value, str)
+        or not value.strip()
+        or any(c < " " or "\ud800" <= c <= "\udfff" for c in value)
+    ):
         raise ScenarioError(path, where, value, f"{meaning}, as text")
     return value
 
@@ -351,7 +410,9 @@ def _check_seed(path: str, where: str, value: Any) -> int:
 
 
 def _mark_repeated(pairs: list[tuple[str, Any]]) -> JsonObject:
-    """An object whose repeated keys keep no value, so that the row that holds them fails its check and is named."""
+    """An object whose repeated keys keep no value, so that the row that holds them fails its check
+    and is named.
+    """
     table = dict(pairs)
     if len(table) < len(pairs):
         seen: set[str] = set()

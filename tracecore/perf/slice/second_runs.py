@@ -1,4 +1,6 @@
-"""Whether episodes do the same thing twice: which ones run a second time, and what their second artifacts say."""
+"""Whether episodes do the same thing twice: which ones run a second time, and what their second
+artifacts say.
+"""
 
 import contextlib
 import json
@@ -12,7 +14,8 @@ from tracecore.perf.slice.cleanup import second_runs_path
 from tracecore.record import field, mutable_record
 from tracecore.records import EpisodeResult, JsonObject
 
-# They end by the clock or by a death outside the episode, not by its inputs: a second run need not agree.
+# They end by the clock or by a death outside the episode, not by its inputs: a second run need not
+# agree.
 NOT_REPEATABLE: Final = frozenset({"timeout", "episode_crashed"})
 DIFFERENCES_SHOWN: Final = 20
 
@@ -44,8 +47,8 @@ class Determinism:
     def document(self) -> JsonObject:
         """The ``determinism`` block of the summary.
 
-        ``differing`` is null unless all that was requested was checked, or something differs: a check that was not made
-        is no data, and never reads as "nothing differs".
+        ``differing`` is null unless all that was requested was checked, or something differs: a
+        check that was not made is no data, and never reads as "nothing differs".
         """
         differing = len(self.differences)
         is_known = differing > 0 or (self.requested > 0 and self.checked >= self.requested)
@@ -57,7 +60,9 @@ class Determinism:
         }
 
 
-def choose_episodes(rows: Iterable[EpisodeResult], count: int, *, episodes: int, scenario_rows: int) -> list[EpisodeResult]:
+def choose_episodes(
+    rows: Iterable[EpisodeResult], count: int, *, episodes: int, scenario_rows: int
+) -> list[EpisodeResult]:
     """Which episodes run a second time: equally many of each scenario row, spread over the slice.
 
     Args:
@@ -66,7 +71,10 @@ def choose_episodes(rows: Iterable[EpisodeResult], count: int, *, episodes: int,
         episodes: Of the whole slice.
         scenario_rows: How many rows the scenario has.
     """
-    wanted = {place: _targets(place, count, episodes, scenario_rows) for place in range(min(scenario_rows, episodes))}
+    wanted = {
+        place: _targets(place, count, episodes, scenario_rows)
+        for place in range(min(scenario_rows, episodes))
+    }
     chosen = []
     for row in rows:
         targets = wanted[row.index % scenario_rows]
@@ -86,12 +94,14 @@ def _targets(place: int, count: int, episodes: int, scenario_rows: int) -> list[
 
 @contextlib.contextmanager
 def second_runs_folder(output_dir: str, stamp: str) -> Iterator[str]:
-    """A folder for the artifacts of the second runs, gone with everything in it when the block ends.
+    """A folder for the artifacts of the second runs, gone with everything in it when the block
+    ends.
 
     Raises:
         OutputError: It could not be made.
     """
-    # Of the slice's own name, so that one which a killed harness left behind is cleared when the slice is resumed.
+    # Of the slice's own name, so that one which a killed harness left behind is cleared when the
+    # slice is resumed.
     folder = os.path.abspath(second_runs_path(output_dir, stamp))
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -137,8 +147,12 @@ def compare_runs(
     return result
 
 
-def _difference(first: EpisodeResult, second: EpisodeResult, place: Difference | None) -> JsonObject:
-    """One of the ``differences``; the place is unknown, and told as nulls, where the first artifact was not kept."""
+def _difference(
+    first: EpisodeResult, second: EpisodeResult, place: Difference | None
+) -> JsonObject:
+    """One of the ``differences``; the place is unknown, and told as nulls, where the first artifact
+    was not kept.
+    """
     return {
         "episode": first.index + 1,
         "episode_index": first.index,

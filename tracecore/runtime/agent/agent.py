@@ -1,4 +1,6 @@
-"""An agent's file: compiled, then executed in the agent's own process. Kept lean: every such process holds it."""
+"""An agent's file: compiled, then executed in the agent's own process. Kept lean: every such
+process holds it.
+"""
 
 import os
 import sys
@@ -42,11 +44,12 @@ def compiled_agent(path: str, sha256: str) -> CodeType | None:
 def execute_agent(code: CodeType, path: str) -> object:
     """Run the agent's module and construct its agent, without arguments.
 
-    The class is ``Agent`` if there is one, else the first class defined in the file that has all of ``reset``,
-    ``observe`` and ``act``. Classes imported from elsewhere come last, and only under the name ``Agent``.
+    The class is ``Agent`` if there is one, else the first class defined in the file that has all of
+    ``reset``, ``observe`` and ``act``. Classes imported from elsewhere come last, and only under
+    the name ``Agent``.
 
-    This changes the process for good (``sys.path``, ``sys.modules``, no bytecode is written): it is meant for a process
-    that serves one agent. Whatever the agent's own code raises is passed on.
+    This changes the process for good (``sys.path``, ``sys.modules``, no bytecode is written): it is
+    meant for a process that serves one agent. Whatever the agent's own code raises is passed on.
 
     Raises:
         AgentError: There is no such class, or ``Agent`` lacks a method.
@@ -60,7 +63,8 @@ def execute_agent(code: CodeType, path: str) -> object:
 
 
 def _make_siblings_importable(path: str) -> None:
-    # At the end: an agent's own json.py must not replace the runtime's. And an agent's folder is left as it was found.
+    # At the end: an agent's own json.py must not replace the runtime's. And an agent's folder is
+    # left as it was found.
     sys.dont_write_bytecode = True
     folder = os.path.dirname(path)
     if folder not in sys.path:

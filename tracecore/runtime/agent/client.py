@@ -18,14 +18,16 @@ from tracecore.runtime.episode import AgentViolation, End, InvalidAction
 from tracecore.runtime.stable_text import cut_bytes, without_strings
 
 INTEGER_MOST: Final = 1 << 63  # an integer beyond is not the same in every reader of the artifact
-# Whether it is found before a question or in place of its answer is a matter of luck, and must not be told.
+# Whether it is found before a question or in place of its answer is a matter of luck, and must not
+# be told.
 UNASKED: Final = "sent an answer that belongs to no question"
 LAST_WORDS_S: Final = 0.05  # a message that has begun is whole within this
 ATTEMPT_MOST: Final = 300  # characters
 EXCERPT_MOST: Final = 100  # bytes of a message that is no JSON
 SIGSYS: Final = 31  # on every architecture with filters; not there on every platform
 FORBIDDEN_CALL: Final = "make a system call that is forbidden"
-UNTOLD: Final = "leave as after a forbidden attempt, and not say which"  # which an agent can do by itself, too
+# which an agent can do by itself, too
+UNTOLD: Final = "leave as after a forbidden attempt, and not say which"
 # A message of many small values costs its reader a hundred times what it cost to send.
 VALUES_MOST: Final = 10_000
 INVALID_REASONS: Final = frozenset({"action_must_be_dict", "action_not_json", "action_too_large"})
@@ -49,7 +51,9 @@ class ProcessAgent:
     def __init__(self, job: Job, link: AgentLink) -> None:
         self._job, self._link = job, link
         self._limits = job.settings.limits
-        self._channel = Channel(link.read_fd, link.write_fd, self._limits.message_bytes, lambda: agent_is_gone(link))
+        self._channel = Channel(
+            link.read_fd, link.write_fd, self._limits.message_bytes, lambda: agent_is_gone(link)
+        )
         self._seq = 0
 
     def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
@@ -80,7 +84,9 @@ class ProcessAgent:
             self._channel.send(question, deadline_s)
             answer = self._channel.receive(deadline_s)
         except ChannelTimeout as error:
-            raise End("timeout", f"{self._during(call)} had not finished within {self._limit()}") from error
+            raise End(
+                "timeout", f"{self._during(call)} had not finished within {self._limit()}"
+            ) from error
         except ChannelClosed as error:
             raise self._crashed(call) from error
         except MessageTooLarge as error:
@@ -93,10 +99,16 @@ class ProcessAgent:
         except NotJson as error:
             if call == "reset":
                 raise self._broken(f"answered a reset with what is no JSON: {error}") from error
-            raise InvalidAction(error.reason, str(error), _excerpt(data, self._link.nonce)) from error
+            raise InvalidAction(
+                error.reason, str(error), _excerpt(data, self._link.nonce)
+            ) from error
         if violation := self._violation(answer):
             raise violation
-        if not isinstance(answer, dict) or answer.get("seq") != self._seq or answer.get("nonce") != self._link.nonce:
+        if (
+            not isinstance(answer, dict)
+            or answer.get("seq") != self._seq
+            or answer.get("nonce") != self._link.nonce
+        ):
             raise self._broken(UNASKED)
         if "did" in answer:
             return answer["did"]
@@ -107,16 +119,27 @@ class ProcessAgent:
         raise self._broken("sent an answer of an unknown kind")
 
     def _violation(self, answer: Any) -> AgentViolation | None:
-        """What the audit hook says in the agent's process. An agent that forges it fails nobody but itself."""
-        found = answer.get("violation") if isinstance(answer, dict) and answer.get("nonce") == self._link.nonce else None
+        """What the audit hook says in the agent's process.
+
+        An agent that forges it fails nobody but itself.
+        """
+        found = (
+            answer.get("violation")
+            if isinstance(answer, dict) and answer.get("nonce") == self._link.nonce
+            else None
+        )
         if not isinstance(found, dict) or not isinstance(found.get("attempt"), str):
             return None
         return AgentViolation(stable_attempt(found["attempt"]))
 
     def _last_words(self) -> AgentViolation | None:
-        """The violation in what was sent unasked: a thread of the agent's may have tried something between two questions."""
+        """The violation in what was sent unasked: a thread of the agent's may have tried something
+        between two questions.
+        """
         try:
-            return self._violation(parse_message(self._channel.receive(monotonic_s() + LAST_WORDS_S), self._limits))
+            return self._violation(
+                parse_message(self._channel.receive(monotonic_s() + LAST_WORDS_S), self._limits)
+            )
         except (ChannelTimeout, ChannelClosed, MessageTooLarge, NotJson):
             return None
 
@@ -124,13 +147,23 @@ class ProcessAgent:
         if violation := self._last_words():
             return violation
         end = ask_how_it_ended(self._link)
-        if not end.killed_by_us and os.WIFSIGNALED(end.status) and os.WTERMSIG(end.status) == SIGSYS:
+        if (
+            not end.killed_by_us
+            and os.WIFSIGNALED(end.status)
+            and os.WTERMSIG(end.status) == SIGSYS
+        ):
             return AgentViolation(FORBIDDEN_CALL)
-        if not end.killed_by_us and os.WIFEXITED(end.status) and os.WEXITSTATUS(end.status) == VIOLATION_EXIT:
+        if (
+            not end.killed_by_us
+            and os.WIFEXITED(end.status)
+            and os.WEXITSTATUS(end.status) == VIOLATION_EXIT
+        ):
             return AgentViolation(UNTOLD)
         if end.killed_by_us:
             return self._broken(f"closed its pipe during {self._during(call)}")
-        return End("agent_crashed", f"the agent process {describe_end(end)} during {self._during(call)}")
+        return End(
+            "agent_crashed", f"the agent process {describe_end(end)} during {self._during(call)}"
+        )
 
     def _broken(self, what: str) -> End:
         return End("agent_crashed", f"the agent process broke the protocol: it {what}")
@@ -143,7 +176,9 @@ class ProcessAgent:
 
 
 class InProcessAgent:
-    """The same agent without a process: for the runtime's own cost, and where isolation is somebody else's business."""
+    """The same agent without a process: for the runtime's own cost, and where isolation is somebody
+    else's business.
+    """
 
     def __init__(self, job: Job) -> None:
         source = job.agent
@@ -185,14 +220,19 @@ class InProcessAgent:
 def stable_attempt(attempt: str) -> str:
     """An attempt as one line that is the same in every run: no process ids."""
     words = one_line(attempt[:ATTEMPT_MOST])
-    return "/".join("…" if part.isdigit() else part for part in words.split("/")) if "/proc/" in words else words
+    return (
+        "/".join("…" if part.isdigit() else part for part in words.split("/"))
+        if "/proc/" in words
+        else words
+    )
 
 
 def parse_message(data: bytes, limits: Limits) -> Any:
     """JSON from a process that is not trusted.
 
     Raises:
-        NotJson: Not strict UTF-8 JSON; NaN, Infinity or a number beyond double or 64 bits; a key twice; too deep.
+        NotJson: Not strict UTF-8 JSON; NaN, Infinity or a number beyond double or 64 bits; a key
+            twice; too deep.
         TooManyValues: More than :data:`VALUES_MOST` values.
     """
     if len(data) > VALUES_MOST:  # each takes a byte at least
@@ -212,7 +252,9 @@ def parse_message(data: bytes, limits: Limits) -> Any:
 
 
 def _check_values(data: bytes) -> None:
-    """Before anything is read: each value but the first follows a comma or a bracket. Counting bytes costs next to nothing."""
+    """Before anything is read: each value but the first follows a comma or a bracket. Counting
+    bytes costs next to nothing.
+    """
     if _count(data) > VALUES_MOST and _count(without_strings(data)) > VALUES_MOST:
         raise TooManyValues(f"it holds more than {VALUES_MOST} values")
     # Half a character is no value, but is as slow to write.
@@ -249,7 +291,10 @@ def _bounded(text: str) -> int:
 
 
 _decode = json.JSONDecoder(
-    object_pairs_hook=_pairs, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded
+    object_pairs_hook=_pairs,
+    parse_constant=_refuse_constant,
+    parse_float=_finite,
+    parse_int=_bounded,
 ).decode
 
 
@@ -266,7 +311,10 @@ def _raised(raised: JsonObject, step: int) -> End:
     where = _word(raised.get("where"))
     kind, message = _word(raised.get("type")), _word(raised.get("message"))
     place = f"{where} (step {step})" if where in {"observe", "act"} else where
-    return End("agent_exception", f"{place} raised {kind}: {message}" if message else f"{place} raised {kind}")
+    return End(
+        "agent_exception",
+        f"{place} raised {kind}: {message}" if message else f"{place} raised {kind}",
+    )
 
 
 def _invalid(invalid: JsonObject) -> InvalidAction:

@@ -1,13 +1,14 @@
 """Inside the agent's own process: load the agent, and answer what the episode asks.
 
-Whatever the agent does here stays here. Nothing that this side says is trusted: the episode checks each answer again.
+Whatever the agent does here stays here. Nothing that this side says is trusted: the episode checks
+each answer again.
 
 An answer is one of::
 
-    {"seq": n, "nonce": …, "did": {}}                                          reset is done
-    {"seq": n, "nonce": …, "did": {"action": {…}, "llm_trace": […]}}           a step's action
-    {"seq": n, "nonce": …, "raised": {"where": "act", "type": …, "message": …}}
-    {"seq": n, "nonce": …, "invalid": {"reason": …, "why": …, "repr": …}}      act gave what JSON has no form for
+    {"seq": n, "nonce": …, "did": {}}                                          reset is done {"seq":
+    n, "nonce": …, "did": {"action": {…}, "llm_trace": […]}}           a step's action {"seq": n,
+    "nonce": …, "raised": {"where": "act", "type": …, "message": …}} {"seq": n, "nonce": …,
+    "invalid": {"reason": …, "why": …, "repr": …}}      act gave what JSON has no form for
 """
 
 import time
@@ -23,19 +24,22 @@ from tracecore.runtime.stable_text import cut_words
 
 WORDS_MOST: Final = 500  # characters of an exception's message
 ENVELOPE_BYTES: Final = 256  # what stands around an outcome in its message, at most
-# In an episode, for threads that go on behind an answer: what one of them tries is told then, and not at times only.
+# In an episode, for threads that go on behind an answer: what one of them tries is told then, and
+# not at times only.
 THREADS_PATIENCE_S: Final = 0.25
 LOOK_INTERVAL_S: Final = 0.001
 REPR_MOST: Final = 200  # characters of an action that is none
 
 
 class AgentHost:
-    """An agent, and the only ways in which the episode reaches it. Outcomes are JSON objects, as bytes.
+    """An agent, and the only ways in which the episode reaches it. Outcomes are JSON objects, as
+    bytes.
 
     Args:
         load: Gives the agent.
         message_bytes: Of one answer, at most.
-        path: The agent's file. Errors tell its name alone: its folder differs from machine to machine.
+        path: The agent's file. Errors tell its name alone: its folder differs from machine to
+            machine.
     """
 
     def __init__(self, load: Callable[[], Any], message_bytes: int, path: str = "") -> None:
@@ -51,7 +55,8 @@ class AgentHost:
             self._agent = self._load()
             where = "reset"
             self._agent.reset(task_spec)
-        except BaseException as error:  # an agent may raise anything, also what would end this process
+        # an agent may raise anything, also what would end this process
+        except BaseException as error:
             return canon.encode({"raised": describe_error(where, error, self._path)})
         return b'{"did":{}}'
 
@@ -63,16 +68,23 @@ class AgentHost:
             where = "act"
             action = self._agent.act()
             return self._offer(action, self._new_llm_entries())
-        except BaseException as error:  # as above; also an agent's own dict or str class, which runs while it is read
+        # as above; also an agent's own dict or str class, which runs while it is read
+        except BaseException as error:
             return canon.encode({"raised": describe_error(where, error, self._path)})
 
     def _offer(self, action: Any, llm_trace: list[Any] | None) -> bytes:
         if not isinstance(action, dict):
-            return _invalid("action_must_be_dict", f"act returned {type(action).__name__}, not a dict", action)
+            return _invalid(
+                "action_must_be_dict", f"act returned {type(action).__name__}, not a dict", action
+            )
         try:
             outcome = canon.encode({"did": {"action": action, "llm_trace": llm_trace}})
         except (ValueError, TypeError, RecursionError) as error:
-            return _invalid("action_not_json", f"act returned what JSON has no form for: {_words(error)}", action)
+            return _invalid(
+                "action_not_json",
+                f"act returned what JSON has no form for: {_words(error)}",
+                action,
+            )
         if len(outcome) > self._most_bytes:
             why = f"act returned {len(outcome)} bytes, over the limit of {self._most_bytes}"
             return _invalid("action_too_large", why, action)
@@ -82,7 +94,8 @@ class AgentHost:
         trace = getattr(self._agent, "llm_trace", None)
         if not isinstance(trace, list):
             return None
-        # The agent may append to one list, or begin a new one: what it had already shown is told by identity.
+        # The agent may append to one list, or begin a new one: what it had already shown is told by
+        # identity.
         shown = 0
         for entry, known in zip(trace, self._known_llm, strict=False):
             if entry is not known:
@@ -92,7 +105,14 @@ class AgentHost:
         return trace[shown:]
 
 
-def serve(code: CodeType | None, problem: Exception | None, path: str, nonce: str, fds: tuple[int, int], limit: int) -> None:
+def serve(
+    code: CodeType | None,
+    problem: Exception | None,
+    path: str,
+    nonce: str,
+    fds: tuple[int, int],
+    limit: int,
+) -> None:
     """Answer requests from ``fds`` (read, write) until the episode closes its side; then leave.
 
     Args:
@@ -126,7 +146,9 @@ def serve(code: CodeType | None, problem: Exception | None, path: str, nonce: st
 
 
 def _await_threads(left_s: float) -> float:
-    """Wait until the agent's other threads have ended, not longer than ``left_s``; what is left of that."""
+    """Wait until the agent's other threads have ended, not longer than ``left_s``; what is left of
+    that.
+    """
     begun_s = time.monotonic()
     while (used_s := time.monotonic() - begun_s) < left_s and thread_count():
         time.sleep(LOOK_INTERVAL_S)
@@ -134,14 +156,17 @@ def _await_threads(left_s: float) -> float:
 
 
 def describe_error(where: str, error: BaseException, path: str = "") -> dict[str, str]:
-    """An exception as plain text, whatever its ``__str__`` does; the file at ``path`` goes by its name alone."""
+    """An exception as plain text, whatever its ``__str__`` does; the file at ``path`` goes by its
+    name alone.
+    """
     return {"where": where, "type": type(error).__name__[:80], "message": _words(error, path)}
 
 
 def _words(error: BaseException, path: str = "") -> str:
     try:
         words = str(error)
-        if isinstance(error, ImportError) and error.path:  # where a file lies differs from machine to machine
+        # where a file lies differs from machine to machine
+        if isinstance(error, ImportError) and error.path:
             words = words.replace(f" ({error.path})", "")
         if path:
             name = path.rpartition("/")[2]

@@ -2,22 +2,28 @@
 
 ::
 
-    worker ──starts, once, before any task is read──▶ nursery ──starts, once per reach──▶ (keeper ──▶) zygote
+    worker ──starts, once, before any task is read──▶ nursery ──starts, once per reach──▶ (keeper
+    ──▶) zygote
 
-    worker                                               zygote ──starts, per episode──▶ agent process
-      │  begin: path and two pipe ends ─────────────────▶│                              ▲
-      │  end: kill it if it lives, how did it end? ─────▶│  reaps, kills, tells         │ questions and answers,
-      └─forks──▶ episode process: how did it end? ──────▶│                              │ JSON over two pipes
+    worker                                               zygote ──starts, per episode──▶ agent
+    process
+      │  begin: path and two pipe ends ─────────────────▶│                              ▲ │  end:
+      kill it if it lives, how did it end? ─────▶│  reaps, kills, tells         │ questions and
+      answers, └─forks──▶ episode process: how did it end? ──────▶│                              │
+      JSON over two pipes
                        └────────────────────────────────────────────────────────────────┘
 
-The zygote executes no agent, and compiles one only once its first process has shown that this ends, and soon: until then
-each compiles for itself, within its episode's time limit. It was started before its worker had read a task, and holds no task
-code, hidden state or result: what an agent must not see was never in its memory. It has one agent at a time. When its worker
-and the episode are gone its socket ends, and it kills its agent and leaves.
+The zygote executes no agent, and compiles one only once its first process has shown that this ends,
+    and soon: until then
+each compiles for itself, within its episode's time limit. It was started before its worker had read
+a task, and holds no task code, hidden state or result: what an agent must not see was never in its
+memory. It has one agent at a time. When its worker and the episode are gone its socket ends, and it
+kills its agent and leaves.
 
-A zygote is confined to what its agents may reach, so that there is one for each folder of agents and each allowance. They
-come from the nursery, which was started with the worker and knows no more than they do: a worker that has read a task may
-start no zygote itself. Where process ids have a namespace, the keeper stands outside of it and waits.
+A zygote is confined to what its agents may reach, so that there is one for each folder of agents
+and each allowance. They come from the nursery, which was started with the worker and knows no more
+than they do: a worker that has read a task may start no zygote itself. Where process ids have a
+namespace, the keeper stands outside of it and waits.
 """
 
 import contextlib
@@ -44,16 +50,21 @@ from tracecore.records import Job, Limits
 from tracecore.runtime.agent.agent import compile_agent, compiled_agent
 from tracecore.runtime.agent.host import serve
 
-ANSWER_PATIENCE_S: Final = 5.0  # the zygote only kills and reaps: one that is silent for so long is gone
+# the zygote only kills and reaps: one that is silent for so long is gone
+ANSWER_PATIENCE_S: Final = 5.0
 EXIT_PATIENCE_S: Final = 0.25  # between an agent closing its pipe and its death, when it is dying
-LINGER_S: Final = 0.5  # of a spawned agent whose episode is over, so that the zygote can ask how much memory it has used
+# of a spawned agent whose episode is over, so that the zygote can ask how much memory it has used
+LINGER_S: Final = 0.5
 MESSAGE_BYTES: Final = 1 << 16
-COMPILE_CPU_S: Final = 0.5  # of a process that compiled its agent: where it used more, the zygote does not do it for the next
+# of a process that compiled its agent: where it used more, the zygote does not do it for the next
+COMPILE_CPU_S: Final = 0.5
 ZYGOTES_MOST: Final = 8  # that a worker keeps; one that is needed again later is started again
 
 
 class ZygoteLost(TracecoreError):
-    """The zygote is gone or silent; its worker must be replaced, since a new zygote may not be started from it."""
+    """The zygote is gone or silent; its worker must be replaced, since a new zygote may not be
+    started from it.
+    """
 
 
 @record
@@ -99,7 +110,9 @@ class Preparation:
 
 
 class AgentZygote:
-    """A worker's companion: gives each of its jobs an agent process, and ends it. See ``batch.worker.Companion``."""
+    """A worker's companion: gives each of its jobs an agent process, and ends it. See
+    ``batch.worker.Companion``.
+    """
 
     def __init__(self, method: str, limits: Limits, hidden: tuple[str, ...] = ()) -> None:
         self._nursery, theirs = _socket_pair()
@@ -107,9 +120,12 @@ class AgentZygote:
         self._hidden = hidden
         self._zygotes: dict[Reach, socket.socket] = {}
         arguments = (theirs.fileno(), method, limits)
-        self.pid = processes.start(run_nursery, arguments, method=method, keep_fds=[theirs.fileno()])
+        self.pid = processes.start(
+            run_nursery, arguments, method=method, keep_fds=[theirs.fileno()]
+        )
         theirs.close()
-        # After the nursery, below which users' namespaces are made by writing what then would be root's.
+        # After the nursery, below which users' namespaces are made by writing what then would be
+        # root's.
         if limits.confinement != "off" and sys.platform == "linux":
             close_own_memory()
 
@@ -162,7 +178,9 @@ class AgentZygote:
         if control is None:
             control, theirs = _socket_pair()
             try:
-                socket.send_fds(self._nursery, [json.dumps(reach.as_json()).encode()], [theirs.fileno()])
+                socket.send_fds(
+                    self._nursery, [json.dumps(reach.as_json()).encode()], [theirs.fileno()]
+                )
             except OSError as error:
                 control.close()
                 raise ZygoteLost(f"the nursery of agent zygotes is gone: {error}") from error
@@ -170,7 +188,8 @@ class AgentZygote:
                 theirs.close()
             if len(self._zygotes) >= ZYGOTES_MOST:
                 self._zygotes.pop(next(iter(self._zygotes))).close()
-        self._zygotes[reach] = control  # at the end: the first is the one that was not needed for longest
+        # at the end: the first is the one that was not needed for longest
+        self._zygotes[reach] = control
         return control
 
     def close(self) -> None:
@@ -198,7 +217,8 @@ def reach_of(job: Job, hidden: tuple[str, ...]) -> Reach:
 
 
 def ask_how_it_ended(link: AgentLink) -> AgentEnd:
-    """From the episode process, when its agent went silent: kill it if it lives, and tell how it ended.
+    """From the episode process, when its agent went silent: kill it if it lives, and tell how it
+    ended.
 
     Raises:
         ZygoteLost: Nobody answers.
@@ -236,7 +256,8 @@ def _ask(control: socket.socket, what: str, serial: int) -> AgentEnd | None:
             answer = json.loads(control.recv(MESSAGE_BYTES) or b"null")
             if answer is None:
                 break
-            # An episode that was killed may have left an answer unread: it is told apart by what it answers.
+            # An episode that was killed may have left an answer unread: it is told apart by what it
+            # answers.
             if answer["to"] == what and answer["serial"] == serial:
                 if "refused" in answer:
                     raise Refused(answer["refused"])  # noqa: TRY301 - told apart from what the socket itself refuses
@@ -249,7 +270,8 @@ def _ask(control: socket.socket, what: str, serial: int) -> AgentEnd | None:
 
 
 def _socket_pair() -> tuple[socket.socket, socket.socket]:
-    # SEQPACKET keeps messages whole: an episode that is killed while it asks cannot leave half a message behind.
+    # SEQPACKET keeps messages whole: an episode that is killed while it asks cannot leave half a
+    # message behind.
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
@@ -268,7 +290,12 @@ def run_nursery(control_fd: int, method: str, limits: Limits) -> None:
         if not message:
             return
         try:
-            processes.start(run_keeper, (fds[0], method, limits, json.loads(message)), method=method, keep_fds=fds)
+            processes.start(
+                run_keeper,
+                (fds[0], method, limits, json.loads(message)),
+                method=method,
+                keep_fds=fds,
+            )
         except OSError as error:
             refuse(fds[0], error)
             return
@@ -292,11 +319,16 @@ def refuse(control_fd: int, error: OSError) -> None:
 def run_keeper(control_fd: int, method: str, limits: Limits, reach: dict[str, Any]) -> None:
     """Be the zygote, or, where process ids have a namespace, start it inside and wait for its end."""
     confinement = layers.begin(limits, reach_from_json(reach))
-    layers.leave_namespaces(confinement, layers.NAMESPACES if method == processes.FORK else layers.OF_KEEPER)
-    confinement.kernel = None if method == processes.SPAWN else confinement.kernel  # which cannot be sent
+    layers.leave_namespaces(
+        confinement, layers.NAMESPACES if method == processes.FORK else layers.OF_KEEPER
+    )
+    # which cannot be sent
+    confinement.kernel = None if method == processes.SPAWN else confinement.kernel
     if confinement.state["pid_namespace"] is True:
         try:
-            pid = processes.start(run_zygote, (control_fd, method, confinement), method=method, keep_fds=[control_fd])
+            pid = processes.start(
+                run_zygote, (control_fd, method, confinement), method=method, keep_fds=[control_fd]
+            )
         except OSError as error:
             refuse(control_fd, error)
             return
@@ -317,7 +349,8 @@ def run_zygote(control_fd: int, method: str, confinement: Confinement) -> None:
     if method == processes.FORK:
         layers.confine(confinement)
     gc.collect()
-    gc.freeze()  # a collection in an agent would write into, and so copy, every page that holds an object
+    # a collection in an agent would write into, and so copy, every page that holds an object
+    gc.freeze()
     agent = _Agent(method, confinement)
     while True:
         message, fds, _flags, _address = socket.recv_fds(control, MESSAGE_BYTES, 2)
@@ -330,13 +363,19 @@ def run_zygote(control_fd: int, method: str, confinement: Confinement) -> None:
         elif agent.refused:
             _reply(control, request, refused=agent.refused)
         else:
-            end = agent.look() if request["do"] == "look" else agent.end(at_once=request["do"] == "end")
+            end = (
+                agent.look()
+                if request["do"] == "look"
+                else agent.end(at_once=request["do"] == "end")
+            )
             _reply(control, request, end=end)
 
 
 def _reply(control: socket.socket, request: dict[str, Any], **what: Any) -> None:
     with contextlib.suppress(BrokenPipeError):
-        control.send(json.dumps({"to": request["do"], "serial": request["serial"], **what}).encode())
+        control.send(
+            json.dumps({"to": request["do"], "serial": request["serial"], **what}).encode()
+        )
 
 
 class _Agent:
@@ -374,7 +413,9 @@ class _Agent:
             kept = [*fds, proof_w] if proof_w >= 0 else fds
             layers.before_fork(self._confinement)
             try:
-                self._pid = processes.start(serve_forked, (self._confinement, arguments), method=self._method, keep_fds=kept)
+                self._pid = processes.start(
+                    serve_forked, (self._confinement, arguments), method=self._method, keep_fds=kept
+                )
             finally:
                 if proof_w >= 0:
                     os.close(proof_w)
@@ -404,15 +445,20 @@ class _Agent:
         return None if self._pid and not _has_exited(self._pid) else self.end(at_once=True)
 
     def end(self, *, at_once: bool) -> tuple[int, bool, float, float, int]:
-        """Reap it, killing it first if it lives (or, unless ``at_once``, does not leave within a moment)."""
+        """Reap it, killing it first if it lives (or, unless ``at_once``, does not leave within a
+        moment).
+        """
         if not self._pid:
             return self._end
         killed_by_us = not _has_exited(self._pid)
         if killed_by_us and not at_once:
-            # Its pipes close a moment before it can be reaped: waiting for that tells its own end from our kill.
+            # Its pipes close a moment before it can be reaped: waiting for that tells its own end
+            # from our kill.
             _wait_for_exit(self._pid, EXIT_PATIENCE_S)
             killed_by_us = not _has_exited(self._pid)
-        own_peak = processes.own_peak_rss_bytes(self._pid) if self._method == processes.SPAWN else None
+        own_peak = (
+            processes.own_peak_rss_bytes(self._pid) if self._method == processes.SPAWN else None
+        )
         # Before it is reaped: until then its id cannot have become somebody else's.
         processes.kill_group(self._pid)
         _pid, status, usage = os.wait4(self._pid, 0)
@@ -424,9 +470,12 @@ class _Agent:
         return self._end
 
     def _end_orphans(self) -> None:
-        # The first process of a process table inherits its orphans, which the worker cannot see, and is spared by its own kill.
-        # A filter that forbids to fork leaves none.
-        if self._confinement.state.get("pid_namespace") is True and self._confinement.last_filter is None:
+        # The first process of a process table inherits its orphans, which the worker cannot see,
+        # and is spared by its own kill. A filter that forbids to fork leaves none.
+        if (
+            self._confinement.state.get("pid_namespace") is True
+            and self._confinement.last_filter is None
+        ):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
@@ -435,7 +484,9 @@ class _Agent:
 
 
 def serve_forked(confinement: Confinement, arguments: tuple[Any, ...]) -> None:
-    """The start of an agent process that was forked from its zygote: what is confined in each, then the agent."""
+    """The start of an agent process that was forked from its zygote: what is confined in each, then
+    the agent.
+    """
     code, path, sha256, nonce, fds, limit, proof_fd = arguments
     problem = None
     if code is None:
@@ -447,8 +498,12 @@ def serve_forked(confinement: Confinement, arguments: tuple[Any, ...]) -> None:
     serve(code, problem, path, nonce, fds, limit)
 
 
-def serve_spawned(path: str, sha256: str, nonce: str, fds: tuple[int, int], limits: Limits, reach: dict[str, Any]) -> None:
-    """The start of an agent process that was not forked from its zygote, and so has inherited nothing."""
+def serve_spawned(
+    path: str, sha256: str, nonce: str, fds: tuple[int, int], limits: Limits, reach: dict[str, Any]
+) -> None:
+    """The start of an agent process that was not forked from its zygote, and so has inherited
+    nothing.
+    """
     sys.dont_write_bytecode = True
     confinement = layers.begin(limits, reach_from_json(reach))
     code, problem = _compile(path, sha256)

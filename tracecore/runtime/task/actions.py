@@ -12,7 +12,8 @@ Action = Callable[..., Any]
 _SET_ENV = "set_env"  # the one public function of an action module that is no action
 _SHOWN = 120  # characters of names that a message repeats
 _HAS_ANY_KEYWORDS = 0x08  # CO_VARKEYWORDS
-_IS_NO_PLAIN_CALL = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR: calling it runs nothing
+# CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR: calling it runs nothing
+_IS_NO_PLAIN_CALL = 0x20 | 0x80 | 0x200
 
 
 class ActionSurface:
@@ -32,14 +33,21 @@ class ActionSurface:
 
     def __init__(self, functions: Mapping[str, Action]) -> None:
         self._functions = dict(functions)
-        self._signatures = {name: _read_signature(name, function) for name, function in functions.items()}
-        self.parameters = {name: list(signature.names) for name, signature in self._signatures.items()}
+        self._signatures = {
+            name: _read_signature(name, function) for name, function in functions.items()
+        }
+        self.parameters = {
+            name: list(signature.names) for name, signature in self._signatures.items()
+        }
 
     def why_invalid(self, action: object) -> tuple[str, str] | None:
-        """Why ``action`` cannot be executed: the reason, and one bounded line of words; None if it can.
+        """Why ``action`` cannot be executed: the reason, and one bounded line of words; None if it
+        can.
 
-        Reasons, in the order of the checks: ``action_must_be_dict``, ``invalid_action_type``, ``unknown_action``,
-        ``args_must_be_dict``, ``missing_arg``, ``unexpected_arg``. The words are the same for the same action always.
+        Reasons, in the order of the checks: ``action_must_be_dict``, ``invalid_action_type``,
+            ``unknown_action``,
+        ``args_must_be_dict``, ``missing_arg``, ``unexpected_arg``. The words are the same for the
+        same action always.
         """
         if not isinstance(action, dict):
             return "action_must_be_dict", f"the action is {_kind(action)}, expected an object"
@@ -49,7 +57,10 @@ class ActionSurface:
             return "invalid_action_type", f"the action's type is {found}, expected a string"
         signature = self._signatures.get(name)
         if signature is None:
-            return "unknown_action", f"there is no action {_shown([name])}, expected one of {_shown(self._functions)}"
+            return (
+                "unknown_action",
+                f"there is no action {_shown([name])}, expected one of {_shown(self._functions)}",
+            )
         args = action.get("args")
         if args is not None and not isinstance(args, dict):
             return "args_must_be_dict", f"the args of {name} are {_kind(args)}, expected an object"
@@ -61,7 +72,9 @@ class ActionSurface:
 
 
 def public_functions(module: ModuleType) -> dict[str, Action]:
-    """The actions that ``module`` offers: its public functions, in order, without ``set_env`` and what it imports."""
+    """The actions that ``module`` offers: its public functions, in order, without ``set_env`` and
+    what it imports.
+    """
     return {
         name: value
         for name, value in vars(module).items()
@@ -84,7 +97,10 @@ class _Signature:
             return "missing_arg", f"{action} lacks {_shown(missing)}, expected {self.words()}"
         unexpected = [name for name in args if not self.accepts(name)]
         if unexpected:
-            return "unexpected_arg", f"{action} takes no {_shown(unexpected)}, expected {self.words()}"
+            return (
+                "unexpected_arg",
+                f"{action} takes no {_shown(unexpected)}, expected {self.words()}",
+            )
         return None
 
     def accepts(self, name: object) -> bool:
@@ -99,7 +115,9 @@ def _read_signature(name: str, function: Action) -> _Signature:
     function = _innermost(function)
     code = function.__code__
     if code.co_posonlyargcount:
-        raise _refusal(name, code, "positional-only parameters", "parameters that can be given by name")
+        raise _refusal(
+            name, code, "positional-only parameters", "parameters that can be given by name"
+        )
     if code.co_flags & _IS_NO_PLAIN_CALL:
         raise _refusal(name, code, "an async function or a generator", "a plain function")
     positional = code.co_varnames[: code.co_argcount]
@@ -114,7 +132,9 @@ def _read_signature(name: str, function: Action) -> _Signature:
 
 
 def _innermost(function: Action) -> FunctionType:
-    """The function that a decorator made with functools.wraps stands for: its parameters are the real ones."""
+    """The function that a decorator made with functools.wraps stands for: its parameters are the
+    real ones.
+    """
     while isinstance(wrapped := getattr(function, "__wrapped__", None), FunctionType):
         function = wrapped
     assert isinstance(function, FunctionType)
@@ -126,7 +146,9 @@ def _refusal(name: str, code: CodeType, found: str, expected: str) -> TaskError:
 
 
 def _kind(value: object) -> str:
-    """What ``value`` is, in JSON's words: a repr could be huge, or hold an address that differs from run to run."""
+    """What ``value`` is, in JSON's words: a repr could be huge, or hold an address that differs
+    from run to run.
+    """
     match value:
         case None:
             return "null"

@@ -1,4 +1,7 @@
-"""References of tasks and agents, resolved before anything runs. Kept apart from what the workers load."""
+"""References of tasks and agents, resolved before anything runs.
+
+Kept apart from what the workers load.
+"""
 
 import difflib
 import os
@@ -25,11 +28,13 @@ def find_task(ref: str, tasks_dirs: Sequence[str] = ()) -> TaskSource:
 
     Args:
         ref: ``<id>@<version>``, or ``<id>`` if there is one version of it only.
-        tasks_dirs: Folders of task folders. They are searched in this order, and before the bundled tasks.
+        tasks_dirs: Folders of task folders. They are searched in this order, and before the bundled
+            tasks.
 
     Raises:
-        TaskError: A folder is not there, the reference is malformed, unknown (the nearest known ones are named) or
-            means several versions, or the manifest of a task of that id is wrong.
+        TaskError: A folder is not there, the reference is malformed, unknown (the nearest known
+            ones are named) or means several versions, or the manifest of a task of that id is
+            wrong.
     """
     for tasks_dir in tasks_dirs:
         if not os.path.isdir(tasks_dir):
@@ -54,28 +59,41 @@ def find_agent(ref: str) -> AgentSource:
     """The agent's file that ``ref`` means. It is read, to take its hash, but not run.
 
     Args:
-        ref: A path of a Python file: as given (relative to the working directory), else inside the package
-            (``agents/toy_agent.py``).
+        ref: A path of a Python file: as given (relative to the working directory), else inside the
+            package (``agents/toy_agent.py``).
 
     Raises:
-        AgentError: The reference is malformed, names no file (the nearest existing ones are named), or names
-            something that is not a regular, readable ``.py`` file.
+        AgentError: The reference is malformed, names no file (the nearest existing ones are named),
+            or names something that is not a regular, readable ``.py`` file.
     """
     if not ref.endswith(".py") or not ref.isprintable() or len(ref) > AGENT_REF_LIMIT:
         raise AgentError(AGENT_REFERENCE, "", ref, "the path of a Python file (.py)")
     for path in _agent_paths(ref):
         if os.path.lexists(path):
-            return AgentSource(ref=ref, path=path, sha256=canon.sha256(read_source(path, AgentError)))
+            return AgentSource(
+                ref=ref, path=path, sha256=canon.sha256(read_source(path, AgentError))
+            )
     raise AgentError(AGENT_REFERENCE, "", ref, _suggest(ref, _known_agent_refs(ref)))
 
 
 def _split_task_ref(ref: str) -> tuple[str, str]:
     """Id and version, which is "" if none is given."""
     task_id, separator, version = ref.partition("@")
-    # Only what a manifest can hold gets through: no path, no `..`, no control character ever reaches the disk.
-    good_version = len(version) <= 80 and version.isascii() and version.isdigit() and (version[0] != "0" or version == "0")
+    # Only what a manifest can hold gets through: no path, no `..`, no control character ever
+    # reaches the disk.
+    good_version = (
+        len(version) <= 80
+        and version.isascii()
+        and version.isdigit()
+        and (version[0] != "0" or version == "0")
+    )
     if not is_task_id(task_id) or (separator and not good_version):
-        raise TaskError(TASK_REFERENCE, "", ref, "<id>@<version> or <id>: lower-case letters, digits, _ and - only")
+        raise TaskError(
+            TASK_REFERENCE,
+            "",
+            ref,
+            "<id>@<version> or <id>: lower-case letters, digits, _ and - only",
+        )
     return task_id, version
 
 
@@ -110,7 +128,9 @@ def _agent_paths(ref: str) -> Iterator[str]:
 
 
 def _known_agent_refs(ref: str) -> list[str]:
-    """The siblings of what was meant, and the bundled agents, each written as it could be referenced."""
+    """The siblings of what was meant, and the bundled agents, each written as it could be
+    referenced.
+    """
     folder = os.path.dirname(ref)
     siblings = [os.path.join(folder, name) for name in _list_folder(folder or ".")]
     bundled = [f"agents/{name}" for name in _list_folder(os.path.join(PACKAGE_FOLDER, "agents"))]
@@ -119,7 +139,11 @@ def _known_agent_refs(ref: str) -> list[str]:
 
 def _suggest(ref: str, known: list[str]) -> str:
     nearest = difflib.get_close_matches(ref, known, n=_NEAREST, cutoff=0.4) or known[:_NEAREST]
-    return f"one that exists; nearest: {', '.join(nearest)}" if nearest else "one that exists; there is none"
+    return (
+        f"one that exists; nearest: {', '.join(nearest)}"
+        if nearest
+        else "one that exists; there is none"
+    )
 
 
 def _list_folder(path: str) -> list[str]:

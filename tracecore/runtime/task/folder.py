@@ -22,22 +22,27 @@ class FolderContent:
 def hash_folder(folder: str) -> str:
     """``sha256:<hex>`` over every file below ``folder``: relative POSIX names and contents.
 
-    Bytecode (``__pycache__``, ``*.pyc``) does not count. Symbolic links count as what they point to.
+    Bytecode (``__pycache__``, ``*.pyc``) does not count. Symbolic links count as what they point
+    to.
 
     Raises:
-        TaskError: A file cannot be read, is no regular file, or is a link that leaves the folder or goes in circles.
+        TaskError: A file cannot be read, is no regular file, or is a link that leaves the folder or
+            goes in circles.
     """
     return read_folder(folder).sha256
 
 
 def read_folder(folder: str) -> FolderContent:
-    """The folder's hash, and the very bytes of Python and manifest that went into it; raises as ``hash_folder``."""
+    """The folder's hash, and the very bytes of Python and manifest that went into it; raises as
+    ``hash_folder``.
+    """
     whole = hashlib.sha256()
     kept = {}
     for name, path in files_below(folder):
         raw_name = os.fsencode(name)
         data = read_source(path, TaskError)
-        # A length before the name and a digest of fixed size after it: no two folders give the same bytes.
+        # A length before the name and a digest of fixed size after it: no two folders give the same
+        # bytes.
         whole.update(len(raw_name).to_bytes(8, "big") + raw_name + hashlib.sha256(data).digest())
         if name.endswith(".py") or name == MANIFEST_NAME:
             kept[name] = data
@@ -45,13 +50,17 @@ def read_folder(folder: str) -> FolderContent:
 
 
 def files_below(folder: str) -> list[tuple[str, str]]:
-    """(relative POSIX name, path) of every file that counts, in the order in which it does; raises as ``hash_folder``."""
+    """(relative POSIX name, path) of every file that counts, in the order in which it does; raises
+    as ``hash_folder``.
+    """
     root = os.path.realpath(folder)
     return sorted(_files_below(root, "", (root,)), key=lambda file: os.fsencode(file[0]))
 
 
 def _files_below(folder: str, prefix: str, trail: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """(relative POSIX name, path) of each file; ``trail`` holds the real folders from the task's own down to here."""
+    """(relative POSIX name, path) of each file; ``trail`` holds the real folders from the task's
+    own down to here.
+    """
     try:
         with os.scandir(folder) as found:
             entries = list(found)
@@ -64,7 +73,12 @@ def _files_below(folder: str, prefix: str, trail: tuple[str, ...]) -> Iterator[t
         if not os.path.isdir(target):
             yield prefix + entry.name, target
         elif target in trail:
-            raise TaskError(entry.path, "", "a link to a folder that it lies in", "links that do not go in circles")
+            raise TaskError(
+                entry.path,
+                "",
+                "a link to a folder that it lies in",
+                "links that do not go in circles",
+            )
         else:
             yield from _files_below(target, f"{prefix}{entry.name}/", (*trail, target))
 
@@ -72,5 +86,7 @@ def _files_below(folder: str, prefix: str, trail: tuple[str, ...]) -> Iterator[t
 def _inside(link: os.DirEntry[str], root: str) -> str:
     target = os.path.realpath(link.path)
     if not os.path.join(target, "").startswith(os.path.join(root, "")):
-        raise TaskError(link.path, "", "a link that leaves the task's folder", "links to files inside it")
+        raise TaskError(
+            link.path, "", "a link that leaves the task's folder", "links to files inside it"
+        )
     return target

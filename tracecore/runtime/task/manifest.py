@@ -13,7 +13,8 @@ from tracecore.runtime.task.folder import MANIFEST_NAME
 from tracecore.runtime.task.sources import read_source
 
 SIZE_LIMIT_BYTES = 1 << 20
-NUMBER_LIMIT = 10**9  # of versions and budgets: far beyond use, and small enough to be shown and added
+# of versions and budgets: far beyond use, and small enough to be shown and added
+NUMBER_LIMIT = 10**9
 SEED_BEHAVIORS = ("fixed", "stochastic", "ignored")
 
 _FIELDS = (
@@ -68,14 +69,16 @@ def read_manifest(folder: str) -> Manifest:
     """The manifest of the task in ``folder``.
 
     Raises:
-        TaskError: ``task.toml`` is missing, unreadable or not TOML, or one of its fields is missing, unknown or wrong;
-            path, field, what was found and what was expected are named.
+        TaskError: ``task.toml`` is missing, unreadable or not TOML, or one of its fields is
+            missing, unknown or wrong; path, field, what was found and what was expected are named.
     """
     return parse_manifest(folder, read_source(os.path.join(folder, MANIFEST_NAME), TaskError))
 
 
 def parse_manifest(folder: str, data: bytes) -> Manifest:
-    """The manifest that ``data``, the bytes of ``folder``'s ``task.toml``, holds; raises as ``read_manifest``."""
+    """The manifest that ``data``, the bytes of ``folder``'s ``task.toml``, holds; raises as
+    ``read_manifest``.
+    """
     path = os.path.join(folder, MANIFEST_NAME)
     top = _Table(path, "", _parse_toml(path, data), _FIELDS)
     budgets = top.table("budgets", ("steps", "tool_calls"))
@@ -92,7 +95,9 @@ def parse_manifest(folder: str, data: bytes) -> Manifest:
         action_source=_read_file_name(actions, folder),
         action_schema=actions.text("schema"),
         validator=_read_entrypoint(top.table("validator", ("entrypoint",)), folder),
-        setup=_read_entrypoint(top.table("setup", ("entrypoint",)), folder) if "setup" in top.data else None,
+        setup=_read_entrypoint(top.table("setup", ("entrypoint",)), folder)
+        if "setup" in top.data
+        else None,
         filesystem_roots=_read_roots(sandbox),
         network_hosts=_read_hosts(sandbox),
     )
@@ -111,8 +116,11 @@ def _parse_toml(path: str, data: bytes) -> dict[str, Any]:
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as problem:
-        raise TaskError(path, "", f"byte {data[problem.start]:#04x} at offset {problem.start}", "UTF-8") from None
-    except (ValueError, RecursionError) as problem:  # ValueError: also for numbers of more digits than int() reads
+        raise TaskError(
+            path, "", f"byte {data[problem.start]:#04x} at offset {problem.start}", "UTF-8"
+        ) from None
+    # ValueError: also for numbers of more digits than int() reads
+    except (ValueError, RecursionError) as problem:
         raise TaskError(path, "", str(problem), "TOML") from None
 
 
@@ -150,7 +158,8 @@ class _Table:
 
     def number(self, key: str) -> int:
         value = self.data.get(key)
-        if type(value) is not int or not 0 <= value <= NUMBER_LIMIT:  # `type`: True is an int to isinstance
+        # `type`: True is an int to isinstance
+        if type(value) is not int or not 0 <= value <= NUMBER_LIMIT:
             raise self.wrong(key, f"a whole number from 0 to {NUMBER_LIMIT}")
         return value
 

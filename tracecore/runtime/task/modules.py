@@ -8,7 +8,8 @@ While a task's modules are installed, all of these reach the file beside the imp
     import shared                # unless the standard library has a module of that name
     import folder.module         # likewise
 
-The modules of at most one task are installed at a time, so that two tasks with a ``shared.py`` each never meet.
+The modules of at most one task are installed at a time, so that two tasks with a ``shared.py`` each
+never meet.
 """
 
 import os
@@ -42,7 +43,9 @@ class TaskModules:
         self._displaced: dict[str, ModuleType] = {}
 
     def load(self, stem: str) -> ModuleType:
-        """The task's module of that name, executed if it has not been since ``install``; raises what its code does."""
+        """The task's module of that name, executed if it has not been since ``install``; raises
+        what its code does.
+        """
         self._load(_ROOT)
         self._load(self._package)
         return self._load(f"{self._package}.{stem}")
@@ -57,7 +60,9 @@ class TaskModules:
         _installed = self
 
     def uninstall(self) -> None:
-        """Take the task's modules out of the interpreter again, and put back what stood in their place."""
+        """Take the task's modules out of the interpreter again, and put back what stood in their
+        place.
+        """
         global _installed  # noqa: PLW0603 - as above
         if _installed is not self:
             return
@@ -68,7 +73,9 @@ class TaskModules:
         self._displaced = {}
         _installed = None
 
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """What the import system asks of every finder."""
         del path, target
         if name in self._aliases:
@@ -82,7 +89,8 @@ class TaskModules:
         """What the import system asks of every loader: fill the new module."""
         name = module.__name__
         if name in self._aliases:
-            # One module under two names, not two modules: the import system hands out what it finds here afterwards.
+            # One module under two names, not two modules: the import system hands out what it finds
+            # here afterwards.
             sys.modules[name] = import_module(self._aliases[name])
         elif name in self._codes:
             code = self._codes[name]
@@ -93,7 +101,8 @@ class TaskModules:
         loader = cast("Any", self)  # typeshed still asks loaders for the load_module of old
         return ModuleSpec(name, loader, is_package=name in self._packages)
 
-    # What import_module does, without its locks and its search: those cost a fresh fork more than the task's own code.
+    # What import_module does, without its locks and its search: those cost a fresh fork more than
+    # the task's own code.
     def _load(self, name: str) -> ModuleType:
         if name in sys.modules:
             return sys.modules[name]
@@ -114,7 +123,8 @@ class TaskModules:
         return module
 
     def _taken_names(self) -> list[str]:
-        # In a worker none is taken, and a walk through sys.modules would touch (and so copy) pages of its parent's.
+        # In a worker none is taken, and a walk through sys.modules would touch (and so copy) pages
+        # of its parent's.
         tops = [name for name in (_ROOT, *self._aliases) if name in sys.modules]
         if not tops:
             return []
@@ -129,14 +139,17 @@ def _name_modules(package: str, codes: Mapping[str, CodeType]) -> dict[str, Code
         parts = path.removesuffix(".py").split("/")
         if parts[-1] == "__init__":
             parts.pop()
-        if all(part.isidentifier() for part in parts):  # what no import statement can name is no module
+        # what no import statement can name is no module
+        if all(part.isidentifier() for part in parts):
             named[".".join([package, *parts])] = code
     return named
 
 
 def _name_packages(codes: Mapping[str, CodeType]) -> set[str]:
     """Everything that another module lies in: ``a.b`` and ``a`` for ``a.b.c``."""
-    packages = {name for name, code in codes.items() if os.path.basename(code.co_filename) == "__init__.py"}
+    packages = {
+        name for name, code in codes.items() if os.path.basename(code.co_filename) == "__init__.py"
+    }
     for name in codes:
         parts = name.split(".")
         packages |= {".".join(parts[:length]) for length in range(1, len(parts))}
@@ -144,7 +157,9 @@ def _name_packages(codes: Mapping[str, CodeType]) -> set[str]:
 
 
 def _name_aliases(package: str, names: Iterable[str]) -> dict[str, str]:
-    """The plain names of what lies in the package, at any depth, but those that mean something else already."""
+    """The plain names of what lies in the package, at any depth, but those that mean something else
+    already.
+    """
     start = len(package) + 1
     plain = [name[start:] for name in names if name.startswith(f"{package}.")]
     return {name: f"{package}.{name}" for name in plain if name.partition(".")[0] not in _RESERVED}

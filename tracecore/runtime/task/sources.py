@@ -16,8 +16,8 @@ def read_source(path: str, error: type[InputError]) -> bytes:
     """The bytes of a regular file.
 
     Raises:
-        InputError: As ``error``, if there is no such file, it is a folder, pipe or device, it is too large, or it cannot be
-            read.
+        InputError: As ``error``, if there is no such file, it is a folder, pipe or device, it is
+            too large, or it cannot be read.
     """
     most = SOURCE_BYTES_MOST if path.endswith((".py", ".toml")) else DATA_BYTES_MOST
     try:
@@ -54,4 +54,6 @@ def compile_source(path: str, data: bytes, error: type[InputError]) -> CodeType:
 
 def words_of(problem: Exception) -> str:
     """An exception in one or a few words."""
-    return (problem.strerror if isinstance(problem, OSError) else str(problem)) or type(problem).__name__
+    return (problem.strerror if isinstance(problem, OSError) else str(problem)) or type(
+        problem
+    ).__name__

@@ -15,7 +15,15 @@ from tracecore.runtime.task.manifest import Entrypoint, Manifest, parse_manifest
 from tracecore.runtime.task.modules import TaskModules
 from tracecore.runtime.task.sources import compile_source
 
-__all__ = ["Manifest", "Task", "TaskCode", "check_task", "compile_task", "hash_folder", "read_manifest"]
+__all__ = [
+    "Manifest",
+    "Task",
+    "TaskCode",
+    "check_task",
+    "compile_task",
+    "hash_folder",
+    "read_manifest",
+]
 
 _compiled: "dict[TaskSource, TaskCode]" = {}
 
@@ -29,7 +37,8 @@ class Task:
     set_env: Callable[[Environment], object] | None  # gives the actions their world
     surface: ActionSurface
     validate: Callable[[Environment], JsonObject]  # unchecked: may return anything
-    close: Callable[[], None]  # takes the task's modules out of the interpreter; needed only if the process lives on
+    # takes the task's modules out of the interpreter; needed only if the process lives on
+    close: Callable[[], None]
 
 
 @record
@@ -41,12 +50,14 @@ class TaskCode:
     modules: TaskModules
 
     def execute(self) -> Task:
-        """Execute the task's modules afresh. They stay importable until another task is executed, or ``close``.
+        """Execute the task's modules afresh. They stay importable until another task is executed,
+        or ``close``.
 
         Whatever the task's code raises on import is passed on.
 
         Raises:
-            TaskError: A function that the manifest names is not there, or an action cannot be called by name.
+            TaskError: A function that the manifest names is not there, or an action cannot be
+                called by name.
         """
         self.modules.install()
         try:
@@ -62,14 +73,18 @@ class TaskCode:
         return Task(
             manifest=self.manifest,
             setup=setup,
-            set_env=self._function(actions, "set_env", self.manifest.action_source) if has_set_env else None,
+            set_env=self._function(actions, "set_env", self.manifest.action_source)
+            if has_set_env
+            else None,
             surface=ActionSurface(public_functions(actions)),
             validate=self._load_function(self.manifest.validator),
             close=self.modules.uninstall,
         )
 
     def _load_function(self, entrypoint: Entrypoint) -> Callable[..., Any]:
-        return self._function(self._load_module(entrypoint.file), entrypoint.function, entrypoint.file)
+        return self._function(
+            self._load_module(entrypoint.file), entrypoint.function, entrypoint.file
+        )
 
     def _load_module(self, file: str) -> ModuleType:
         return self.modules.load(file.removesuffix(".py"))
@@ -77,8 +92,8 @@ class TaskCode:
     def _function(self, module: ModuleType, name: str, file: str) -> Callable[..., Any]:
         value = getattr(module, name, MISSING)
         if not callable(value):
-            # The reference, not the folder's path, and the type, not the value: these words may end up in an artifact,
-            # which is the same on every machine.
+            # The reference, not the folder's path, and the type, not the value: these words may end
+            # up in an artifact, which is the same on every machine.
             found = value if value is MISSING else type(value)
             raise TaskError(f"{self.source.ref}/{file}", name, found, "a function")
         return value  # type: ignore[no-any-return]
@@ -88,8 +103,9 @@ def compile_task(source: TaskSource) -> TaskCode:
     """The task's code, which is read once per process. Executes nothing.
 
     Raises:
-        TaskError: The folder has changed since it was found, its manifest is wrong, one of its files is not Python
-            (file and line are named), or one never mentions the function that the manifest wants from it.
+        TaskError: The folder has changed since it was found, its manifest is wrong, one of its
+            files is not Python (file and line are named), or one never mentions the function that
+            the manifest wants from it.
     """
     code = _compiled.get(source)
     if code is None:
@@ -105,9 +121,13 @@ def check_task(source: TaskSource) -> None:
 def _read_task(source: TaskSource) -> TaskCode:
     content = read_folder(source.folder)
     if content.sha256 != source.sha256:
-        raise TaskError(source.folder, "sha256", content.sha256, f"{source.sha256}, as it was when it was found")
+        raise TaskError(
+            source.folder, "sha256", content.sha256, f"{source.sha256}, as it was when it was found"
+        )
     if MANIFEST_NAME not in content.kept:
-        raise TaskError(os.path.join(source.folder, MANIFEST_NAME), "", MISSING, "the task's manifest")
+        raise TaskError(
+            os.path.join(source.folder, MANIFEST_NAME), "", MISSING, "the task's manifest"
+        )
     manifest = parse_manifest(source.folder, content.kept[MANIFEST_NAME])
     codes = {
         name: compile_source(os.path.join(source.folder, *name.split("/")), data, TaskError)
@@ -122,5 +142,7 @@ def _read_task(source: TaskSource) -> TaskCode:
 
 
 def _may_define(code: CodeType, name: str) -> bool:
-    """Whether a module with this code can hold ``name``: its top level mentions it, or imports ``*``."""
+    """Whether a module with this code can hold ``name``: its top level mentions it, or imports
+    ``*``.
+    """
     return name in code.co_names or ("*",) in code.co_consts
