@@ -199,7 +199,6 @@ def measure(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             keep_runs=arguments.keep_runs,
             fsync=arguments.fsync,
             resume=arguments.resume,
-            probe=arguments.probe,
             sample_interval_s=arguments.sample_interval,
             gate=arguments.gate,
             no_gate=arguments.no_gate,
@@ -757,15 +756,6 @@ def add_process_options(group: Any) -> None:
         help=(
             "of agents: auto (every layer that the machine has), require (refuse to run if one is"
             " missing) or off (default: %(default)s)"
-        ),
-    )
-    group.add_argument(
-        "--probe",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help=(
-            "run a fixed piece of work among the episodes, in about 2 percent of the slots, and"
-            " tell in the summary how fast the host was (default: off)"
         ),
     )
     group.add_argument(

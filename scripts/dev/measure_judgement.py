@@ -168,7 +168,6 @@ class Pool:
 
     about: dict[str, Any]  # of the machine, and of what was asked for
     logs: dict[str, list[Logs]]  # by copy and round
-    probes: dict[str, list[float | None]]  # likewise: the probe's median in CPU seconds
 
 
 def make_pool(options: argparse.Namespace, scratch: str) -> Pool:
@@ -186,9 +185,7 @@ def make_pool(options: argparse.Namespace, scratch: str) -> Pool:
         "asked": options.slower,
     }
     logs = {name: [logs_of(run) for run in made] for name, made in runs.items()}
-    return Pool(
-        about, logs, {name: [run.probe_cpu_s for run in made] for name, made in runs.items()}
-    )
+    return Pool(about, logs)
 
 
 def write_pool(path: str, pool: Pool) -> None:
@@ -198,7 +195,7 @@ def write_pool(path: str, pool: Pool) -> None:
         for name, runs in pool.logs.items()
     }
     with open(path, "w", encoding="utf-8") as file:
-        json.dump({"about": pool.about, "logs": logs, "probes": pool.probes}, file)
+        json.dump({"about": pool.about, "logs": logs}, file)
 
 
 def read_pool(path: str) -> Pool:
@@ -209,7 +206,7 @@ def read_pool(path: str) -> Pool:
         name: [{(row, kind): value for row, kind, value in run} for run in runs]
         for name, runs in kept["logs"].items()
     }
-    return Pool(kept["about"], logs, kept["probes"])
+    return Pool(kept["about"], logs)
 
 
 def copy_clone(folder: str) -> str:
@@ -270,7 +267,6 @@ def run_arm(options: argparse.Namespace, folder: str) -> RunRecord:
         str(options.episodes),
         "--workers",
         str(options.workers),
-        "--probe",
     ]
     words += ["--output-dir", "perf", "--runs-dir", "runs"]
     done = subprocess.run(
@@ -373,23 +369,13 @@ def planted_share(logs: dict[str, list[Logs]], task: str) -> float:
     return math.expm1(statistics.median(ratios))
 
 
-def spreads(pool: Pool) -> dict[str, Any]:
-    """Robust standard deviation of a run's figure between identical runs: raw, and in units of the
-    calibration probe.
-    """
-    probes = [*pool.probes["one"], *pool.probes["two"]]
+def spreads(pool: Pool) -> dict[str, float]:
+    """Robust standard deviation of a run's figure between identical runs."""
     runs = [*pool.logs["one"], *pool.logs["two"]]
-    figures: dict[str, Any] = {}
+    figures: dict[str, float] = {}
     for row, metric in runs[0]:
         if metric != "rss":
-            raw = [run[row, metric] for run in runs]
-            calibrated = [
-                value - math.log(probe) for value, probe in zip(raw, probes, strict=True) if probe
-            ]
-            figures[f"{row} {metric}"] = {
-                "raw": MAD_TO_SIGMA * mad(raw),
-                "calibrated": MAD_TO_SIGMA * mad(calibrated),
-            }
+            figures[f"{row} {metric}"] = MAD_TO_SIGMA * mad([run[row, metric] for run in runs])
     return figures
 
 
@@ -415,9 +401,9 @@ def print_table(report: dict[str, Any]) -> None:
         f"planted in {planted['task']}: {report['asked']:.0%} asked for, {planted['measured']:.1%}"
         " measured"
     )
-    lines.append("spread between identical runs           raw   calibrated")
+    lines.append("spread between identical runs")
     for name, spread in report["spread_between_runs"].items():
-        lines.append(f"  {name:34} {spread['raw']:7.2%}   {spread['calibrated']:7.2%}")
+        lines.append(f"  {name:34} {spread:7.2%}")
     print("\n".join(lines), file=sys.stderr)
 
 

@@ -261,10 +261,6 @@ def test_a_cluster_of_its_own_ends_with_the_slice(
             "--cluster: found 'local:0', expected the address of a scheduler",
         ),
         (("--artifacts", "node"), "--artifacts: found 'node', expected --cluster with it"),
-        (
-            ("--cluster", "local:1", "--probe"),
-            "--probe: found '--cluster', expected one of the two",
-        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(

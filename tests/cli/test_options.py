@@ -78,7 +78,6 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
         "keep_runs": "all",
         "fsync": "none",
         "resume": None,
-        "probe": False,
         "sample_interval_s": 0.5,
         "gate": False,
         "no_gate": False,
@@ -106,7 +105,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
     arguments = (
         "--episodes=3 --workers 2 --timeout 0.5 --strict-spec --compress --output-dir out"
         " --runs-dir runs --scenario s.toml --start-method spawn --progress never --memory-limit"
-        " 512MiB --message-limit 4KiB --confinement off --keep-runs failed --fsync full --probe"
+        " 512MiB --message-limit 4KiB --confinement off --keep-runs failed --fsync full"
         " --baseline a b --gate-on cpu,rss --compare-anyway --require-conclusive --accept-changes"
         " --resume 20260131T120000Z --sample-interval 0 --gate --no-gate --thresholds a.toml"
         " --thresholds b.toml --verify-determinism 0 --emit bmf,github-benchmark --step-summary off"
@@ -139,7 +138,6 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "keep_runs": "failed",
         "fsync": "full",
         "resume": "20260131T120000Z",
-        "probe": True,
         "sample_interval_s": 0.0,
         "gate": True,
         "no_gate": True,
@@ -418,7 +416,6 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
         "--keep-runs": "all",
         "--fsync": "none",
         "--resume": "a new slice",
-        "--probe": "off",
         "--sample-interval": "0.5",
         "--gate": "off",
         "--no-gate": "they count",

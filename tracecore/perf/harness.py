@@ -6,7 +6,7 @@ pool's function, and each ending becomes a row.
 
 import contextlib
 import functools
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tracecore import clock, processes, provenance
@@ -16,7 +16,6 @@ from tracecore.confinement.readable import secret_folders
 from tracecore.errors import EngineError, OutputError
 from tracecore.perf.host.facts import SystemSampler, host_block
 from tracecore.perf.host.noise import HostWatch
-from tracecore.perf.host.probe import ProbeJob, Probes, make_job_or_probe_ready, run_job_or_probe
 from tracecore.perf.host.samples import Samples
 from tracecore.perf.judge.gate import (
     EXIT_BREACHED,
@@ -58,7 +57,7 @@ from tracecore.perf.slice.second_runs import (
     second_runs_folder,
 )
 from tracecore.record import record, replace
-from tracecore.records import EpisodeResult, Job, JsonObject, Running, Verdict
+from tracecore.records import EpisodeResult, Job, JsonObject, Verdict
 from tracecore.runtime.agent.process import Preparation
 from tracecore.runtime.job import make_ready, run_job, settle
 from tracecore.runtime.replay import first_difference
@@ -194,7 +193,6 @@ def run_episodes(
     noise = HostWatch(host)
     sampler = SystemSampler()
     sampler.start()
-    probes = Probes(the_plan.episodes) if options.probe else None
     begun_s = clock.monotonic_s()
     trouble = None
     missing = functools.partial(indices_without_row, the_plan, journal)
@@ -209,7 +207,7 @@ def run_episodes(
                 the_plan, jobs, 0 if aborted else the_plan.episodes - journal.rows, watch.look
             )
         else:
-            finished = finished_episodes(options, jobs, interruption, watch, probes)
+            finished = finished_episodes(options, jobs, interruption, watch)
         with contextlib.closing(finished) as rows:
             for row in rows:
                 journal.add(row)
@@ -234,7 +232,6 @@ def run_episodes(
         interruption.is_set,
         trouble,
         {**host, **cluster.host()} if cluster else host,
-        probes.document() if probes else None,
         aborted,
         noise.figures(),
         cluster.document() if cluster else None,
@@ -256,7 +253,6 @@ def finished_episodes(
     jobs: Iterator[Job],
     interruption: Interruption,
     watch: Watch | None = None,
-    probes: Probes | None = None,
 ) -> Generator[EpisodeResult, None, None]:
     """The rows of ``jobs`` as they end, until they all have or somebody interrupts."""
     if interruption.is_set:
@@ -267,28 +263,15 @@ def finished_episodes(
         prepare=Preparation(
             options.limits, secret_folders(options.tasks_dirs, options.runs_dir, options.output_dir)
         ),
-        make_ready=make_job_or_probe_ready if probes else make_ready,
+        make_ready=make_ready,
         method=options.method,
         stop_fd=interruption.wake_fd,
         adopt_orphans=True,
-        on_tick=_look_at_episodes(watch) if watch else None,
+        on_tick=watch.look if watch else None,
         tick_s=TICK_S,
     )
-    function, work = (run_job_or_probe, probes.among(jobs)) if probes else (run_job, jobs)
-    with contextlib.closing(run_batch(function, work, batch_options)) as endings:
-        for ended in endings:
-            if probes and isinstance(ended.job, ProbeJob):
-                reading = getattr(ended.ending, "value", None)
-                probes.add(reading)
-                if watch:
-                    watch.probed(getattr(reading, "wall_s", None))
-            else:
-                yield settle(ended)
-
-
-def _look_at_episodes(watch: Watch) -> Callable[[Sequence[Running]], None]:
-    """Shows the watch what runs, but for the probe."""
-    return lambda running: watch.look([one for one in running if not isinstance(one.job, ProbeJob)])
+    with contextlib.closing(run_batch(run_job, jobs, batch_options)) as endings:
+        yield from map(settle, endings)
 
 
 def run_again(

@@ -48,10 +48,6 @@ def find_cluster(
                 "--cluster with it: on this machine they lie in --runs-dir",
             )
         return contextlib.nullcontext()
-    if options.probe:
-        raise OptionError(
-            "--probe", "", "--cluster", "one of the two: the probe tells of this machine alone"
-        )
     from tracecore.perf.cluster.engine import use_cluster  # noqa: PLC0415
 
     return use_cluster(options, interruption, console.say)

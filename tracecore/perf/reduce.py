@@ -8,7 +8,7 @@ from tracecore.perf.documents.files import write_documents, write_series
 from tracecore.perf.documents.metrics import Metrics
 from tracecore.perf.documents.rows import feed, series_chunks
 from tracecore.perf.documents.summary import Summary
-from tracecore.perf.findings.findings import Findings, probe_signs
+from tracecore.perf.findings.findings import Findings
 from tracecore.perf.host.facts import machine_class
 from tracecore.perf.host.noise import HostNoise
 from tracecore.perf.host.samples import Samples, samples_name
@@ -33,7 +33,6 @@ class Run:
     interrupted: bool
     trouble: str | None  # why it could not go on
     host: JsonObject  # as it was when the run began: its load is that of others
-    probe: JsonObject | None  # what the calibration probe says of the host
     aborted: str | None  # the threshold that ended it
     noise: HostNoise  # what the host did meanwhile
     cluster: JsonObject | None = None  # the nodes, where there were any
@@ -98,12 +97,12 @@ def reduce_rows(
         episodes_run=episodes_run,
         interrupted=run.interrupted,
     )
-    found = findings.document(host=run.noise, probe=probe_signs(run.probe), determinism=determinism)
-    summary_document |= {"probe": run.probe, "determinism": determinism, **found}
+    found = findings.document(host=run.noise, determinism=determinism)
+    summary_document |= {"determinism": determinism, **found}
     if baseline:
         is_complete = not run.is_cut_short and summary_document["episodes"] == options.episodes
         summary_document["comparison"] = baseline.document(
-            options.output_dir, stamp, manifest, summary_document, is_complete=is_complete
+            options.output_dir, stamp, manifest, is_complete=is_complete
         )
     return Reduced(summary_document, metrics.document(), manifest, readings, figures)
 

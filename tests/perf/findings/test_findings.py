@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from tracecore.perf.findings.findings import KINDS, Findings, probe_signs
-from tracecore.perf.findings.rules import Probe
+from tracecore.perf.findings.findings import KINDS, Findings
 from tracecore.perf.host.noise import HostNoise
 from tracecore.perf.slice.second_runs import Determinism
 from tracecore.records import Usage
@@ -52,12 +51,11 @@ def slice_rows(make_row, episodes=400, *, seed=1, change=None):
         yield make_row(index, usage=usage, **fields)
 
 
-def look(rows, *, host=QUIET, probe=None, determinism=None, **changes):
+def look(rows, *, host=QUIET, determinism=None, **changes):
     findings = Findings(slice_command="python scripts/perf_harness.py", **changes)
     for row in rows:
         findings.add(row)
-    more = {} if probe is None else {"probe": probe}
-    return findings.document(host=host, determinism=determinism, **more)
+    return findings.document(host=host, determinism=determinism)
 
 
 def ids(document):
@@ -301,13 +299,6 @@ def test_episodes_that_take_longer_and_longer_are_a_drift(make_row):
     assert finding["repro"] == "python scripts/perf_harness.py"
 
 
-def test_a_machine_that_became_slower_explains_a_drift(make_row):
-    assert ids(look(slice_rows(make_row, change=drift), probe=Probe(drift_ratio=1.2))) == []
-    assert ids(look(slice_rows(make_row, change=drift), probe=Probe(drift_ratio=1.02))) == [
-        "late_drift"
-    ]
-
-
 def test_a_drift_is_seen_in_the_order_of_start_and_not_of_index(make_row):
     def plant(index, fields):
         fields["start_s"] = (400 - index) * 0.02
@@ -434,20 +425,18 @@ def test_a_cold_start_that_costs_nothing_to_speak_of_is_none(make_row):
 
 
 @pytest.mark.parametrize(
-    ("host", "probe", "sign"),
+    ("host", "sign"),
     [
-        ({"load1_before": 5.1}, {}, "load1_before"),
-        ({"steal_share": 0.03}, {}, "steal_share"),
-        ({"cpus_usable": 1}, {}, "workers"),
-        ({}, {"robust_cv": 0.12}, "probe_robust_cv"),
-        ({}, {"before_after_ratio": 0.85}, "probe_before_after"),
+        ({"load1_before": 5.1}, "load1_before"),
+        ({"steal_share": 0.03}, "steal_share"),
+        ({"cpus_usable": 1}, "workers"),
     ],
 )
-def test_a_machine_that_was_not_quiet_is_told(make_row, host, probe, sign):
+def test_a_machine_that_was_not_quiet_is_told(make_row, host, sign):
     noise = HostNoise(
         **{"load1_before": 0.5, "cpus_total": 4, "cpus_usable": 4, "steal_share": 0.0, **host}
     )
-    finding = only(look(slice_rows(make_row, 48), host=noise, probe=Probe(**probe)), "noisy_host")
+    finding = only(look(slice_rows(make_row, 48), host=noise), "noisy_host")
     assert list(finding["evidence"]) == [sign]
 
 
@@ -463,8 +452,7 @@ def test_a_load_that_is_over_already_is_no_noise(make_row, running, found):
 
 def test_at_its_limits_a_machine_counts_as_quiet(make_row):
     noise = HostNoise(load1_before=5.0, cpus_total=4, cpus_usable=2, steal_share=0.02)
-    probe = Probe(robust_cv=0.1, before_after_ratio=1.09)
-    assert ids(look(slice_rows(make_row, 48), host=noise, probe=probe)) == []
+    assert ids(look(slice_rows(make_row, 48), host=noise)) == []
 
 
 def test_a_machine_that_tells_nothing_is_not_called_quiet(make_row):
@@ -505,26 +493,3 @@ def test_memory_is_eight_bytes_per_episode_and_figure(make_row):
     held = sum(sys.getsizeof(value) for value in columns.values())
     figures = sum(len(value) == 20_000 for value in columns.values() if hasattr(value, "__len__"))
     assert held < 20_000 * 8 * figures * 1.2 + 10_000
-
-
-# --- the probe
-
-
-def readings(walls_s):
-    from tracecore.perf.host.probe import Probes, Reading
-
-    probes = Probes(1000)
-    for wall_s in walls_s:
-        probes.add(Reading(wall_s, wall_s / 2))
-    return probes.document()
-
-
-def test_a_probe_says_whether_the_machine_became_slower():
-    assert probe_signs(readings([1.0] * 10 + [1.2] * 5)) == Probe(
-        0.0, pytest.approx(1.2), pytest.approx(1.2)
-    )
-
-
-def test_a_probe_of_few_readings_or_none_says_little():
-    assert probe_signs(readings([1.0] * 7)) == Probe(0.0, None, None)
-    assert probe_signs(readings([])) == Probe()

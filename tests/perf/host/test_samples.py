@@ -28,7 +28,6 @@ FIELDS = {
     "episodes_failed",
     "rate_eps",
     "run_artifact_bytes",
-    "probe_s",
 }
 
 

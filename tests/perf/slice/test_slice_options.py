@@ -57,14 +57,14 @@ def test_a_command_names_the_script_also_where_the_working_directory_is_gone(tmp
 def test_a_command_carries_every_option_that_is_no_default(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["scripts/perf_harness.py"])
     options = SliceOptions(
-        episodes=3, probe=True, tasks_dirs=("my tasks",), threshold=("failure_count == 0",)
+        episodes=3, strict_spec=True, tasks_dirs=("my tasks",), threshold=("failure_count == 0",)
     )
     words = shlex.split(resume_command(options, "20260101T000000Z"))
     assert words[2:4] == ["--resume", "20260101T000000Z"]
     assert words[4:] == [
         "--episodes",
         "3",
-        "--probe",
+        "--strict-spec",
         "--tasks-dir",
         "my tasks",
         "--threshold",

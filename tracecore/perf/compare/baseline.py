@@ -11,7 +11,6 @@ from tracecore.perf.compare.comparison import (
     RunRecord,
     compare_runs,
     find_differences,
-    probe_cpu_s_of,
     read_runs,
 )
 from tracecore.perf.compare.run_columns import RunColumns
@@ -36,7 +35,7 @@ class Baseline:
         self._columns.add(series_row(row))
 
     def document(
-        self, path: str, stamp: str, manifest: JsonObject, summary: JsonObject, *, is_complete: bool
+        self, path: str, stamp: str, manifest: JsonObject, *, is_complete: bool
     ) -> JsonObject:
         """``comparison`` in the summary: as :func:`compare_runs` gives it, with ``breaches`` and
         ``warnings`` as sentences.
@@ -45,7 +44,6 @@ class Baseline:
             path: Where the slice's files lie.
             stamp: Of the slice.
             manifest: Of the slice.
-            summary: Of the slice: what its calibration probe took, if one ran.
             is_complete: Whether it ran to its end: half a slice could pass for a fast one.
         """
         if not is_complete:
@@ -56,7 +54,7 @@ class Baseline:
                 "breaches": [],
                 "warnings": [reason],
             }
-        run = RunRecord(path, stamp, manifest, self._columns, probe_cpu_s_of(summary))
+        run = RunRecord(path, stamp, manifest, self._columns)
         document = compare_runs(self._runs, [run], self._options)
         breaches = document["breaches"]
         if document["verdict"] == "inconclusive" and self._options.require_conclusive:

@@ -70,7 +70,6 @@ class RunRecord:
     stamp: str
     manifest: JsonObject
     columns: RunColumns
-    probe_cpu_s: float | None = None  # median of the calibration probe
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -88,7 +87,6 @@ class RunRecord:
             "git_sha": identity.get("git_sha", host.get("git_sha")),
             "dirty": identity.get("dirty", host.get("dirty")),
             "episodes": self.manifest["episodes"],
-            "probe_cpu_s": self.probe_cpu_s,
         }
 
 
@@ -151,18 +149,7 @@ def read_run(archived: ArchivedSet) -> RunRecord:
     columns = RunColumns()
     for row in archived.series():
         columns.add(row)
-    return RunRecord(
-        archived.path, archived.stamp, archived.manifest, columns, probe_cpu_s_of(summary)
-    )
-
-
-def probe_cpu_s_of(summary: JsonObject) -> float | None:
-    """The median CPU time of the calibration probe in a run with this summary; None where none has
-    run.
-    """
-    probe = summary.get("probe")
-    value = probe.get("cpu_s_median") if isinstance(probe, dict) else None
-    return float(value) if isinstance(value, int | float) and value > 0 else None
+    return RunRecord(archived.path, archived.stamp, archived.manifest, columns)
 
 
 def compare_runs(
@@ -239,10 +226,7 @@ def compare_runs(
             "runs_needed": rounds_needed(power.tests) if power.tests else None,
         },
         "floors": {name: as_dict(floor) for name, floor in FLOORS.items()},
-        "decisions": [
-            _decision_document(decision, calibrated)
-            for decision, calibrated in _calibrated(decisions, base, new)
-        ],
+        "decisions": [as_dict(decision) for decision in decisions],
     }
 
 
@@ -466,27 +450,6 @@ def _row_medians(runs: Sequence[RunColumns], row: RowKey, metric: str) -> list[f
         log_median(one, metric, [place[seed] for seed in whole])
         for one, place in zip(columns, places, strict=True)
     ]
-
-
-def _calibrated(
-    decisions: Sequence[Decision], base: Sequence[RunRecord], new: Sequence[RunRecord]
-) -> list[tuple[Decision, float | None]]:
-    """Each decision with its ratio in units of the calibration probe, which knows how fast the host
-    was; None without one.
-    """
-    old = [run.probe_cpu_s for run in base if run.probe_cpu_s]
-    now = [run.probe_cpu_s for run in new if run.probe_cpu_s]
-    if len(old) < len(base) or len(now) < len(new):
-        return [(decision, None) for decision in decisions]
-    probe_ratio = median(now) / median(old)
-    return [
-        (decision, decision.ratio / probe_ratio if decision.metric in {"cpu", "wall"} else None)
-        for decision in decisions
-    ]
-
-
-def _decision_document(decision: Decision, calibrated_ratio: float | None) -> JsonObject:
-    return {**as_dict(decision), "calibrated_ratio": calibrated_ratio}
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Final
 from tracecore.perf.documents.summary import reason_text
 from tracecore.perf.findings import rules
 from tracecore.perf.findings.columns import Columns
-from tracecore.perf.findings.rules import NO_PROBE, Finding, Probe
+from tracecore.perf.findings.rules import Finding
 from tracecore.perf.host.noise import UNKNOWN, HostNoise
 from tracecore.perf.slice.commands import repro_command
 from tracecore.perf.slice.second_runs import Determinism
@@ -29,15 +29,6 @@ KINDS: Final = (
     "tail_outliers",
     "cold_start",
 )
-
-
-def probe_signs(document: JsonObject | None) -> Probe:
-    """What the ``probe`` block of the summary says of the host; nothing where no probe has run."""
-    if document is None:
-        return NO_PROBE
-    return Probe(
-        document["cpu_robust_cv"], document["cpu_last_to_first"], document["wall_last_to_first"]
-    )
 
 
 class Findings:
@@ -72,7 +63,6 @@ class Findings:
         self,
         *,
         host: HostNoise = UNKNOWN,
-        probe: Probe = NO_PROBE,
         determinism: JsonObject | None = None,
     ) -> JsonObject:
         """What the summary gains: ``findings``, ``finding_counts``, ``failures`` and
@@ -83,10 +73,9 @@ class Findings:
 
         Args:
             host: What else the machine did.
-            probe: What a probe measured beside the episodes, if there was one.
             determinism: The block of the second runs.
         """
-        found = self._look(host, probe, determinism or Determinism().document())
+        found = self._look(host, determinism or Determinism().document())
         return {
             "findings": [
                 self._told(finding) for findings in found.values() for finding in findings or ()
@@ -98,9 +87,7 @@ class Findings:
             "failure_spread": self._failure_spread(found["failure_cluster"] or []),
         }
 
-    def _look(
-        self, host: HostNoise, probe: Probe, determinism: JsonObject
-    ) -> dict[str, list[Finding] | None]:
+    def _look(self, host: HostNoise, determinism: JsonObject) -> dict[str, list[Finding] | None]:
         columns = self._columns
         if not len(columns):
             return dict.fromkeys(KINDS)
@@ -110,10 +97,10 @@ class Findings:
             "determinism_mismatch": rules.determinism_mismatch(columns, determinism),
             "failure_cluster": rules.failure_cluster(columns),
             "scenario_spike": spikes,
-            "late_drift": rules.late_drift(columns, course, probe),
+            "late_drift": rules.late_drift(columns, course),
             "memory_growth": rules.memory_growth(columns, course, host),
             "artifact_growth_nonlinear": rules.artifact_growth(columns, course),
-            "noisy_host": rules.noisy_host(columns, host, probe),
+            "noisy_host": rules.noisy_host(columns, host),
             "tail_outliers": rules.tail_outliers(columns, outliers, spiked),
             "cold_start": rules.cold_start(columns),
         }

@@ -54,7 +54,6 @@ HARNESS_LEAST_BYTES: Final = 64 << 20
 HARNESS_BYTES_PER_EPISODE: Final = 1 << 10  # it keeps about a tenth of that
 LOAD_PER_CPU: Final = 1.25
 STEAL_SHARE: Final = 0.02
-PROBE_SPREAD: Final = 0.10
 WORKERS_PER_CPU: Final = 2  # the pool goes beyond one only while the cores are not busy
 
 
@@ -68,20 +67,6 @@ class Finding:
     evidence: JsonObject  # the figures behind it
     episodes: tuple[int, ...] = ()  # 1-based; the worst first, ten at most
     repro_place: int | None = None  # of the episode that shows it best; None: the whole slice does
-
-
-@record
-class Probe:
-    """What a probe that never changes measured during the slice."""
-
-    # of its CPU time: its wall clock spreads with the slice's own workers
-    robust_cv: float | None = None
-    # of its CPU time in the last quarter of the slice to the first
-    before_after_ratio: float | None = None
-    drift_ratio: float | None = None  # the same of its wall clock
-
-
-NO_PROBE: Final = Probe()
 
 
 # --- failures --------------------------------------------------------------------------------------------------------
@@ -372,20 +357,18 @@ def chart_course(columns: Columns) -> Course | None:
     return Course(cut_into_blocks(columns.starts, boundaries(steady, BLOCKS)), steady_from)
 
 
-def late_drift(columns: Columns, course: Course | None, probe: Probe) -> list[Finding] | None:
-    """Whether episodes took longer and longer, and the machine did not."""
+def late_drift(columns: Columns, course: Course | None) -> list[Finding] | None:
+    """Whether episodes took longer and longer."""
     found = _middles_trend(columns, course, columns.walls_s)
     if found is None:
         return None
-    host_rise = (probe.drift_ratio or 1.0) - 1
-    if not found.is_rise or host_rise >= (found.ratio - 1) / 2:
+    if not found.is_rise:
         return []
     text = (
         f"Episodes at the end took {_percent(found.ratio)} longer than at the beginning, relative"
         " to their scenario's median."
     )
-    evidence = {**_told(found), "probe_ratio": probe.drift_ratio}
-    return [Finding("late_drift", "warn", text, evidence)]
+    return [Finding("late_drift", "warn", text, _told(found))]
 
 
 def memory_growth(columns: Columns, course: Course | None, host: HostNoise) -> list[Finding] | None:
@@ -504,7 +487,7 @@ def _percent(ratio: float) -> str:
 # --- around the slice ------------------------------------------------------------------------------------------------
 
 
-def noisy_host(columns: Columns, host: HostNoise, probe: Probe) -> list[Finding] | None:
+def noisy_host(columns: Columns, host: HostNoise) -> list[Finding] | None:
     """Whether the machine was too busy with something else for its times to mean much."""
     workers = len(columns.first_places)
     cpus = host.cpus_usable or 0
@@ -515,13 +498,9 @@ def noisy_host(columns: Columns, host: HostNoise, probe: Probe) -> list[Finding]
             else None
         ),
         "steal_share": _beyond(host.steal_share, STEAL_SHARE),
-        "probe_robust_cv": _beyond(probe.robust_cv, PROBE_SPREAD),
-        "probe_before_after": _beyond(_distance(probe.before_after_ratio), PROBE_SPREAD),
         "workers": _beyond(float(workers), WORKERS_PER_CPU * cpus) if cpus else None,
     }
-    if not any(
-        value is not None for value in (host.load1_before, host.steal_share, probe.robust_cv)
-    ):
+    if host.load1_before is None and host.steal_share is None:
         return None
     seen = {name: sign for name, sign in signs.items() if sign}
     if not seen:
@@ -552,8 +531,6 @@ def _is_still_busy(host: HostNoise) -> bool:
 _NOISE_WORDS: Final = {
     "load1_before": "{:.3g} processes wanted to run in the minute before, {:.3g} is the limit",
     "steal_share": "{:.1%} of CPU time went to other guests, {:.0%} is the limit",
-    "probe_robust_cv": "the probe's times spread by {:.0%}, {:.0%} is the limit",
-    "probe_before_after": "the probe's time changed by {:.0%} over the slice, {:.0%} is the limit",
     "workers": "{:.0f} workers ran, {:.0f} is the limit for these CPUs",
 }
 
@@ -564,10 +541,6 @@ def _beyond(observed: float | None, limit: float | None) -> tuple[float, float] 
         if observed is not None and limit is not None and observed > limit
         else None
     )
-
-
-def _distance(ratio: float | None) -> float | None:
-    return None if ratio is None else abs(ratio - 1)
 
 
 def determinism_mismatch(columns: Columns, determinism: JsonObject) -> list[Finding] | None:

@@ -59,7 +59,6 @@ class Samples:
         self._trouble: str | None = None
         self._spool: IO[bytes] | None = None
         self._write(lambda: setattr(self, "_spool", tempfile.TemporaryFile(dir=folder)))  # noqa: SIM115 - lives as long as we
-        self.probe_s: float | None = None  # the last reading of the calibration probe
 
     def add(self, row: EpisodeResult) -> None:
         """Count one finished episode."""
@@ -127,7 +126,6 @@ class Samples:
             "episodes_failed": self._failed,
             "rate_eps": finished / elapsed_s if elapsed_s > 0 else None,
             "run_artifact_bytes": self._artifact_bytes,
-            "probe_s": self.probe_s,
         }
         between = b",\n" if self._count else b"\n"
         self._count += 1

@@ -26,11 +26,6 @@ class Watch:
         if self._samples:
             self._samples.look(len(running))
 
-    def probed(self, wall_s: float | None) -> None:
-        """The calibration probe has given a reading, or none."""
-        if self._samples and wall_s is not None:
-            self._samples.probe_s = wall_s
-
     def close(self) -> None:
         """No episode runs any more. Closing twice is fine."""
         self._progress.close()

@@ -44,7 +44,6 @@ class SliceOptions:
     keep_runs: str = "all"
     fsync: Fsync = "none"
     resume: str | None = None
-    probe: bool = False
     sample_interval_s: float = 0.5  # 0: no samples
     gate: bool = False
     no_gate: bool = False
@@ -148,7 +147,6 @@ _FLAGS: Final = {
     "runs_dir": "--runs-dir",
     "scenario": "--scenario",
     "start_method": "--start-method",
-    "probe": "--probe",
     "memory_limit_bytes": "--memory-limit",
     "message_limit_bytes": "--message-limit",
     "confinement": "--confinement",
