@@ -18,10 +18,10 @@ from tracecore.perf.compare.behaviour import ExactChange, compare_exactly
 from tracecore.perf.compare.comparison import RunRecord, read_run
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.perf.judge.verdicts import answer_of
-from tracecore.perf.show.console import bytes_text, seconds_text
 from tracecore.perf.show.report_markdown import code, md
 from tracecore.records import JsonObject
 from tracecore.stats import median
+from tracecore.units import bytes_text, seconds_text
 
 INDEX: Final = "index.json"
 CLASS_BYTES_MOST: Final = 3_000_000

@@ -9,10 +9,7 @@ import pytest
 from tracecore.perf.documents.summary import Summary
 from tracecore.perf.show.console import (
     Console,
-    bytes_text,
-    duration_text,
     human_summary,
-    seconds_text,
 )
 
 STAMP = "20260131T235959Z"
@@ -186,27 +183,3 @@ def test_what_agents_say_moves_no_cursor(make_row):
     assert all(line.isprintable() for line in text.split("\n"))
     assert all(len(line) < 130 for line in text.split("\n"))
     assert "\\x1b[2J\\nforged line\\r" in text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0s"), (59.4, "59s"), (59.6, "1m00s"), (185, "3m05s"), (7620, "2h07m")],
-)
-def test_durations_are_short(seconds, text):
-    assert duration_text(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (831, "831 B"), (10_240, "10.2 kB"), (1.5e6, "1.5 MB"), (2e13, "20 TB")],
-)
-def test_sizes_are_short(count, text):
-    assert bytes_text(count) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0123456, "12.3 ms"), (0.0000042, "0.0042 ms"), (1.23456, "1.235 s"), (180.04, "180 s")],
-)
-def test_measured_times_keep_three_digits_or_more(seconds, text):
-    assert seconds_text(seconds) == text

@@ -14,7 +14,7 @@ from tracecore.perf.documents.archive import read_sets
 from tracecore.perf.judge.verdicts import answer_of
 from tracecore.perf.show import report
 from tracecore.perf.show.charts import draw_charts
-from tracecore.perf.show.report import check_extra, figure_text, find_set, write_report
+from tracecore.perf.show.report import check_extra, find_set, write_report
 from tracecore.perf.show.report_data import gather
 from tracecore.perf.show.report_markdown import code, fence, md
 
@@ -195,23 +195,6 @@ def test_markdown_is_escaped_for_where_it_stands():
     assert code("a|b") == r"`a\|b`"
     assert code("a|b", in_table=False) == "`a|b`"
     assert fence("x ``` y").startswith("````sh\n")
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "text"),
-    [
-        ("count", 1000, "1,000"),
-        ("seconds", 0.0123456, "12.3 ms"),
-        ("duration", 185.2, "3m05s"),
-        ("duration", 12.3, "12.3 s"),
-        ("bytes", 10_240, "10.2 kB"),
-        ("percent", 0.98765, "98.77 %"),
-        ("rate", 93.81, "93.8/s"),
-        ("number", -0.1234567, "-0.123457"),
-    ],
-)
-def test_figures_are_no_more_precise_than_they_are_useful(kind, value, text):
-    assert figure_text(kind, value) == text
 
 
 def summary_of(**changes):

@@ -8,6 +8,7 @@ from typing import Final, TextIO
 
 from tracecore.errors import one_line
 from tracecore.records import JsonObject
+from tracecore.units import bytes_text, counted, seconds_text
 
 # at most 4000 bytes: a pipe that has room at all has room for so many
 PIECE_CHARACTERS: Final = 400
@@ -132,10 +133,10 @@ def _figures(document: JsonObject) -> list[str]:
     if totals["throughput_eps"] is not None:
         lines.append(
             f"  rate        {totals['throughput_eps']:.1f} episodes/s on"
-            f" {_counted(totals['workers'], 'worker')}"
+            f" {counted(totals['workers'], 'worker')}"
         )
     if kept["file_count"]:
-        files, size = _counted(kept["file_count"], "file"), bytes_text(kept["total_bytes"])
+        files, size = counted(kept["file_count"], "file"), bytes_text(kept["total_bytes"])
         lines.append(f"  artifacts   {files}, {size} in {one_line(kept['root'])}")
     return lines
 
@@ -145,7 +146,7 @@ def _failures(document: JsonObject) -> list[str]:
     shown = [f"  {count:>10}  {_cut(one_line(text))}" for text, count in reasons[:REASONS_SHOWN]]
     hidden = len(reasons) - REASONS_SHOWN
     more = (
-        [f"  {'':>10}  and {_counted(hidden, 'more reason')}, in the summary file"]
+        [f"  {'':>10}  and {counted(hidden, 'more reason')}, in the summary file"]
         if hidden > 0
         else []
     )
@@ -175,31 +176,3 @@ def _files(artifacts: Mapping[str, str]) -> list[str]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= REASON_WIDTH else text[: REASON_WIDTH - 1] + "…"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def duration_text(seconds: float) -> str:
-    """``42s``, ``3m05s`` or ``2h07m``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
-def seconds_text(seconds: float) -> str:
-    """A measured time with three digits that mean something: ``12.3 ms`` or ``1.23 s``."""
-    return f"{seconds * 1000:.3g} ms" if seconds < 0.9995 else f"{seconds:.4g} s"
-
-
-def bytes_text(count: float) -> str:
-    """``831 B``, ``10.2 kB``, ``1.5 MB``: powers of ten."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tracecore.errors import MISSING, one_line
-from tracecore.perf.show.console import seconds_text
 from tracecore.records import EpisodeResult, JsonObject
 from tracecore.runtime.replay import Difference
+from tracecore.units import seconds_text
 
 ACTION_WIDTH: Final = 44
 RESULT_WIDTH: Final = 60

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from tracecore.errors import one_line
-from tracecore.perf.judge.aggregates import figure_text
-from tracecore.perf.show.console import Console, bytes_text, seconds_text
+from tracecore.perf.show.console import Console
 from tracecore.perf.show.exports import Group, ScenarioFigures
 from tracecore.records import JsonObject
 from tracecore.stats import nearest_rank
+from tracecore.units import bytes_text, number_text, seconds_text
 
 SUMMARY_BYTES_MOST: Final = 900_000  # GitHub drops the whole page of a step beyond 1024 KiB
 COUNT_BYTES: Final = 100  # room for saying how many rows there was no room for
@@ -264,7 +264,7 @@ def code(text: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "no data" if value is None else figure_text(value)
+    return "no data" if value is None else number_text(value)
 
 
 # --- annotations and outputs -----------------------------------------------------------------------------------------

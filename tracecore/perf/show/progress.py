@@ -9,10 +9,11 @@ from typing import Final, Literal
 from tracecore import clock
 from tracecore.errors import one_line
 from tracecore.perf.documents.summary import reason_text
-from tracecore.perf.show.console import RED, RESET, Console, duration_text, seconds_text
+from tracecore.perf.show.console import RED, RESET, Console
 from tracecore.perf.show.sketch import Sketch
 from tracecore.perf.slice.commands import repro_command
 from tracecore.records import EpisodeResult, Running
+from tracecore.units import duration_text, seconds_text
 
 ProgressMode = Literal["auto", "always", "never"]
 

@@ -19,9 +19,9 @@ from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.perf.documents.files import check_writable
 from tracecore.perf.judge.verdicts import Answer, answer_of
 from tracecore.perf.show.charts import FAILURE, GRID, INK, SERIES, Chart, draw_charts
-from tracecore.perf.show.console import bytes_text, duration_text, seconds_text
-from tracecore.perf.show.report_data import NONE_TEXT, ReportData, gather, host_facts_shown
+from tracecore.perf.show.report_data import ReportData, gather, host_facts_shown
 from tracecore.perf.show.report_markdown import markdown_page
+from tracecore.units import NONE_TEXT, Unit, figure_text
 
 TEMPLATE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "report.html.j2")
 EXTRAS: Final = ("matplotlib", "jinja2")
@@ -157,7 +157,7 @@ class Figures:
             "series": [group.figures() for group in data.groups],
         }
 
-    def figure(self, kind: str, *path: str | int) -> Any:
+    def figure(self, kind: Unit, *path: str | int) -> Any:
         """The number at ``path``, such as ``"summary", "summary", "total"``, as markup; a dash for
         null.
 
@@ -181,25 +181,6 @@ def _step(value: Any, step: str | int) -> Any:
     if isinstance(value, list) and isinstance(step, int) and step < len(value):
         return value[step]
     return None
-
-
-def figure_text(kind: str, value: float) -> str:
-    """A number as people read it; never more precise than it is useful."""
-    match kind:
-        case "count":
-            return f"{value:,}"
-        case "seconds":
-            return seconds_text(value)
-        case "duration":
-            return duration_text(value) if value >= 60 else seconds_text(value)
-        case "bytes":
-            return bytes_text(value)
-        case "percent":
-            return f"{value * 100:.4g} %"
-        case "rate":
-            return f"{value:.1f}/s"
-        case _:
-            return f"{value:.6g}"
 
 
 def inline_svg(chart: Chart) -> str:

@@ -12,16 +12,15 @@ from tracecore.errors import one_line
 from tracecore.perf.documents.archive import ArchivedSet
 from tracecore.perf.documents.summary import CRASHES, TIMEOUTS
 from tracecore.perf.host.samples import samples_name
-from tracecore.perf.show.console import bytes_text
 from tracecore.perf.slice.commands import repro_command
 from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
 from tracecore.stats import nearest_rank
+from tracecore.units import NONE_TEXT, bytes_text
 
 FAILURES_SHOWN: Final = 20
 MAX_SAMPLES_BYTES: Final = 64 << 20
 LABEL_CHARACTERS: Final = 44
-NONE_TEXT: Final = "\N{EN DASH}"  # where a figure is not known
 # what an agent may then do, and where the manifest says so
 ALLOWED: Final = (("read", "read"), ("reach", "network"))
 CUT_OFF: Final = TIMEOUTS | CRASHES

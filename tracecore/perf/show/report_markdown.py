@@ -5,12 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tracecore.errors import one_line
-from tracecore.perf.judge.aggregates import figure_text
 from tracecore.perf.judge.verdicts import Answer
 from tracecore.perf.show.charts import Chart
-from tracecore.perf.show.console import bytes_text, seconds_text
-from tracecore.perf.show.report_data import NONE_TEXT, ReportData, host_facts_shown
+from tracecore.perf.show.report_data import ReportData, host_facts_shown
 from tracecore.records import JsonObject
+from tracecore.units import NONE_TEXT, bytes_text, number_text, seconds_text
 
 REASONS_SHOWN: Final = 20
 
@@ -223,7 +222,7 @@ def _rate(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    return figure_text(value) if _is_number(value) else NONE_TEXT
+    return number_text(value) if _is_number(value) else NONE_TEXT
 
 
 def _is_number(value: Any) -> bool:
