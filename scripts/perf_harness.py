@@ -242,11 +242,8 @@ def measure_both(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
 def compare_sets(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Compare archived sets; the exit code and the document for stdout."""
-    from tracecore.perf.compare.comparison import (  # noqa: PLC0415
-        compare_paths,
-        exit_code_of,
-        tell,
-    )
+    from tracecore.perf.compare.comparison import compare_paths, exit_code_of  # noqa: PLC0415
+    from tracecore.perf.compare.wording import tell  # noqa: PLC0415
 
     options = comparison_options(arguments)
     document = compare_paths(arguments.sets, arguments.to, options)

@@ -20,7 +20,7 @@ sys.path.insert(0, ROOT)  # a clone runs its own package, installed or not
 
 from tracecore.errors import InputError, OutputError, one_line  # noqa: E402  (needs the line above)
 from tracecore.perf import published  # noqa: E402
-from tracecore.perf.compare.comparison import read_run  # noqa: E402
+from tracecore.perf.compare.runs import read_run  # noqa: E402
 from tracecore.perf.documents.archive import read_sets  # noqa: E402
 from tracecore.perf.show.report import check_extra, find_set, write_report  # noqa: E402
 

@@ -36,15 +36,15 @@ from tracecore.perf.compare.ab import (  # noqa: E402
     ratios_in,
     subjects_that_moved,
 )
-from tracecore.perf.compare.comparison import (  # noqa: E402
+from tracecore.perf.compare.runs import RunRecord, read_run, row_names  # noqa: E402
+from tracecore.perf.compare.samples import (  # noqa: E402
     METRICS,
-    RunRecord,
+    OVERALL,
+    Sample,
     gather_samples,
     make_samples,
-    read_run,
-    row_names,
 )
-from tracecore.perf.compare.timing import OVERALL, Sample, decide  # noqa: E402
+from tracecore.perf.compare.timing import decide  # noqa: E402
 from tracecore.perf.documents.archive import read_sets  # noqa: E402
 from tracecore.record import as_dict, record  # noqa: E402
 from tracecore.stats import MAD_TO_SIGMA, mad, wilson_interval  # noqa: E402

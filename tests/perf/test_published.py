@@ -6,7 +6,7 @@ from helpers.reports import STAMP, write_slice
 
 from tracecore.errors import InputError
 from tracecore.perf import published
-from tracecore.perf.compare.comparison import read_run
+from tracecore.perf.compare.runs import read_run
 from tracecore.perf.documents.archive import read_sets
 from tracecore.perf.judge.verify import verify_sets
 

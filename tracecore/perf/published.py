@@ -15,7 +15,7 @@ from tracecore import clock
 from tracecore.errors import InputError
 from tracecore.files import write_atomic
 from tracecore.perf.compare.behaviour import ExactChange, compare_exactly
-from tracecore.perf.compare.comparison import RunRecord, read_run
+from tracecore.perf.compare.runs import RunRecord, read_run
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.perf.judge.verdicts import answer_of
 from tracecore.perf.show.report_markdown import code, md

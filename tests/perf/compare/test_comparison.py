@@ -23,9 +23,9 @@ from tracecore.perf.compare.comparison import (
     compare_paths,
     compare_runs,
     exit_code_of,
-    read_runs,
-    tell,
 )
+from tracecore.perf.compare.runs import read_runs
+from tracecore.perf.compare.wording import tell
 from tracecore.perf.compare.worktrees import Side
 from tracecore.perf.documents.files import write_documents, write_series
 from tracecore.perf.documents.metrics import Metrics

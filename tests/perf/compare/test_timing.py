@@ -4,7 +4,8 @@ import statistics
 
 import pytest
 
-from tracecore.perf.compare.timing import FLOORS, OVERALL, Sample, decide, power_of, rounds_needed
+from tracecore.perf.compare.samples import OVERALL, Sample
+from tracecore.perf.compare.timing import FLOORS, decide, power_of, rounds_needed
 
 TASKS = ("a@1", "b@1", "c@1", "d@1")
 

@@ -3,58 +3,47 @@ behaves differently.
 
 ::
 
-    warm-up     base, work                          a few episodes each: compiled files, and both
-    sides can run screen      base, work, work, base              behaviour, and whether any time
-    moved by more than the lower floor rounds      base, work | work, base | …         only if one
-    did; both stages must agree
+    warm-up     base, work                      a few episodes each: compiled files
+    screen      base, work, work, base          behaviour, and whether any time moved
+    rounds      base, work | work, base | …     only if one did; both stages must agree
 
 Each run is a slice of its own, run by its own side's ``scripts/perf_harness.py``, with folders of
 its own. Runs in turns share what the host does, and each gives one number per scenario row and
 metric.
 """
 
-import contextlib
 import json
 import math
 import os
-import select
-import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from tracecore import clock
-from tracecore.errors import EngineError, InputError, OptionError, one_line
+from tracecore.errors import one_line
 from tracecore.files import write_atomic
 from tracecore.perf.compare.behaviour import Verdict
 from tracecore.perf.compare.comparison import (
-    ONE_SIDED,
     CompareOptions,
-    RunRecord,
-    Sides,
     compare_runs,
     exit_code_of,
     gravest,
-    read_run,
-    say_power,
-    tell,
-    tests_of,
 )
+from tracecore.perf.compare.runs import RunRecord, Sides
+from tracecore.perf.compare.samples import tests_of
+from tracecore.perf.compare.side_runs import Interrupted, SideRunner
 from tracecore.perf.compare.timing import FLOORS, Subject, power_of
-from tracecore.perf.compare.worktrees import SCRIPT, Side, clean_environment, two_sides
-from tracecore.perf.documents.archive import read_sets
+from tracecore.perf.compare.wording import ONE_SIDED, say_power, tell
+from tracecore.perf.compare.worktrees import Side, two_sides
 from tracecore.perf.documents.files import check_writable
-from tracecore.perf.slice.interrupt import EXIT_INTERRUPTED, Interruption, watch_for_interruption
+from tracecore.perf.slice.interrupt import EXIT_INTERRUPTED, watch_for_interruption
 from tracecore.record import field, record, replace
 from tracecore.records import JsonObject
 
 WARM_UP_EPISODES: Final = 8
+
 DOCUMENT: Final = "comparison.json"
-STOP_PATIENCE_S: Final = 10.0  # for a run that was told to end, before everything of it is killed
-MAX_ANSWER_BYTES: Final = 1 << 20
+
 _CLONE: Final = os.path.dirname(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 )
@@ -86,10 +75,6 @@ class AbEnd:
     document: JsonObject  # for stdout
 
 
-class Interrupted(Exception):
-    """Somebody has asked for the end."""
-
-
 def run_ab(options: AbOptions, say: Callable[[str], None], clone: str = _CLONE) -> AbEnd:
     """Run both sides in turns and compare them.
 
@@ -109,7 +94,10 @@ def run_ab(options: AbOptions, say: Callable[[str], None], clone: str = _CLONE) 
         try:
             with two_sides(clone, options.base) as (base, work, scratch):
                 document = compare_sides(
-                    options, _Runner(options, scratch, kept, interruption, say), base, work
+                    options,
+                    SideRunner(run_words(options), scratch, kept, interruption, say),
+                    base,
+                    work,
                 )
         except Interrupted:
             return AbEnd(
@@ -141,6 +129,16 @@ def run_ab(options: AbOptions, say: Callable[[str], None], clone: str = _CLONE) 
     return AbEnd(exit_code, document)
 
 
+def run_words(options: AbOptions) -> list[str]:
+    """The options of every run: those of the contract alone, since the other side may be an older
+    harness.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    words = ["--workers", str(options.workers or cores or 1), "--timeout", repr(options.timeout_s)]
+    words += [] if options.scenario is None else ["--scenario", options.scenario]
+    return [*words, *(word for folder in options.tasks_dirs for word in ("--tasks-dir", folder))]
+
+
 def make_folder(output_dir: str) -> str:
     """A new folder there for this comparison.
 
@@ -159,7 +157,7 @@ def make_folder(output_dir: str) -> str:
             return folder
 
 
-def compare_sides(options: AbOptions, runner: "_Runner", base: Side, work: Side) -> JsonObject:
+def compare_sides(options: AbOptions, runner: SideRunner, base: Side, work: Side) -> JsonObject:
     """The three stages; the document without its exit code."""
     settings = replace(options.compare, expect_same_scenario=False)
     warm = [
@@ -221,7 +219,7 @@ def _verdict(document: JsonObject) -> JsonObject:
 
 
 def run_rounds(
-    options: AbOptions, runner: "_Runner", base: Side, work: Side
+    options: AbOptions, runner: SideRunner, base: Side, work: Side
 ) -> tuple[list[RunRecord], list[RunRecord], list[RunRecord]]:
     """Base, work and, if asked for, base once more, in turns that mirror each other from round to
     round.
@@ -236,9 +234,6 @@ def run_rounds(
                 runner.run(side, options.episodes, f"round {round_ + 1} of {options.rounds}")
             )
     return old, new, null
-
-
-# --- what the screen says --------------------------------------------------------------------------------------------
 
 
 def ratios_in(document: JsonObject) -> dict[Subject, float]:
@@ -365,162 +360,3 @@ def conclusion(document: JsonObject, options: AbOptions) -> str:
             return "the two sides cannot be compared"
         case _:
             return "no answer: run again on a quieter host, or with more --rounds"
-
-
-# --- one run ---------------------------------------------------------------------------------------------------------
-
-
-class _Runner:
-    """Runs slices of either side, one after the other."""
-
-    def __init__(
-        self,
-        options: AbOptions,
-        scratch: str,
-        kept: str | None,
-        interruption: Interruption,
-        say: Callable[[str], None],
-    ) -> None:
-        self.say = say
-        self._options, self._scratch, self._interruption = options, scratch, interruption
-        self._sets_dir = kept or os.path.join(scratch, "sets")
-        self._count = 0
-
-    def run(self, side: Side, episodes: int, stage: str) -> RunRecord:
-        """One slice of one side.
-
-        Raises:
-            InputError: The side refuses what was asked for.
-            EngineError: It could not finish.
-            Interrupted: Somebody wants the end.
-        """
-        self._count += 1
-        sets = os.path.join(
-            self._sets_dir, f"{self._count:03d}-{stage.partition(' ')[0]}-{side.name}"
-        )
-        runs = os.path.join(self._scratch, "runs")
-        self.say(f"{stage}: {side.name}")
-        status, answer, complaint = self._finish(self._command(side, episodes, sets, runs), side)
-        shutil.rmtree(runs, ignore_errors=True)
-        if status == 2:
-            # Whole, since the end of it says what is wrong.
-            raise OptionError(
-                f"the {side.name} side",
-                "",
-                "exit code 2",
-                f"a harness that takes this; it says: {complaint}",
-            )
-        if status not in {0, 1, 3}:
-            raise EngineError(
-                f"a run of the {side.name} side ended with exit code {status}:"
-                f" {complaint or 'it said nothing'}"
-            )
-        try:
-            summary = json.loads(answer)["artifacts"]["summary"]
-            (archived,) = read_sets(os.path.join(side.cwd, summary))
-            return read_run(archived)
-        except (ValueError, LookupError, TypeError) as error:
-            raise EngineError(
-                f"a run of the {side.name} side did not say where its summary is: {error}"
-            ) from error
-        except InputError as error:
-            raise EngineError(
-                f"a run of the {side.name} side left no complete set: {error}"
-            ) from error
-
-    def _command(self, side: Side, episodes: int, sets: str, runs: str) -> list[str]:
-        # Contract options alone: the other side may be an older harness.
-        options = self._options
-        workers = options.workers or (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-        command = [
-            sys.executable,
-            os.path.join(side.root, SCRIPT),
-            "--episodes",
-            str(episodes),
-            "--workers",
-            str(workers),
-        ]
-        command += ["--timeout", repr(options.timeout_s), "--output-dir", sets, "--runs-dir", runs]
-        if options.scenario is not None:
-            command += ["--scenario", options.scenario]
-        for folder in options.tasks_dirs:
-            command += ["--tasks-dir", folder]
-        return command
-
-    def _finish(self, command: list[str], side: Side) -> tuple[int, bytes, str]:
-        """Exit status, stdout, and the last of stderr."""
-        if self._interruption.is_set:
-            raise Interrupted
-        os.makedirs(self._scratch, exist_ok=True)
-        errors_path = os.path.join(self._scratch, "stderr")
-        with open(errors_path, "wb+") as errors:
-            # A session of its own: Ctrl-C reaches us alone, and we end it in order.
-            process = subprocess.Popen(
-                command,
-                cwd=side.cwd,
-                env=clean_environment(os.environ),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-            )
-            with _ended(process):
-                answer = self._read_answer(process)
-                status = process.wait()
-            errors.seek(max(0, os.fstat(errors.fileno()).st_size - 4096))
-            lines = errors.read().decode("utf-8", "replace").split("\n")
-        return (
-            status,
-            answer,
-            one_line(" / ".join([line.strip() for line in lines if line.strip()][-3:])),
-        )
-
-    def _read_answer(self, process: "subprocess.Popen[bytes]") -> bytes:
-        """What it writes to stdout until it ends."""
-        assert process.stdout is not None
-        answer, source = bytearray(), process.stdout.fileno()
-        while True:
-            readable, _, _ = select.select([source, self._interruption.wake_fd], [], [])
-            if self._interruption.is_set:
-                _ignore_interruptions()
-                raise Interrupted
-            if source in readable:
-                piece = os.read(source, 1 << 16)
-                if not piece:
-                    return bytes(answer)
-                answer += piece[: MAX_ANSWER_BYTES - len(answer)]
-
-
-@contextlib.contextmanager
-def _ended(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """See to it that nothing of a run is left, however the block ends."""
-    try:
-        yield
-    finally:
-        if process.poll() is None:
-            process.terminate()  # it ends its workers in order
-            try:
-                process.wait(STOP_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                _kill_session(process)
-                process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _kill_session(process: "subprocess.Popen[bytes]") -> None:
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _ignore_interruptions() -> None:
-    """From here on everything is being removed, which takes moments: a second Ctrl-C must not leave
-    half of it.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(ValueError):  # not in the main thread
-            signal.signal(number, signal.SIG_IGN)

@@ -6,14 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tracecore.errors import OptionError
-from tracecore.perf.compare.comparison import (
-    CompareOptions,
-    RunRecord,
-    compare_runs,
-    find_differences,
-    read_runs,
-)
-from tracecore.perf.compare.run_columns import RunColumns
+from tracecore.perf.compare.columns import RunColumns
+from tracecore.perf.compare.comparable import find_differences
+from tracecore.perf.compare.comparison import CompareOptions, compare_runs
+from tracecore.perf.compare.runs import RunRecord, read_runs
 from tracecore.perf.documents.rows import series_row
 from tracecore.records import EpisodeResult, JsonObject
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from tracecore.perf.compare.run_columns import COUNTS, EXACT, HASHES, RowColumns, RowKey, RunColumns
+from tracecore.perf.compare.columns import COUNTS, EXACT, HASHES, RowColumns, RowKey, RunColumns
 from tracecore.record import record
 from tracecore.records import JsonObject
 

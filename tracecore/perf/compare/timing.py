@@ -1,4 +1,4 @@
-"""Whether times differ: the decision rule, from medians of runs to verdicts. No clock, no disk, no
+"""Whether times differ: the decision rule, from medians of runs to judgements. No clock, no disk, no
 chance.
 
 The unit of replication is the run. Everything works on logarithms: a difference is the logarithm of
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tracecore.perf.compare.behaviour import Verdict
+from tracecore.perf.compare.samples import ADJUSTED, Sample
 from tracecore.ranks import (
     benjamini_hochberg,
     hodges_lehmann,
@@ -22,13 +23,16 @@ from tracecore.record import record
 from tracecore.stats import MAD_TO_SIGMA, Interval, mad, median
 
 ALPHA: Final = 0.05  # of any false alarm among the gating metrics
+
 FALSE_SHARE: Final = 0.10  # of false ones among the warnings
+
 CONFIDENCE: Final = 0.95  # of an interval
+
 HISTORY_RUNS: Final = 10  # from so many base runs on, their own noise may widen a floor
+
 NOISE_WIDTHS: Final = 3.0
 
 Subject = tuple[str, str]  # scenario row or "overall", and metric
-OVERALL: Final = "overall"
 
 
 @record
@@ -50,23 +54,7 @@ FLOORS: Final[Mapping[str, Floor]] = {
     "rss": Floor(0.05, 0.10, 4 << 20),
 }
 
-
-# A metric, and the same of a row next to the other rows of its run. That may come of them: where
-# two tasks of four became faster, the others look slower. So the metric by itself must show at
-# least half as much.
-ADJUSTED: Final[Mapping[str, str]] = {"cpu": "cpu_adjusted", "wall": "wall_adjusted"}
 OWN_SHARE: Final = 0.5
-
-
-@record
-class Sample:
-    """One metric of one scenario row: a value per run."""
-
-    row: str
-    metric: str
-    base: tuple[float, ...]  # logarithms of the run's median
-    new: tuple[float, ...]
-    gates: bool
 
 
 @record

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tracecore.perf.compare.comparison import UNITS
+from tracecore.perf.compare.wording import UNITS
 from tracecore.perf.show.github import (
     ROWS_SHOWN,
     SUMMARY_BYTES_MOST,

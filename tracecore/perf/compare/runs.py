@@ -1,0 +1,111 @@
+"""The runs of a comparison, as archived sets or slices of now give them."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from tracecore.errors import InputError, one_line
+from tracecore.perf.compare.columns import RowKey, RunColumns
+from tracecore.perf.documents.archive import ArchivedSet, read_sets
+from tracecore.record import record
+from tracecore.records import JsonObject
+
+RUNS_MOST: Final = 200  # of one side
+
+
+@record
+class RunRecord:
+    """One run of a comparison."""
+
+    path: str
+    stamp: str
+    manifest: JsonObject
+    columns: RunColumns
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What no other run has, wherever copies of this one lie."""
+        return self.stamp, self.columns.digest()
+
+    def about(self) -> JsonObject:
+        """What a document says of it."""
+        host = self.manifest.get("host") or {}
+        identity = self.manifest.get("runtime_identity") or {}
+        return {
+            "path": self.path,
+            "stamp": self.stamp,
+            "machine_class": self.manifest.get("machine_class"),
+            "git_sha": identity.get("git_sha", host.get("git_sha")),
+            "dirty": identity.get("dirty", host.get("dirty")),
+            "episodes": self.manifest["episodes"],
+        }
+
+
+Sides = tuple[Sequence[RunRecord], Sequence[RunRecord]]  # base and new
+
+
+def read_runs(paths: Iterable[str]) -> list[RunRecord]:
+    """The complete runs at these paths: summaries, zips or folders. A run that is given more than
+    once counts once.
+
+    Raises:
+        InputError: One cannot be read, is empty or was interrupted, or there are too many.
+    """
+    sets = [archived for path in paths for archived in read_sets(path)]
+    if len(sets) > RUNS_MOST:
+        raise InputError(sets[0].path, "", f"{len(sets)} sets", f"at most {RUNS_MOST} on one side")
+    # Five copies of one run agree perfectly, and would prove anything.
+    runs = {run.identity: run for run in map(read_run, sets)}
+    return list(runs.values())
+
+
+def read_run(archived: ArchivedSet) -> RunRecord:
+    """A complete run.
+
+    Raises:
+        InputError: It is damaged, empty, or was interrupted: that could pass for fast.
+    """
+    name, summary = archived.names["summary"], archived.summary
+    asked = summary.get("episodes_requested", archived.manifest["episodes"])
+    if summary.get("interrupted"):
+        raise InputError(name, "interrupted", True, "a slice that ran to its end")
+    if not summary["episodes"]:
+        raise InputError(name, "episodes", 0, "at least one")
+    if summary["episodes"] != asked:
+        raise InputError(name, "episodes", summary["episodes"], f"all {asked} that were asked for")
+    columns = RunColumns()
+    for row in archived.series():
+        columns.add(row)
+    return RunRecord(archived.path, archived.stamp, archived.manifest, columns)
+
+
+def row_names(runs: Iterable[RunColumns]) -> dict[RowKey, str]:
+    """A short name for each scenario row: its task, and of agent and seed as much as it takes to
+    tell them apart.
+    """
+    rows = list(dict.fromkeys(row for run in runs for row in run.rows))
+    tasks = Counter(row.task_ref for row in rows)
+    pairs = Counter((row.task_ref, row.agent) for row in rows)
+    names = {}
+    for row in rows:
+        names[row] = row.task_ref
+        if tasks[row.task_ref] > 1:
+            names[row] += f" / {row.agent}"
+        if pairs[row.task_ref, row.agent] > 1:
+            names[row] += f" / {row.seed}"
+        names[row] = one_line(names[row])  # archived sets may come from anywhere
+    return names
+
+
+def same_sources(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> dict[RowKey, bool]:
+    hashes: dict[RowKey, set[Any]] = {}
+    for run in [*base, *new]:
+        for row in run.manifest["scenario"]:
+            key = RowKey(row["agent"], row["task_ref"], row["seed"])
+            hashes.setdefault(key, set()).add((row.get("agent_hash"), row.get("task_hash")))
+    return {key: len(found) == 1 for key, found in hashes.items()}
+
+
+def same_runtime(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> bool:
+    identities = [run.manifest.get("runtime_identity") or {} for run in [*base, *new]]
+    return len({(one.get("git_sha"), one.get("version")) for one in identities}) == 1

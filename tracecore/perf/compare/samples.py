@@ -1,0 +1,133 @@
+"""What times are judged by: per scenario row and metric one number of each run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tracecore.perf.compare.columns import AMOUNTS, RowKey, RunColumns, log_median
+from tracecore.perf.compare.runs import RunRecord
+from tracecore.record import record
+from tracecore.stats import median
+
+METRICS: Final = AMOUNTS
+
+ROWS_TO_ADJUST: Final = 4
+
+OVERALL: Final = "overall"
+
+# A metric, and the same of a row next to the other rows of its run. That may come of them: where
+# two tasks of four became faster, the others look slower. So the metric by itself must show at
+# least half as much.
+ADJUSTED: Final[Mapping[str, str]] = {"cpu": "cpu_adjusted", "wall": "wall_adjusted"}
+
+
+@record
+class Sample:
+    """One metric of one scenario row: a value per run."""
+
+    row: str
+    metric: str
+    base: tuple[float, ...]  # logarithms of the run's median
+    new: tuple[float, ...]
+    gates: bool
+
+
+def gather_samples(
+    base: Sequence[RunRecord],
+    new: Sequence[RunRecord],
+    names: Mapping[RowKey, str],
+    gate_on: Sequence[str],
+) -> list[Sample]:
+    """Per metric and scenario row one number of each run; see :func:`make_samples`."""
+    runs = [run.columns for run in [*base, *new]]
+    medians: dict[str, dict[str, list[float]]] = {}
+    for metric in METRICS:
+        if not any(metric in run.lacks for run in runs):
+            medians[metric] = {
+                name: found
+                for row, name in names.items()
+                if (found := _row_medians(runs, row, metric))
+            }
+    return make_samples(medians, len(base), gate_on)
+
+
+def make_samples(
+    medians: Mapping[str, Mapping[str, Sequence[float]]], split: int, gate_on: Sequence[str]
+) -> list[Sample]:
+    """The samples to decide on: each row by itself, each next to the others of its run, and the
+    mean of all.
+
+    What slows a whole run, the host or the code, moves all rows alike. Next to the median of the
+    others of the same run a row shows what is its own, whatever the host does; the mean over all
+    rows shows what they share. It takes four rows, so that one that changed does not move the
+    median that the others are held against.
+
+    Args:
+        medians: By metric and scenario row, the logarithm of each run's median: first those of the
+            base, then the new ones.
+        split: How many of them are the base's.
+        gate_on: The metrics that can fail the comparison.
+    """
+    samples: list[Sample] = []
+    for metric, rows in medians.items():
+        gates = metric in gate_on
+        is_adjusted = metric in ADJUSTED and len(rows) >= ROWS_TO_ADJUST
+        # A row gates once: every further test would make each of them harder to pass.
+        samples += [
+            _sample(row, metric, values, split, gates and not is_adjusted)
+            for row, values in rows.items()
+        ]
+        if is_adjusted:
+            samples += [
+                _sample(row, ADJUSTED[metric], values, split, gates)
+                for row, values in _adjust(rows, split).items()
+            ]
+        if len(rows) > 1:
+            means = [sum(values) / len(values) for values in zip(*rows.values(), strict=True)]
+            samples.append(_sample(OVERALL, metric, means, split, gates))
+    return samples
+
+
+def tests_of(rows: int, gate_on: Sequence[str]) -> int:
+    """How many of :func:`make_samples`' samples gate for so many scenario rows."""
+    return len(gate_on) * (rows + (rows > 1))
+
+
+def _adjust(rows: Mapping[str, Sequence[float]], split: int) -> dict[str, list[float]]:
+    """Each row's values less what the median of the other rows in the same run is beyond its usual."""
+    adjusted = {}
+    for row, values in rows.items():
+        others = [
+            median(run)
+            for run in zip(*(rows[other] for other in rows if other != row), strict=True)
+        ]
+        usual = median(others[:split])
+        adjusted[row] = [
+            value - (other - usual) for value, other in zip(values, others, strict=True)
+        ]
+    return adjusted
+
+
+def _sample(row: str, metric: str, values: Sequence[float], split: int, gates: bool) -> Sample:
+    return Sample(row, metric, tuple(values[:split]), tuple(values[split:]), gates)
+
+
+def _row_medians(runs: Sequence[RunColumns], row: RowKey, metric: str) -> list[float] | None:
+    """Of each run the median over the same seeds; None where there is no episode that all have and
+    none cut short.
+    """
+    if any(row not in run.rows for run in runs):
+        return None
+    columns = [run.rows[row] for run in runs]
+    places = [one.places() for one in columns]
+    shared = set(places[0]).intersection(*places[1:])
+    whole = [
+        seed
+        for seed in shared
+        if all(one.is_whole[place[seed]] for one, place in zip(columns, places, strict=True))
+    ]
+    if not whole:
+        return None
+    return [
+        log_median(one, metric, [place[seed] for seed in whole])
+        for one, place in zip(columns, places, strict=True)
+    ]
