@@ -1,4 +1,6 @@
-"""Every test leaves the machine as it found it: no process, no descriptor."""
+"""What holds for every test: it leaves no process and no descriptor behind, and random examples are
+drawn under the project's own profile.
+"""
 
 import gc
 import multiprocessing.resource_tracker
@@ -9,8 +11,28 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-PATIENCE_S = 3.0  # a killed process needs a moment to be gone
+PATIENCE_S = 60.0  # a safety net: what was killed is gone within milliseconds on a quiet machine
+
+# Hundreds of interpreters start below the tests, and each would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# No time limits: how long an example takes depends on what else the machine does.
+settings.register_profile(
+    "quick", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=500)
+settings.load_profile("quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share a module's fixture in one process, or each process would make its own."""
+    for item in items:
+        definitions = item._fixtureinfo.name2fixturedefs.values()
+        if any(chain[-1].scope == "module" for chain in definitions):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(autouse=True)
@@ -19,40 +41,39 @@ def _nothing_is_left_behind() -> Iterator[None]:
         yield
         return
     multiprocessing.resource_tracker.ensure_running()  # it stays, and belongs to no test
-    before = _children(), _descriptors()
+    before = _held()
     yield
     deadline_s = time.monotonic() + PATIENCE_S
-    while (left := (_children() - before[0], _descriptors() - before[1])) != (set(), set()):
+    while (after := _held()) != before and any(new := _more(before, after)):
         gc.collect()
         assert time.monotonic() < deadline_s, (
-            f"left behind: processes {left[0]}, descriptors {left[1]}"
+            f"left behind: processes {[_command(pid) for pid in new[0]]},"
+            f" descriptors {[_target(fd) for fd in new[1]]}"
         )
         time.sleep(0.02)
 
 
-def _children() -> set[str]:
-    me = os.getpid()
-    tracker = multiprocessing.resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
-    words = pathlib.Path(f"/proc/{me}/task/{me}/children").read_text().split()
-    return {f"{pid} {_command(pid)}" for pid in words if pid != str(tracker)}
+def _held() -> tuple[str, list[str]]:
+    """Ids of children and numbers of descriptors: two short reads, for they frame every test."""
+    with open("/proc/thread-self/children") as file:
+        return file.read(), os.listdir("/proc/self/fd")
+
+
+def _more(before: tuple[str, list[str]], after: tuple[str, list[str]]) -> tuple[set[str], set[str]]:
+    tracker = multiprocessing.resource_tracker._resource_tracker._pid
+    children = set(after[0].split()) - set(before[0].split()) - {str(tracker)}
+    return children, set(after[1]) - set(before[1])
 
 
 def _command(pid: str) -> str:
     try:
-        return (
-            pathlib.Path(f"/proc/{pid}/cmdline")
-            .read_text(errors="replace")
-            .replace("\0", " ")[:100]
-        )
+        return f"{pid} {pathlib.Path(f'/proc/{pid}/cmdline').read_bytes()[:100]!r}"
     except OSError:
-        return ""
+        return pid
 
 
-def _descriptors() -> set[str]:
-    found = set()
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            found.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
-        except OSError:
-            continue  # the one that listed them
-    return found
+def _target(fd: str) -> str:
+    try:
+        return f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}"
+    except OSError:
+        return fd

@@ -103,7 +103,7 @@ def assert_nothing_is_left(clone, scratch):
     assert len(git(clone, "worktree", "list").splitlines()) == 1
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_a_slow_task_makes_it_exit_3_and_is_the_only_one_named(clone, scratch):
     slow_down(clone)
     done, document = run(clone, scratch, "--episodes", "8", "--rounds", "4")
@@ -119,7 +119,7 @@ def test_a_slow_task_makes_it_exit_3_and_is_the_only_one_named(clone, scratch):
     assert_nothing_is_left(clone, scratch)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_identical_code_exits_0_with_the_commit_named(clone, scratch):
     done, document = run(clone, scratch, cwd=clone / "tracecore")
     # the scenario's path is relative to where the user stands, on both sides
@@ -136,7 +136,6 @@ def test_identical_code_exits_0_with_the_commit_named(clone, scratch):
     assert_nothing_is_left(clone, scratch)
 
 
-@pytest.mark.timeout(240)
 def test_changed_behaviour_is_found_in_the_screen_without_any_rounds(clone, scratch):
     agent = clone / "tracecore" / "agents" / "toy_agent.py"
     agent.write_text(
@@ -151,7 +150,7 @@ def test_changed_behaviour_is_found_in_the_screen_without_any_rounds(clone, scra
     )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_the_working_tree_is_taken_as_it_is(clone, scratch):
     (clone / "new.toml").write_text(SCENARIO)  # untracked
     (clone / "short.toml").unlink()  # deleted
@@ -171,7 +170,7 @@ def test_the_working_tree_is_taken_as_it_is(clone, scratch):
     assert_nothing_is_left(clone, scratch)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_the_sets_of_all_runs_stay_where_that_is_asked(clone, scratch, tmp_path):
     done, document = run(clone, scratch, "--episodes", "4", "--output-dir", str(tmp_path / "kept"))
     assert done.returncode in {0, 3}, done.stderr
@@ -192,8 +191,8 @@ def test_the_sets_of_all_runs_stay_where_that_is_asked(clone, scratch, tmp_path)
     assert_nothing_is_left(clone, scratch)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_an_interrupted_comparison_leaves_nothing_behind_and_gives_no_verdict(
     clone, scratch, number
 ):
@@ -255,7 +254,7 @@ def test_outside_of_a_clone_it_is_exit_2(clone, scratch):
     assert "not a git repository" in document["error"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_a_hook_that_calls_it_and_a_ci_runner_disturb_nothing(
     clone, scratch, monkeypatch, tmp_path
 ):

@@ -16,7 +16,7 @@ import pytest
 from helpers import slices
 from helpers.clusters import DaskCluster, dask_cluster
 from helpers.faults import PLAIN_TASK
-from helpers.slices import BUSY_FACTOR, PROMISED_S, journals, read_files, start, strays, substance
+from helpers.slices import PATIENCE_S, journals, read_files, start, strays, substance
 
 pytest.importorskip("distributed")
 EPISODES = int(os.environ.get("TRACECORE_TEST_CLUSTER_EPISODES", "120"))
@@ -33,7 +33,7 @@ def cluster(
 
 def wait_for_no_runners(cluster: DaskCluster) -> None:
     """Nothing of a slice is left below any worker of the cluster."""
-    deadline_s = time.monotonic() + 10.0
+    deadline_s = time.monotonic() + PATIENCE_S
     while left := [pid for name in cluster.workers for pid in runners_of(cluster, name)]:
         assert time.monotonic() < deadline_s, left
         time.sleep(0.02)
@@ -60,13 +60,14 @@ def hashes(files: dict[str, Any]) -> list[tuple[int, str, str]]:
     return [(row["episode"], row["artifact_hash"], row["trace_hash"]) for row in files["series"]]
 
 
+@pytest.mark.slow
 def test_it_gives_the_very_hashes_of_a_local_run(
     harness_clone: pathlib.Path, cluster: DaskCluster, tmp_path: pathlib.Path
 ) -> None:
     options = ("--episodes", str(EPISODES), "--strict-spec")
     (tmp_path / "here").mkdir()
-    here = slices.start(harness_clone, tmp_path / "here", *options, "--workers", "3").wait(900)
-    there = slices.start(harness_clone, tmp_path, *options, "--cluster", cluster.address).wait(900)
+    here = slices.start(harness_clone, tmp_path / "here", *options, "--workers", "3").wait()
+    there = slices.start(harness_clone, tmp_path, *options, "--cluster", cluster.address).wait()
 
     assert (here.exit_code, there.exit_code) == (0, 0), there.stderr
     expected, files = files_of(tmp_path / "here", here), files_of(tmp_path, there)
@@ -89,6 +90,7 @@ def test_it_gives_the_very_hashes_of_a_local_run(
     assert list(cluster.folder.rglob("tracecore-*")) == []  # of what was laid out for the slice
 
 
+@pytest.mark.slow
 def test_own_agents_and_tasks_travel_and_bad_ones_fail_as_they_do_here(
     harness_clone: pathlib.Path, cluster: DaskCluster, tmp_path: pathlib.Path
 ) -> None:
@@ -124,6 +126,7 @@ def test_own_agents_and_tasks_travel_and_bad_ones_fail_as_they_do_here(
 
 
 @pytest.mark.parametrize("mode", ["node", "shared"])
+@pytest.mark.slow
 def test_artifacts_stay_where_they_are_wanted(
     harness_clone: pathlib.Path, cluster: DaskCluster, tmp_path: pathlib.Path, mode: str
 ) -> None:
@@ -139,6 +142,7 @@ def test_artifacts_stay_where_they_are_wanted(
     assert {node["runs_dir"] for node in files["manifest"]["cluster"]["nodes"]} == {str(where)}
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing_and_doubles_nothing(
     harness_clone: pathlib.Path, cluster: DaskCluster, tmp_path: pathlib.Path
 ) -> None:
@@ -151,7 +155,7 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(
     runners = runners_of(cluster, "doomed")
     assert runners
     cluster.kill(cluster.workers.pop("doomed"))
-    done = harness.wait(900)
+    done = harness.wait()
 
     assert done.exit_code == 0, done.stderr
     assert "node doomed" in done.stderr
@@ -166,13 +170,14 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(
     assert [node["refused"] is None for node in files["manifest"]["cluster"]["nodes"]].count(
         False
     ) == 1
-    deadline_s = time.monotonic() + 10.0
+    deadline_s = time.monotonic() + PATIENCE_S
     while any(map(_is_ours, runners)):  # its runners leave with it
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
     wait_for_no_runners(cluster)
 
 
+@pytest.mark.slow
 def test_interrupted_it_ends_everywhere_and_can_be_finished(
     harness_clone: pathlib.Path, cluster: DaskCluster, tmp_path: pathlib.Path
 ) -> None:
@@ -180,11 +185,9 @@ def test_interrupted_it_ends_everywhere_and_can_be_finished(
         harness_clone, tmp_path, *LONG, "--cluster", cluster.address, "--artifacts", "return"
     )
     harness.wait_for_artifacts(10)
-    begun_s = time.monotonic()
     harness.signal(signal.SIGINT)
     done = harness.wait()
 
-    assert time.monotonic() - begun_s < PROMISED_S * BUSY_FACTOR
     assert done.exit_code == 130, done.stderr
     assert "Traceback" not in done.stderr
     wait_for_no_runners(cluster)
@@ -195,6 +198,7 @@ def test_interrupted_it_ends_everywhere_and_can_be_finished(
     assert done.resume_words[-4:] == ["--cluster", cluster.address, "--artifacts", "return"]
 
 
+@pytest.mark.slow
 def test_a_lost_scheduler_leaves_a_journal_that_is_finished_here(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -215,6 +219,7 @@ def test_a_lost_scheduler_leaves_a_journal_that_is_finished_here(
     assert {"host" in row for row in files["series"]} == {True, False}
 
 
+@pytest.mark.slow
 def test_a_node_of_another_tracecore_is_refused_by_name(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -237,6 +242,7 @@ def test_a_node_of_another_tracecore_is_refused_by_name(
     assert list((tmp_path / "out").glob("*")) == []
 
 
+@pytest.mark.slow
 def test_a_cluster_of_its_own_ends_with_the_slice(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -15,8 +15,7 @@ import pytest
 from helpers import slices
 from helpers.faults import PLAIN_TASK
 from helpers.slices import (
-    BUSY_FACTOR,
-    PROMISED_S,
+    PATIENCE_S,
     Slice,
     journals,
     read_files,
@@ -39,11 +38,9 @@ SLEEPERS = (
 
 
 def interrupt(harness: Slice, number: int = signal.SIGINT) -> slices.Done:
-    """Signal it, and see that it exits as promised."""
-    begun_s = time.monotonic()
+    """Signal it, and see that it exits and leaves nothing running."""
     harness.signal(number)
     done = harness.wait()
-    assert time.monotonic() - begun_s < PROMISED_S * BUSY_FACTOR
     wait_for_no_orphans()
     return done
 
@@ -129,7 +126,7 @@ def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(
     harness.signal(signal.SIGINT)
     time.sleep(delay_s)
     harness.signal(signal.SIGTERM)
-    done = harness.wait(PROMISED_S * BUSY_FACTOR)
+    done = harness.wait()
     wait_for_no_orphans()
 
     assert done.exit_code == 130
@@ -145,6 +142,7 @@ def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(
     assert strays(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_moment_of_its_life_is_answered(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -204,12 +202,10 @@ def test_a_stderr_that_nobody_reads_does_not_keep_it_from_ending(
         harness = start(harness_clone, tmp_path, *MANY, stderr=write_fd)
         harness.wait_for_artifacts(1)
         time.sleep(1.0)  # it has something to say by now, and is held by that
-        begun_s = time.monotonic()
         for _ in range(signals):
             harness.signal(signal.SIGINT)
             time.sleep(0.1)
-        assert harness.process.wait(PROMISED_S * BUSY_FACTOR) == 130
-        assert time.monotonic() - begun_s < PROMISED_S * BUSY_FACTOR
+        assert harness.process.wait(PATIENCE_S) == 130
         assert harness.process.stdout is not None
         harness.process.stdout.close()
     assert len(journals(tmp_path)) == 1

@@ -59,6 +59,7 @@ def finish(clone: pathlib.Path, folder: pathlib.Path, options: list[str]) -> dic
     return substance(read_files(folder / "out", done.document["stamp"]), folder / "runs")
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed_it_equals_a_slice_that_was_not(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str]
 ) -> None:

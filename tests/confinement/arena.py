@@ -181,7 +181,7 @@ def let_loose(
     limits: Limits,
     method: str = "fork",
     round_number: int = 0,
-    timeout_s: float = 10.0,
+    timeout_s: float = 60.0,
 ) -> dict[str, EpisodeResult]:
     """Run every agent once, on the real path; the rows by the agent's name."""
     task = find_task("secret@1", tasks_dirs=(str(arena.task.parent),))

@@ -17,10 +17,7 @@ from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, ScenarioRow, plan, r
 from tracecore.records import Allowance, Settings
 from tracecore.runtime.task.catalog import find_agent, find_task
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 
 READER = """\
 class Agent:

@@ -13,10 +13,7 @@ from tracecore.errors import AgentError
 from tracecore.records import Limits
 from tracecore.runtime.task.catalog import find_agent
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 MANY = Hostile(
     "answers with a crowd of empty lists",
     """

@@ -15,10 +15,7 @@ from tracecore.perf.slice.options import SliceOptions
 from tracecore.records import Limits
 
 SECURITY_PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "security.md"
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 
 
 def test_every_layer_is_told_about() -> None:

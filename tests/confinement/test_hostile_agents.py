@@ -9,10 +9,7 @@ from hostile import HOSTILE, Hostile
 from tracecore.confinement.layers import LAYERS
 from tracecore.records import EpisodeResult, Limits
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
-    pytest.mark.timeout(240),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 # which is part of how a process starts
 OFF_IN_TURN = [layer for layer in LAYERS if layer != "own_session"]
 HOOK_ALONE = ",".join(layer for layer in OFF_IN_TURN if layer != "audit_hook")
@@ -88,6 +85,7 @@ def test_the_same_attempt_has_the_same_hash_each_time(
 
 
 @pytest.mark.parametrize("layer", OFF_IN_TURN)
+@pytest.mark.slow
 def test_without_one_layer_the_others_hold(layer: str, arena: Arena) -> None:
     place = OFF_IN_TURN.index(layer) + 2
     rows = let_loose(arena, HOSTILE, limits=Limits(layers_off=layer), round_number=place)
@@ -95,12 +93,14 @@ def test_without_one_layer_the_others_hold(layer: str, arena: Arena) -> None:
     assert arena.damage() == []
 
 
+@pytest.mark.slow
 def test_the_hook_alone_holds_what_does_not_go_behind_python(arena: Arena) -> None:
     rows = let_loose(arena, HOSTILE, limits=Limits(layers_off=HOOK_ALONE), round_number=30)
     assert [name for name, row in rows.items() if row.success] == []
     assert arena.damage() == []
 
 
+@pytest.mark.slow
 def test_agents_that_are_spawned_are_confined_too(arena: Arena) -> None:
     some = HOSTILE[::4]
     names = {agent.name for agent in some}

@@ -14,10 +14,7 @@ from tracecore.confinement import doctor
 from tracecore.confinement.layers import LAYERS
 from tracecore.records import Limits
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 NEEDED_FOR_DISK = {"mount_namespace", "user_namespace", "own_session"}
 NOTHING_THERE = {
     "False",

@@ -13,10 +13,7 @@ from hostile import Hostile, does
 from tracecore.confinement import doctor
 from tracecore.records import Limits
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 CACHE = "ask for what the machine keeps in memory"
 FD = "os.open(os.__file__, 0)"
 TABLE = (

@@ -17,10 +17,7 @@ from tracecore.errors import InputError
 from tracecore.perf.slice.scenario import resolve_allowance
 from tracecore.records import Allowance, Limits, TaskSource
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 HOOK_ALONE = Limits(
     layers_off=",".join(layer for layer in LAYERS if layer not in {"audit_hook", "own_session"})
 )

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-UP_S = 60.0
-LEAVE_S = 10.0
+UP_S = 300.0
+LEAVE_S = 60.0
 
 
 @dataclass

@@ -19,6 +19,7 @@ from tracecore.perf.documents.archive import read_sets
 from tracecore.perf.show.report import write_report
 from tracecore.stats import nearest_rank
 
+pytestmark = pytest.mark.slow
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run"
     " --disable-background-networking --disable-component-update --disable-sync"
