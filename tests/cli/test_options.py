@@ -1,6 +1,4 @@
-"""The command line, by itself: a copy of the script stands in a clone whose harness only tells what
-it was asked.
-"""
+"""The command line, by itself: behind it stands a harness that gives back what it was asked."""
 
 import itertools
 import json
@@ -9,19 +7,24 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
+from helpers import slices
+from helpers.slices import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+from tracecore import record
+
 FAKE_HARNESS = """\
-import collections, os, sys
+import collections, sys
 from tracecore.errors import EngineError, OutputError, ScenarioError
 
 SliceEnd = collections.namedtuple("SliceEnd", "exit_code document")
 
 def run_slice(options):
     print("on stderr: the harness was reached", file=sys.stderr)
-    match options["scenario"]:
+    match options.scenario:
         case "bad row": raise ScenarioError("s.toml", "scenario[3].seed", "x", "an integer")
         case "disk full": raise OutputError("summary.json", OSError(28, "No space left on device"))
         case "no worker": raise EngineError("no worker could be kept alive")
@@ -30,21 +33,45 @@ def run_slice(options):
         case "nan": return SliceEnd(0, {"ok": float("nan")})
         case "some failed": return SliceEnd(1, {"ok": False})
         case "big": return SliceEnd(5, {"text": "x" * 1_000_000})
-    return SliceEnd(0, {"ok": True, "options": options, "path": "\\udcff\\u00e9"})
+    return SliceEnd(0, {"ok": True, "path": "\\udcff\\u00e9"})
 """
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The harness above in this process, in the place of the real one."""
+    module = ModuleType("tracecore.perf.harness")
+    exec(FAKE_HARNESS, vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("tracecore.perf.harness", module, raising=False)
+    return module
+
+
+@pytest.fixture
+def read_options(harness: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a command line asks of the harness, by field."""
+    asked: list[Any] = []
+
+    def run_slice(options: object) -> SimpleNamespace:
+        asked.append(options)
+        return SimpleNamespace(exit_code=0, document={"ok": True})
+
+    def read(*words: str) -> dict[str, object]:
+        done = slices.call(*words)
+        assert done.exit_code == 0, done.stderr
+        return record.as_dict(asked.pop())
+
+    monkeypatch.setattr(harness, "run_slice", run_slice)
+    return read
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A clone with the real script and errors, and the harness above."""
+    """A clone whose harness is the one above, for what only a process shows."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in ("scripts/perf_harness.py", "tracecore/__init__.py", "tracecore/errors.py"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    (folder / "tracecore" / "perf").mkdir()
-    (folder / "tracecore" / "perf" / "__init__.py").touch()
+    for name in ("scripts", "tracecore"):
+        shutil.copytree(ROOT / name, folder / name)
     (folder / "tracecore" / "perf" / "harness.py").write_text(FAKE_HARNESS)
-    (folder / "tracecore" / "perf" / "options.py").write_text("SliceOptions = dict")
     return folder
 
 
@@ -53,14 +80,8 @@ def run(clone: pathlib.Path, *options: str, **more: object) -> subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, check=False, **more)
 
 
-def read_options(clone: pathlib.Path, *options: str) -> dict[str, object]:
-    done = run(clone, *options)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["options"]
-
-
-def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None:
-    assert read_options(clone) == {
+def test_without_options_the_promised_defaults_hold(read_options: Any) -> None:
+    assert read_options() == {
         "episodes": 24,
         "workers": 4,
         "timeout_s": 180.0,
@@ -69,7 +90,7 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
         "output_dir": "deliverables/perf",
         "runs_dir": ".agent_bench/runs",
         "scenario": None,
-        "tasks_dirs": [],
+        "tasks_dirs": (),
         "start_method": "auto",
         "progress": "auto",
         "memory_limit_bytes": 2 << 30,
@@ -81,15 +102,15 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
         "sample_interval_s": 0.5,
         "gate": False,
         "no_gate": False,
-        "thresholds": [],
-        "threshold": [],
+        "thresholds": (),
+        "threshold": (),
         "verify_determinism": None,
-        "baseline": [],
+        "baseline": (),
         "gate_on": "cpu",
         "compare_anyway": False,
         "require_conclusive": False,
         "accept_changes": False,
-        "emit": [],
+        "emit": (),
         "step_summary": None,
         "report": False,
         "workers_asked": None,
@@ -98,7 +119,7 @@ def test_without_options_the_promised_defaults_hold(clone: pathlib.Path) -> None
     }
 
 
-def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_every_option_reaches_the_harness(read_options: Any, tmp_path: pathlib.Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
@@ -113,7 +134,6 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
     )
     expressions = ["--threshold", "failure_count == 0", "--threshold=episodes > 3"]
     assert read_options(
-        clone,
         *arguments.split(),
         *expressions,
         "--tasks-dir",
@@ -129,7 +149,7 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "output_dir": "out",
         "runs_dir": "runs",
         "scenario": "s.toml",
-        "tasks_dirs": [str(first), str(second)],
+        "tasks_dirs": (str(first), str(second)),
         "start_method": "spawn",
         "progress": "never",
         "memory_limit_bytes": 512 << 20,
@@ -141,15 +161,15 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         "sample_interval_s": 0.0,
         "gate": True,
         "no_gate": True,
-        "thresholds": ["a.toml", "b.toml"],
-        "threshold": ["failure_count == 0", "episodes > 3"],
+        "thresholds": ("a.toml", "b.toml"),
+        "threshold": ("failure_count == 0", "episodes > 3"),
         "verify_determinism": 0,
-        "baseline": ["a", "b"],
+        "baseline": ("a", "b"),
         "gate_on": "cpu,rss",
         "compare_anyway": True,
         "require_conclusive": True,
         "accept_changes": True,
-        "emit": ["bmf", "github-benchmark"],
+        "emit": ("bmf", "github-benchmark"),
         "step_summary": "off",
         "report": True,
         "workers_asked": 2,
@@ -174,15 +194,13 @@ def test_every_option_reaches_the_harness(clone: pathlib.Path, tmp_path: pathlib
         ("--message-limit", "64MiB", 64 << 20),
     ],
 )
-def test_a_range_includes_its_ends(
-    clone: pathlib.Path, option: str, text: str, value: float
-) -> None:
+def test_a_range_includes_its_ends(read_options: Any, option: str, text: str, value: float) -> None:
     names = {
         "--timeout": "timeout_s",
         "--memory-limit": "memory_limit_bytes",
         "--message-limit": "message_limit_bytes",
     }
-    assert read_options(clone, option, text)[names.get(option, option.strip("-"))] == value
+    assert read_options(option, text)[names.get(option, option.strip("-"))] == value
 
 
 WHOLE = "expected a whole number from 1 to 10000000"
@@ -292,18 +310,15 @@ INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
         " ".join(value).encode("unicode_escape").decode()[:40] if isinstance(value, list) else ""
     ),
 )
-def test_a_wrong_option_is_one_clear_line_and_exit_2(
-    clone: pathlib.Path, arguments: list[str], complaint: str
-) -> None:
-    done = run(clone, *arguments)
-    assert done.returncode == 2
-    answer = json.loads(done.stdout)
+@pytest.mark.usefixtures("harness")
+def test_a_wrong_option_is_one_clear_line_and_exit_2(arguments: list[str], complaint: str) -> None:
+    done = slices.call(*arguments)
+    assert done.exit_code == 2
+    answer = done.document
     assert (answer["ok"], answer["exit_code"]) == (False, 2)
     assert complaint in answer["error"]
     assert answer["error"].endswith("; try --help")
-    if done.stderr.isascii():  # else stderr's own escapes stand between the two
-        assert done.stderr == f"perf_harness: {answer['error']}\n"
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == f"perf_harness: {answer['error']}\n"
 
 
 @pytest.mark.parametrize(
@@ -317,21 +332,23 @@ def test_a_wrong_option_is_one_clear_line_and_exit_2(
         ("ctrl-c", 130, "interrupted"),
     ],
 )
+@pytest.mark.usefixtures("harness")
 def test_every_error_has_its_exit_code_and_leaves_one_json_object(
-    clone: pathlib.Path, scenario: str, exit_code: int, message: str
+    scenario: str, exit_code: int, message: str
 ) -> None:
-    done = run(clone, "--scenario", scenario)
-    assert done.returncode == exit_code
-    answer = json.loads(done.stdout)
+    done = slices.call("--scenario", scenario)
+    assert done.exit_code == exit_code
+    answer = done.document
     assert (answer["ok"], answer["exit_code"]) == (False, exit_code)
     assert answer["error"].startswith(message)
     assert f"perf_harness: {message}" in done.stderr
     assert ("Traceback" in done.stderr) == message.startswith("unexpected")
 
 
-def test_the_exit_code_is_the_one_that_the_slice_ended_with(clone: pathlib.Path) -> None:
-    done = run(clone, "--scenario", "some failed")
-    assert (done.returncode, done.stdout) == (1, '{"ok": false}\n')
+@pytest.mark.usefixtures("harness")
+def test_the_exit_code_is_the_one_that_the_slice_ended_with() -> None:
+    done = slices.call("--scenario", "some failed")
+    assert (done.exit_code, done.stdout) == (1, '{"ok": false}\n')
 
 
 def test_stdout_is_one_ascii_line_in_any_locale(clone: pathlib.Path) -> None:

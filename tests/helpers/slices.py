@@ -1,7 +1,11 @@
 """Slices run as a user runs them: the script in a process of its own, in a clone that nobody else
-changes.
+changes; and its ``main`` in this process, where neither signals nor streams matter.
 """
 
+import contextlib
+import functools
+import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -12,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from helpers.faults import AGENT_FAULTS, write_agent
@@ -20,6 +25,7 @@ from tracecore import processes
 from tracecore.runtime import spec
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+SCRIPT = ROOT / "scripts" / "perf_harness.py"
 PATIENCE_S = 300.0  # a safety net: what does not come within it never will
 SERIES_KEYS = (
     *("episode", "episode_index", "agent", "task_ref", "seed", "success", "error"),
@@ -110,6 +116,35 @@ def start(clone: pathlib.Path, folder: pathlib.Path, *options: str, **more: Any)
 
 def run(clone: pathlib.Path, folder: pathlib.Path, *options: str, **more: Any) -> Done:
     return start(clone, folder, *options, **more).wait()
+
+
+def call(*words: str) -> Done:
+    """The script's ``main`` in this process, where it stands."""
+    asks_for_end = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = [signal.getsignal(number) for number in asks_for_end]
+    path = list(sys.path)
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as stdout,
+        contextlib.redirect_stderr(io.StringIO()) as stderr,
+    ):
+        try:
+            exit_code = script().main(words)
+        finally:  # main ends its process's life, and is deaf from then on
+            sys.path[:] = path
+            for number, handler in zip(asks_for_end, handlers, strict=True):
+                signal.signal(number, handler)
+    return Done(exit_code, stdout.getvalue(), stderr.getvalue())
+
+
+@functools.cache
+def script() -> ModuleType:
+    """The harness's script, as a module."""
+    spec = importlib.util.spec_from_file_location("perf_harness", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def write_scenario(folder: pathlib.Path, *agents: str, bundled: bool = True) -> str:
