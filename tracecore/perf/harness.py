@@ -14,20 +14,13 @@ from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.confinement import doctor
 from tracecore.confinement.readable import secret_folders
 from tracecore.errors import EngineError, OutputError
+from tracecore.exit_codes import EXIT_BREACHED, EXIT_FAILED, EXIT_GOOD, EXIT_UNWRITTEN
 from tracecore.perf.host.facts import SystemSampler, host_block
 from tracecore.perf.host.noise import HostWatch
 from tracecore.perf.host.samples import Samples
-from tracecore.perf.judge.gate import (
-    EXIT_BREACHED,
-    EXIT_FAILED,
-    EXIT_GOOD,
-    EXIT_UNWRITTEN,
-    AbortWatch,
-    Evidence,
-    Gate,
-    judge,
-    verdict_document,
-)
+from tracecore.perf.judge.abort import AbortWatch
+from tracecore.perf.judge.gate import Gate
+from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.prepare import find_cluster, prepare, read_conditions
 from tracecore.perf.reduce import Reduced, Run, manifest_document, reduce_rows, write_files
 from tracecore.perf.show.console import Console, human_summary

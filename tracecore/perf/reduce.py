@@ -12,7 +12,8 @@ from tracecore.perf.findings.findings import Findings
 from tracecore.perf.host.facts import machine_class
 from tracecore.perf.host.noise import HostNoise
 from tracecore.perf.host.samples import Samples, samples_name
-from tracecore.perf.judge.gate import Gate, GateReadings
+from tracecore.perf.judge.abort import GateReadings
+from tracecore.perf.judge.gate import Gate
 from tracecore.perf.show.exports import ScenarioFigures, write_formats
 from tracecore.perf.slice.journal import Journal
 from tracecore.perf.slice.options import SliceOptions, repro_of, slice_command

@@ -6,19 +6,16 @@ import pytest
 from tracecore.errors import ThresholdError
 from tracecore.perf.documents.summary import Summary
 from tracecore.perf.findings.findings import Findings
+from tracecore.perf.judge.abort import AbortWatch, GateReadings
 from tracecore.perf.judge.gate import (
-    AbortWatch,
-    Evidence,
     Gate,
-    GateReadings,
     builtin_expressions,
-    judge,
     read_gate,
     series_fields,
     summary_paths,
-    verdict_document,
 )
 from tracecore.perf.judge.thresholds import leaf_paths
+from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.slice.second_runs import Determinism
 
 

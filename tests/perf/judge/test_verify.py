@@ -11,16 +11,10 @@ from tracecore.perf.documents.files import write_documents, write_series
 from tracecore.perf.documents.metrics import Metrics
 from tracecore.perf.documents.rows import feed, series_chunks, series_row
 from tracecore.perf.documents.summary import Summary
-from tracecore.perf.judge.gate import (
-    Evidence,
-    Gate,
-    GateReadings,
-    judge,
-    series_fields,
-    summary_paths,
-    verdict_document,
-)
+from tracecore.perf.judge.abort import GateReadings
+from tracecore.perf.judge.gate import Gate, series_fields, summary_paths
 from tracecore.perf.judge.thresholds import parse_threshold
+from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.judge.verify import row_of, verify_sets
 from tracecore.record import replace
 
@@ -137,9 +131,9 @@ def test_a_verdict_as_it_was_given_agrees_with_its_series(judged):
 @pytest.mark.parametrize(
     ("edit", "told"),
     [
-        (lambda d: d["verdict"].update(exit_code=0), "of which 0 is not the gravest"),
-        (lambda d: d["verdict"].update(exit_codes=[1]), "exit codes [1], the gates call for 3"),
-        (lambda d: d["verdict"].update(exit_codes=3), "exit codes [1], the gates call for 3"),
+        (lambda d: d["verdict"].update(exit_code=0), "verdict.exit_code: says 0, should be 1"),
+        (lambda d: d["verdict"].update(exit_codes=[1]), "exit_codes: says [1], should be [1, 3]"),
+        (lambda d: d["verdict"].update(exit_codes=3), "exit_codes: says 3, should be [1, 3]"),
         (
             lambda d: d["verdict"]["thresholds"][0].update(observed=1.0),
             "success:rate >= 0.5: observed: says 1.0, should be 0.9",
@@ -157,7 +151,7 @@ def test_a_verdict_as_it_was_given_agrees_with_its_series(judged):
             "observed: says 7.0, should be None",
         ),
         (lambda d: d["verdict"]["thresholds"][1].update(observed=10**400), "observed: says 1000"),
-        (lambda d: d["verdict"].update(thresholds=[]), "but no gate is broken"),
+        (lambda d: d["verdict"].update(thresholds=[]), "exit_codes: says [1, 3], should be [1]"),
         (lambda d: d.update(findings=[]), "finding_counts.cold_start: says 1, should be 0"),
         (
             lambda d: d["findings"].append({"id": "late_drift"}),
@@ -189,7 +183,7 @@ def test_a_breach_of_a_comparison_calls_for_its_exit_code_too(judged):
     change(judged, "summary", lambda d: d["verdict"].update(exit_codes=[1], thresholds=[]))
     assert verify(judged)[0] == []
     change(judged, "summary", lambda d: d.update(comparison={"breaches": ["slower"]}))
-    assert "call for 3" in verify(judged)[0][0]
+    assert "exit_codes: says [1], should be [1, 3]" in verify(judged)[0][0]
     change(judged, "summary", lambda d: d["verdict"].update(gate_off=True))
     assert verify(judged)[0] == []
 
@@ -236,7 +230,7 @@ def test_a_row_survives_the_way_into_the_series_and_back(make_row):
         (
             "summary",
             lambda d: d.update(verdict={"exit_code": 0, "exit_codes": [0]}),
-            "the counts call for 1",
+            "verdict.exit_code: says 0, should be 1",
         ),
         (
             "summary",

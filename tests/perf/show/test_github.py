@@ -9,14 +9,9 @@ from helpers.github import read_command, read_outputs, read_tables
 
 from tracecore.perf.documents.summary import Summary
 from tracecore.perf.findings.findings import Findings
-from tracecore.perf.judge.gate import (
-    Evidence,
-    Gate,
-    GateReadings,
-    judge,
-    read_gate,
-    verdict_document,
-)
+from tracecore.perf.judge.abort import GateReadings
+from tracecore.perf.judge.gate import Gate, read_gate
+from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.show.console import Console
 from tracecore.perf.show.exports import ScenarioFigures
 from tracecore.perf.show.github import annotations, outputs, step_summary_page, tell_github

@@ -21,6 +21,7 @@ from typing import Final
 
 from tracecore import clock
 from tracecore.errors import one_line
+from tracecore.exit_codes import EXIT_INTERRUPTED
 from tracecore.files import write_atomic
 from tracecore.perf.compare.behaviour import Verdict
 from tracecore.perf.compare.comparison import (
@@ -36,14 +37,12 @@ from tracecore.perf.compare.timing import FLOORS, Subject, power_of
 from tracecore.perf.compare.wording import ONE_SIDED, say_power, tell
 from tracecore.perf.compare.worktrees import Side, two_sides
 from tracecore.perf.documents.files import check_writable
-from tracecore.perf.slice.interrupt import EXIT_INTERRUPTED, watch_for_interruption
+from tracecore.perf.slice.interrupt import watch_for_interruption
 from tracecore.record import field, record, replace
 from tracecore.records import JsonObject
 
 WARM_UP_EPISODES: Final = 8
-
 DOCUMENT: Final = "comparison.json"
-
 _CLONE: Final = os.path.dirname(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 )

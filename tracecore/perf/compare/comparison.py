@@ -8,6 +8,7 @@ one run of each suffices.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from tracecore.exit_codes import EXIT_BAD_INPUT, EXIT_BREACHED, EXIT_GOOD
 from tracecore.perf.compare.behaviour import ExactChange, Verdict, compare_exactly
 from tracecore.perf.compare.columns import RowKey
 from tracecore.perf.compare.comparable import find_differences
@@ -39,12 +40,6 @@ from tracecore.perf.compare.wording import (
 )
 from tracecore.record import as_dict, record, replace
 from tracecore.records import JsonObject
-
-EXIT_GOOD: Final = 0
-
-EXIT_BAD_INPUT: Final = 2
-
-EXIT_REGRESSED: Final = 3
 
 REASONS_MOST: Final = 50
 
@@ -156,7 +151,7 @@ def exit_code_of(document: JsonObject, options: CompareOptions) -> int:
     if verdict == "not_comparable":
         return EXIT_GOOD if options.compare_anyway else EXIT_BAD_INPUT
     if verdict == "regressed" or (options.require_conclusive and verdict == "inconclusive"):
-        return EXIT_REGRESSED
+        return EXIT_BREACHED
     return EXIT_GOOD
 
 

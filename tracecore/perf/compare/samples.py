@@ -9,11 +9,8 @@ from tracecore.record import record
 from tracecore.stats import median
 
 METRICS: Final = AMOUNTS
-
 ROWS_TO_ADJUST: Final = 4
-
 OVERALL: Final = "overall"
-
 # A metric, and the same of a row next to the other rows of its run. That may come of them: where
 # two tasks of four became faster, the others look slower. So the metric by itself must show at
 # least half as much.

@@ -18,7 +18,6 @@ from tracecore.perf.documents.archive import read_sets
 from tracecore.perf.slice.interrupt import Interruption
 
 STOP_PATIENCE_S: Final = 10.0  # for a run that was told to end, before everything of it is killed
-
 MAX_ANSWER_BYTES: Final = 1 << 20
 
 

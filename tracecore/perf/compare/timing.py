@@ -23,13 +23,9 @@ from tracecore.record import record
 from tracecore.stats import MAD_TO_SIGMA, Interval, mad, median
 
 ALPHA: Final = 0.05  # of any false alarm among the gating metrics
-
 FALSE_SHARE: Final = 0.10  # of false ones among the warnings
-
 CONFIDENCE: Final = 0.95  # of an interval
-
 HISTORY_RUNS: Final = 10  # from so many base runs on, their own noise may widen a floor
-
 NOISE_WIDTHS: Final = 3.0
 
 Subject = tuple[str, str]  # scenario row or "overall", and metric

@@ -27,7 +27,6 @@ COUNT_TABLES: Final = frozenset({"failure_types", "termination_reasons"})
 # An agent may claim any number of tokens, also one that no double holds. Cut off here, a hundred
 # million of them still add up.
 LARGEST: Final = 1e300
-
 WRITTEN_OUT: Final = 1e15  # a double holds no further digits that mean anything
 
 Status = Literal["passed", "failed", "no_data"]

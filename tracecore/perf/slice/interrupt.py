@@ -9,9 +9,9 @@ import signal
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tracecore.exit_codes import EXIT_INTERRUPTED
 from tracecore.record import mutable_record
 
-EXIT_INTERRUPTED: Final = 130
 HANGUP: Final = getattr(signal, "SIGHUP", None)  # not there on every platform
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
 
