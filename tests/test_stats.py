@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-import scipy.stats
+import scipy
 
 from tracecore.stats import (
     fisher_greater,
