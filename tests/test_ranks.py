@@ -17,7 +17,6 @@ from tracecore.ranks import (
     holm,
     kendall,
     mann_whitney_greater,
-    signed_flip_greater,
     smallest_p,
     theil_sen,
 )
@@ -42,7 +41,7 @@ def brute_rank_sum_p(x: Sequence[float], y: Sequence[float]) -> Fraction:
 
 def test_without_ties_the_exact_p_agrees_with_scipy():
     chance = random.Random(1)
-    for _ in range(1500):
+    for _ in range(300):
         x = [chance.random() for _ in range(chance.randint(1, 9))]
         y = [chance.random() + chance.choice([0, 0.3]) for _ in range(chance.randint(1, 9))]
         expected = scipy.stats.mannwhitneyu(y, x, alternative="greater", method="exact")
@@ -53,7 +52,7 @@ def test_without_ties_the_exact_p_agrees_with_scipy():
 
 def test_with_ties_the_exact_p_is_the_share_of_all_splits():
     chance = random.Random(2)
-    for _ in range(1500):
+    for _ in range(300):
         x, y = draw(chance, chance.randint(1, 6)), draw(chance, chance.randint(1, 6))
         assert mann_whitney_greater(x, y).p == pytest.approx(
             float(brute_rank_sum_p(x, y)), rel=1e-12
@@ -62,7 +61,7 @@ def test_with_ties_the_exact_p_is_the_share_of_all_splits():
 
 def test_with_ties_the_exact_p_agrees_with_the_permutation_test_of_scipy():
     chance = random.Random(3)
-    for _ in range(100):
+    for _ in range(30):
         x, y = draw(chance, chance.randint(2, 5)), draw(chance, chance.randint(2, 5))
         expected = scipy.stats.mannwhitneyu(
             y, x, alternative="greater", method=scipy.stats.PermutationMethod(n_resamples=math.inf)
@@ -82,7 +81,7 @@ def test_the_largest_exact_sizes_agree_with_scipy(n: int, m: int):
 
 def test_beyond_them_the_approximation_agrees_with_scipy():
     chance = random.Random(5)
-    for _ in range(500):
+    for _ in range(100):
         x, y = draw(chance, chance.randint(21, 60)), draw(chance, chance.randint(21, 60))
         expected = scipy.stats.mannwhitneyu(
             y, x, alternative="greater", method="asymptotic", use_continuity=True
@@ -118,9 +117,9 @@ def test_it_rejects_no_more_often_than_asked_when_nothing_is_there():
             [chance.randrange(6) for _ in range(5)], [chance.randrange(6) for _ in range(5)]
         ).p
         < 0.05
-        for _ in range(3000)
+        for _ in range(2000)
     )
-    assert alarms / 3000 < 0.06
+    assert alarms / 2000 < 0.06
 
 
 @pytest.mark.parametrize(("x", "y"), [([], [1.0]), ([1.0], []), ([], [])])
@@ -140,7 +139,7 @@ def test_an_empty_sample_is_refused(
 
 def test_a_shift_is_the_median_of_all_differences():
     chance = random.Random(8)
-    for _ in range(1000):
+    for _ in range(200):
         x, y = draw(chance, chance.randint(1, 12)), draw(chance, chance.randint(1, 12))
         assert hodges_lehmann(x, y) == pytest.approx(
             np.median(np.subtract.outer(y, x)), rel=1e-12, abs=1e-12
@@ -149,7 +148,7 @@ def test_a_shift_is_the_median_of_all_differences():
 
 def test_the_interval_holds_just_the_shifts_that_the_test_would_not_reject():
     chance = random.Random(9)
-    for _ in range(300):
+    for _ in range(60):
         x, y = (
             [chance.random() for _ in range(chance.randint(1, 8))],
             [chance.random() for _ in range(chance.randint(1, 8))],
@@ -220,77 +219,12 @@ def test_a_confidence_that_is_no_chance_is_refused(confidence: float):
         hodges_lehmann_interval([1.0], [2.0], confidence)
 
 
-# sign flips
-
-
-def test_flipped_signs_agree_with_scipy():
-    chance = random.Random(11)
-    for _ in range(300):
-        differences = [d + chance.choice([0, 1]) for d in draw(chance, chance.randint(2, 8))]
-        expected = scipy.stats.permutation_test(
-            (differences,),
-            math.fsum,
-            permutation_type="samples",
-            alternative="greater",
-            n_resamples=math.inf,
-        )
-        assert signed_flip_greater(differences).p == pytest.approx(expected.pvalue, rel=1e-9), (
-            differences
-        )
-
-
-def test_flipped_signs_of_whole_numbers_are_counted_one_by_one():
-    chance = random.Random(12)
-    for _ in range(1500):
-        differences = [chance.randint(-4, 5) for _ in range(chance.randint(0, 9))]
-        sums = [
-            sum(s * d for s, d in zip(signs, differences, strict=True))
-            for signs in flips(len(differences))
-        ]
-        expected = Fraction(sum(total >= sum(differences) for total in sums), len(sums))
-        assert signed_flip_greater(differences).p == expected
-
-
-def flips(count: int) -> list[tuple[int, ...]]:
-    return list(itertools.product((1, -1), repeat=count))
-
-
-def test_sums_that_differ_by_rounding_alone_are_equal():
-    # On paper 0.1 + 0.2 - 0.3 is 0, and so is every sum that its flips make of it with its
-    # opposite.
-    assert signed_flip_greater([0.1, 0.2, -0.3]).p == signed_flip_greater([1, 2, -3]).p
-    assert signed_flip_greater([-0.1, -0.2, 0.3]).p == signed_flip_greater([-1, -2, 3]).p
-
-
-@pytest.mark.parametrize("count", [1, 5, 10, 20])
-def test_all_positive_differences_reach_one_flip_of_all(count: int):
-    assert signed_flip_greater([1.5] * count).p == 1 / 2**count
-
-
-@pytest.mark.parametrize("differences", [[], [0.0, 0.0]])
-def test_without_a_difference_there_is_no_evidence(differences: list[float]):
-    result = signed_flip_greater(differences)
-    assert (result.p, result.statistic, result.method) == (1, 0, "exact")
-
-
-def test_many_flips_are_approximated_and_say_so(monkeypatch: pytest.MonkeyPatch):
-    chance = random.Random(13)
-    assert signed_flip_greater([1.0] * 31).method == "normal approximation"
-    for _ in range(20):
-        differences = [chance.gauss(0.2, 1) for _ in range(24)]
-        exact = signed_flip_greater(differences)
-        assert exact.method == "exact"
-        with monkeypatch.context() as patch:
-            patch.setattr(ranks, "EXACT_FLIPS", 0)
-            assert signed_flip_greater(differences).p == pytest.approx(exact.p, abs=0.01)
-
-
 # Kendall and Theil-Sen
 
 
 def test_kendall_without_ties_agrees_with_scipy():
     chance = random.Random(14)
-    for _ in range(1500):
+    for _ in range(300):
         count = chance.randint(2, 25)
         x, y = (
             list(range(count)),
@@ -315,7 +249,7 @@ def test_kendall_at_its_largest_exact_size_agrees_with_scipy():
 def test_kendall_with_ties_or_many_values_agrees_with_scipy():
     chance = random.Random(16)
     compared = 0
-    for _ in range(1500):
+    for _ in range(300):
         count = chance.choice([chance.randint(2, 12), chance.randint(51, 80)])
         x, y = draw(chance, count), draw(chance, count)
         if len(set(x)) == 1 or len(set(y)) == 1:
@@ -327,7 +261,7 @@ def test_kendall_with_ties_or_many_values_agrees_with_scipy():
         assert got.statistic == pytest.approx(expected.statistic, abs=1e-12)
         assert got.p == pytest.approx(expected.pvalue, rel=1e-9)
         compared += 1
-    assert compared > 1000
+    assert compared > 200
 
 
 @pytest.mark.parametrize(
@@ -341,7 +275,7 @@ def test_what_never_changes_correlates_with_nothing(x: list[float], y: list[floa
 def test_slopes_agree_with_scipy():
     chance = random.Random(17)
     compared = 0
-    for _ in range(1500):
+    for _ in range(300):
         count = chance.randint(2, 15)
         x, y = draw(chance, count), draw(chance, count)
         if len(set(x)) == 1:
@@ -351,7 +285,7 @@ def test_slopes_agree_with_scipy():
             expected = scipy.stats.theilslopes(y, x).slope
         assert theil_sen(x, y) == pytest.approx(expected, rel=1e-9, abs=1e-12)
         compared += 1
-    assert compared > 1000
+    assert compared > 200
 
 
 def test_a_slope_overlooks_a_wild_value():
@@ -375,7 +309,7 @@ def test_pairs_must_be_pairs(question: Callable[..., object], x: list[float], y:
 
 def test_adjusted_p_values_keep_their_order_and_agree_with_their_definitions():
     chance = random.Random(18)
-    for _ in range(2000):
+    for _ in range(300):
         p_values = [
             chance.choice([0, 1, round(chance.random() ** 3, 2)])
             for _ in range(chance.randint(1, 12))

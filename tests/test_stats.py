@@ -1,4 +1,3 @@
-import math
 import random
 import subprocess
 import sys
@@ -15,9 +14,6 @@ from tracecore.stats import (
     nearest_rank,
     normal_quantile,
     normal_tail,
-    quantile,
-    quantile_interval,
-    robust_cv,
     wilson_interval,
 )
 
@@ -38,9 +34,6 @@ def samples(count: int, *, longest: int = 30) -> list[list[float]]:
     ]
 
 
-PERCENTS = [0, 0.1, 1, 2.5, 25, 100 / 3, 50, 66.6, 75, 90, 95, 97.5, 99, 99.9, 100]
-
-
 def test_a_nearest_rank_is_one_of_the_values():
     assert [nearest_rank([10, 20, 30, 40], p) for p in (0, 1, 25, 25.1, 50, 75, 95, 100)] == [
         10, 10, 10, 20, 20, 30, 40, 40,
@@ -57,7 +50,7 @@ def test_a_nearest_rank_reads_a_decimal_percent_as_it_is_written(percent: float)
 
 
 def test_a_nearest_rank_is_the_first_value_with_enough_at_or_below_it():
-    for values in samples(500):
+    for values in samples(100):
         for percent in range(101):
             enough = [
                 v
@@ -67,88 +60,26 @@ def test_a_nearest_rank_is_the_first_value_with_enough_at_or_below_it():
             assert nearest_rank(values, percent) == enough[0]
 
 
-def test_quantiles_agree_with_numpy():
-    for values in samples(500):
-        for percent in PERCENTS:
-            assert quantile(values, percent) == pytest.approx(
-                np.percentile(values, percent), rel=1e-12, abs=1e-15
-            )
-
-
-def test_a_quantile_between_infinities_is_infinite_and_not_nothing():
-    assert quantile([1.0, math.inf, math.inf], 75) == math.inf
-
-
-@pytest.mark.parametrize("percentile", [nearest_rank, quantile])
 @pytest.mark.parametrize(
     ("values", "percent"), [([], 50), ([1.0], -1), ([1.0], 101), ([1.0], float("nan"))]
 )
-def test_a_percentile_of_nothing_or_out_of_range_is_refused(
-    percentile, values: list[float], percent: float
-):
+def test_a_percentile_of_nothing_or_out_of_range_is_refused(values: list[float], percent: float):
     with pytest.raises(ValueError, match="percentile"):
-        percentile(values, percent)
+        nearest_rank(values, percent)
 
 
 def test_medians_and_their_deviations_agree_with_scipy_in_any_order():
     chance = random.Random(1)
-    for values in samples(2000):
+    for values in samples(300):
         chance.shuffle(values)
         assert median(values) == np.median(values)
         assert mad(values) == pytest.approx(scipy.stats.median_abs_deviation(values), rel=1e-12)
 
 
-@pytest.mark.parametrize("measure", [median, mad, robust_cv])
+@pytest.mark.parametrize("measure", [median, mad])
 def test_nothing_has_no_middle(measure):
     with pytest.raises(ValueError, match="no values"):
         measure([])
-
-
-def test_a_robust_cv_is_the_cv_of_a_normal_sample():
-    values = [
-        float(v) for v in scipy.stats.norm.ppf(np.linspace(0.0005, 0.9995, 1000), loc=100, scale=7)
-    ]
-    assert robust_cv(values) == pytest.approx(0.07, rel=0.005)
-
-
-def test_a_robust_cv_overlooks_a_wild_run():
-    assert robust_cv([100.0, 101.0, 99.0, 100.5, 228.0]) == pytest.approx(1.4826 * 0.5 / 100.5)
-
-
-@pytest.mark.parametrize("values", [[0.0, 0.0], [-1.0, -2.0, -3.0]])
-def test_a_robust_cv_needs_a_positive_middle(values: list[float]):
-    assert robust_cv(values) is None
-
-
-@pytest.mark.parametrize("confidence", [0.5, 0.75, 0.9, 0.95, 0.99])
-def test_a_quantile_interval_is_the_tightest_that_leaves_enough_in_each_tail(confidence: float):
-    tail = (1 - confidence) / 2 * (1 + 1e-9)
-    for count in [*range(41), 59, 96, 100, 368, 400, 1000, 5000]:
-        for percent in (1, 5, 25, 50, 75, 90, 95, 99):
-            at_most = scipy.stats.binom.cdf(np.arange(count + 1), count, percent / 100)
-            at_least = scipy.stats.binom.sf(np.arange(count + 1) - 1, count, percent / 100)
-            lows = [k for k in range(1, count + 1) if at_most[k - 1] <= tail]
-            highs = [k for k in range(1, count + 1) if at_least[k] <= tail]
-            expected = (max(lows), min(highs)) if lows and highs else None
-            assert quantile_interval(range(1, count + 1), percent, confidence) == expected, (
-                count,
-                percent,
-            )
-
-
-@pytest.mark.parametrize(("count", "percent"), [(0, 50), (5, 50), (24, 95), (96, 99)])
-def test_a_few_values_do_not_bound_a_percentile(count: int, percent: float):
-    assert quantile_interval(range(count), percent, 0.95) is None
-
-
-def test_a_quantile_interval_covers_as_often_as_it_says():
-    chance = random.Random(3)
-    covered = 0
-    for _ in range(2000):
-        interval = quantile_interval(sorted(chance.random() for _ in range(30)), 75, 0.9)
-        assert interval is not None
-        covered += interval[0] <= 0.75 <= interval[1]
-    assert 0.89 < covered / 2000 < 0.98
 
 
 def test_wilson_intervals_agree_with_scipy():
@@ -163,7 +94,7 @@ def test_wilson_intervals_agree_with_scipy():
 
 
 def test_a_wilson_interval_ends_exactly_at_never_and_always():
-    for trials in range(1, 2000):
+    for trials in range(1, 300):
         assert wilson_interval(0, trials, 0.95)[0] == 0
         assert wilson_interval(trials, trials, 0.95)[1] == 1
 
@@ -182,13 +113,11 @@ def test_more_successes_than_trials_are_refused(successes: int, trials: int):
 def test_a_confidence_that_is_no_chance_is_refused(confidence: float):
     with pytest.raises(ValueError, match="confidence"):
         wilson_interval(1, 2, confidence)
-    with pytest.raises(ValueError, match="confidence"):
-        quantile_interval([1.0, 2.0], 50, confidence)
 
 
 def test_hypergeometric_tails_agree_with_scipy():
     chance = random.Random(5)
-    for _ in range(3000):
+    for _ in range(500):
         population = chance.randint(1, 60)
         successes, draws = chance.randint(0, population), chance.randint(0, population)
         least = chance.randint(-1, draws + 2)
@@ -220,7 +149,7 @@ def test_a_count_is_a_fraction_of_whole_numbers():
 
 def test_fisher_agrees_with_scipy():
     chance = random.Random(6)
-    for _ in range(3000):
+    for _ in range(500):
         a, b, c, d = (
             chance.choice([0, chance.randint(0, 5), chance.randint(0, 40)]) for _ in range(4)
         )
@@ -236,7 +165,7 @@ def test_counts_that_cannot_be_are_refused():
 
 
 def test_normal_tails_and_quantiles_agree_with_scipy():
-    for z in np.linspace(-37, 37, 2001):
+    for z in np.linspace(-37, 37, 149):
         assert normal_tail(z) == pytest.approx(scipy.stats.norm.sf(z), rel=1e-12)
     for probability in [1e-300, 1e-12, 0.001, 0.025, 0.3, 0.5, 0.95, 0.975, 0.999999]:
         expected = scipy.stats.norm.ppf(probability)

@@ -1,4 +1,4 @@
-"""Tests by rank and by permutation, trends, and the price of asking many questions at once.
+"""Tests by rank, trends, and the price of asking many questions at once.
 
 Everything here is one-sided towards "greater" unless it says otherwise, counts in integers where
 samples are small enough, and names the method it took. Values are numbers and never NaN.
@@ -17,7 +17,6 @@ from tracecore.stats import ROUNDING, Interval, median, normal_quantile, normal_
 
 # 20 v 20: the largest product of two sample sizes whose rank sums are counted
 EXACT_PAIRS: Final = 400
-EXACT_FLIPS: Final = 30  # differences whose signs are flipped in every way; 2 x 2^15 sums
 EXACT_ORDERS: Final = 50  # values without ties whose orders are counted for Kendall's tau
 
 Method = Literal["exact", "normal approximation"]
@@ -171,41 +170,6 @@ def _pairs_in_tail(n: int, m: int, tail: float) -> int:
 
 def _differences(x: Sequence[float], y: Sequence[float]) -> list[float]:
     return [b - a for a in x for b in y]
-
-
-def signed_flip_greater(differences: Sequence[float]) -> TestResult:
-    """Ask whether paired differences tend to be positive, by flipping their signs in every way.
-
-    Fisher, "The Design of Experiments", 1935, section 21: if nothing were there, each difference
-    would be as likely with the other sign. Exact up to 30 differences other than zero, the normal
-    approximation beyond.
-
-    Returns:
-        The statistic is the sum of the differences. Sums that differ by rounding alone count as
-        equal, which makes p larger, never smaller. Without any difference p is 1.
-    """
-    sizes = [abs(difference) for difference in differences if difference]
-    observed = math.fsum(differences)
-    if len(sizes) > EXACT_FLIPS:
-        spread = math.sqrt(math.fsum(size * size for size in sizes))
-        return TestResult(normal_tail(observed / spread), observed, "normal approximation")
-    least = observed - 1e-12 * math.fsum(sizes)
-    # All sums of the one half, sorted, against each sum of the other: 2^15 look-ups instead of 2^30
-    # sums.
-    half = len(sizes) // 2
-    ascending = sorted(_signed_sums(sizes[:half]))
-    reached = sum(
-        len(ascending) - bisect.bisect_left(ascending, least - other)
-        for other in _signed_sums(sizes[half:])
-    )
-    return TestResult(reached / 2 ** len(sizes), observed, "exact")
-
-
-def _signed_sums(sizes: Sequence[float]) -> list[float]:
-    sums = [0.0]
-    for size in sizes:
-        sums = [total + signed for total in sums for signed in (size, -size)]
-    return sums
 
 
 def kendall(x: Sequence[float], y: Sequence[float]) -> TestResult:

@@ -1,4 +1,4 @@
-"""Quantiles, spreads and intervals: exact where that is possible, and of the standard library's
+"""Percentiles, spreads and intervals: exact where that is possible, and of the standard library's
 ``math`` alone.
 
 Values are numbers and never NaN. Where an order is asked for, the argument is called
@@ -38,26 +38,6 @@ def nearest_rank(sorted_values: Sequence[float], percent: float) -> float:
     return sorted_values[max(rank, 1) - 1]
 
 
-def quantile(sorted_values: Sequence[float], percent: float) -> float:
-    """The percentile with straight lines drawn between neighbouring values.
-
-    Hyndman and Fan, 1996, type 7, as numpy, R and spreadsheets do by default.
-
-    Args:
-        sorted_values: The values, ascending.
-        percent: From 0 (the smallest value) to 100 (the largest).
-
-    Raises:
-        ValueError: There are no values, or ``percent`` is out of range.
-    """
-    _check_percentile(sorted_values, percent)
-    place = percent * (len(sorted_values) - 1) / 100
-    below = math.floor(place)
-    above = min(below + 1, len(sorted_values) - 1)
-    low, high = sorted_values[below], sorted_values[above]
-    return low if low == high else low + (high - low) * (place - below)
-
-
 def _check_percentile(values: Sequence[float], percent: float) -> None:
     if not values:
         raise ValueError("no values to take a percentile of")
@@ -89,73 +69,6 @@ def mad(values: Sequence[float]) -> float:
     """
     centre = median(values)
     return median([abs(value - centre) for value in values])
-
-
-def robust_cv(values: Sequence[float]) -> float | None:
-    """The spread relative to the middle, blind to a few wild values: 1.4826 MAD / median.
-
-    Rousseeuw and Croux, "Alternatives to the Median Absolute Deviation", 1993, have the constant.
-
-    Returns:
-        The coefficient, or None where the median is not positive: nothing can be relative to it.
-
-    Raises:
-        ValueError: There are no values.
-    """
-    centre = median(values)
-    return MAD_TO_SIGMA * mad(values) / centre if centre > 0 else None
-
-
-def quantile_interval(
-    sorted_values: Sequence[float], percent: float, confidence: float
-) -> Interval | None:
-    """An interval between two of the values that holds the true percentile, whatever the
-    distribution.
-
-    David and Nagaraja, "Order Statistics", 2003, section 7.1, with equal tails: the number of
-    values below the true percentile is binomial. Ties only make it more careful.
-
-    Args:
-        sorted_values: Independent values, ascending.
-        percent: The percentile, above 0 and below 100.
-        confidence: The least chance that the interval holds it.
-
-    Returns:
-        Its ends, or None where so few values give no bound: 24 of them say nothing of how high a
-            p95 may be.
-
-    Raises:
-        ValueError: ``percent`` or ``confidence`` is out of range.
-    """
-    _check_confidence(confidence)
-    if not 0 < percent < 100:
-        raise ValueError(f"a percentile with an interval lies between 0 and 100, not at {percent}")
-    count = len(sorted_values)
-    low = _values_in_tail(count, percent / 100, (1 - confidence) / 2)
-    high = _values_in_tail(count, 1 - percent / 100, (1 - confidence) / 2)
-    if low == 0 or high == 0:
-        return None
-    return sorted_values[low - 1], sorted_values[count - high]
-
-
-def _values_in_tail(trials: int, chance: float, tail: float) -> int:
-    """The largest k for which fewer than k successes are at most ``tail`` likely; 0 where there is
-    none.
-    """
-    below = 0.0
-    for successes in range(trials + 1):
-        below += _binomial_chance(successes, trials, chance)
-        if below > tail * (1 + ROUNDING):
-            return successes
-    return trials
-
-
-def _binomial_chance(successes: int, trials: int, chance: float) -> float:
-    """In logarithms, because ``math.comb`` outgrows a double at about a thousand trials."""
-    ways = _log_comb(trials, successes)
-    return math.exp(
-        ways + successes * math.log(chance) + (trials - successes) * math.log1p(-chance)
-    )
 
 
 def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
