@@ -29,7 +29,7 @@ from tracecore.perf.judge.thresholds import parse_threshold
 from tracecore.perf.slice.journal import create_journal, journal_path, resume_journal
 from tracecore.perf.slice.scenario import read_scenario
 from tracecore.records import EpisodeResult, Limits
-from tracecore.runtime.agent.client import NotJson, parse_message
+from tracecore.runtime.agent.message import NotJson, parse_message
 from tracecore.runtime.task.manifest import parse_manifest
 
 PATIENCE_S: Final = 5  # for one input

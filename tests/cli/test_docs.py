@@ -12,8 +12,8 @@ import tomllib
 import pytest
 
 from tracecore.runtime.agent.client import INVALID_REASONS
+from tracecore.runtime.endings import FAILURE_TYPE_OF
 from tracecore.runtime.env import Environment
-from tracecore.runtime.spec import FAILURE_TYPE_OF
 from tracecore.runtime.task.actions import ActionSurface
 
 ROOT = pathlib.Path(__file__).parent.parent.parent

@@ -31,7 +31,8 @@ from tracecore.runtime.artifact import (
     result_row,
     trace_hash,
 )
-from tracecore.runtime.episode import InvalidAction, run_episode
+from tracecore.runtime.endings import InvalidAction
+from tracecore.runtime.episode import run_episode
 
 SCHEMA = json.loads(
     (pathlib.Path(spec.__file__).parent.parent / "schema" / "run-artifact.schema.json").read_text(

@@ -12,7 +12,8 @@ from tracecore import canon
 from tracecore.errors import TaskError
 from tracecore.records import AgentSource, Job, JsonObject, Outcome, Settings
 from tracecore.runtime import episode, spec
-from tracecore.runtime.episode import AgentViolation, End, InvalidAction, run_episode
+from tracecore.runtime.endings import FAILURE_TYPE_OF, AgentViolation, End, InvalidAction
+from tracecore.runtime.episode import run_episode
 from tracecore.runtime.task.catalog import find_task
 from tracecore.runtime.task.task import compile_task
 
@@ -282,7 +283,7 @@ ODD_TEXT = "type('Text', (str,), {'__len__': lambda self: 1 / 0})('odd')"
             "the validator ended the episode",
         ),
     ],
-    ids=lambda value: value if isinstance(value, str) and value in spec.FAILURE_TYPE_OF else "",
+    ids=lambda value: value if isinstance(value, str) and value in FAILURE_TYPE_OF else "",
 )
 def test_every_ending_has_its_reason_and_failure_type(
     artifact_of: Run, agent, how, reason, failure_type, words

@@ -9,13 +9,12 @@ from tracecore.records import JsonObject
 from tracecore.runtime import spec
 from tracecore.runtime.agent.host import AgentHost
 from tracecore.runtime.artifact import EpisodeFacts
+from tracecore.runtime.stable_text import WORDS_MOST, stable_words
 from tracecore.runtime.trace import (
     TOKENS_MOST,
-    WORDS_MOST,
     LlmTotals,
     StepRecord,
     stable_entry,
-    stable_words,
     take_llm_entries,
     trace_entry,
     without_timestamps,
@@ -192,7 +191,8 @@ def test_whatever_an_agent_offers_makes_a_valid_entry_and_sums_that_are_counts(o
     entries, totals = take(offered, redaction)
     assert entries is not None
     assert canon.encode(offered) == before
-    assert spec._LLM_TRACE(canon.decode(canon.encode(entries))) == []
+    check = spec.load_check("llm_call")
+    assert [check(entry) for entry in canon.decode(canon.encode(entries)) if check(entry)] == []
     assert totals.entries == len(offered)
     assert min(totals.prompt_bytes, totals.completion_bytes, totals.tokens_used) >= 0
     assert totals.tokens_used <= TOKENS_MOST * len(offered)
@@ -294,7 +294,7 @@ def test_an_entry_is_canonical_and_valid_and_its_stable_part_is_what_is_read_bac
     entry = trace_entry(step)
     read = canon.decode(entry.whole)
     assert canon.encode(read) == entry.whole
-    assert spec._TRACE_ENTRY(read) == []
+    assert spec.load_check("trace_entry")(read) == []
     assert canon.encode(stable_entry(read)) == entry.stable
     assert (read["budget_after_step"], read["budget_delta"]) == (
         {"steps": 4, "tool_calls": 2},

@@ -5,98 +5,27 @@ artifact is built in one place. Task code runs in this process; the agent is beh
 :class:`Agent` interface, usually in another.
 """
 
-import os
-import signal
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from tracecore import canon
 from tracecore.clock import monotonic_s, utc_text
-from tracecore.errors import one_line
-from tracecore.records import Job, JsonObject, Outcome, TaskSource
+from tracecore.records import Job, JsonObject, Outcome
+from tracecore.runtime import validator
 from tracecore.runtime.artifact import EpisodeFacts, build_outcome
+from tracecore.runtime.endings import AgentViolation, End, InvalidAction
 from tracecore.runtime.env import Environment
-from tracecore.runtime.sandbox import Sandbox, SandboxViolation
-from tracecore.runtime.spec import FAILURE_TYPE_OF, FAILURE_TYPES
-from tracecore.runtime.stable_text import cut_words, without_strings
+from tracecore.runtime.sandbox import Sandbox
+from tracecore.runtime.stable_text import stable_words, without_strings
+from tracecore.runtime.task.calls import TaskCalls
 from tracecore.runtime.task.task import Task, compile_task
-from tracecore.runtime.trace import (
-    StepRecord,
-    TraceEntry,
-    stable_words,
-    take_llm_entries,
-    trace_entry,
-)
+from tracecore.runtime.trace import StepRecord, TraceEntry, take_llm_entries, trace_entry
 
 NULL: Final = b"null"
 # Of a trace. Its last entry may go beyond: what an artifact is read with again takes 64 MiB.
 TRACE_BYTES_MOST: Final = 48 << 20
-# between values, each of which costs whoever reads the artifact some hundred bytes
+# between values, each of which costs the artifact's reader some hundred bytes
 TRACE_COMMAS_MOST: Final = 2_000_000
-FLAGS: Final = frozenset({"ok", "terminal"})
-VALIDATOR_KEYS: Final = FLAGS | {
-    "message",
-    "error",
-    "failure_reason",
-    "failure_type",
-    "termination_reason",
-}
-
-
-class End(Exception):
-    """The episode is over.
-
-    Attributes:
-        reason: The termination reason.
-        words: What happened; ``None`` on success.
-        failure_type: Where it is not the one that belongs to the reason.
-    """
-
-    def __init__(self, reason: str, words: str | None, failure_type: str | None = None) -> None:
-        self.reason, self.words = reason, words
-        self.failure_type = failure_type or FAILURE_TYPE_OF.get(reason, "logic_failure")
-        super().__init__(reason)
-
-
-class AgentViolation(End):
-    """The agent tried what no agent may.
-
-    Attributes:
-        attempt: What it was: ``open /etc/passwd``.
-    """
-
-    def __init__(self, attempt: str) -> None:
-        self.attempt = attempt
-        super().__init__("sandbox_violation", f"{attempt}: agents may not")
-
-    def audit_entry(self) -> JsonObject:
-        """The attempt as a step's ``io_audit`` has it."""
-        op, _, target = self.attempt.partition(" ")
-        if op == "connect":
-            return {"type": "net", "host": target}
-        return {
-            "type": "fs" if target.startswith("/") and op != "exec" else "process",
-            "op": op,
-            **self._where(op, target),
-        }
-
-    @staticmethod
-    def _where(op: str, target: str) -> JsonObject:
-        return {"path": target} if target.startswith("/") and op != "exec" else {"target": target}
-
-
-class InvalidAction(Exception):
-    """What the agent gave in answer to an observation is no action.
-
-    Attributes:
-        reason: One of the invalid action reasons.
-        words: What is wrong with it.
-        text: The repr of what it gave.
-    """
-
-    def __init__(self, reason: str, words: str, text: str) -> None:
-        self.reason, self.words, self.text = reason, words, text
-        super().__init__(reason)
 
 
 class Agent(Protocol):
@@ -149,7 +78,7 @@ class _Episode:
 
     def __init__(self, job: Job, facts: EpisodeFacts, deadline_s: float) -> None:
         self._job, self._facts, self._deadline_s = job, facts, deadline_s
-        self._task_code_runs = _TaskCodeRuns(deadline_s)
+        self._call_task = TaskCalls(job.task, job.settings.timeout_s, deadline_s)
         # What was last done and seen, in canonical JSON: each goes into the next observation as it
         # is.
         self._last_action = self._last_result = NULL
@@ -161,7 +90,7 @@ class _Episode:
 
     def run(self, start_agent: Callable[[Job], Agent]) -> None:
         """Never returns: every path raises :class:`End`."""
-        self._task_code_runs.arm()
+        self._call_task.arm()
         try:
             self._load_task()
             try:
@@ -169,7 +98,7 @@ class _Episode:
             finally:
                 self._task.close()
         finally:
-            self._task_code_runs.disarm()
+            self._call_task.disarm()
 
     def _play(self, agent: Agent) -> None:
         try:
@@ -183,7 +112,7 @@ class _Episode:
     # --- before the first step ---
 
     def _load_task(self) -> None:
-        self._task: Task = self._task_code("task_exception", "loading the task", self._read_task)
+        self._task: Task = self._call_task("task_exception", "loading the task", self._read_task)
         manifest, facts = self._task.manifest, self._facts
         facts.budgets = manifest.budgets
         facts.filesystem_roots = manifest.filesystem_roots
@@ -203,9 +132,9 @@ class _Episode:
             Sandbox(task.manifest.filesystem_roots, task.manifest.network_hosts)
         )
         if task.setup is not None:
-            self._task_code("task_exception", "setup", task.setup, self._job.seed, self._env)
+            self._call_task("task_exception", "setup", task.setup, self._job.seed, self._env)
         if task.set_env is not None:
-            self._task_code("task_exception", "set_env", task.set_env, self._env)
+            self._call_task("task_exception", "set_env", task.set_env, self._env)
         self._env.take_audit()  # what setup did belongs to no step
 
     def _task_spec(self) -> JsonObject:
@@ -316,7 +245,7 @@ class _Episode:
         # of this action alone, not of what setup or the validator may have tried
         self._env.violation = None
         try:
-            result_json = self._task_code(
+            result_json = self._call_task(
                 "action_exception", f"action {action['type']}", self._call, action
             )
         except End as end:
@@ -371,159 +300,12 @@ class _Episode:
         self._trace_commas += self._commas(entry)
 
     def _validate(self) -> None:
-        verdict = self._task_code("validator_exception", "validate", self._ask_validator)
+        payload = self._call_task("validator_exception", "validate", self._ask_validator)
         self._env.take_audit()  # the validator's own looks are not the agent's
-        self._facts.validator = verdict
-        if verdict["ok"]:
-            raise End("success", None)
-        if verdict.get("terminal"):
-            raise _terminal_end(verdict)
+        self._facts.validator = payload
+        end = validator.ending_of(payload)
+        if end is not None:
+            raise end
 
     def _ask_validator(self) -> JsonObject:
-        """The validator's verdict, made of plain values: the objects it gave are task code, and may
-        raise when looked at.
-        """
-        verdict: object = self._task.validate(self._env)
-        known = _known_keys(verdict) if isinstance(verdict, dict) else {}
-        if "ok" not in known:
-            raise End(
-                "validator_exception",
-                f"validate gave {cut_words(repr(verdict), 200)}, not a dict with a bool ok",
-            )
-        return known
-
-    def _task_code(self, reason: str, what: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Call into the task; what it raises ends the episode for ``reason``."""
-        try:
-            with self._task_code_runs:
-                return function(*args)
-        except _TimeIsOver as over:
-            limit = f"the time limit of {self._job.settings.timeout_s:g} s"
-            raise End("timeout", f"{what} had not finished within {limit}") from over
-        except SandboxViolation as violation:
-            if reason == "action_exception":
-                raise End("sandbox_violation", str(violation)) from violation
-            raise End(reason, f"{what} raised {describe(violation, self._job.task)}") from violation
-        except End:
-            raise
-        # a task may raise anything; the one exit of the episode must still be reached
-        except BaseException as error:
-            raise End(reason, f"{what} raised {describe(error, self._job.task)}") from error
-
-
-def describe(error: BaseException, task: TaskSource) -> str:
-    """An exception as ``Type: message``, whatever its ``__str__`` does; the folder of ``task`` goes
-    by its reference.
-    """
-    try:
-        words = str(error)
-        if isinstance(error, ImportError) and error.path:
-            words = words.replace(f" ({error.path})", "")
-        # Where a task lies differs from machine to machine, and a message may have made one line of
-        # it.
-        words = words.replace(task.folder, task.ref).replace(one_line(task.folder), task.ref)
-        words = cut_words(words, 500)  # last, so that the folder's length does not show
-    except BaseException:  # it is somebody else's class
-        words = "(its message cannot be read)"
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
-
-
-def _known_keys(verdict: JsonObject) -> JsonObject:
-    known: JsonObject = {}
-    for key in VALIDATOR_KEYS & verdict.keys():
-        value = verdict[key]
-        if key in FLAGS:
-            if isinstance(value, bool):
-                known[key] = value
-        elif value is not None:
-            # str.__str__ makes a plain string of a subclass, which could not leave this process.
-            known[key] = stable_words(str.__str__(value if isinstance(value, str) else repr(value)))
-    return known
-
-
-def _terminal_end(verdict: JsonObject) -> End:
-    failure_type = verdict.get("failure_type")
-    if failure_type not in FAILURE_TYPES:
-        failure_type = None
-    # A failure type that stands alone is the reason as well: beside the default one it would
-    # contradict it.
-    reason = verdict.get("termination_reason") or failure_type or "logic_failure"
-    if reason == "success":
-        reason = "logic_failure"
-    if reason in FAILURE_TYPE_OF:
-        failure_type = None  # the one that belongs to the reason
-    words = verdict.get("failure_reason") or verdict.get("error") or verdict.get("message")
-    return End(reason, words or "the validator ended the episode", failure_type)
-
-
-class _TimeIsOver(BaseException):
-    """The time limit passed while task code ran.
-
-    Not an Exception: task code that catches those must not swallow it.
-    """
-
-
-class _TaskCodeRuns:
-    """The bounds of task code in time and in processes: within ``with`` it is running.
-
-    ``arm`` sets a timer that interrupts it at the deadline, so that an episode whose task loops
-    still keeps its trace. Task code that cannot be interrupted (native code, or code that catches
-    everything) is the business of whoever owns the process.
-    """
-
-    def __init__(self, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
-        self._pid = os.getpid()
-        self._in_task = False
-        self._before: Any = None
-        # seconds until it rings, and between its rings, when ours took its place
-        self._timer_before = (0.0, 0.0)
-        self._armed_s = 0.0
-
-    def arm(self) -> None:
-        left_s = self._deadline_s - monotonic_s()
-        if left_s <= 0:
-            return
-        try:
-            self._before = signal.signal(signal.SIGALRM, self._ring)
-        except (ValueError, AttributeError):
-            return  # not the main thread, or a platform without the signal
-        # Again every 50 ms: an alarm that rings between two pieces of task code must not be the
-        # last one.
-        self._armed_s = monotonic_s()
-        self._timer_before = signal.setitimer(signal.ITIMER_REAL, left_s, 0.05)
-
-    def disarm(self) -> None:
-        self._in_task = False
-        if self._before is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, self._before)
-            self._give_timer_back()
-
-    def _give_timer_back(self) -> None:
-        left_s, interval_s = self._timer_before
-        if left_s > 0:  # one that would have rung in the meantime rings at once
-            signal.setitimer(
-                signal.ITIMER_REAL, max(left_s - (monotonic_s() - self._armed_s), 1e-6), interval_s
-            )
-
-    def __enter__(self) -> None:
-        if monotonic_s() >= self._deadline_s:
-            raise _TimeIsOver
-        self._in_task = True
-
-    def __exit__(self, *_exception: object) -> None:
-        self._in_task = False
-        if os.getpid() != self._pid:
-            # Task code forked, and both came back: a second episode would go on here, ask the same
-            # agent, and tell another end.
-            os._exit(0)
-
-    def _ring(self, _number: int, _frame: object) -> None:
-        left_s = self._deadline_s - monotonic_s()
-        if left_s > 0:  # task code has set a timer of its own in the place of ours
-            signal.setitimer(signal.ITIMER_REAL, left_s, 0.05)
-        elif self._in_task:
-            # once: what handles the interruption must not be interrupted itself
-            self._in_task = False
-            raise _TimeIsOver
+        return validator.read_payload(self._task.validate(self._env))

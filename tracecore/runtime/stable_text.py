@@ -5,6 +5,7 @@ from typing import Final
 
 ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 ADDRESS_IN_BYTES: Final = re.compile(ADDRESS.pattern.encode())
+WORDS_MOST: Final = 600
 LOOKED_AT_MOST: Final = 1 << 16  # characters: what lies beyond is cut off anyway
 
 
@@ -15,6 +16,12 @@ def cut_words(text: str, most: int) -> str:
         run to run.
     """
     return ADDRESS.sub("0x…", text[:LOOKED_AT_MOST])[:most]
+
+
+def stable_words(text: str) -> str:
+    """A failure in words that are the same in every run: no memory address, bounded length."""
+    text = cut_words(text, WORDS_MOST + 1)
+    return text if len(text) <= WORDS_MOST else text[: WORDS_MOST - 1] + "…"
 
 
 def cut_bytes(data: bytes, most: int) -> bytes:

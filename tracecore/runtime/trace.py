@@ -5,10 +5,8 @@ from typing import Any, Final
 from tracecore import canon
 from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
-from tracecore.runtime.stable_text import cut_words
 
 REDACTIONS: Final = ("off", "partial", "full")
-WORDS_MOST: Final = 600
 # An agent says what it spent, and nobody checks. One absurd figure must not spoil the sums of a
 # slice, which every reader of JSON must be able to hold: beyond 2**53 many of them round.
 TOKENS_MOST: Final = 1 << 53
@@ -187,9 +185,3 @@ def redact(text: Any, redaction: str) -> Any:
     if redaction == "partial":
         return f"[redacted]:{len(text) if isinstance(text, str) else 0}"
     return "[redacted]"
-
-
-def stable_words(text: str) -> str:
-    """A failure in words that are the same in every run: no memory address, bounded length."""
-    text = cut_words(text, WORDS_MOST + 1)
-    return text if len(text) <= WORDS_MOST else text[: WORDS_MOST - 1] + "…"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracecore.records import Limits
-from tracecore.runtime.agent.client import NotJson, parse_message
+from tracecore.runtime.agent.message import NotJson, parse_message
 
 LIMITS = Limits(message_depth=4)
 VALUES = st.recursive(

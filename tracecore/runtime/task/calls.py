@@ -1,0 +1,135 @@
+"""Calls into task code: bounded in time and in processes, and what it raises is an ending."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any, Final
+
+from tracecore.clock import monotonic_s
+from tracecore.errors import one_line
+from tracecore.records import TaskSource
+from tracecore.runtime.endings import End
+from tracecore.runtime.sandbox import SandboxViolation
+from tracecore.runtime.stable_text import cut_words
+
+MESSAGE_MOST: Final = 500  # characters of an exception's message
+RING_INTERVAL_S: Final = 0.05
+
+
+class TaskCalls:
+    """The way into one task's code, until a deadline.
+
+    ``arm`` sets a timer that interrupts task code at the deadline, so that an episode whose task
+    loops still keeps its trace. Task code that cannot be interrupted (native code, or code that
+    catches everything) is the business of the process's owner.
+
+    Args:
+        task: The task; errors name it by its reference.
+        timeout_s: The time limit, for the words of a timeout.
+        deadline_s: When it is over, on the monotonic clock.
+    """
+
+    def __init__(self, task: TaskSource, timeout_s: float, deadline_s: float) -> None:
+        self._task, self._timeout_s, self._deadline_s = task, timeout_s, deadline_s
+        self._pid = os.getpid()
+        self._is_running = False
+        self._handler_before: Any = None
+        # seconds until it rings, and between its rings, when ours took its place
+        self._timer_before = (0.0, 0.0)
+        self._armed_s = 0.0
+
+    def __call__(self, reason: str, what: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call ``function``, which is the task's.
+
+        Args:
+            reason: The termination reason if it raises.
+            what: What it is, for the words of the ending.
+            function: To be called.
+            args: What it is given.
+
+        Raises:
+            End: It raised, tried what its sandbox forbids, or the deadline has passed.
+        """
+        try:
+            if monotonic_s() >= self._deadline_s:
+                raise _TimeIsOver  # noqa: TRY301 - one way out for it and for the alarm
+            self._is_running = True
+            try:
+                return function(*args)
+            finally:
+                self._is_running = False
+                if os.getpid() != self._pid:
+                    # Task code forked, and both came back: a second episode would go on here, ask
+                    # the same agent, and give another result.
+                    os._exit(0)
+        except _TimeIsOver as over:
+            limit = f"the time limit of {self._timeout_s:g} s"
+            raise End("timeout", f"{what} had not finished within {limit}") from over
+        except SandboxViolation as violation:
+            if reason == "action_exception":
+                raise End("sandbox_violation", str(violation)) from violation
+            raise End(reason, f"{what} raised {describe(violation, self._task)}") from violation
+        except End:
+            raise
+        # a task may raise anything; the one exit of the episode must still be reached
+        except BaseException as error:
+            raise End(reason, f"{what} raised {describe(error, self._task)}") from error
+
+    def arm(self) -> None:
+        """Set the timer."""
+        left_s = self._deadline_s - monotonic_s()
+        if left_s <= 0:
+            return
+        try:
+            self._handler_before = signal.signal(signal.SIGALRM, self._ring)
+        except (ValueError, AttributeError):
+            return  # not the main thread, or a platform without the signal
+        # Again and again: an alarm that rings between two pieces of task code must not be the last
+        # one.
+        self._armed_s = monotonic_s()
+        self._timer_before = signal.setitimer(signal.ITIMER_REAL, left_s, RING_INTERVAL_S)
+
+    def disarm(self) -> None:
+        """Give back the timer and the handler that were there before."""
+        self._is_running = False
+        if self._handler_before is None:
+            return
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._handler_before)
+        left_s, interval_s = self._timer_before
+        if left_s > 0:  # one that would have rung in the meantime rings at once
+            left_s = max(left_s - (monotonic_s() - self._armed_s), 1e-6)
+            signal.setitimer(signal.ITIMER_REAL, left_s, interval_s)
+
+    def _ring(self, _number: int, _frame: object) -> None:
+        left_s = self._deadline_s - monotonic_s()
+        if left_s > 0:  # task code has set a timer of its own in the place of ours
+            signal.setitimer(signal.ITIMER_REAL, left_s, RING_INTERVAL_S)
+        elif self._is_running:
+            # once: what handles the interruption must not be interrupted itself
+            self._is_running = False
+            raise _TimeIsOver
+
+
+class _TimeIsOver(BaseException):
+    """The time limit passed while task code ran.
+
+    Not an Exception: task code that catches those must not swallow it.
+    """
+
+
+def describe(error: BaseException, task: TaskSource) -> str:
+    """An exception as ``Type: message``, whatever its ``__str__`` does; the folder of ``task`` goes
+    by its reference.
+    """
+    try:
+        words = str(error)
+        if isinstance(error, ImportError) and error.path:
+            words = words.replace(f" ({error.path})", "")
+        # Where a task lies differs from machine to machine, and a message may have made one line of
+        # it.
+        words = words.replace(task.folder, task.ref).replace(one_line(task.folder), task.ref)
+        words = cut_words(words, MESSAGE_MOST)  # last: the folder's length does not show
+    except BaseException:  # the class is the task's own
+        words = "(its message cannot be read)"
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
