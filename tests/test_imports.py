@@ -36,7 +36,7 @@ WINGS = {  # of perf: a wing imports itself and those of smaller numbers
     "published": 6,
 }
 # Of this machine, and of a cluster's node.
-JOIN_RUNTIME_TO_BATCH = {"tracecore.perf.harness", "tracecore.perf.cluster.runner"}
+JOIN_RUNTIME_TO_BATCH = {"tracecore.perf.harness", "tracecore.perf.cluster.chunk_process"}
 # Rooms that only an option opens: whoever needs one imports it where it is needed, so that a slice
 # without it starts sooner.
 ON_REQUEST = {

@@ -31,15 +31,15 @@ def cluster(
         yield found
 
 
-def wait_for_no_runners(cluster: DaskCluster) -> None:
+def wait_for_no_chunks(cluster: DaskCluster) -> None:
     """Nothing of a slice is left below any worker of the cluster."""
     deadline_s = time.monotonic() + PATIENCE_S
-    while left := [pid for name in cluster.workers for pid in runners_of(cluster, name)]:
+    while left := [pid for name in cluster.workers for pid in processes_of(cluster, name)]:
         assert time.monotonic() < deadline_s, left
         time.sleep(0.02)
 
 
-def runners_of(cluster: DaskCluster, name: str) -> list[int]:
+def processes_of(cluster: DaskCluster, name: str) -> list[int]:
     # Not by the children of main threads: dask starts its processes from others.
     below = psutil.Process(cluster.workers[name].pid).children(recursive=True)
     return [process.pid for process in below if _is_ours(process.pid)]
@@ -47,7 +47,7 @@ def runners_of(cluster: DaskCluster, name: str) -> list[int]:
 
 def _is_ours(pid: int) -> bool:
     try:
-        return b"node_runner" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"chunk_process" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 
@@ -86,7 +86,7 @@ def test_it_gives_the_very_hashes_of_a_local_run(
     assert sorted(node["name"] for node in manifest["cluster"]["nodes"]) == ["w1", "w2", "w3"]
     assert {node["host"]["kernel"] for node in manifest["cluster"]["nodes"]} == {os.uname().release}
     assert (journals(tmp_path), strays(tmp_path)) == ([], [])
-    wait_for_no_runners(cluster)
+    wait_for_no_chunks(cluster)
     assert list(cluster.folder.rglob("tracecore-*")) == []  # of what was laid out for the slice
 
 
@@ -122,7 +122,7 @@ def test_own_agents_and_tasks_travel_and_bad_ones_fail_as_they_do_here(
         files["summary"]["determinism"]["checked"],
         files["summary"]["determinism"]["differing"],
     ) == (2, 0)
-    wait_for_no_runners(cluster)
+    wait_for_no_chunks(cluster)
 
 
 @pytest.mark.parametrize("mode", ["node", "shared"])
@@ -152,8 +152,8 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(
         harness_clone, tmp_path, "--episodes", str(max(EPISODES, 300)), "--cluster", cluster.address
     )
     harness.wait_for_artifacts(30)
-    runners = runners_of(cluster, "doomed")
-    assert runners
+    processes = processes_of(cluster, "doomed")
+    assert processes
     cluster.kill(cluster.workers.pop("doomed"))
     done = harness.wait()
 
@@ -171,10 +171,10 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(
         False
     ) == 1
     deadline_s = time.monotonic() + PATIENCE_S
-    while any(map(_is_ours, runners)):  # its runners leave with it
+    while any(map(_is_ours, processes)):  # its processes leave with it
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
-    wait_for_no_runners(cluster)
+    wait_for_no_chunks(cluster)
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_interrupted_it_ends_everywhere_and_can_be_finished(
 
     assert done.exit_code == 130, done.stderr
     assert "Traceback" not in done.stderr
-    wait_for_no_runners(cluster)
+    wait_for_no_chunks(cluster)
     files = files_of(tmp_path, done)
     assert (
         0 < files["summary"]["episodes"] == files["summary"]["run_artifacts"]["file_count"] < 5000

@@ -3,14 +3,10 @@ finish.
 
 ::
 
-    harness ──chunks (JSON), pinned to a node──▶ scheduler ──▶ dask worker ──▶ runner: run_batch ─▶
-    episodes
-            ◀────────rows, and artifacts if they return────────
+    harness ──chunks──▶ scheduler ──▶ worker of the cluster ──▶ chunk's process: run_batch
+            ◀───────rows, and artifacts if they return───────
 
-Which node runs what, and what becomes of a chunk whose node is lost, is decided here, not by the
-    scheduler: a chunk is
-pinned to its node, so that none ever runs twice without the harness knowing. Nothing waits without
-a limit.
+Here is the connection, and what is known of each node. Nothing waits without a limit.
 """
 
 import asyncio
@@ -279,7 +275,9 @@ class Cluster:
         options = self._options
         limits = json.dumps(as_dict(options.limits))
         try:
-            asking = self.client.run(node.describe_node, options.method, limits, workers=[address])
+            asking = self.client.run(
+                node.describe_node, options.method, limits, options.runs_dir, workers=[address]
+            )
             return dict(json.loads((await asyncio.wait_for(asking, DESCRIBE_S))[address]))
         # whatever dask raises for a node that has gone, or that cannot import what it is asked for
         except Exception as error:
@@ -328,7 +326,10 @@ class Cluster:
         used = sum(one.slots for one in self.nodes.values() if not one.refused)
         most = self._options.slots_most
         slots = threads if most is None else max(0, min(threads, most - used))
-        self.nodes[address] = new = Node(address, about, numbered, slots)
+        # Where artifacts return, none stays.
+        stays = self._options.artifacts != "return"
+        runs_dir = about.get("runs_dir") if stays else None
+        self.nodes[address] = new = Node(address, about, numbered, slots, runs_dir=runs_dir)
         return new
 
     def say(self, words: str) -> None:
