@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Coroutine
 from multiprocessing import resource_tracker
@@ -274,9 +275,12 @@ class Cluster:
         """What the node says of itself; or ``failure``, why it does not."""
         options = self._options
         limits = json.dumps(as_dict(options.limits))
+        # Where artifacts stay on the node, a relative folder is one of the node's.
+        is_nodes_own = options.artifacts == "node"
+        runs_dir = options.runs_dir if is_nodes_own else os.path.abspath(options.runs_dir)
         try:
             asking = self.client.run(
-                node.describe_node, options.method, limits, options.runs_dir, workers=[address]
+                node.describe_node, options.method, limits, runs_dir, workers=[address]
             )
             return dict(json.loads((await asyncio.wait_for(asking, DESCRIBE_S))[address]))
         # whatever dask raises for a node that has gone, or that cannot import what it is asked for
