@@ -15,19 +15,18 @@ import importlib
 import importlib.util
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Coroutine
 from multiprocessing import resource_tracker
 from typing import Any, Final, Self, TypeVar
 
 from tracecore import clock, processes
-from tracecore.confinement import doctor
-from tracecore.errors import InputError, OptionError, one_line
+from tracecore.errors import OptionError, one_line
 from tracecore.perf.cluster import node
+from tracecore.perf.cluster.nodes import ClusterOptions, Node, common, complaint_of
 from tracecore.perf.slice.interrupt import Interruption
-from tracecore.record import as_dict, mutable_record, record
-from tracecore.records import JsonObject, Limits
+from tracecore.record import as_dict
+from tracecore.records import JsonObject
 
 CONNECT_S: Final = 10.0  # for a scheduler to answer, and for a first worker to join
 DESCRIBE_S: Final = 60.0  # for a node to try out what it has
@@ -36,38 +35,6 @@ CLOSE_S: Final = 2.0
 CLOSE_LOCAL_S: Final = 5.0  # for workers of our own to end
 
 T = TypeVar("T")
-
-
-@record
-class ClusterOptions:
-    """Which cluster, and how it is used."""
-
-    address: str  # tcp://host:port, or local:N
-    method: str  # auto, fork or spawn
-    limits: Limits
-    artifacts: str  # return, node or shared
-    runs_dir: str  # as it was written
-    # episodes at the same time, if not as many as the cluster has threads
-    slots_most: int | None = None
-
-
-@mutable_record
-class Node:
-    """A dask worker that has passed the check."""
-
-    address: str
-    about: JsonObject  # as it describes itself
-    first_slot: int  # its slots are numbered from here on, across the cluster
-    slots: int  # how many of its threads are used
-    is_used: bool = False  # has taken the slice in
-    runs_dir: str | None = None  # where its artifacts lie, if they stay there
-    is_lost: bool = False
-    refused: str | None = None  # why it gets no episodes (any more)
-
-    @property
-    def words(self) -> str:
-        """How a person finds it."""
-        return one_line(f"node {self.about['name'] or self.address} on {self.about['hostname']}")
 
 
 def check_extra() -> None:
@@ -92,7 +59,9 @@ class Cluster:
         client: Dask's.
         is_gone: Whether its scheduler was lost.
         loop: Where everything of it runs; not between two calls.
-        woken: Done when somebody interrupts.
+        woken: Done when an interruption has come.
+        mine: What this machine's tracecore and Python are.
+        limits: Of agents.
     """
 
     def __init__(
@@ -111,7 +80,7 @@ class Cluster:
             KeyboardInterrupt: Somebody did not want to wait.
         """
         self._options, self._interruption, self._say = options, interruption, say
-        self._mine = node.about()
+        self.mine, self.limits = node.about(), options.limits
         self.address = options.address
         self.nodes: dict[str, Node] = {}
         self.client: Any = None
@@ -150,7 +119,7 @@ class Cluster:
     def host(self) -> JsonObject:
         """The host block of the nodes: what they agree in, and of the rest all that there is."""
         blocks = [one.about["host"] for one in self._used()]
-        return {name: _common([block.get(name) for block in blocks]) for name in blocks[0]}
+        return {name: common([block.get(name) for block in blocks]) for name in blocks[0]}
 
     def machine_class(self) -> str:
         """The class that all nodes are of, or ``mixed:`` and all classes."""
@@ -217,10 +186,10 @@ class Cluster:
     async def _open_client(self) -> None:
         address = self._options.address
         try:
-            # not before somebody asks for a cluster
+            # imported only where a cluster is asked for
             distributed: Any = importlib.import_module("distributed")
 
-            # What it logs is about its own insides, and says nothing that is not told here in other
+            # What it logs is about its own insides, and everything of it is said here in other
             # words.
             logging.getLogger("distributed").setLevel(logging.CRITICAL)
             logging.getLogger("tornado").setLevel(logging.CRITICAL)
@@ -267,7 +236,7 @@ class Cluster:
         """
         abouts = await asyncio.gather(*map(self.describe, threads))
         for address, about in zip(threads, abouts, strict=True):
-            if complaint := self.complaint_of(address, about):
+            if complaint := complaint_of(address, about, self.mine, self.limits):
                 raise complaint
             self.add_node(address, threads[address], about)
 
@@ -275,12 +244,9 @@ class Cluster:
         """What the node says of itself; or ``failure``, why it does not."""
         options = self._options
         limits = json.dumps(as_dict(options.limits))
-        # Where artifacts stay on the node, a relative folder is one of the node's.
-        is_nodes_own = options.artifacts == "node"
-        runs_dir = options.runs_dir if is_nodes_own else os.path.abspath(options.runs_dir)
         try:
             asking = self.client.run(
-                node.describe_node, options.method, limits, runs_dir, workers=[address]
+                node.describe_node, options.method, limits, options.runs_dir, workers=[address]
             )
             return dict(json.loads((await asyncio.wait_for(asking, DESCRIBE_S))[address]))
         # whatever dask raises for a node that has gone, or that cannot import what it is asked for
@@ -294,35 +260,6 @@ class Cluster:
                 "machine_class": "",
                 "confinement": {},
             }
-
-    def complaint_of(self, address: str, about: JsonObject) -> InputError | None:
-        """What was found at the node and what was expected, if that is not the same."""
-        where = f"node {about['name'] or address} on {about['hostname']}"
-        mine = self._mine
-        if "failure" in about:
-            expected = f"tracecore {mine['tracecore']}, with which it can be asked"
-            return OptionError("--cluster", where, about["failure"], expected)
-        theirs = about["about"]
-        for name in ("tracecore", "python"):
-            if theirs[name] != mine[name]:
-                return OptionError(
-                    "--cluster", f"{where}: {name}", theirs[name], f"{mine[name]}, as here"
-                )
-        if theirs["sources"] != mine["sources"]:
-            found = f"another tracecore {theirs['tracecore']}"
-            return OptionError(
-                "--cluster", f"{where}: sources", found, "a package of the same files as here"
-            )
-        if self._options.limits.confinement == "require" and (
-            missing := doctor.missing(about["confinement"])
-        ):
-            return OptionError(
-                "--confinement",
-                where,
-                f"require, and no {'; '.join(missing)}",
-                "every layer in force",
-            )
-        return None
 
     def add_node(self, address: str, threads: int, about: JsonObject) -> Node:
         """A node that is to be used."""
@@ -345,14 +282,3 @@ class Cluster:
             if closing is not None:
                 with contextlib.suppress(Exception, asyncio.CancelledError):
                     await asyncio.wait_for(closing.close(), patience_s)
-
-
-def _common(values: list[Any]) -> Any:
-    """The value, if it is the same on all nodes; else all that there are, in words, where one word
-    says each.
-    """
-    if all(value == values[0] for value in values):
-        return values[0]
-    if any(isinstance(value, list | dict) for value in values):
-        return None
-    return f"mixed: {', '.join(sorted({str(value) for value in values}))}"

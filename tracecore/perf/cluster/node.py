@@ -91,13 +91,13 @@ def run_chunk(chunk: Chunk, slots: dict[str, int]) -> ChunkEnd:
         folder = tempfile.mkdtemp(prefix="tracecore-", dir=worker.local_directory)
         around.callback(shutil.rmtree, folder, ignore_errors=True)
         begun_s = monotonic_s()
-        told = _run_beside(chunk, folder, slots[worker.address])
+        heard = _run_beside(chunk, folder, slots[worker.address])
         return ChunkEnd(
             node=worker.address,
-            rows=told.rows,
-            artifacts=told.artifacts,
-            trouble=told.trouble,
-            death=told.death,
+            rows=heard.rows,
+            artifacts=heard.artifacts,
+            trouble=heard.trouble,
+            death=heard.death,
             spent_s=monotonic_s() - begun_s,
         )
 
@@ -115,7 +115,7 @@ def _end_slice(slice_id: str) -> None:
 
 
 @record
-class _Told:
+class _Heard:
     """What a chunk's process has given before it ended."""
 
     rows: tuple[EpisodeResult, ...]
@@ -124,7 +124,7 @@ class _Told:
     death: str | None  # how it ended, if some other way than it should
 
 
-def _run_beside(chunk: Chunk, folder: str, slots: int) -> _Told:
+def _run_beside(chunk: Chunk, folder: str, slots: int) -> _Heard:
     # The very modules that this process has, wherever they come from.
     paths = [os.path.dirname(PACKAGE_FOLDER)]
     code = (
@@ -148,7 +148,7 @@ def _run_beside(chunk: Chunk, folder: str, slots: int) -> _Told:
         _hang_up(process)
 
 
-def _talk(process: "subprocess.Popen[bytes]", request: bytes) -> _Told:
+def _talk(process: "subprocess.Popen[bytes]", request: bytes) -> _Heard:
     assert process.stdin is not None
     assert process.stdout is not None
     rows: list[EpisodeResult] = []
@@ -158,15 +158,15 @@ def _talk(process: "subprocess.Popen[bytes]", request: bytes) -> _Told:
     try:
         while (message := pickle.loads(frames.read_message(process.stdout.fileno()))) is not None:  # noqa: S301  (from our own process)
             if isinstance(message, str):
-                return _Told(tuple(rows), tuple(artifacts), message, None)
+                return _Heard(tuple(rows), tuple(artifacts), message, None)
             row, artifact = message
             rows.append(row)
             artifacts.append(artifact)
     except (frames.ChannelClosed, OSError):
         _hang_up(process)
         death = processes.describe_code(process.returncode)
-        return _Told(tuple(rows), tuple(artifacts), None, death)
-    return _Told(tuple(rows), tuple(artifacts), None, None)
+        return _Heard(tuple(rows), tuple(artifacts), None, death)
+    return _Heard(tuple(rows), tuple(artifacts), None, None)
 
 
 def _hang_up(process: "subprocess.Popen[bytes]") -> None:

@@ -1,0 +1,80 @@
+"""What is known of the nodes of a cluster, and which of them may be used."""
+
+from typing import Any
+
+from tracecore.confinement import doctor
+from tracecore.errors import InputError, OptionError, one_line
+from tracecore.record import mutable_record, record
+from tracecore.records import JsonObject, Limits
+
+
+@record
+class ClusterOptions:
+    """Which cluster, and how it is used."""
+
+    address: str  # tcp://host:port, or local:N
+    method: str  # auto, fork or spawn
+    limits: Limits
+    artifacts: str  # return, node or shared
+    runs_dir: str  # as it was written
+    # episodes at the same time, if not as many as the cluster has threads
+    slots_most: int | None = None
+
+
+@mutable_record
+class Node:
+    """A dask worker that has passed the check."""
+
+    address: str
+    about: JsonObject  # as it describes itself
+    first_slot: int  # its slots are numbered from here on, across the cluster
+    slots: int  # how many of its threads are used
+    is_used: bool = False  # has taken the slice in
+    runs_dir: str | None = None  # where its artifacts lie, if they stay there
+    is_lost: bool = False
+    refused: str | None = None  # why it gets no episodes (any more)
+
+    @property
+    def words(self) -> str:
+        """How a person finds it."""
+        return one_line(f"node {self.about['name'] or self.address} on {self.about['hostname']}")
+
+
+def complaint_of(
+    address: str, about: JsonObject, mine: JsonObject, limits: Limits
+) -> InputError | None:
+    """What was found at the node and what was expected, if that is not the same."""
+    where = f"node {about['name'] or address} on {about['hostname']}"
+    if "failure" in about:
+        expected = f"tracecore {mine['tracecore']}, with which it can be asked"
+        return OptionError("--cluster", where, about["failure"], expected)
+    theirs = about["about"]
+    for name in ("tracecore", "python"):
+        if theirs[name] != mine[name]:
+            return OptionError(
+                "--cluster", f"{where}: {name}", theirs[name], f"{mine[name]}, as here"
+            )
+    if theirs["sources"] != mine["sources"]:
+        found = f"another tracecore {theirs['tracecore']}"
+        return OptionError(
+            "--cluster", f"{where}: sources", found, "a package of the same files as here"
+        )
+    if limits.confinement == "require" and (missing := doctor.missing(about["confinement"])):
+        return OptionError(
+            "--confinement",
+            where,
+            f"require, and no {'; '.join(missing)}",
+            "every layer in force",
+        )
+    return None
+
+
+def common(values: list[Any]) -> Any:
+    """The value, if it is the same on all nodes; else all that there are, in words, where one word
+    says each.
+    """
+    if all(value == values[0] for value in values):
+        return values[0]
+    if any(isinstance(value, list | dict) for value in values):
+        return None
+    return f"mixed: {', '.join(sorted({str(value) for value in values}))}"
