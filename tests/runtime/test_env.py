@@ -34,12 +34,13 @@ def test_a_listing_holds_full_paths_of_files_and_folders_sorted(env: Environment
     assert env.list_dir("/app/a") == ["/app/a/deep", "/app/a/y"]
 
 
-def test_a_folder_is_there_once_a_file_lies_below_it(env: Environment) -> None:
+def test_a_folder_is_listed_once_a_file_lies_below_it_but_is_no_file(env: Environment) -> None:
     assert env.list_dir("/app") == []
     assert not env.exists("/app/a")
     env.write_file("/app/a/b", "")
-    assert env.exists("/app")
-    assert env.exists("/app/a")
+    assert env.list_dir("/app") == ["/app/a"]
+    assert not env.exists("/app")
+    assert not env.exists("/app/a")
     assert env.exists("/app/a/b")
     assert not env.exists("/app/a/c")
     assert env.list_dir("/app/a/b") == []

@@ -75,9 +75,10 @@ class Environment:
         return sorted(self._children.get(self._allowed_path("list_dir", path), ()))
 
     def exists(self, path: str) -> bool:
-        """Whether a file or folder is there."""
-        path = self._allowed_path("exists", path)
-        return path in self._files or path in self._children
+        """Whether a file is there, so that ``read_file`` finds it. A folder that only files below
+        imply is listed, but is none.
+        """
+        return self._allowed_path("exists", path) in self._files
 
     def require_network(self, host: str) -> None:
         """Ask for leave to reach ``host``: a host, ``host:port`` or a URL. No connection is ever

@@ -26,16 +26,53 @@ def test_a_manifest_is_read_field_by_field(make_task: MakeTask) -> None:
     assert manifest.deterministic is True
     assert manifest.seed_behavior == "fixed"
     assert manifest.budgets == Budgets(steps=5, tool_calls=4)
-    assert (manifest.action_source, manifest.action_schema) == ("actions.py", "signature")
+    assert manifest.action_source == "actions.py"
     assert manifest.validator == Entrypoint("validate.py", "validate")
     assert manifest.setup == Entrypoint("setup.py", "setup")
     assert manifest.filesystem_roots == ("/app",)
     assert manifest.network_hosts == ("api.example.org", "*.example.com")
 
 
-def test_setup_is_the_one_optional_field(make_task: MakeTask) -> None:
+def test_setup_and_the_schema_of_actions_may_be_absent(make_task: MakeTask) -> None:
     folder = make_task(edit=replacing('[setup]\nentrypoint = "setup.py:setup"\n', ""))
     assert read_manifest(str(folder)).setup is None
+    folder = make_task("other", edit=replacing('schema = "signature"\n', ""))
+    assert read_manifest(str(folder)).action_source == "actions.py"
+
+
+def test_a_bare_file_means_its_function_of_the_tables_name(make_task: MakeTask) -> None:
+    folder = make_task(
+        edit=lambda text: text.replace("py:validate", "py").replace("py:setup", "py")
+    )
+    manifest = read_manifest(str(folder))
+    assert manifest.validator == Entrypoint("validate.py", "validate")
+    assert manifest.setup == Entrypoint("setup.py", "setup")
+
+
+def test_a_bare_validator_may_have_the_very_name_of_the_table(make_task: MakeTask) -> None:
+    files = {"validate.py": "def validator(env):\n    return {'ok': True}\n"}
+    folder = make_task(files=files, edit=replacing("validate.py:validate", "validate.py"))
+    assert read_manifest(str(folder)).validator == Entrypoint("validate.py", "validator")
+
+
+def test_all_that_is_wrong_is_in_one_error_each_field_once(make_task: MakeTask) -> None:
+    folder = make_task(edit=lambda _: 'id = 3\nnmae = "x"\nversion = "1"\n[budgets]\nsteps = 2\n')
+    with pytest.raises(TaskError) as caught:
+        read_manifest(str(folder))
+    message = str(caught.value)
+    assert message.startswith(f"{folder}/task.toml: nmae: found 'x', expected no such field")
+    for clause in (
+        "; budgets.tool_calls: found nothing, expected a whole number",
+        "; id: found 3, expected lower-case letters",
+        "; suite: found nothing, expected a string",
+        "; version: found '1', expected a whole number",
+        "; deterministic: found nothing, expected true or false",
+        "; action_surface: found nothing, expected a table with source, schema",
+        "; validator: found nothing, expected a table with entrypoint",
+        "; sandbox: found nothing, expected a table with filesystem_roots, network_hosts",
+    ):
+        assert message.count(clause) == 1, clause
+    assert message.count("found") == 11
 
 
 def test_windows_line_ends_are_fine(make_task: MakeTask) -> None:
@@ -121,10 +158,10 @@ def test_windows_line_ends_are_fine(make_task: MakeTask) -> None:
         ),
         (
             '"validate.py:validate"',
-            '"validate.py"',
+            '"validate.py:"',
             "validator.entrypoint",
-            "'validate.py'",
-            "file.py:function",
+            "'validate.py:'",
+            "file.py for its function validate",
         ),
         (
             '"validate.py:validate"',

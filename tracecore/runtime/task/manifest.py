@@ -2,10 +2,10 @@
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracecore.errors import MISSING, TaskError
+from tracecore.errors import MISSING, TaskError, describe
 from tracecore.record import record
 from tracecore.records import Budgets
 from tracecore.runtime.sandbox import is_host_pattern, is_root
@@ -30,6 +30,11 @@ _FIELDS = (
     "setup",
     "sandbox",
 )
+# of an entrypoint without one: table -> what its function is usually called
+_FUNCTIONS = {"setup": ("setup",), "validator": ("validate", "validator")}
+# field, what was found, what was expected
+_Problem = tuple[str, object, str]
+
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
@@ -53,7 +58,6 @@ class Manifest:
     seed_behavior: str  # fixed, stochastic or ignored
     budgets: Budgets
     action_source: str  # the file whose public functions are the actions
-    action_schema: str  # "signature": argument names, and which are needed, come from the functions
     validator: Entrypoint
     setup: Entrypoint | None
     filesystem_roots: tuple[str, ...]
@@ -69,8 +73,8 @@ def read_manifest(folder: str) -> Manifest:
     """The manifest of the task in ``folder``.
 
     Raises:
-        TaskError: ``task.toml`` is missing, unreadable or not TOML, or one of its fields is
-            missing, unknown or wrong; path, field, what was found and what was expected are named.
+        TaskError: ``task.toml`` is missing, unreadable or not TOML, or fields are missing, unknown
+            or wrong: the file is named, and for each of them what was found and expected.
     """
     return parse_manifest(folder, read_source(os.path.join(folder, MANIFEST_NAME), TaskError))
 
@@ -80,11 +84,12 @@ def parse_manifest(folder: str, data: bytes) -> Manifest:
     ``read_manifest``.
     """
     path = os.path.join(folder, MANIFEST_NAME)
-    top = _Table(path, "", _parse_toml(path, data), _FIELDS)
+    problems: list[_Problem] = []
+    top = _Table("", _parse_toml(path, data), _FIELDS, problems)
     budgets = top.table("budgets", ("steps", "tool_calls"))
     actions = top.table("action_surface", ("source", "schema"))
     sandbox = top.table("sandbox", ("filesystem_roots", "network_hosts"))
-    return Manifest(
+    manifest = Manifest(
         id=_read_id(top, os.path.basename(os.path.abspath(folder))),
         suite=top.text("suite"),
         version=top.number("version"),
@@ -93,14 +98,34 @@ def parse_manifest(folder: str, data: bytes) -> Manifest:
         seed_behavior=top.choice("seed_behavior", SEED_BEHAVIORS),
         budgets=Budgets(steps=budgets.number("steps"), tool_calls=budgets.number("tool_calls")),
         action_source=_read_file_name(actions, folder),
-        action_schema=actions.text("schema"),
         validator=_read_entrypoint(top.table("validator", ("entrypoint",)), folder),
         setup=_read_entrypoint(top.table("setup", ("entrypoint",)), folder)
         if "setup" in top.data
         else None,
-        filesystem_roots=_read_roots(sandbox),
-        network_hosts=_read_hosts(sandbox),
+        filesystem_roots=sandbox.texts(
+            "filesystem_roots", is_root, "a list of absolute POSIX paths without `..`"
+        ),
+        network_hosts=sandbox.texts(
+            "network_hosts",
+            is_host_pattern,
+            "a list of host names or *.suffix, without scheme or port",
+        ),
     )
+    if "schema" in actions.data:
+        actions.text("schema")
+    if problems:
+        raise _error(path, problems)
+    return manifest
+
+
+def _error(path: str, problems: Sequence[_Problem]) -> TaskError:
+    """One error for all of them, a clause each."""
+    (field, found, expected), *others = problems
+    clauses = [
+        f"{field}: found {describe(found)}, expected {expected}"
+        for field, found, expected in others
+    ]
+    return TaskError(path, field, found, "; ".join([expected, *clauses]))
 
 
 def is_task_id(text: str) -> bool:
@@ -125,54 +150,64 @@ def _parse_toml(path: str, data: bytes) -> dict[str, Any]:
 
 
 class _Table:
-    """One table of the manifest, which hands out its fields checked."""
+    """One table of the manifest, which hands out its fields and notes what is wrong with them.
 
-    def __init__(self, path: str, name: str, data: dict[str, Any], known: Sequence[str]) -> None:
-        self.path, self.name, self.data = path, name, data
-        # Before anything is missed: most unknown keys are misspelt known ones.
+    A field that is wrong is handed out as something harmless: the manifest is refused at the end.
+    """
+
+    def __init__(
+        self, name: str, data: dict[str, Any], known: Sequence[str], problems: list[_Problem]
+    ) -> None:
+        self.name, self.data, self._problems = name, data, problems
         for key in data:
             if key not in known:
-                raise self.wrong(key, f"no such field, only {', '.join(known)}")
+                self.note(key, f"no such field, only {', '.join(known)}")
 
-    def wrong(self, key: str, expected: str) -> TaskError:
+    def note(self, key: str, expected: str) -> None:
+        """Note that ``key`` does not hold what is expected; once for each."""
         field = f"{self.name}.{key}" if self.name else key
-        return TaskError(self.path, field, self.data.get(key, MISSING), expected)
+        if all(field != noted for noted, _found, _expected in self._problems):
+            self._problems.append((field, self.data.get(key, MISSING), expected))
 
     def table(self, key: str, known: Sequence[str]) -> "_Table":
         value = self.data.get(key)
-        if not isinstance(value, dict):
-            raise self.wrong(key, f"a table with {', '.join(known)}")
-        return _Table(self.path, key, value, known)
+        if isinstance(value, dict):
+            return _Table(key, value, known, self._problems)
+        self.note(key, f"a table with {', '.join(known)}")
+        return _Table(key, {}, known, [])  # what it lacks has been said
 
     def text(self, key: str, expected: str = "a string that is not empty") -> str:
         value = self.data.get(key)
-        if not isinstance(value, str) or not value:
-            raise self.wrong(key, expected)
-        return value
+        if isinstance(value, str) and value:
+            return value
+        self.note(key, expected)
+        return ""
 
-    def texts(self, key: str, expected: str) -> tuple[str, ...]:
+    def texts(self, key: str, is_good: Callable[[str], bool], expected: str) -> tuple[str, ...]:
         value = self.data.get(key)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.wrong(key, expected)
-        return tuple(value)
+        if isinstance(value, list) and all(isinstance(one, str) and is_good(one) for one in value):
+            return tuple(value)
+        self.note(key, expected)
+        return ()
 
     def number(self, key: str) -> int:
         value = self.data.get(key)
         # `type`: True is an int to isinstance
-        if type(value) is not int or not 0 <= value <= NUMBER_LIMIT:
-            raise self.wrong(key, f"a whole number from 0 to {NUMBER_LIMIT}")
-        return value
+        if type(value) is int and 0 <= value <= NUMBER_LIMIT:
+            return value
+        self.note(key, f"a whole number from 0 to {NUMBER_LIMIT}")
+        return 0
 
     def boolean(self, key: str) -> bool:
         value = self.data.get(key)
         if not isinstance(value, bool):
-            raise self.wrong(key, "true or false")
-        return value
+            self.note(key, "true or false")
+        return value is True
 
     def choice(self, key: str, choices: Sequence[str]) -> str:
         value = self.data.get(key)
         if value not in choices:
-            raise self.wrong(key, f"one of {', '.join(choices)}")
+            self.note(key, f"one of {', '.join(choices)}")
         return str(value)
 
 
@@ -180,19 +215,24 @@ def _read_id(top: _Table, folder_name: str) -> str:
     expected = "lower-case letters, digits, _ and -, at most 80"
     value = top.text("id", expected)
     if not is_task_id(value):
-        raise top.wrong("id", expected)
-    if value != folder_name:
-        raise top.wrong("id", f"the name of its folder, {folder_name!r}")
+        top.note("id", expected)
+    elif value != folder_name:
+        top.note("id", f"the name of its folder, {folder_name!r}")
     return value
 
 
 def _read_entrypoint(table: _Table, folder: str) -> Entrypoint:
-    expected = "file.py:function"
-    file, _, function = table.text("entrypoint", expected).partition(":")
-    if not _is_python_file_name(file) or not function.isidentifier():
-        raise table.wrong("entrypoint", expected)
-    if not os.path.isfile(os.path.join(folder, file)):
-        raise table.wrong("entrypoint", f"{expected}, of a file that is in the folder")
+    """``file.py:function``; a file alone means the function that the table is named after."""
+    usual = _FUNCTIONS[table.name]
+    expected = f"file.py:function, or file.py for its function {usual[0]}"
+    file, colon, function = table.text("entrypoint", expected).partition(":")
+    if not _is_python_file_name(file) or (colon and not function.isidentifier()):
+        table.note("entrypoint", expected)
+    elif not os.path.isfile(os.path.join(folder, file)):
+        table.note("entrypoint", f"{expected}, of a file that is in the folder")
+    elif not colon:
+        source = read_source(os.path.join(folder, file), TaskError)
+        function = next((name for name in usual if b"def %b(" % name.encode() in source), usual[0])
     return Entrypoint(file, function)
 
 
@@ -200,25 +240,9 @@ def _read_file_name(table: _Table, folder: str) -> str:
     expected = "the name of a .py file in the folder"
     file = table.text("source", expected)
     if not _is_python_file_name(file) or not os.path.isfile(os.path.join(folder, file)):
-        raise table.wrong("source", expected)
+        table.note("source", expected)
     return file
 
 
 def _is_python_file_name(text: str) -> bool:
     return text.endswith(".py") and text.removesuffix(".py").isidentifier()
-
-
-def _read_roots(table: _Table) -> tuple[str, ...]:
-    expected = "a list of absolute POSIX paths without `..`"
-    roots = table.texts("filesystem_roots", expected)
-    if not all(is_root(root) for root in roots):
-        raise table.wrong("filesystem_roots", expected)
-    return roots
-
-
-def _read_hosts(table: _Table) -> tuple[str, ...]:
-    expected = "a list of host names or *.suffix, without scheme or port"
-    hosts = table.texts("network_hosts", expected)
-    if not all(is_host_pattern(host) for host in hosts):
-        raise table.wrong("network_hosts", expected)
-    return hosts
