@@ -234,7 +234,7 @@ class Round:
     def _write_inputs(self) -> list[str]:
         draw, folder = self._draw, self._inputs
         (folder / "tasks").mkdir(parents=True)
-        faults.write_task(None, folder / "tasks" / "plain")
+        faults.write_plain_task(None, folder / "tasks" / "plain")
         rows = [
             {"agent": a, "task_ref": t, "seed": s}
             for a, t, s in draw.sample(GOOD_ROWS, draw.randint(1, 4))
@@ -244,7 +244,7 @@ class Round:
             rows.append({"agent": str(agent), "task_ref": "plain@1", "seed": 1})
         good = faults.write_agent(None, folder / "good.py")
         for fault in draw.sample(faults.TASK_FAULTS, draw.randint(0, 2)):
-            task = faults.write_task(fault, folder / "tasks" / f"task_{len(rows)}")
+            task = faults.write_plain_task(fault, folder / "tasks" / f"task_{len(rows)}")
             rows.append({"agent": str(good), "task_ref": f"{task.name}@1", "seed": 1})
         (folder / "scenario.json").write_text(json.dumps(rows))
         options = [

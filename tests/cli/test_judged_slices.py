@@ -4,41 +4,18 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from helpers import slices
+from helpers.folders import write_task
+from helpers.slices import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
-SCRIPT = str(ROOT / "scripts" / "perf_harness.py")
-
-MANIFEST = """\
-id = "{task_id}"
-suite = "tests"
-version = 1
-description = "A task for tests."
-deterministic = true
-seed_behavior = "fixed"
-[budgets]
-steps = 3
-tool_calls = 3
-[action_surface]
-source = "actions.py"
-schema = "signature"
-[validator]
-entrypoint = "validate.py:validate"
-[setup]
-entrypoint = "setup.py:setup"
-[sandbox]
-filesystem_roots = ["/app"]
-network_hosts = []
-"""
-SETUP = "def setup(seed, env):\n    env.set_hidden_state('seed', seed)\n"
-VALIDATE = """\
-def validate(env):
-    return {"ok": env.exists("/app/done")}
-"""
+FOLDERS = ("--tasks-dir", "tasks", "--output-dir", "out", "--runs-dir", "runs")
+FILES = {
+    "setup.py": "def setup(seed, env):\n    env.set_hidden_state('seed', seed)\n",
+    "validate.py": "def validate(env):\n    return {'ok': env.exists('/app/done')}\n",
+}
 ACTIONS = {
     "steady": "def finish():\n    ENV.write_file('/app/done', 'x')\n    return {'ok': True}\n",
     "random": (
@@ -62,54 +39,30 @@ SLOW_AGENT = AGENT.replace('return {"type"', 'import time; time.sleep(30); retur
 
 
 @pytest.fixture
-def bench(tmp_path: pathlib.Path):
-    """Runs the script in a folder with the tasks above; gives exit code, stdout's object, the
-    summary and the folder.
+def bench(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs slices in a folder with the tasks above; gives how it ended, stdout's object and the
+    summary.
     """
     for task_id, actions in ACTIONS.items():
-        folder = tmp_path / "tasks" / task_id
-        folder.mkdir(parents=True)
-        (folder / "task.toml").write_text(MANIFEST.format(task_id=task_id))
-        (folder / "setup.py").write_text(SETUP)
-        (folder / "validate.py").write_text(VALIDATE)
-        (folder / "actions.py").write_text(
-            f"def set_env(env):\n    global ENV\n    ENV = env\n\n{actions}"
-        )
+        code = f"def set_env(env):\n    global ENV\n    ENV = env\n\n{actions}"
+        write_task(tmp_path / "tasks" / task_id, {**FILES, "actions.py": code})
     (tmp_path / "agent.py").write_text(AGENT)
     (tmp_path / "slow.py").write_text(SLOW_AGENT)
     (tmp_path / "steady.json").write_text(json.dumps(rows("steady")))
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("GITHUB_")]:
+        monkeypatch.delenv(name)
 
     def run(*options: str, scenario=("steady",), environ=None):
-        (tmp_path / "s.json").write_text(
-            json.dumps([row for task_id in scenario for row in rows(task_id)])
-        )
-        command = [
-            sys.executable,
-            SCRIPT,
-            "--tasks-dir",
-            "tasks",
-            "--scenario",
-            "s.json",
-            "--workers",
-            "2",
-            *options,
-        ]
-        command += ["--output-dir", "out", "--runs-dir", "runs"]
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")
-        }
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**environment, **(environ or {})},
-        )
-        answer = json.loads(done.stdout)
-        path = answer.get("artifacts", {}).get("summary")
+        scenario_rows = [row for task_id in scenario for row in rows(task_id)]
+        (tmp_path / "s.json").write_text(json.dumps(scenario_rows))
+        with monkeypatch.context() as patch:
+            for name, value in (environ or {}).items():
+                patch.setenv(name, value)
+            done = slices.call(*FOLDERS, "--scenario", "s.json", "--workers", "2", *options)
+        path = done.document.get("artifacts", {}).get("summary")
         summary = json.loads((tmp_path / path).read_text()) if path else None
-        return done, answer, summary
+        return done, done.document, summary
 
     run.folder = tmp_path
     return run
@@ -126,7 +79,7 @@ def status_of(summary, text):
 
 def test_a_good_slice_passes_the_built_in_gate_and_leaves_no_second_artifact(bench):
     done, answer, summary = bench("--episodes", "6", "--gate")
-    assert done.returncode == answer["exit_code"] == summary["verdict"]["exit_code"] == 0
+    assert done.exit_code == answer["exit_code"] == summary["verdict"]["exit_code"] == 0
     assert summary["determinism"] == {
         "requested": 1,
         "checked": 1,
@@ -139,7 +92,7 @@ def test_a_good_slice_passes_the_built_in_gate_and_leaves_no_second_artifact(ben
 
 def test_a_breached_threshold_is_exit_3_and_one_sentence(bench):
     done, answer, summary = bench("--episodes", "3", "--threshold", "run_artifacts.avg_bytes <= 10")
-    assert done.returncode == 3
+    assert done.exit_code == 3
     assert answer["ok"] is False
     (reason,) = summary["verdict"]["reasons"]
     assert reason.startswith("run_artifacts.avg_bytes <= 10 does not hold: observed ")
@@ -153,20 +106,20 @@ def test_no_gate_lets_the_same_breach_pass(bench):
     done, _, summary = bench(
         "--episodes", "3", "--gate", "--threshold", "run_artifacts.avg_bytes <= 10", "--no-gate"
     )
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert summary["verdict"]["thresholds"] == []
     assert summary["determinism"]["requested"] == 0
 
 
 def test_without_gate_options_nothing_is_gated(bench):
     done, _, summary = bench("--episodes", "2")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert summary["verdict"]["thresholds"] == []
 
 
 def test_a_failed_episode_is_exit_1_even_where_a_threshold_is_broken(bench):
     done, _, summary = bench("--episodes", "4", "--gate", scenario=["odd_seeds_fail"])
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert summary["verdict"]["exit_codes"] == [1, 3]
     assert [failure["episode"] for failure in summary["failures"]] == [2, 4]
     assert summary["failures"][0]["repro"].endswith(
@@ -184,7 +137,7 @@ def test_a_failed_episode_is_exit_1_even_where_a_threshold_is_broken(bench):
 )
 def test_no_data_fails(bench, text):
     done, _, summary = bench("--episodes", "2", "--threshold", text)
-    assert done.returncode == 3
+    assert done.exit_code == 3
     assert status_of(summary, text) == {
         "text": text,
         "observed": None,
@@ -209,7 +162,7 @@ def test_no_data_fails(bench, text):
 def test_a_wrong_threshold_is_exit_2_before_anything_runs(bench, options, words):
     (bench.folder / "bad.toml").write_text('[[threshold]]\nexpr = "fail_count == 0"\n')
     done, answer, _ = bench("--episodes", "2", *options)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert words in answer["error"]
     assert not (bench.folder / "out").exists()
     assert not (bench.folder / "runs").exists()
@@ -223,7 +176,7 @@ def test_an_aborting_threshold_stops_the_slice_which_is_then_incomplete(bench):
     done, answer, summary = bench(
         "--episodes", "400", "--thresholds", "gate.toml", scenario=["failing"]
     )
-    assert done.returncode == 5
+    assert done.exit_code == 5
     assert summary["verdict"]["exit_codes"] == [5, 1, 3]
     assert summary["verdict"]["reasons"][0].startswith(
         "The threshold failure_count == 0 ended the slice after "
@@ -250,19 +203,19 @@ def test_an_aborted_slice_can_be_finished_without_its_gate(bench):
         answer["stamp"],
         scenario=["failing"],
     )
-    assert again.returncode == 5
+    assert again.exit_code == 5
     assert summary["episodes"] < 8
     finished, _, summary = bench(
         "--episodes", "8", "--no-gate", "--resume", answer["stamp"], scenario=["failing"]
     )
-    assert (finished.returncode, summary["episodes"]) == (1, 8)
+    assert (finished.exit_code, summary["episodes"]) == (1, 8)
 
 
 def test_a_task_that_does_something_else_each_time_is_found_with_step_and_field(bench):
     done, _, summary = bench(
         "--episodes", "6", "--verify-determinism", "4", scenario=["steady", "random"]
     )
-    assert done.returncode == 3
+    assert done.exit_code == 3
     determinism = summary["determinism"]
     assert (determinism["requested"], determinism["checked"], determinism["differing"]) == (4, 4, 2)
     assert {difference["task_ref"] for difference in determinism["differences"]} == {"random@1"}
@@ -285,7 +238,7 @@ def test_all_episodes_can_be_verified_and_more_than_all_is_all(bench):
 def test_timeouts_are_counted_and_are_no_latency(bench):
     (bench.folder / "agent.py").write_text(SLOW_AGENT)
     done, _, summary = bench("--episodes", "2", "--timeout", "0.3", "--verify-determinism", "1")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert (summary["timeouts"], summary["crashes"]) == (2, 0)
     assert summary["max_wall_clock_s"] is summary["summary"]["p95_wall_clock_s"] is None
     assert summary["determinism"] == {
@@ -298,26 +251,16 @@ def test_timeouts_are_counted_and_are_no_latency(bench):
 
 def test_an_interrupted_slice_is_exit_130_and_its_thresholds_do_not_save_it(bench):
     (bench.folder / "agent.py").write_text(SLOW_AGENT)
-    command = [
-        sys.executable,
-        SCRIPT,
-        "--tasks-dir",
-        "tasks",
-        "--scenario",
-        "steady.json",
-        "--gate",
-    ]
-    command += ["--output-dir", "out", "--runs-dir", "runs", "--episodes", "2"]
-    process = subprocess.Popen(
-        command, cwd=bench.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    harness = slices.start(
+        ROOT, bench.folder, *FOLDERS, "--scenario", "steady.json", "--gate", "--episodes", "2"
     )
     while not list(bench.folder.glob("out/.perf-journal-*")):
         time.sleep(0.05)
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    stdout, _ = process.communicate()
-    answer = json.loads(stdout)
-    assert process.returncode == 130
+    harness.signal(signal.SIGINT)
+    done = harness.wait()
+    answer = done.document
+    assert done.exit_code == 130
     verdict = json.loads((bench.folder / answer["artifacts"]["summary"]).read_text())["verdict"]
     assert verdict["exit_codes"][0] == 130
     assert {status["status"] for status in verdict["thresholds"]} == {"no_data"}
@@ -332,7 +275,7 @@ def test_formats_and_the_github_files_are_written(bench):
     (bench.folder / "page.md").write_text("what stood there before\n")
     options = ["--episodes", "4", "--emit", "github-benchmark,bmf", "--threshold", "episodes > 9"]
     done, answer, _ = bench(*options, environ=environ)
-    assert done.returncode == 3
+    assert done.exit_code == 3
     out = bench.folder / "out"
     assert answer["artifacts"]["bmf"] == "out/perf-bencher.json"
     assert "steady@1" in json.loads((out / "perf-bencher.json").read_text())
@@ -370,5 +313,5 @@ def test_step_summary_off_silences_github_and_a_path_needs_none(bench):
 
 def test_a_page_that_cannot_be_written_changes_nothing_but_stderr(bench):
     done, answer, _ = bench("--episodes", "1", "--step-summary", "no/such/folder/page.md")
-    assert (done.returncode, answer["ok"]) == (0, True)
+    assert (done.exit_code, answer["ok"]) == (0, True)
     assert "no/such/folder/page.md: cannot be written: No such file or directory" in done.stderr

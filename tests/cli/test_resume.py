@@ -166,9 +166,9 @@ def test_resuming_refuses_what_would_change_the_outcome_and_names_it(
 
 
 def test_a_changed_task_is_refused_too(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    from helpers.faults import write_task
+    from helpers.faults import write_plain_task
 
-    task = write_task(None, tmp_path / "tasks" / "plain")
+    task = write_plain_task(None, tmp_path / "tasks" / "plain")
     agent = write_agent(None, tmp_path / "good.py")
     (tmp_path / "s.json").write_text(json.dumps([{"agent": str(agent), "task_ref": "plain@1"}]))
     options = [

@@ -5,7 +5,14 @@ import pathlib
 
 import pytest
 from helpers.batches import left_behind, make_job, run_jobs
-from helpers.faults import AGENT_FAULTS, PLAIN_TASK, TASK_FAULTS, Fault, write_agent, write_task
+from helpers.faults import (
+    AGENT_FAULTS,
+    PLAIN_TASK,
+    TASK_FAULTS,
+    Fault,
+    write_agent,
+    write_plain_task,
+)
 
 from tracecore.records import EpisodeResult
 from tracecore.runtime import spec
@@ -38,7 +45,7 @@ def run_table(folder: pathlib.Path, faults: tuple[Fault, ...], method: str) -> E
         if fault in AGENT_FAULTS:
             agent, task = write_agent(fault, folder / f"agent_{index}.py"), PLAIN_TASK
         else:
-            agent, task = good, write_task(fault, folder / "tasks" / f"task_{index}")
+            agent, task = good, write_plain_task(fault, folder / "tasks" / f"task_{index}")
         jobs.append(make_job(index, agent, task, runs, timeout_s=timeout_s))
     rows = run_jobs(jobs, workers=8, method=method)
     assert left_behind(folder) == []

@@ -683,7 +683,7 @@ def write_agent(fault: Fault | None, path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def write_task(fault: Fault | None, folder: pathlib.Path) -> pathlib.Path:
+def write_plain_task(fault: Fault | None, folder: pathlib.Path) -> pathlib.Path:
     """The plain task at ``folder`` under the folder's name, with this fault in one of its files."""
     shutil.copytree(PLAIN_TASK, folder, ignore=shutil.ignore_patterns("__pycache__"))
     manifest = folder / "task.toml"

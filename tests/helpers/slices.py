@@ -5,7 +5,6 @@ changes; and its ``main`` in this process, where neither signals nor streams mat
 import contextlib
 import functools
 import importlib.util
-import io
 import json
 import os
 import pathlib
@@ -13,11 +12,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 from helpers.faults import AGENT_FAULTS, write_agent
 
@@ -123,17 +123,32 @@ def call(*words: str) -> Done:
     asks_for_end = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.getsignal(number) for number in asks_for_end]
     path = list(sys.path)
-    with (
-        contextlib.redirect_stdout(io.StringIO()) as stdout,
-        contextlib.redirect_stderr(io.StringIO()) as stderr,
-    ):
+    with stream_into_file("stdout") as stdout, stream_into_file("stderr") as stderr:
         try:
             exit_code = script().main(words)
         finally:  # main ends its process's life, and is deaf from then on
             sys.path[:] = path
             for number, handler in zip(asks_for_end, handlers, strict=True):
                 signal.signal(number, handler)
-    return Done(exit_code, stdout.getvalue(), stderr.getvalue())
+        return Done(exit_code, *(pathlib.Path(f.name).read_text() for f in (stdout, stderr)))
+
+
+@contextlib.contextmanager
+def stream_into_file(name: str) -> Iterator[IO[str]]:
+    """Let all that goes to a standard stream go into a file, what its descriptor is given too."""
+    before, number = getattr(sys, name), {"stdout": 1, "stderr": 2}[name]
+    kept = os.dup(number)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="backslashreplace") as file:
+        os.dup2(file.fileno(), number)
+        stream = open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        try:
+            yield file
+        finally:
+            stream.flush()
+            setattr(sys, name, before)
+            os.dup2(kept, number)
+            os.close(kept)
 
 
 @functools.cache
