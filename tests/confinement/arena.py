@@ -16,6 +16,7 @@ from hostile import Hostile
 
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.confinement.readable import secret_folders
+from tracecore.confinement.witness import place_of
 from tracecore.perf.slice.options import limit_behind_timeout
 from tracecore.record import replace
 from tracecore.records import EpisodeResult, Job, Limits, Settings
@@ -61,7 +62,8 @@ import hashlib
 SALT = "canary-{salt}"
 
 def setup(seed, env):
-    env.set_hidden_state("secret", "canary-" + hashlib.sha256((SALT + str(seed)).encode()).hexdigest()[:16])
+    secret = hashlib.sha256((SALT + str(seed)).encode()).hexdigest()[:16]
+    env.set_hidden_state("secret", "canary-" + secret)
 """
 VALIDATE = """\
 def validate(env):
@@ -96,15 +98,10 @@ class Arena:
         return self.root / "victim"
 
     def words(self, text: str) -> str:
-        """``text`` with the arena's paths in it."""
-        return text.format(
-            task=self.task,
-            agents=self.agents,
-            runs=self.runs,
-            victim=self.victim,
-            bundled=BUNDLED,
-            port=self.port,
-        )
+        """``text`` with the arena's paths in it, as they stand in the words of an attempt."""
+        paths = {"task": self.task, "runs": self.runs, "victim": self.victim, "bundled": BUNDLED}
+        shown = {name: place_of(str(path), str(self.agents)) for name, path in paths.items()}
+        return text.format(port=self.port, **shown)
 
     def damage(self) -> list[str]:
         """What is not as it was."""

@@ -73,11 +73,15 @@ READS = (
     does(
         "reads the bundled tasks", "open(T.BUNDLED + '/setup.py').read()", "open {bundled}/setup.py"
     ),
-    does("imports the setup code", "__import__('importlib').import_module(T.MODULE)", "look at "),
+    does(
+        "imports the setup code",
+        "__import__('importlib').import_module(T.MODULE)",
+        "import tracecore.tasks.",
+    ),
     does(
         "climbs to the setup code",
         "open(T.AGENTS + '/../tasks/secret/setup.py').read()",
-        "open {agents}/../tasks",
+        "open {task}",
     ),
     does(
         "climbs from where it stands",
@@ -87,12 +91,12 @@ READS = (
     does(
         "follows a link to the setup code",
         "open(T.AGENTS + '/link.py').read()",
-        "open {agents}/link.py",
+        "open link.py",
     ),
     does(
         "follows a linked folder",
         "open(T.AGENTS + '/linked/setup.py').read()",
-        "open {agents}/linked",
+        "open linked",
     ),
     does(
         "reads as bytes",
@@ -123,7 +127,7 @@ READS = (
         def attempt():
             return io.FileIO(Lie(T.TASK + "/setup.py")).read()
         """,
-        "open (a path",
+        "open {task}",
     ),
     Hostile(
         "reads through a path that changes its mind",
@@ -137,7 +141,6 @@ READS = (
         def attempt():
             return io.FileIO(Turncoat()).read()
         """,
-        "open (a path",
     ),
     does(
         "opens by the lower call",
@@ -148,19 +151,14 @@ READS = (
     does(
         "opens its own folder to climb",
         "os.open('../tasks/secret/setup.py', 0, dir_fd=os.open(T.AGENTS, 0))",
-        "open {agents}",
+        "open ",
     ),
     does("lists the task folder", "os.listdir(T.TASK)", "list {task}"),
     does("scans the runs", "[e.name for e in os.scandir(T.RUNS)]", "list {runs}"),
     does("enters the runs", "os.chdir(T.RUNS)", "enter {runs}"),
     does("globs the runs", "glob.glob(T.RUNS + '/*')", "list {runs}", imports="glob"),
     does("reads a run artifact", "open(T.RUNS + '/x.json').read()", "open {runs}/x.json"),
-    does(
-        "reads by linecache",
-        "linecache.getlines(T.TASK + '/setup.py')",
-        "look at {task}",
-        imports="linecache",
-    ),
+    does("reads by linecache", "linecache.getlines(T.TASK + '/setup.py')", imports="linecache"),
     does(
         "reads by fileinput",
         "list(fileinput.input(T.TASK + '/setup.py'))",
@@ -170,7 +168,7 @@ READS = (
     does(
         "runs the setup code",
         "runpy.run_path(T.TASK + '/setup.py')",
-        "look at {task}",
+        "open {task}",
         imports="runpy",
     ),
     Hostile(
@@ -226,14 +224,9 @@ READS = (
 )
 
 LOOKS = (
-    does(
-        "looks through gc",
-        "[o for o in gc.get_objects() if 'canary' in repr(o)]",
-        "inspect gc.get_objects",
-        imports="gc",
-    ),
-    does("asks gc who refers", "gc.get_referrers(sys)", "inspect gc.get_referrers", imports="gc"),
-    does("asks for all frames", "sys._current_frames()", "inspect sys._current_frames"),
+    does("looks through gc", "[o for o in gc.get_objects() if 'canary' in repr(o)]", imports="gc"),
+    does("asks gc who refers", "gc.get_referrers(sys)", imports="gc"),
+    does("asks for all frames", "sys._current_frames()"),
     Hostile(
         "walks up the frames",
         """
@@ -309,7 +302,7 @@ LOOKS = (
     ),
     does("looks at its environment", "' '.join(os.environ.values())"),
     does("looks at the command line", "sys.argv + sys.orig_argv"),
-    does("measures the journal", "os.stat(T.RUNS).st_mtime_ns", "look at {runs}"),
+    does("measures the journal", "os.stat(T.RUNS).st_mtime_ns"),
 )
 
 STARTS = (
@@ -327,11 +320,11 @@ STARTS = (
         def attempt():
             import subprocess, _posixsubprocess
             r, w = os.pipe()
-            args = [[b"touch", os.fsencode(T.VICTIM) + b".new"], [b"/usr/bin/touch"], True, (), None, None, -1, -1, -1, -1,
-                    -1, -1, r, w, True, False, -1, None, None, None, -1, None, False]
+            args = [[b"touch", os.fsencode(T.VICTIM) + b".new"], [b"/usr/bin/touch"], True, (), None, None,
+                    -1, -1, -1, -1, -1, -1, r, w, True, False, -1, None, None, None, -1, None, False]
             return _posixsubprocess.fork_exec(*args)
         """,
-        "exec a program",
+        "make a system call",
     ),
     Hostile(
         "loads fork_exec afresh",
@@ -341,7 +334,6 @@ STARTS = (
             import _posixsubprocess
             return _posixsubprocess.fork_exec
         """,
-        "import _posixsubprocess",
     ),
     does("starts a pool", "__import__('multiprocessing').Pool(1)"),
     does(
@@ -423,15 +415,8 @@ CONNECTS = (
         "connect {victim}.sock",
         imports="socket",
     ),
-    does(
-        "opens a raw socket", "socket.socket(17, 3)", "open a socket of family 17", imports="socket"
-    ),
-    does(
-        "opens a netlink socket",
-        "socket.socket(16, 3)",
-        "open a socket of family 16",
-        imports="socket",
-    ),
+    does("opens a raw socket", "socket.socket(17, 3)", "make a system call", imports="socket"),
+    does("opens a netlink socket", "socket.socket(16, 3)", "make a system call", imports="socket"),
 )
 
 CHANGES = (
@@ -439,7 +424,7 @@ CHANGES = (
     does("appends to a file", "open(T.VICTIM, 'a').write('x')", "write {victim}"),
     does("opens to read and write", "os.open(T.VICTIM, os.O_RDWR)", "write {victim}"),
     does("creates a file", "open(T.VICTIM + '.new', 'x')", "write "),
-    does("creates beside itself", "open(T.AGENTS + '/new', 'w')", "write {agents}/new"),
+    does("creates beside itself", "open(T.AGENTS + '/new', 'w')", "write new"),
     does("makes a temporary file", "tempfile.TemporaryFile()", "write ", imports="tempfile"),
     does("removes a file", "os.remove(T.VICTIM)", "remove {victim}"),
     does("renames a file", "os.rename(T.VICTIM, T.VICTIM + '.new')", "rename {victim}"),
@@ -447,17 +432,17 @@ CHANGES = (
     does("makes a folder", "os.mkdir(T.VICTIM + '.new')", "create "),
     does("makes a link", "os.symlink('/etc', T.AGENTS + '/etc')", "link "),
     does("makes a hard link", "os.link(T.VICTIM, T.VICTIM + '.new')", "link {victim}"),
-    does("makes a pipe on disk", "os.mkfifo(T.VICTIM + '.new')", "create a pipe on disk"),
-    does("makes a device", "os.mknod(T.VICTIM + '.new', 0o666)", "create a device"),
+    does("makes a pipe on disk", "os.mkfifo(T.VICTIM + '.new')", "make a system call"),
+    does("makes a device", "os.mknod(T.VICTIM + '.new', 0o666)", "make a system call"),
     does("changes rights", "os.chmod(T.VICTIM, 0o777)", "change {victim}"),
     does("changes times", "os.utime(T.VICTIM, (1, 1))", "change {victim}"),
-    does("removes a tree", "shutil.rmtree(T.RUNS)", "", imports="shutil"),
+    does("removes a tree", "shutil.rmtree(T.RUNS)", imports="shutil"),
     does(
         "makes shared memory",
         "__import__('multiprocessing.shared_memory').shared_memory.SharedMemory('tracecore-x',"
         " True, 9)",
     ),
-    does("makes a file in memory", "os.memfd_create('x')", "create a file in memory"),
+    does("makes a file in memory", "os.memfd_create('x')"),
     does(
         "signals its parent", "os.kill(os.getppid() or T.HARNESS_PID, 9)", "signal another process"
     ),
@@ -480,7 +465,7 @@ CHANGES = (
             fcntl.fcntl(r, fcntl.F_SETOWN, T.VICTIM_PID)
             os.write(w, b"x")
         """,
-        "signal another process",
+        "make a system call",
     ),
     does(
         "raises its limits",
@@ -494,17 +479,17 @@ CHANGES = (
         "change resource limits",
         imports="resource",
     ),
-    does("sets the clock", "time.clock_settime(0, 1.0)", "change the clock", imports="time"),
-    does("moves to another core", "os.sched_setaffinity(T.VICTIM_PID, {0})", "change its cores"),
+    does("sets the clock", "time.clock_settime(0, 1.0)", "make a system call", imports="time"),
+    does("moves to another core", "os.sched_setaffinity(T.VICTIM_PID, {0})"),
     does(
         "sets the host's name", "socket.sethostname('x')", "change the host name", imports="socket"
     ),
-    does("becomes another user", "os.setuid(1000)", "change the user"),
-    does("leaves the root folder", "os.chroot('/tmp')", "change the root folder"),
+    does("becomes another user", "os.setuid(1000)", "make a system call"),
+    does("leaves the root folder", "os.chroot('/tmp')", "make a system call"),
     does(
         "types into the terminal",
         "fcntl.ioctl(0, 0x5412, b'x')",
-        "control a device",
+        "make a system call",
         imports="fcntl",
     ),
     does("opens the terminal", "open('/dev/tty', 'r').read()", "open /dev/tty"),
@@ -515,7 +500,6 @@ NATIVE = (
     Hostile(
         "forces ctypes in",
         "def attempt():\n    sys.modules.pop('ctypes', None)\n    import ctypes\n",
-        "import _ctypes",
     ),
     Hostile(
         "finds ctypes in memory",
@@ -528,7 +512,7 @@ NATIVE = (
             kind(8)()
         """,
     ),
-    does("loads native code of its own", "__import__('native')", "load {agents}/native"),
+    does("loads native code of its own", "__import__('native')", "import native"),
     does(
         "makes code objects by hand",
         "eval((lambda: 0).__code__.replace(co_code=bytes(range(0, 200, 2)) * 2))",
@@ -538,7 +522,7 @@ NATIVE = (
 )
 
 UNDOES = (
-    does("adds a hook of its own", "sys.addaudithook(print)", "add an audit hook"),
+    does("adds a hook of its own", "sys.addaudithook(print)"),
     Hostile(
         "changes the built-in names first",
         """
@@ -550,7 +534,6 @@ UNDOES = (
             posix._exit = posix.write = lambda *a: None
             return open(T.TASK + "/setup.py").read()
         """,
-        "open {task}/setup.py",
     ),
     Hostile(
         "reaches for the hook's frame",
@@ -651,7 +634,8 @@ UNDOES = (
         """
         def attempt():
             import json
-            data = json.dumps({"seq": 2, "nonce": "0", "did": {"action": {"type": "finish"}}, "success": True}).encode()
+            did = {"action": {"type": "finish"}}
+            data = json.dumps({"seq": 2, "nonce": "0", "did": did, "success": True}).encode()
             for fd in range(3, 20):
                 try:
                     os.write(fd, len(data).to_bytes(4, "big") + data)
@@ -689,7 +673,6 @@ EVADES = (
             script = "raise ValueError(open(%r).read())" % (T.TASK + "/setup.py")
             return interpreters.run_string(interpreters.create(), script)
         """,
-        "start an interpreter",
     ),
     Hostile(
         "reads through a path that lies, from an allowed folder",
@@ -701,7 +684,7 @@ EVADES = (
             os.chdir(os.path.dirname(os.__file__))
             return io.FileIO(Lie(T.TASK + "/setup.py")).read()
         """,
-        "open (a path",
+        "open {task}",
     ),
     Hostile(
         "lists a path that lies, from an allowed folder",
@@ -712,13 +695,9 @@ EVADES = (
             os.chdir(os.path.dirname(os.__file__))
             return os.listdir(Lie(T.TASK))
         """,
-        "list (a path",
+        "list {task}",
     ),
-    does(
-        "imports by a name that lies",
-        "__import__(type('Lie', (str,), {})('_testcapi'))",
-        "import (a path",
-    ),
+    does("imports by a name that lies", "__import__(type('Lie', (str,), {})('_testcapi'))"),
     Hostile(
         "loads native code by another suffix",
         """
@@ -727,7 +706,7 @@ EVADES = (
             from importlib.machinery import ModuleSpec
             return _imp.create_dynamic(ModuleSpec("native", None, origin=T.AGENTS + "/targets.py"))
         """,
-        "load {agents}/targets.py",
+        "load targets.py",
     ),
     Hostile(
         "makes a built-in module afresh",
@@ -739,7 +718,7 @@ EVADES = (
             _imp.exec_builtin(fresh)
             return fresh.mkfifo(T.VICTIM + ".new")
         """,
-        "make a built-in module afresh",
+        "make a system call",
     ),
     Hostile(
         "has the words of its attempt wait in a full pipe",
@@ -784,16 +763,21 @@ EVADES = (
     does(
         "locks by the lower call",
         "fcntl.fcntl(os.open(os.devnull, 1), 37, bytes(32))",
-        "lock a file",
+        "make a system call",
         imports="fcntl",
     ),
     does(
         "leases a file",
         "fcntl.fcntl(os.open(os.__file__, 0), 1024, 1)",
-        "signal another process",
+        "make a system call",
         imports="fcntl",
     ),
-    does("pairs sockets of another family", "socket.socketpair(30, 5)", imports="socket"),
+    does(
+        "pairs sockets of another family",
+        "socket.socketpair(30, 5)",
+        "make a system call",
+        imports="socket",
+    ),
     does("writes by readline", "readline.write_history_file(T.VICTIM)", imports="readline"),
     does(
         "reads by readline",
@@ -809,7 +793,6 @@ EVADES = (
     does(
         "loads readline although there is none",
         "(sys.modules.pop('readline'), __import__('readline'))[1].write_history_file(T.VICTIM)",
-        "import readline",
     ),
     does("asks for what shared memory needs", "__import__('multiprocessing.managers')"),
     does(
@@ -823,66 +806,41 @@ EVADES = (
 HAS_EXTENSIONS = hasattr(sqlite3.Connection, "enable_load_extension")
 LOAD_EXTENSION = "sqlite3.connect(':memory:').enable_load_extension(True)"
 ASKS = (
-    does("asks whether a file is there", "os.path.exists('/etc/passwd')", "look at /etc/passwd"),
-    does("asks whether the task is there", "os.path.isdir(T.TASK)", "look at {task}"),
-    does(
-        "asks through a path object",
-        "pathlib.Path(T.TASK).exists()",
-        "look at {task}",
-        imports="pathlib",
-    ),
-    does("asks for access", "os.access(T.VICTIM, os.R_OK)", "look at {victim}"),
-    does("asks where a link leads", "os.readlink('/etc/mtab')", "look at /etc/mtab"),
-    does("asks for the real path", "os.path.realpath(T.TASK)", "look at "),
-    does("asks without following", "os.lstat(T.VICTIM)", "look at {victim}"),
-    does("asks for the disk", "os.statvfs(T.RUNS)", "look at {runs}"),
-    does("asks for a path's limits", "os.pathconf(T.RUNS, 'PC_NAME_MAX')", "look at {runs}"),
-    does("asks for attributes", "os.getxattr(T.VICTIM, 'user.x')", "read {victim}"),
-    does(
-        "asks through a link of its own",
-        "os.path.exists(T.AGENTS + '/linked/setup.py')",
-        "look at {agents}/linked",
-    ),
-    does(
-        "asks by climbing", "os.path.exists(T.AGENTS + '/../victim')", "look at {agents}/../victim"
-    ),
-    does("asks as bytes", "os.stat(os.fsencode(T.VICTIM))", "look at {victim}"),
-    does(
-        "asks by a path that lies", "os.stat(type('Lie', (str,), {})(T.VICTIM))", "look at (a path"
-    ),
-    does("asks from a descriptor", "os.stat('x', dir_fd=0)", "look at x"),
-    does("asks for a program", "shutil.which('true')", "look at ", imports="shutil"),
-    does("asks for the users", "__import__('pwd').getpwall()", "read the list of users"),
+    does("asks whether a file is there", "os.path.exists('/etc/passwd')"),
+    does("asks whether the task is there", "os.path.isdir(T.TASK)"),
+    does("asks through a path object", "pathlib.Path(T.TASK).exists()", imports="pathlib"),
+    does("asks for access", "os.access(T.VICTIM, os.R_OK)"),
+    does("asks where a link leads", "os.readlink('/etc/mtab')"),
+    does("asks for the real path", "os.path.realpath(T.TASK)"),
+    does("asks without following", "os.lstat(T.VICTIM)"),
+    does("asks for the disk", "os.statvfs(T.RUNS)"),
+    does("asks for a path's limits", "os.pathconf(T.RUNS, 'PC_NAME_MAX')"),
+    does("asks for attributes", "os.getxattr(T.VICTIM, 'user.x')"),
+    does("asks through a link of its own", "os.path.exists(T.AGENTS + '/linked/setup.py')"),
+    does("asks by climbing", "os.path.exists(T.AGENTS + '/../victim')"),
+    does("asks as bytes", "os.stat(os.fsencode(T.VICTIM))"),
+    does("asks by a path that lies", "os.stat(type('Lie', (str,), {})(T.VICTIM))"),
+    does("asks from a descriptor", "os.stat('x', dir_fd=0)"),
+    does("asks for a program", "shutil.which('true')", imports="shutil"),
+    does("asks for the users", "__import__('pwd').getpwall()"),
     does("asks by a name of no folder", "os.stat('tests')"),
-    Hostile(
-        "asks for the function behind the stand-in",
-        """
-        def attempt():
-            inner = getattr(os.stat, "__wrapped__", None) or (os.stat.__reduce__(), getattr(os.stat, "__closure__", None))
-            return inner
-        """,
-    ),
 )
 LINKS = (
     does(
         "reads a second name of the setup code",
         "open(T.AGENTS + '/second.py').read()",
-        "open {agents}/second.py",
+        "open second.py",
     ),
-    does(
-        "imports a second name of the setup code",
-        "__import__('second').SALT",
-        "open {agents}/second.py",
-    ),
+    does("imports a second name of the setup code", "__import__('second').SALT", "import second"),
     does(
         "opens a second name by the lower call",
         "os.open(T.AGENTS + '/second.py', 0)",
-        "open {agents}/second.py",
+        "open second.py",
     ),
     does(
         "climbs to a second name",
         "open(T.AGENTS + '/../agents/second.py').read()",
-        "open {agents}/../agents/second.py",
+        "open second.py",
     ),
 )
 STARVES = (
@@ -902,7 +860,6 @@ STARVES = (
                 except MemoryError:
                     pass
         """,
-        "open /etc/passwd",
     ),
 )
 NATIVE_CODE = (

@@ -65,7 +65,7 @@ def test_what_a_row_allows_can_be_read_and_nothing_else_of_it_changes(
         "task_ref": "filesystem_hidden_config@1",
     }
     series, manifest = run(tmp_path, [row, {**row, "allow": {"read": [str(data.parent)]}}])
-    assert series[0]["error"] == f"sandbox_violation: open {data}: agents may not"
+    assert series[0]["error"] == "sandbox_violation: open ../data/words.txt: agents may not"
     assert series[1]["termination_reason"] != "sandbox_violation"
     shown = {"read": [str(data.parent)], "network": []}
     assert "allow" not in series[0]
@@ -178,7 +178,8 @@ class Agent:
     def observe(self, observation):
         pass
     def act(self):
-        number = np.random.default_rng(4).random() * 0 + np.linalg.inv(np.eye(2))[0, 0] * 0.144159613271296
+        nothing = np.random.default_rng(4).random() * 0
+        number = nothing + np.linalg.inv(np.eye(2))[0, 0] * 0.144159613271296
         return {"type": f"say {number}"}
 """
 

@@ -34,32 +34,6 @@ def test_a_crowd_of_values_is_an_invalid_action_and_the_trace_is_kept(
         assert artifact["steps_used"] == len(artifact["action_trace"]) == 1
 
 
-THREADS = Hostile(
-    "starts threads without end",
-    """
-    import threading
-    def attempt():
-        threading.stack_size(32768)
-        ready, count = threading.Event(), 0
-        while count < 2000:
-            threading.Thread(target=ready.wait, daemon=True).start()
-            count += 1
-        return count
-    """,
-    "start more than 128 threads",
-)
-NEXT = Hostile(
-    "starts threads one after the other",
-    """
-    import threading
-    def attempt():
-        for _ in range(300):
-            one = threading.Thread(target=int)
-            one.start()
-            one.join()
-        return "started"
-    """,
-)
 LATE = Hostile(
     "tries behind its answer",
     """
@@ -112,21 +86,6 @@ def test_a_file_too_large_is_refused_before_anything_runs(tmp_path: pathlib.Path
         AgentError, match=r"huge.py: found '?1572864000 bytes'?, expected at most 4194304"
     ):
         find_agent(str(path))
-
-
-def test_threads_are_bounded_wherever_an_agent_runs(tmp_path: pathlib.Path) -> None:
-    table = (THREADS, NEXT)
-    with open_arena(tmp_path / "x", table) as arena:
-        for place, limits in enumerate(
-            (Limits(), Limits(layers_off="user_namespace,pid_namespace"))
-        ):
-            rows = let_loose(arena, table, limits=limits, round_number=place)
-            assert (
-                rows[THREADS.name].error
-                == "sandbox_violation: start more than 128 threads: agents may not"
-            )
-            (entry,) = artifact_of(arena, rows[NEXT.name])["action_trace"]
-            assert entry["action"]["args"]["text"] == "started"
 
 
 def test_what_a_thread_tries_behind_an_answer_is_told_each_time(tmp_path: pathlib.Path) -> None:

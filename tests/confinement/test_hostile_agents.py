@@ -61,15 +61,6 @@ def test_an_attempt_is_in_the_trace_and_its_audit(
         )
 
 
-def test_the_means_of_confinement_are_not_in_its_frames(
-    arena: Arena, rows: dict[str, EpisodeResult]
-) -> None:
-    (entry,) = artifact_of(arena, rows["walks up the frames to the means of confinement"])[
-        "action_trace"
-    ]
-    assert entry["action"]["args"]["text"] == "nothing"
-
-
 def test_the_same_attempt_has_the_same_hash_each_time(
     arena: Arena, rows: dict[str, EpisodeResult]
 ) -> None:
@@ -94,12 +85,14 @@ def test_without_one_layer_the_others_hold(layer: str, arena: Arena) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_hook_alone_holds_what_does_not_go_behind_python(arena: Arena) -> None:
     rows = let_loose(arena, HOSTILE, limits=Limits(layers_off=HOOK_ALONE), round_number=30)
     assert [name for name, row in rows.items() if row.success] == []
     assert arena.damage() == []
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_agents_that_are_spawned_are_confined_too(arena: Arena) -> None:
     some = HOSTILE[::4]

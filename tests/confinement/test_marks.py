@@ -14,53 +14,21 @@ from tracecore.confinement import doctor
 from tracecore.records import Limits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
-CACHE = "ask for what the machine keeps in memory"
 FD = "os.open(os.__file__, 0)"
 TABLE = (
+    does("hints at a file", f"fcntl.fcntl({FD}, 1038, bytes(8))", imports="fcntl"),
+    does("asks for a hint", f"fcntl.fcntl({FD}, 1035, bytes(8))", imports="fcntl"),
+    does("seals a file", f"fcntl.fcntl({FD}, 1033, 1)", imports="fcntl"),
+    does("asks for locks", f"fcntl.fcntl({FD}, 5, bytes(32))", imports="fcntl"),
     does(
         "hints at an inode",
         f"fcntl.fcntl({FD}, 1036, bytes(8))",
-        "mark a file by fcntl 1036",
         imports="fcntl",
     ),
-    does(
-        "hints at a file",
-        f"fcntl.fcntl({FD}, 1038, bytes(8))",
-        "mark a file by fcntl 1038",
-        imports="fcntl",
-    ),
-    does(
-        "asks for a hint",
-        f"fcntl.fcntl({FD}, 1035, bytes(8))",
-        "mark a file by fcntl 1035",
-        imports="fcntl",
-    ),
-    does(
-        "seals a file", f"fcntl.fcntl({FD}, 1033, 1)", "mark a file by fcntl 1033", imports="fcntl"
-    ),
-    does("asks for locks", f"fcntl.fcntl({FD}, 5, bytes(32))", "lock a file", imports="fcntl"),
-    does("puts pages out", f"os.posix_fadvise({FD}, 0, 0, 4)", CACHE),
-    does("asks what is cached", f"os.preadv({FD}, [bytearray(1)], 0, os.RWF_NOWAIT)", CACHE),
-    does(
-        "asks by another name",
-        f"__import__('posix').preadv({FD}, [bytearray(1)], 0, flags=8)",
-        CACHE,
-    ),
-    does("writes all disks", "os.sync()", "have the machine's disks written"),
-    does("opens a terminal", "os.openpty()", "open a terminal"),
-)
-NATIVE = (
-    does(
-        "hints at an inode",
-        f"fcntl.fcntl({FD}, 1036, bytes(8))",
-        "make a system call",
-        imports="fcntl",
-    ),
-    does("puts pages out", f"os.posix_fadvise({FD}, 0, 0, 4)", "make a system call"),
+    does("puts pages out", f"os.posix_fadvise({FD}, 0, 0, 4)"),
     does(
         "asks what is cached",
         f"os.preadv({FD}, [bytearray(1)], 0, os.RWF_NOWAIT)",
-        "make a system call",
     ),
 )
 ORDINARY = (
@@ -108,22 +76,15 @@ COUNTS = tuple(
 )
 
 
-def test_an_attempt_to_leave_a_mark_is_told(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("layers_off", ["", "audit_hook"])
+def test_the_filter_ends_an_agent_that_would_leave_a_mark(
+    layers_off: str, tmp_path: pathlib.Path
+) -> None:
     with open_arena(tmp_path / "x", TABLE) as arena:
-        rows = let_loose(arena, TABLE, limits=Limits())
-        for agent in TABLE:
-            assert str(rows[agent.name].error).startswith(f"sandbox_violation: {agent.attempt}"), (
-                agent.name
-            )
-
-
-def test_with_the_hook_off_the_filter_stops_it(tmp_path: pathlib.Path) -> None:
-    with open_arena(tmp_path / "x", NATIVE) as arena:
-        rows = let_loose(arena, NATIVE, limits=Limits(layers_off="audit_hook"))
-        for agent in NATIVE:
-            assert str(rows[agent.name].error).startswith(f"sandbox_violation: {agent.attempt}"), (
-                agent.name
-            )
+        rows = let_loose(arena, TABLE, limits=Limits(layers_off=layers_off))
+        assert {row.error for row in rows.values()} == {
+            "sandbox_violation: make a system call that is forbidden: agents may not"
+        }
 
 
 def test_what_an_agent_does_with_its_own_is_no_attempt(tmp_path: pathlib.Path) -> None:

@@ -5,7 +5,7 @@ would open what it names.
 import pytest
 from system_calls import NoSuchSystemCall, NotSupportedSystemCall, syscalls
 
-from tracecore.confinement import audit_hook, landlock, layers, private_root, seccomp
+from tracecore.confinement import landlock, private_root, privileges, seccomp, system_calls
 
 KERNEL_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
 RETIRED = {"nfsservctl"}  # which newer kernels no longer list, and older ones have
@@ -24,14 +24,15 @@ BY_ARGUMENT = (
     "MADVISE",
     "PREADV2",
     "PWRITEV2",
+    "SETSOCKOPT",
 )
 
 
 def rows() -> list[tuple[str, str, str]]:
     """Name, and number or "-" on x86_64 and aarch64, of every call in the filters."""
-    tables = (seccomp.ALLOWED, seccomp.REFUSED, seccomp.NETWORK, seccomp.LAST)
+    tables = (system_calls.ALLOWED, system_calls.REFUSED, system_calls.NETWORK, system_calls.LAST)
     listed = [tuple(row.split()) for table in tables for row in table.split(";")]
-    by_argument = [(name.lower(), *map(str, getattr(seccomp, name))) for name in BY_ARGUMENT]
+    by_argument = [(name.lower(), *map(str, getattr(system_calls, name))) for name in BY_ARGUMENT]
     return [*listed, *by_argument]  # type: ignore[list-item]
 
 
@@ -71,9 +72,5 @@ def test_calls_outside_of_the_filters_have_their_numbers_too() -> None:
     }
     for machine in KERNEL_NAMES:
         assert number_of("pivot_root", machine) == private_root.PIVOT_ROOT[machine]
-        assert number_of("capset", machine) == layers.CAPSET[machine]
+        assert number_of("capset", machine) == privileges.CAPSET[machine]
         assert {call: number_of(call, machine) for call in same_everywhere} == same_everywhere
-
-
-def test_hook_and_filter_let_the_same_fcntls_through() -> None:
-    assert set(seccomp.FCNTL_HARMLESS) == audit_hook.FCNTL_HARMLESS

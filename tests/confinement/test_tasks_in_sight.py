@@ -8,11 +8,11 @@ import sys
 
 import pytest
 from arena import artifact_of, let_loose, open_arena
-from hostile import Hostile, does
+from hostile import does
 
 from tracecore import __main__ as command
 from tracecore.confinement.layers import LAYERS
-from tracecore.confinement.readable import Reach, readable
+from tracecore.confinement.library import installed_tasks
 from tracecore.errors import InputError
 from tracecore.perf.slice.scenario import resolve_allowance
 from tracecore.records import Allowance, Limits, TaskSource
@@ -26,29 +26,15 @@ TABLE = (
     does(
         "reads another task's setup",
         f"open({OTHER}/setup.py').read()",
-        "open {agents}/pack/other/setup.py",
+        "open pack/other/setup.py",
     ),
-    does("lists another task", f"os.listdir({OTHER}')", "list {agents}/pack/other"),
+    does("lists another task", f"os.listdir({OTHER}')", "list pack/other"),
     does(
         "reads below another task",
         f"open({OTHER}/data/words').read()",
-        "open {agents}/pack/other/data",
+        "open pack/other/data",
     ),
-    does(
-        "looks into another task",
-        f"os.path.exists({OTHER}/setup.py')",
-        "look at {agents}/pack/other",
-    ),
-    does(
-        "reads it by a link", "open(T.AGENTS + '/by_link/setup.py').read()", "open {agents}/by_link"
-    ),
-)
-DEEP = (
-    Hostile(
-        "reads a task where nobody searches",
-        "def attempt():\n    return open(T.AGENTS + '/f' * 520 + '/deep/setup.py').read()\n",
-        "open {agents}/f/f",
-    ),
+    does("reads it by a link", "open(T.AGENTS + '/by_link/setup.py').read()", "open by_link"),
 )
 TELLS = (
     "import os\nclass Agent:\n    def reset(self, spec): pass\n    def observe(self, o): pass\n   "
@@ -76,17 +62,6 @@ def test_a_task_in_an_agents_own_folder_is_closed_to_it(
             )
 
 
-def test_a_task_that_lies_too_deep_to_be_searched_for_is_closed_by_the_hook(
-    tmp_path: pathlib.Path,
-) -> None:
-    with open_arena(tmp_path / "x", DEEP) as arena:
-        add_task(arena.agents / "/".join(["f"] * 520) / "deep")
-        rows = let_loose(arena, DEEP, limits=Limits())
-        assert str(rows[DEEP[0].name].error).startswith(
-            "sandbox_violation: open " + str(arena.agents)
-        )
-
-
 def test_with_the_hook_off_the_kernel_closes_it(tmp_path: pathlib.Path) -> None:
     with open_arena(tmp_path / "x", TABLE[:1]) as arena:
         add_task(arena.agents / "pack" / "other")
@@ -95,20 +70,14 @@ def test_with_the_hook_off_the_kernel_closes_it(tmp_path: pathlib.Path) -> None:
         assert entry["action"]["args"]["text"].startswith("failed: ")
 
 
-def test_the_bundled_tasks_of_every_installation_are_hidden(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+def test_the_bundled_tasks_of_every_installation_in_a_library_are_hidden(
+    tmp_path: pathlib.Path,
 ) -> None:
-    (tmp_path / "site-packages" / "tracecore" / "tasks").mkdir(parents=True)
-    (tmp_path / "site-packages" / "x-1.dist-info").mkdir()
-    (tmp_path / "plain" / "mine" / "nested").mkdir(parents=True)
-    (tmp_path / "plain" / "mine" / "nested" / "task.toml").write_text("")
-    monkeypatch.setattr(
-        sys, "path", [*sys.path, str(tmp_path / "site-packages"), str(tmp_path / "plain")]
-    )
-    hidden = readable(Reach(str(tmp_path / "agents"), (), (), (), ())).hidden
-    assert str(tmp_path / "site-packages" / "tracecore" / "tasks") in hidden
-    assert str(tmp_path / "plain" / "mine" / "nested") in hidden
-    assert str(tmp_path / "plain" / "mine") not in hidden
+    places = ("site-packages/tracecore/tasks", "lib/python3/dist-packages/tracecore/tasks")
+    for place in places:
+        (tmp_path / place).mkdir(parents=True)
+    found = installed_tasks([str(tmp_path / "site-packages"), str(tmp_path / "lib")])
+    assert {str(tmp_path / place) for place in places} < set(found)
 
 
 def test_one_episode_by_hand_hides_the_other_tasks_of_its_folder_too(
@@ -133,7 +102,7 @@ def test_one_episode_by_hand_hides_the_other_tasks_of_its_folder_too(
         "runs",
     ]
     assert command.main(["run", *arguments]) == 1
-    assert f"open {tasks}/other/setup.py: agents may not" in capsys.readouterr().out
+    assert "open other/setup.py: agents may not" in capsys.readouterr().out
 
 
 def test_a_row_cannot_allow_what_lies_in_a_task(tmp_path: pathlib.Path) -> None:

@@ -106,16 +106,11 @@ def test_an_agent_has_a_limited_number_of_descriptors(tmp_path: pathlib.Path) ->
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_an_agent_can_start_no_more_threads_than_leave_room_for_others(
-    tmp_path: pathlib.Path, method: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path, method: str
 ) -> None:
-    assert run(tmp_path, STARTS_THREADS, start_method=method)["error"].endswith(
-        "start more than 128 threads: agents may not"
-    )
     if not can_count_threads():
         pytest.skip("agents cannot be counted by themselves here")
     before = pathlib.Path("/proc/sys/kernel/pid_max").read_text()
-    # Native code passes the hook, which alone would end it sooner.
-    monkeypatch.setattr(SliceOptions, "limits", Limits(layers_off="audit_hook"))
     row = run(tmp_path, STARTS_THREADS, start_method=method)
     words, _, number = row["error"].rpartition(" ")
     assert words == "agent_exception: act (step 1) raised ValueError: no more than"

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any, Final, Self
 
 from tracecore import frames, processes
-from tracecore.confinement import layers, namespaces
-from tracecore.confinement.audit_hook import VIOLATION_EXIT
+from tracecore.confinement import layers, namespaces, privileges
 from tracecore.confinement.layers import LAYERS, NAMESPACES, Confinement
 from tracecore.confinement.readable import Reach
+from tracecore.confinement.witness import VIOLATION_EXIT
 from tracecore.records import JsonObject, Limits
 
 PATIENCE_S: Final = 20.0
@@ -103,9 +103,15 @@ def as_json(state: State) -> JsonObject:
     return {
         "platform": sys.platform,
         "is_wall": is_wall(state),
-        "layers": {layer: {"in_force": found is True, "why_not": None if found is True else found, "stops": LAYERS[layer]}
-                   for layer, found in state.items()},
-    }  # fmt: skip
+        "layers": {
+            layer: {
+                "in_force": found is True,
+                "why_not": None if found is True else found,
+                "stops": LAYERS[layer],
+            }
+            for layer, found in state.items()
+        },
+    }
 
 
 def as_text(state: State) -> str:
@@ -128,10 +134,10 @@ def as_text(state: State) -> str:
 
 def is_wall(state: State) -> bool:
     """Whether the kernel itself bounds system calls and files, whatever happens inside Python."""
-    return all(state.get(layer) is True for layer in ("no_new_privileges", "seccomp", "landlock"))
+    return not layers.missing_for_wall(state)
 
 
-# --- in a lean process -----------------------------------------------------------------------------------------------
+# --- in a lean process ---
 
 
 def _probe_all(write_fd: int, limits: Limits, method: str, thorough: bool) -> None:
@@ -251,7 +257,7 @@ def _read_within(fd: int, patience_s: float) -> bytes:
     return frames.read_message(fd)
 
 
-# --- the attempts: true, or OSError, when they were stopped; a death by the layer counts too ----------------------------
+# --- the attempts: true, or OSError, when they were stopped; a death by the layer counts too ---
 
 
 def _open_users() -> bool:
@@ -275,7 +281,7 @@ def _is_without_new_privileges() -> bool:
 
 
 def _is_without_capabilities() -> bool:
-    return int(_read_status("CapEff"), 16) & ~layers.CAP_DAC_READ_SEARCH == 0
+    return int(_read_status("CapEff"), 16) & ~privileges.CAP_DAC_READ_SEARCH == 0
 
 
 def _signal_parent() -> bool:

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from tracecore.confinement.kernel import Kernel
-from tracecore.confinement.readable import LOADER_PATHS, Readable, is_below, walk_to
+from tracecore.confinement.readable import Readable, is_below, walk_to
 
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
-MS_RDONLY, MS_REC, MS_PRIVATE = 1, 0x4000, 0x40000
+MS_RDONLY, MS_BIND, MS_REC, MS_PRIVATE = 1, 0x1000, 0x4000, 0x40000
 # The same on every architecture, but for the last.
 OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
 PIVOT_ROOT: Final = {"x86_64": 155, "aarch64": 41}
@@ -67,17 +67,15 @@ def enter(kernel: Kernel, found: Readable) -> None:
 
 
 def _plan(found: Readable) -> tuple[dict[str, str], list[str], list[str]]:
-    """Links on the way with their targets; what is copied; the folders in it that are empty."""
+    """Links on the way with their targets; what is copied; what in it is empty."""
     links: dict[str, str] = {}
     wanted: dict[str, bool] = {}  # and whether it shows although it lies in a hidden folder
-    for path in (*found.folders, *LOADER_PATHS, *sorted(found.files)):
+    for path in (*found.folders, *sorted(found.files)):
         real, steps = walk_to(path)
         if os.path.exists(real):
             links.update({step: target for step, target in steps.items() if target})
             wanted[real] = wanted.get(real, False) or path in found.files
-    hidden = [
-        folder for folder in found.hidden if os.path.isdir(folder) and not os.path.islink(folder)
-    ]
+    hidden = [path for path in found.hidden if os.path.exists(path) and not os.path.islink(path)]
     copied: list[str] = []
     emptied: list[str] = []
     for path in sorted({*wanted, *hidden}):  # what lies in a folder comes after it
@@ -100,10 +98,13 @@ def _furnish(
 ) -> None:
     for path in sorted({*trees, *emptied}):
         there = place + path.rstrip("/")
-        if path in emptied:
+        if path in emptied and os.path.isdir(there):
             kernel.mount(
                 "none", there, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k,mode=755"
             )
+            continue
+        if path in emptied:
+            _put_nothing_over(kernel, there, place + "/nothing")
             continue
         if stat.S_ISDIR(os.fstat(trees[path]).st_mode):  # by path it may be out of sight already
             os.makedirs(there, exist_ok=True)
@@ -119,6 +120,12 @@ def _furnish(
         if not os.path.lexists(there):
             os.makedirs(os.path.dirname(there), exist_ok=True)
             os.symlink(target, there)
+
+
+def _put_nothing_over(kernel: Kernel, path: str, nothing: str) -> None:
+    os.close(os.open(nothing, os.O_CREAT | os.O_WRONLY, 0o600))
+    kernel.mount(nothing, path, "none", MS_BIND)
+    os.unlink(nothing)
 
 
 def _turn_to(kernel: Kernel, number: int, place: str) -> None:

@@ -1,17 +1,22 @@
-"""What an agent may read: Python's own library, installed packages, its own folder; and what never,
-wherever it lies.
+"""What an agent may read: the interpreter's library, its own folder, what its row allows; and what
+never, wherever it lies.
 """
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from tracecore.confinement.library import (
+    PACKAGE,
+    installed_tasks,
+    library_folders,
+    loader_files,
+    loader_folders,
+)
 from tracecore.record import record
 
-# Files of the system that Python and NumPy read to know what they run on, and that say nothing of
-# anybody else.
+# Files of the system that Python and its packages read to know what they run on.
 SYSTEM_FILES: Final = (
     "/dev/null",
     "/dev/urandom",
@@ -21,16 +26,6 @@ SYSTEM_FILES: Final = (
     "/sys/devices/system/cpu/online",
     "/sys/devices/system/cpu/possible",
 )
-# Where the dynamic loader finds what Python's own modules are linked to. Python itself opens
-# nothing there.
-LOADER_PATHS: Final = (
-    "/lib",
-    "/lib64",
-    "/usr/lib",
-    "/usr/lib64",
-    "/usr/local/lib",
-    "/etc/ld.so.cache",
-)
 RESOLVER_FILES: Final = (
     "/etc/hosts",
     "/etc/resolv.conf",
@@ -39,30 +34,10 @@ RESOLVER_FILES: Final = (
     "/etc/gai.conf",
 )
 LINKS_MOST: Final = 400  # parts of a path, those of links among them, before it is taken for a loop
-# Where zoneinfo, mimetypes, gettext and ssl look for files of the system, and libraries for those
-# at home.
-UNANSWERED: Final = (
-    "/usr/share/zoneinfo",
-    "/usr/lib/zoneinfo",
-    "/usr/share/lib/zoneinfo",
-    "/etc/zoneinfo",
-    "/etc/mime.types",
-    "/etc/httpd",
-    "/etc/apache",
-    "/etc/apache2",
-    "/usr/local/etc",
-    "/usr/local/lib/netscape",
-    "/usr/share/locale",
-    "/etc/ssl",
-    "/usr/lib/ssl",
-    "/usr/local/ssl",
-    "/nonexistent",
-)
-PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TASK_MARK: Final = "task.toml"  # what makes a folder one of a task
-INSTALL_FOLDERS: Final = ("site-packages", "dist-packages")
-# below one readable folder, for tasks; what lies deeper is the audit hook's to find
+# below an agent's folder and what its row allows; what lies deeper is not found
 FOLDERS_SEARCHED: Final = 500
+SECOND_NAMES_MOST: Final = 200
 
 
 @record
@@ -89,23 +64,13 @@ def reach_from_json(document: dict[str, Any]) -> Reach:
 
 @record
 class Readable:
-    """A reach, as the audit hook compares it and Landlock enforces it.
-
-    Every path as written and with links resolved.
-    """
+    """A reach on this machine. Every path stands as written and with its links resolved."""
 
     folders: tuple[str, ...]  # with all below
-    own: tuple[str, ...]  # those of them that may hold links to elsewhere: the agent's folder
     files: frozenset[str]
-    hidden: tuple[str, ...]
-    # what is passed on the way to all these: it may be asked for, not read
-    ways: frozenset[str] = frozenset()
-    # the agent's folder: who sent it may have sent a file with a second name elsewhere
-    given: tuple[str, ...] = ()
-    # installed packages and what a row allows: there, such files are nobody's trick
-    trusted: tuple[str, ...] = ()
-    # where Python's library looks by itself: as if there were nothing
-    unanswered: tuple[str, ...] = ()
+    hidden: tuple[str, ...]  # folders with all below, and files, in or outside of the above
+    native: tuple[str, ...]  # where shared objects may be loaded from
+    folder: str  # the agent's own
 
 
 def secret_folders(tasks_dirs: Iterable[str], *others: str) -> tuple[str, ...]:
@@ -125,115 +90,55 @@ def secret_folders(tasks_dirs: Iterable[str], *others: str) -> tuple[str, ...]:
 
 def readable(reach: Reach) -> Readable:
     """What ``reach`` means on this machine."""
-    own = _both([reach.folder, *reach.read])
-    libraries = library_folders()
-    searched = (reach.folder, *reach.read, *filter(_is_somebodys_folder, libraries))
-    system = (*SYSTEM_FILES, *(RESOLVER_FILES if reach.network else ()))
-    folders = tuple(dict.fromkeys([*_both(libraries), *own]))
-    files = frozenset(_both([*system, *reach.agents]))
-    entries = [entry for entry in sys.path if os.path.isabs(entry)]
+    libraries, loader = library_folders(), loader_folders()
+    own = [reach.folder, *reach.read]
+    secrets = _secrets_below(reach, [os.path.realpath(folder) for folder in libraries])
+    linked = loader_files()
+    resolver = RESOLVER_FILES if reach.network else ()
     return Readable(
-        folders=folders,
-        own=tuple(own),
-        files=files,
-        hidden=tuple(_both([*reach.hidden, *_installed_tasks(libraries), *_tasks_below(searched)])),
-        ways=frozenset(step for path in (*folders, *files, *entries) for step in walk_to(path)[1]),
-        given=tuple(_both([reach.folder])),
-        trusted=tuple(
-            _both([*filter(_is_install_folder, libraries), *_own_library(), *reach.read])
-        ),
-        unanswered=(
-            *UNANSWERED,
-            *_both(
-                [os.path.dirname(sys.executable), *map(_locales, (sys.prefix, sys.base_prefix))]
-            ),
-        ),
+        folders=tuple(_both([*libraries, *loader, *own])),
+        files=frozenset(_both([*SYSTEM_FILES, *linked, *resolver, *reach.agents])),
+        hidden=tuple(_both([*reach.hidden, *installed_tasks([*libraries, *loader]), *secrets])),
+        native=tuple(_both([*libraries, *loader, *linked, *reach.read])),
+        folder=reach.folder,
     )
 
 
-def _installed_tasks(libraries: Iterable[str]) -> list[str]:
-    """The bundled tasks of every installation of this project that is in sight, not only of the one
-    that runs.
-    """
-    roots = [os.path.dirname(PACKAGE), *libraries]
-    # which are open to the dynamic loader, and so to native code
-    for folder in ("/usr/lib", "/usr/local/lib"):
-        with contextlib.suppress(OSError):
-            roots += [
-                os.path.join(folder, name)
-                for name in os.listdir(folder)
-                if name.startswith("python")
-            ]
-    places = (
-        os.path.join(root, part, "tracecore", "tasks")
-        for root in roots
-        for part in ("", *INSTALL_FOLDERS)
-    )
-    return [place for place in dict.fromkeys(places) if os.path.isdir(place)]
+def _secrets_below(reach: Reach, libraries: Sequence[str]) -> list[str]:
+    """Folders of tasks in the agent's own folder and in what its row allows; in its own folder,
+    files that have a second name elsewhere, which may be a task's.
 
-
-def _tasks_below(roots: Iterable[str]) -> list[str]:
-    """The task folders in ``roots``, those nearest to them first; bounded, since an agent may lie
-    in anybody's home.
+    Those nearest come first; bounded, since an agent may lie in a home folder.
     """
     found: list[str] = []
-    for root in dict.fromkeys(roots):
-        todo = [root]
+    for root in dict.fromkeys((reach.folder, *reach.read)):
+        is_own = root not in reach.read
+        todo = [os.path.realpath(root)]
         for folder in todo:  # which grows
             try:
-                with os.scandir(folder) as entries:
-                    below = sorted(
-                        (entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries
-                    )
+                with os.scandir(folder) as listing:
+                    entries = sorted(listing, key=lambda entry: entry.name)
             except OSError:
                 continue
-            if any(name == TASK_MARK for name, _ in below):
+            if any(entry.name == TASK_MARK for entry in entries):
                 found.append(folder)
-            else:
-                todo += [os.path.join(folder, name) for name, is_folder in below if is_folder][
-                    : max(0, FOLDERS_SEARCHED - len(todo))
-                ]
+                continue
+            if is_own and len(found) < SECOND_NAMES_MOST:
+                found += [entry.path for entry in entries if _has_second_name(entry, reach)]
+            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            below = [path for path in below if not is_below(path, libraries)]
+            todo += below[: max(0, FOLDERS_SEARCHED - len(todo))]
     return found
 
 
-def _locales(prefix: str) -> str:
-    return os.path.join(prefix, "share", "locale")
-
-
-def library_folders() -> list[str]:
-    """Where modules come from in this process.
-
-    Of a source tree only the package itself, not what lies beside it.
-    """
-    found = _own_library()
-    for entry in sys.path:
-        if not os.path.isabs(entry) or entry.endswith(".zip"):
-            continue
-        if not is_source_tree(entry):
-            found.append(entry)
-    return found
-
-
-def _own_library() -> list[str]:
-    return [os.path.dirname(os.__file__), PACKAGE]
-
-
-def is_source_tree(entry: str) -> bool:
-    """Whether a folder that modules come from is where this package is developed."""
-    return entry == os.path.dirname(PACKAGE) and not _is_install_folder(entry)
-
-
-def _is_install_folder(path: str) -> bool:
+def _has_second_name(entry: os.DirEntry[str], reach: Reach) -> bool:
     with contextlib.suppress(OSError):
-        return any(name.endswith(".dist-info") for name in os.listdir(path))
+        return (
+            entry.is_file(follow_symlinks=False)
+            and entry.stat(follow_symlinks=False).st_nlink > 1
+            and entry.path not in map(os.path.realpath, reach.agents)
+        )
     return False
-
-
-def _is_somebodys_folder(path: str) -> bool:
-    """Whether it is neither Python's own library nor one that packages are installed into, but a
-    folder put on its path.
-    """
-    return not is_below(path, _own_library()) and not _is_install_folder(path)
 
 
 def _both(paths: Iterable[str]) -> list[str]:
@@ -290,7 +195,7 @@ def landlock_paths(found: Readable) -> tuple[list[str], list[str]]:
     """
     whole: list[str] = list(found.files)
     listed: list[str] = []
-    for folder in (*found.folders, *LOADER_PATHS):
+    for folder in found.folders:
         _open_up(os.path.realpath(folder), found.hidden, whole, listed)
     return list(dict.fromkeys(whole)), list(dict.fromkeys(listed))
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from tracecore import canon, processes
 from tracecore.clock import monotonic_s
-from tracecore.confinement.audit_hook import VIOLATION_EXIT
+from tracecore.confinement.witness import VIOLATION_EXIT
 from tracecore.errors import one_line
 from tracecore.frames import Channel, ChannelClosed, ChannelTimeout, MessageTooLarge
 from tracecore.records import Job, JsonObject

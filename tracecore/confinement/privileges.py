@@ -1,0 +1,116 @@
+"""What a process gives up of its rights: capabilities, new privileges, and as much as it likes of
+the machine's resources.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Final
+
+from tracecore.confinement import namespaces
+from tracecore.confinement.kernel import Kernel
+from tracecore.confinement.library import library_folders
+from tracecore.confinement.readable import Reach
+from tracecore.records import Limits
+
+PR_SET_NO_NEW_PRIVS: Final = 38
+CAPSET: Final = {"x86_64": 126, "aarch64": 91}
+CAPABILITY_VERSION: Final = (0x20080522).to_bytes(4, "little") + bytes(4)
+CAP_DAC_READ_SEARCH: Final = 1 << 2
+CAP_CHECKPOINT_RESTORE: Final = 1 << 40
+
+
+def bound(limits: Limits, *, own_user: bool) -> None:
+    """Bound what this process and every one it starts may use; each bound is best effort, and
+    inherited for nothing.
+
+    Args:
+        limits: How much.
+        own_user: Whether this is a user namespace of its own: the kernel counts a user's processes
+            in each by itself, and elsewhere this would count those of the whole machine. It counts
+            none of root's, wherever they are.
+    """
+    import resource  # noqa: PLC0415 - not there on every platform, and used once
+
+    wanted = [
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_CORE, 0),
+        (getattr(resource, "RLIMIT_NPROC", None), limits.processes if own_user else None),
+    ]
+    for which, value in wanted:
+        if which is not None and value is not None:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(which, (value, value))
+
+
+def give_up_new_privileges(kernel: Kernel) -> None:
+    """Have no program that is started from here gain a right by its file's owner or marks."""
+    kernel.prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def give_up_capabilities(
+    kernel: Kernel, reach: Reach, last_pid_fd: int
+) -> Callable[[], int] | None:
+    """Give up every capability but what reading the agent's files takes.
+
+    Args:
+        kernel: The way into it.
+        reach: What agents read.
+        last_pid_fd: Of :func:`namespaces.open_last_pid`, or -1.
+
+    Returns:
+        Gives up, in an agent's process, what its zygote kept to begin process ids again; it gives
+        0 when that is done. ``None`` where nothing was kept.
+
+    Raises:
+        OSError: The kernel refused, or its number of the call is not known.
+    """
+    number = CAPSET.get(os.uname().machine)
+    if number is None:
+        raise OSError(0, f"no numbers of system calls for {os.uname().machine}")
+    kept = CAP_DAC_READ_SEARCH if needs_privilege(reach) else 0
+    if last_pid_fd >= 0:
+        data, set_them = kernel.prepare_capset(
+            number, CAPABILITY_VERSION, _capabilities(kept | CAP_CHECKPOINT_RESTORE)
+        )
+        if not set_them() and _can_begin_pids_again(last_pid_fd):
+            data[:] = _capabilities(kept)
+            return set_them
+    kernel.syscall(number, CAPABILITY_VERSION, _capabilities(kept))
+    return None
+
+
+def needs_privilege(reach: Reach) -> bool:
+    """Whether this user may read what agents need only because it is root."""
+    if os.geteuid() != 0:
+        return False
+    todo, seen = [os.__file__, *library_folders(), reach.folder, *reach.agents, *reach.read], set()
+    while todo:
+        path = os.path.realpath(todo.pop())
+        if path in seen:
+            continue
+        seen.add(path)
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            for_others = 0o001 if os.path.isdir(path) else 0o004
+            if status.st_uid != 0 and not status.st_mode & for_others:
+                return True
+        if path != "/":
+            todo.append(os.path.dirname(path))
+    return False
+
+
+def _can_begin_pids_again(last_pid_fd: int) -> bool:
+    try:
+        namespaces.begin_pids_again(last_pid_fd)
+    except OSError:
+        return False
+    return True
+
+
+def _capabilities(those: int) -> bytes:
+    """As ``capset`` takes them: effective, permitted and inheritable, the lower halves first."""
+    low, high = (part.to_bytes(4, "little") for part in (those & 0xFFFFFFFF, those >> 32))
+    return low + low + bytes(4) + high + high + bytes(4)
