@@ -258,7 +258,7 @@ def tell_github(document: dict[str, Any], arguments: argparse.Namespace) -> None
     """Show a comparison that came to a verdict in the GitHub job that it ran in, or where it was
     asked for.
     """
-    from tracecore.perf.show.github_comparison import (  # noqa: PLC0415
+    from tracecore.perf.show.github import (  # noqa: PLC0415
         tell_github_of_comparison,
     )
 

@@ -9,7 +9,7 @@ def read_tables(page):
     """
     tables, lines = [], page.splitlines()
     for number, line in enumerate(lines):
-        if re.fullmatch(r"\|(---\|)+", line):
+        if re.fullmatch(r"\|( ---:? \|)+", line):
             header = split_row(lines[number - 1])
             body = []
             for row in lines[number + 1 :]:
@@ -17,7 +17,8 @@ def read_tables(page):
                     break
                 body.append(split_row(row))
             assert all(len(row) == len(header) for row in body)
-            tables.append((header, body))
+            if any(header):  # facts have none
+                tables.append((header, body))
     return tables
 
 

@@ -23,10 +23,10 @@ from tracecore.perf.judge.gate import Gate
 from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.prepare import find_cluster, prepare, read_conditions
 from tracecore.perf.reduce import Reduced, Run, manifest_document, reduce_rows, write_files
-from tracecore.perf.show.console import Console, human_summary
+from tracecore.perf.show.console import Console
 from tracecore.perf.show.github import tell_github
-from tracecore.perf.show.progress import Progress
-from tracecore.perf.show.watch import TICK_S, Watch
+from tracecore.perf.show.progress import TICK_S, Progress, Watch
+from tracecore.perf.show.slice_page import human_summary
 from tracecore.perf.slice.cleanup import (
     remove_doubtful_artifacts,
     remove_stray_artifacts,

@@ -18,7 +18,7 @@ from tracecore.perf.compare.behaviour import ExactChange, compare_exactly
 from tracecore.perf.compare.runs import RunRecord, read_run
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.perf.judge.verdicts import answer_of
-from tracecore.perf.show.report_markdown import code, md
+from tracecore.perf.show.markdown import code, escape
 from tracecore.records import JsonObject
 from tracecore.stats import median
 from tracecore.units import bytes_text, seconds_text
@@ -147,8 +147,8 @@ def _class_part(name: str, index: JsonObject) -> list[str]:
     identity, slices = index["runtime_identity"], index["slices"]
     changed = " with uncommitted changes" if identity["dirty"] else ""
     about = (
-        f"tracecore {md(identity['version'])}, commit {code(identity['git_sha'])}{changed}, made at"
-        f" {md(index['made_at'])}; {len(index['files'])} files, {bytes_text(index['total_bytes'])},"
+        f"tracecore {escape(identity['version'])}, commit {code(str(identity['git_sha']), in_table=False)}{changed}, made at"
+        f" {escape(index['made_at'])}; {len(index['files'])} files, {bytes_text(index['total_bytes'])},"
         f" their sha256 in [{INDEX}]({name}/{INDEX})."
     )
     head = (
@@ -166,7 +166,7 @@ def _class_part(name: str, index: JsonObject) -> list[str]:
         file for file in index["files"] if file.startswith("perf-report-") and file.endswith(".md")
     ]
     links = " ".join(f"[Charts and report]({name}/{file})." for file in reports)
-    return [f"## {md(name)}", about, "\n".join([head, *lines]), *([links] if links else [])]
+    return [f"## {escape(name)}", about, "\n".join([head, *lines]), *([links] if links else [])]
 
 
 # --- check -----------------------------------------------------------------------------------------------------------

@@ -31,11 +31,9 @@ from tracecore.perf.documents.files import write_documents, write_series
 from tracecore.perf.documents.metrics import Metrics
 from tracecore.perf.documents.rows import feed, series_chunks
 from tracecore.perf.documents.summary import Summary
-from tracecore.perf.show.github_comparison import (
-    comparison_annotations,
-    comparison_outputs,
-    comparison_page,
-)
+from tracecore.perf.show.comparison_page import comparison_page
+from tracecore.perf.show.github import comparison_telling, output_lines
+from tracecore.perf.show.markdown import write_markdown_within
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict, replace
 from tracecore.records import Usage
@@ -744,6 +742,10 @@ def test_the_command_answers_in_json_and_in_words_with_its_exit_code(sets, tmp_p
 # --- in a GitHub job
 
 
+def page_of(document, bytes_most=900_000):
+    return write_markdown_within(comparison_page(document), bytes_most, 3)
+
+
 def compared(base, new, options=DEFAULTS):
     document = compare_paths(base, new, options)
     return {
@@ -755,16 +757,16 @@ def compared(base, new, options=DEFAULTS):
 
 def test_the_page_of_a_comparison_names_what_got_worse_first_and_folds_the_rest(sets):
     document = compared(sets.five(), sets.five(slower={TASKS[1]: 1.3}))
-    page = comparison_page(document)
+    page = page_of(document)
     assert page.startswith("### Perf: FAIL - comparison: regressed\n")
     (header, worse), (_, every) = read_tables(page)
-    assert header == ["scenario", "metric", "base", "new", "change", "95% interval", "verdict"]
-    named = [row for row in worse if row[-1] == "regressed"]
-    assert [row[0].replace("\\", "") for row in named] == [TASKS[1]]
+    assert header == ["scenario row", "metric", "base", "new", "change", "95% interval", "verdict"]
+    named = [row for row in worse if row[-1] == "**✘ regressed**"]
+    assert [row[0].strip("`") for row in named] == [TASKS[1]]
     assert named[0][2:5] == ["10.10 ms", "13.13 ms", "+30.0%"]
     assert len(every) == len(document["decisions"])
-    assert page.index("| scenario") < page.index("<details>")
-    assert page.count("<details>") == page.count("</details>") == 1
+    assert page.index("| scenario row") < page.index("<details>")
+    assert page.count("<details>") == page.count("</details>") == 2
 
 
 def test_the_page_of_the_working_tree_against_a_commit_names_the_commit(sets):
@@ -774,9 +776,9 @@ def test_the_page_of_the_working_tree_against_a_commit_names_the_commit(sets):
         "base": {"ref": "release|1", "git_sha": "a" * 40},
         "comparison": comparison,
     }
-    page = comparison_page(document)
+    page = page_of(document)
     assert page.startswith("### Perf: PASS - comparison against release\\|1: unchanged\n")
-    assert f"- base: 5 runs, commit {'a' * 40}" in page
+    assert f"| base | 5 runs, commit {'a' * 40}" in page
 
 
 def test_changed_behaviour_is_a_table_whose_texts_end_no_cell(sets):
@@ -787,7 +789,7 @@ def test_changed_behaviour_is_a_table_whose_texts_end_no_cell(sets):
         failure_type="logic_failure",
         error="a|b <img>\n`c`",
     )
-    page = comparison_page(compared([sets.write()], [sets.write(change=change)]))
+    page = page_of(compared([sets.write()], [sets.write(change=change)]))
     tables = read_tables(page)
     (behaviour,) = [body for header, body in tables if header[1] == "behaviour"]
     assert {row[2] for row in behaviour} == {"1 of 6"}
@@ -796,13 +798,12 @@ def test_changed_behaviour_is_a_table_whose_texts_end_no_cell(sets):
 
 def test_runs_that_cannot_be_compared_fail_by_name(sets):
     document = compared([sets.write()], [sets.write(manifest={"machine_class": "another"})])
-    page = comparison_page(document)
+    page = page_of(document)
     assert page.startswith("### Perf: FAIL - comparison: not comparable\n")
     assert "machine\\_class" in page
-    assert [read_command(line)[0] for line in comparison_annotations(document)] == ["error"] * len(
-        document["reasons"]
-    )
-    assert read_outputs(comparison_outputs(document)) == {
+    telling = comparison_telling(document)
+    assert list(telling.errors) == document["reasons"]
+    assert read_outputs(output_lines(telling.outputs.items())) == {
         "verdict": "fail",
         "comparison": "not_comparable",
         "exit_code": "2",
@@ -811,9 +812,7 @@ def test_runs_that_cannot_be_compared_fail_by_name(sets):
 
 
 def test_a_page_that_would_be_too_large_loses_figures_first(sets):
-    page = comparison_page(
-        compared(sets.five(), sets.five(slower={TASKS[1]: 1.3})), bytes_most=3500
-    )
+    page = page_of(compared(sets.five(), sets.five(slower={TASKS[1]: 1.3})), bytes_most=3500)
     assert len(page.encode()) <= 3500
     assert "more figures" in page
     assert page.rstrip().endswith("</details>")

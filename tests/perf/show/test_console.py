@@ -6,13 +6,7 @@ import sys
 
 import pytest
 
-from tracecore.perf.documents.summary import Summary
-from tracecore.perf.show.console import (
-    Console,
-    human_summary,
-)
-
-STAMP = "20260131T235959Z"
+from tracecore.perf.show.console import Console
 
 
 class Terminal(io.StringIO):
@@ -104,82 +98,3 @@ def test_a_real_terminal_is_seen_as_one():
         os.close(side)
     assert text.startswith(b"\r0\r1\r2")
     assert b"done " in text
-
-
-def document_of(rows, **changes):
-    summary = Summary()
-    for row in rows:
-        summary.add(row)
-    arguments = {
-        "episodes_requested": len(rows),
-        "workers": 2,
-        "runs_root": "runs",
-        "system_samples": {},
-        "elapsed_s": 0.5,
-    }
-    return summary.document(**{**arguments, **changes})
-
-
-def test_a_slice_is_told_in_a_few_lines(make_row):
-    rows = [
-        make_row(0),
-        make_row(1, wall_clock_s=1.5, error="agent raised ValueError: no"),
-        make_row(2),
-    ]
-    text = human_summary(
-        document_of(rows), {"summary": "out/s.json"}, stamp=STAMP, next_command="python x --resume"
-    )
-    assert text.splitlines() == [
-        f"slice {STAMP}: 2 passed, 1 failed",
-        "  wall clock  p50 250 ms   p95 1.5 s   max 1.5 s",
-        "  rate        6.0 episodes/s on 2 workers",
-        "  artifacts   3 files, 3 kB in runs",
-        "  failures",
-        "           1  agent raised ValueError: no",
-        "  summary     out/s.json",
-        "  next        python x --resume",
-    ]
-
-
-def test_an_empty_slice_is_told_too():
-    text = human_summary(document_of([], elapsed_s=None, episodes_requested=4), {}, stamp=STAMP)
-    assert text == f"slice {STAMP}: 0 passed, 0 failed, incomplete: 0 of 4"
-
-
-def test_an_interrupted_slice_says_how_far_it_came(make_row):
-    text = human_summary(
-        document_of([make_row(0)], episodes_requested=9, interrupted=True), {}, stamp=STAMP
-    )
-    assert text.startswith(f"slice {STAMP}: 1 passed, 0 failed, interrupted after 1 of 9\n")
-
-
-def test_five_reasons_are_shown_the_most_frequent_first(make_row):
-    rows = [make_row(index, error=f"reason {index % 8}") for index in range(20)]
-    lines = human_summary(document_of(rows), {}, stamp=STAMP).splitlines()
-    start = lines.index("  failures")
-    assert [line.split(maxsplit=1)[1] for line in lines[start + 1 : start + 6]] == [
-        f"reason {index}" for index in range(5)
-    ]
-    assert lines[start + 6].split() == [
-        "and",
-        "3",
-        "more",
-        "reasons,",
-        "in",
-        "the",
-        "summary",
-        "file",
-    ]
-
-
-def test_what_agents_say_moves_no_cursor(make_row):
-    rows = [make_row(0, error="\x1b[2J\nforged line\r" + "x" * 500)]
-    text = human_summary(
-        document_of(rows, runs_root="runs\x1b[31m"),
-        {"summary": "a\nb"},
-        stamp=STAMP,
-        next_command="c\rd",
-    )
-    assert all(line.isprintable() for line in text.split("\n"))
-    assert all(len(line) < 130 for line in text.split("\n"))
-    assert "\\x1b[2J\\nforged line\\r" in text

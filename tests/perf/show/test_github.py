@@ -14,7 +14,9 @@ from tracecore.perf.judge.gate import Gate, read_gate
 from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.show.console import Console
 from tracecore.perf.show.exports import ScenarioFigures
-from tracecore.perf.show.github import annotations, outputs, step_summary_page, tell_github
+from tracecore.perf.show.github import annotations, output_lines, slice_telling, tell_github
+from tracecore.perf.show.markdown import write_markdown_within
+from tracecore.units import NONE_TEXT
 
 MANIFEST = {
     "host": {"cpu_model": "CPU | X", "cpus_usable": 2, "kernel": "6.1", "python_version": "3.11.7"},
@@ -46,9 +48,17 @@ def judged(rows, *expressions, episodes=None):
     return document, figures
 
 
-def page_of(rows, *expressions, **changes):
+def telling_of(rows, *expressions, paths=PATHS):
     document, figures = judged(rows, *expressions)
-    return step_summary_page(document, figures, MANIFEST, PATHS, **changes)
+    return slice_telling(document, MANIFEST, figures.rows(), paths)
+
+
+def page_of(rows, *expressions, bytes_most=900_000):
+    return write_markdown_within(telling_of(rows, *expressions).page(), bytes_most, 3)
+
+
+def annotations_of(telling):
+    return [*annotations("error", telling.errors), *annotations("warning", telling.warnings)]
 
 
 # --- the page
@@ -58,10 +68,10 @@ def test_a_good_slice_is_one_sentence_with_the_rest_folded_away(make_row):
     page = page_of([make_row(0), make_row(1, task_ref="other@1")])
     assert page.startswith("### Perf: PASS - All 2 episodes succeeded.\n")
     ((header, body),) = read_tables(page)
-    assert header[0] == "scenario"
-    assert [row[0] for row in body] == [r"filesystem\_hidden\_config@1", "other@1"]
-    assert page.index("<details>") < page.index("| scenario")
-    assert page.count("<details>") == page.count("</details>") == 1
+    assert header[:3] == ["", "task", "agent"]
+    assert [row[1] for row in body] == ["`filesystem_hidden_config@1`", "`other@1`"]
+    assert page.index("<details>") < page.index("| task")
+    assert page.count("<details>") == page.count("</details>") == 2
     assert "`out/perf-summary-S.json`" in page
 
 
@@ -69,9 +79,9 @@ def test_what_fails_comes_first(make_row):
     page = page_of([make_row(0, error="went wrong")], "episodes >= 3", "max_wall_clock_s <= 9")
     assert page.startswith("### Perf: FAIL - 1 of 1 episodes failed; most often (1): went wrong.")
     (thresholds, broken), (_, failures), _ = read_tables(page)
-    assert thresholds == ["threshold", "observed", "limit", "margin", "status", "severity"]
-    assert broken == [["episodes &gt;= 3", "1", "3", "-2", "failed", "fail"]]
-    assert failures == [["went wrong", "1"]]
+    assert thresholds == ["threshold", "observed", "limit", "room left", "status"]
+    assert broken == [["`episodes >= 3`", "1", "3", "-2", "**✘ broken**"]]
+    assert failures == [["1", "went wrong"]]
     assert "- `python -m tracecore run --agent agents/toy_agent.py" in page
 
 
@@ -91,14 +101,14 @@ def test_nothing_that_an_agent_says_ends_a_cell_or_becomes_markup(make_row):
     assert "\x1b" not in page
     assert "\r" not in page
     assert not re.search(r"(?<!\\)\*bold", page)
-    assert "``` python -m tracecore run --agent 'a`b``c.py' --task 'x|y@1' --seed 42 ```" in page
+    assert "```python -m tracecore run --agent 'a`b``c.py' --task 'x|y@1' --seed 42```" in page
 
 
 def test_no_data_is_said_in_words(make_row):
     page = page_of([make_row(0)], "summary.throughput_eps < 0", "system_samples.cpu_percent < 50")
     (_, broken), _ = read_tables(page)
-    assert [broken[1][1], broken[1][3]] == ["no data", "no data"]
-    assert broken[1][4] == "no data"
+    assert [broken[1][1], broken[1][3]] == [NONE_TEXT, NONE_TEXT]
+    assert broken[1][4] == "**✘ no data**"
 
 
 def test_a_page_that_would_be_too_large_loses_scenarios_first(make_row):
@@ -106,7 +116,7 @@ def test_a_page_that_would_be_too_large_loses_scenarios_first(make_row):
     page = page_of([*rows, make_row(2000, error="x")], bytes_most=50_000)
     assert len(page.encode()) <= 50_000
     assert "1 of 2001 episodes failed" in page
-    assert re.search(r"and \d+ more scenarios, in the metrics file", page)
+    assert re.search(r"and \d+ more scenario rows, in the metrics file", page)
     assert page.rstrip().endswith("</details>")
 
 
@@ -114,9 +124,9 @@ def test_a_page_that_would_be_too_large_loses_scenarios_first(make_row):
 
 
 def test_reasons_are_errors_and_warnings_are_warnings(make_row):
-    document, _ = judged([make_row(0)], "episodes > 3")
+    document, figures = judged([make_row(0)], "episodes > 3")
     document["verdict"]["warnings"] = ["50% of it\r\nis odd"]
-    lines = annotations(document)
+    lines = annotations_of(slice_telling(document, MANIFEST, figures.rows(), PATHS))
     assert all("\n" not in line and "\r" not in line for line in lines)
     assert [read_command(line) for line in lines] == [
         ("error", {"title": "perf"}, "episodes > 3 does not hold: observed 1, which is off by 2."),
@@ -125,40 +135,43 @@ def test_reasons_are_errors_and_warnings_are_warnings(make_row):
 
 
 def test_five_annotations_of_a_kind_are_shown_the_last_of_them_a_count(make_row):
-    document, _ = judged([make_row(0)], *(f"episodes > {limit}" for limit in range(3, 13)))
-    messages = [read_command(line)[2] for line in annotations(document)]
+    telling = telling_of([make_row(0)], *(f"episodes > {limit}" for limit in range(3, 13)))
+    messages = [read_command(line)[2] for line in annotations_of(telling)]
     assert len(messages) == 5
     assert messages[-1] == "and 6 more, in the summary"
 
 
 def test_a_good_slice_has_no_annotation(make_row):
-    assert annotations(judged([make_row(0)])[0]) == []
+    assert annotations_of(telling_of([make_row(0)])) == []
 
 
 def test_outputs_tell_the_verdict(make_row):
-    document, _ = judged([make_row(0)], "episodes > 3", "episodes > 4")
-    values = read_outputs(outputs(document, {"summary": "out/a\nverdict=pass.json"}))
+    paths = {"summary": "out/a\nverdict=pass.json"}
+    telling = telling_of([make_row(0)], "episodes > 3", "episodes > 4", paths=paths)
+    values = read_outputs(output_lines(telling.outputs.items()))
     assert values == {
         "verdict": "fail",
         "exit_code": "3",
         "regressions": "2",
         "summary": "out/a\\nverdict=pass.json",
     }
-    assert read_outputs(outputs(judged([make_row(0)])[0], {}))["verdict"] == "pass"
+    assert telling_of([make_row(0)]).outputs["verdict"] == "pass"
 
 
 # --- where it goes
 
 
 @pytest.fixture
-def tell(make_row):
+def tell(make_row, monkeypatch):
     document, figures = judged([make_row(0)], "episodes > 3")
 
     def run(step_summary=None, environ=None):
+        for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_ACTIONS"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in (environ or {}).items():
+            monkeypatch.setenv(name, value)
         stream = io.StringIO()
-        tell_github(
-            document, figures, MANIFEST, PATHS, step_summary, Console(stream, {}), environ or {}
-        )
+        tell_github(document, figures, MANIFEST, PATHS, step_summary, Console(stream, {}))
         return stream.getvalue()
 
     return run

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -13,25 +14,26 @@ from tracecore.errors import InputError, OptionError
 from tracecore.perf.documents.archive import read_sets
 from tracecore.perf.judge.verdicts import answer_of
 from tracecore.perf.show import report
-from tracecore.perf.show.charts import draw_charts
+from tracecore.perf.show.charts.drawing import is_long_tailed
+from tracecore.perf.show.charts.slice_charts import draw_charts
 from tracecore.perf.show.report import check_extra, find_set, write_report
 from tracecore.perf.show.report_data import gather
-from tracecore.perf.show.report_markdown import code, fence, md
 
-CHARTS = ["latency", "distribution", "throughput", "machine", "artifacts"]
+CHARTS = ["latency", "distribution", "throughput", "in-flight", "machine", "artifacts"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fonts_are_open(tmp_path_factory, make_row):
-    """matplotlib opens its fonts at the first picture and keeps them, which the first test would be
-    blamed for.
-    """
-    charts_of(write_slice(tmp_path_factory.mktemp("first") / "out", make_row, 3))
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory, make_row):
+    """A slice with its report, which tests only look at: drawing takes seconds."""
+    folder = write_slice(tmp_path_factory.mktemp("reported") / "out", make_row)
+    return folder, write_report(read_sets(str(folder))[0])
 
 
 @pytest.fixture
-def folder(tmp_path, make_row):
-    return write_slice(tmp_path / "out", make_row)
+def folder(reported, tmp_path):
+    """A copy of the slice to change, without its report."""
+    skip = shutil.ignore_patterns("perf-report-*")
+    return shutil.copytree(reported[0], tmp_path / "out", ignore=skip)
 
 
 def charts_of(folder, baseline=None):
@@ -39,42 +41,33 @@ def charts_of(folder, baseline=None):
     return {chart.name: chart for chart in draw_charts(data, baseline)}
 
 
-DRAW = """
-import hashlib, sys
-from tracecore.perf.documents.archive import read_sets
-from tracecore.perf.show.charts import draw_charts
-from tracecore.perf.show.report_data import gather
-for chart in draw_charts(gather(read_sets(sys.argv[1])[0])):
-    print(chart.name, hashlib.sha256(chart.svg.encode()).hexdigest())
+def chart_files(paths):
+    return {kind: path for kind, path in paths.items() if kind.startswith("chart_")}
+
+
+WRITE = """
+import sys
+from tracecore.perf.show.report import find_set, write_report
+write_report(find_set(sys.argv[1], "."), sys.argv[2])
 """
 
 
-def test_the_same_data_gives_the_same_bytes_in_any_process(folder):
-    here = [
-        f"{name} {hashlib.sha256(chart.svg.encode()).hexdigest()}"
-        for name, chart in charts_of(folder).items()
-    ]
-    for seed in ("1", "2"):
-        environ = {
-            **os.environ,
-            "PYTHONHASHSEED": seed,
-            "TZ": "Asia/Tokyo",
-            "LC_ALL": "C",
-            "MPLBACKEND": "pdf",
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", DRAW, str(folder)],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=environ,
-        )
-        assert done.stdout.splitlines() == here
+def test_the_same_slice_gives_the_same_bytes_in_any_process(reported, tmp_path):
+    folder, paths = reported
+    odd = {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C", "MPLBACKEND": "pdf"}
+    subprocess.run(
+        [sys.executable, "-c", WRITE, str(folder), str(tmp_path)],
+        check=True,
+        env={**os.environ, **odd},
+    )
+    for path in paths.values():
+        other = tmp_path / os.path.basename(path)
+        assert hashlib.sha256(other.read_bytes()).digest() == hashlib.sha256(_read(path)).digest()
 
 
-def test_every_chart_is_a_picture_that_loads_nothing(folder):
-    for chart in charts_of(folder).values():
-        root = ET.fromstring(chart.svg)
+def test_every_chart_is_a_picture_that_loads_nothing(reported):
+    for path in chart_files(reported[1]).values():
+        root = ET.fromstring(_read(path))
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         tags = {element.tag.rpartition("}")[2] for element in root.iter()}
         assert not tags & {"script", "image", "foreignObject", "text", "a"}
@@ -87,12 +80,10 @@ def test_every_chart_is_a_picture_that_loads_nothing(folder):
         assert all(link.startswith("#") for link in links)
 
 
-def test_there_is_a_chart_for_whatever_there_is_data_for(tmp_path, make_row, folder):
-    assert list(charts_of(folder)) == CHARTS
-    baseline = gather(read_sets(str(folder))[0])
-    assert list(charts_of(folder, baseline)) == [*CHARTS, "baseline"]
-    bare = write_slice(tmp_path / "bare", make_row, full=False)
-    assert list(charts_of(bare)) == [name for name in CHARTS if name != "machine"]
+def test_there_is_a_chart_for_whatever_there_is_data_for(tmp_path, make_row):
+    bare = write_slice(tmp_path / "bare", make_row, 9, full=False)
+    names = list(charts_of(bare, gather(read_sets(str(bare))[0])))
+    assert names == [*(name for name in CHARTS if name != "machine"), "baseline"]
 
 
 def test_a_series_without_times_has_no_chart_over_time(folder):
@@ -104,7 +95,7 @@ def test_a_series_without_times_has_no_chart_over_time(folder):
     assert list(charts_of(folder)) == ["distribution", "machine", "artifacts"]
 
 
-@pytest.mark.parametrize("episodes", [1, 2, 3, 8])
+@pytest.mark.parametrize("episodes", [1, 5])
 def test_the_smallest_slices_are_drawn_too(tmp_path, make_row, episodes):
     paths = write_report(read_sets(str(write_slice(tmp_path / "small", make_row, episodes)))[0])
     assert all(os.path.getsize(path) for path in paths.values())
@@ -114,7 +105,25 @@ def test_a_slice_in_which_all_failed_at_once_is_drawn_too(tmp_path, make_row):
     def failed(index, **changes):
         return make_row(index, **{**changes, "error": "no"})
 
-    assert charts_of(write_slice(tmp_path / "failed", failed, 12))["latency"].svg
+    assert charts_of(write_slice(tmp_path / "failed", failed, 6))["latency"].svg
+
+
+@pytest.mark.parametrize(
+    ("walls_s", "is_long"),
+    [([], False), ([0.0, 0.0], False), ([1.0] * 9 + [9.0], False), ([1.0] * 9 + [11.0], True)],
+)
+def test_an_axis_is_logarithmic_where_the_tail_would_hide_the_rest(walls_s, is_long):
+    assert is_long_tailed(walls_s) is is_long
+
+
+def test_a_long_tail_is_drawn_on_a_logarithmic_axis(folder):
+    path = folder / f"perf-series-{STAMP}.json"
+    rows = json.loads(path.read_text())
+    rows[0]["wall_clock_s"] = 30.0
+    path.write_text(json.dumps(rows))
+    charts = charts_of(folder)
+    assert "logarithmic" in charts["latency"].caption
+    assert "logarithmic" in charts["distribution"].caption
 
 
 def test_the_samples_are_left_out_when_they_cannot_be_drawn(folder):
@@ -130,8 +139,8 @@ def test_the_samples_are_left_out_when_they_cannot_be_drawn(folder):
         assert gather(read_sets(str(folder))[0]).samples is None
 
 
-def test_a_report_lies_beside_the_slice_it_shows(folder):
-    paths = write_report(read_sets(str(folder))[0])
+def test_a_report_lies_beside_the_slice_it_shows(reported):
+    folder, paths = reported
     assert {os.path.basename(path) for path in paths.values()} == {
         f"perf-report-{STAMP}.html",
         f"perf-report-{STAMP}.md",
@@ -140,19 +149,12 @@ def test_a_report_lies_beside_the_slice_it_shows(folder):
     assert {os.path.dirname(path) for path in paths.values()} == {str(folder)}
 
 
-def test_a_report_goes_into_a_folder_that_is_made_for_it(folder, tmp_path):
-    paths = write_report(read_sets(str(folder))[0], str(tmp_path / "pages" / "new"))
+def test_a_report_goes_into_a_folder_that_is_made_for_it(tmp_path, make_row):
+    archived = read_sets(str(write_slice(tmp_path / "out", make_row, 1)))[0]
+    paths = write_report(archived, str(tmp_path / "pages" / "new"))
     assert {os.path.dirname(path) for path in paths.values()} == {str(tmp_path / "pages" / "new")}
     with pytest.raises(InputError, match="a folder in which files can be written"):
-        write_report(
-            read_sets(str(folder))[0], str(folder / f"perf-summary-{STAMP}.json" / "below")
-        )
-
-
-def test_the_same_slice_gives_the_same_pages(folder, monkeypatch):
-    first = list(map(_read, write_report(read_sets(str(folder))[0]).values()))
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    assert list(map(_read, write_report(read_sets(str(folder))[0]).values())) == first
+        write_report(archived, paths["report"] + "/below")
 
 
 def _read(path):
@@ -160,23 +162,26 @@ def _read(path):
         return file.read()
 
 
-def test_the_page_has_everything_in_it_in_the_order_in_which_it_is_asked(folder):
-    page = _read(write_report(read_sets(str(folder))[0])["report"]).decode()
+def test_the_page_has_everything_in_it_in_the_order_in_which_it_is_asked(reported):
+    page = _read(reported[1]["report"]).decode()
     places = [
         page.index(f'id="{name}"')
-        for name in ("gate", "findings", "scenario", "charts", "failures", "host")
+        for name in (
+            *("figures", "gate", "findings", "scenario", "charts", "failures", "slowest", "host"),
+        )
     ]
     assert places == sorted(places)
-    assert page.index("Episodes failed") < page.index("episodes passed") < places[0]
+    assert page.index("Episodes failed") < places[0]
     assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in page.replace(
-        "&#39;", "'"
+        "&#x27;", "'"
     )
     assert not re.search(r"(?:src|href)=\"(?!data:,\"|#)", page)
 
 
-def test_what_agents_wrote_is_text_in_the_markdown_too(folder):
-    text = _read(write_report(read_sets(str(folder))[0])["markdown"]).decode()
-    outside = re.sub(r"(`+)(?!`).+?(?<!`)\1(?!`)", "", re.sub(r"(?ms)^```.*?^```", "", text))
+def test_what_agents_wrote_is_text_in_the_markdown_too(reported):
+    text = _read(reported[1]["markdown"]).decode()
+    outside = re.sub(r"(?ms)^```.*?^```", "", text.replace(r"\`", ""))
+    outside = re.sub(r"(`+)(?!`).+?(?<!`)\1(?!`)", "", outside)
     assert "<script" not in outside
     assert "\x1b" not in text
     assert "\u202e" not in text
@@ -188,20 +193,12 @@ def test_what_agents_wrote_is_text_in_the_markdown_too(folder):
         assert len(columns) == 1, table
 
 
-def test_markdown_is_escaped_for_where_it_stands():
-    assert md("a|b <i> *c* [d](e) `f` #1 @g") == r"a\|b &lt;i&gt; \*c\* \[d\]\(e\) \`f\` \#1 &#64;g"
-    assert code("a`b``c") == "```a`b``c```"
-    assert code("`") == "`` ` ``"
-    assert code("a|b") == r"`a\|b`"
-    assert code("a|b", in_table=False) == "`a|b`"
-    assert fence("x ``` y").startswith("````sh\n")
-
-
 def summary_of(**changes):
     return {
         "episodes": 24,
         "episodes_requested": 24,
         "failure_count": 0,
+        "failure_reasons": {"no": changes.get("failure_count", 0)},
         "interrupted": False,
         **changes,
     }
@@ -213,7 +210,6 @@ def summary_of(**changes):
         (summary_of(), 0, "Good"),
         (summary_of(failure_count=2), 1, "Episodes failed"),
         (summary_of(episodes=20), 5, "Incomplete"),
-        (summary_of(episodes=0, episodes_requested=0), 5, "Incomplete"),
         (summary_of(interrupted=True, episodes=20, failure_count=1), 130, "Interrupted"),
         (
             summary_of(
@@ -259,28 +255,33 @@ def test_a_slice_is_found_by_its_stamp_and_by_its_path(folder):
         find_set("20200101T000000Z", str(folder))
 
 
-def test_without_the_extra_the_complaint_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(report, "EXTRAS", ("matplotlib", "no_such_module"))
-    with pytest.raises(OptionError, match=r"no no_such_module.*tracecore\[report\]"):
+def test_without_its_packages_the_complaint_names_the_command_that_installs_them(monkeypatch):
+    monkeypatch.setattr(report, "PACKAGES", ("matplotlib", "no_such_module"))
+    install = f"no no_such_module.*{sys.executable} -m pip install no_such_module"
+    with pytest.raises(OptionError, match=install):
         check_extra("--report")
 
 
-def test_failures_come_with_the_command_that_repeats_them(folder):
-    failures = gather(read_sets(str(folder))[0]).failures
-    assert failures[0]["episode"] == 4
+def test_failed_and_slow_episodes_come_with_their_artifact_and_the_command_that_repeats_them(
+    folder,
+):
+    episodes = gather(read_sets(str(folder))[0]).episodes
+    assert [one["episode"] for one in episodes["failed"]] == [4 + 7 * place for place in range(10)]
+    show, repeat = episodes["failed"][0]["commands"]
+    assert show.startswith("python -m tracecore show runs/")
     assert (
-        failures[0]["repro"]
+        repeat
         == "python -m tracecore run --agent agents/toy_agent.py --task filesystem_hidden_config@1"
         " --seed 45"
     )
-    assert "\x1b" not in failures[0]["error"]
+    walls_s = [one["wall_clock_s"] for one in episodes["slowest"]]
+    assert len(walls_s) == 5
+    assert walls_s == sorted(walls_s, reverse=True)
+    assert not any(one["error"] for one in episodes["slowest"])
     assert HOSTILE.startswith("<script>")
 
 
-def test_what_a_scenario_row_allows_its_agent_is_shown(folder):
-    write_report(read_sets(str(folder))[0], str(folder))
-    page = (folder / f"perf-report-{STAMP}.html").read_text("utf-8")
+def test_what_a_scenario_row_allows_its_agent_is_shown(reported):
+    page, text = (_read(reported[1][kind]).decode() for kind in ("report", "markdown"))
     assert "may read /data/&lt;i&gt;notes, reach api.example.test." in page
-    assert "may read /data/&lt;i&gt;notes, reach api.example.test" in (
-        folder / f"perf-report-{STAMP}.md"
-    ).read_text("utf-8")
+    assert "may read /data/&lt;i&gt;notes, reach api.example.test" in text

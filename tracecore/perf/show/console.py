@@ -6,15 +6,9 @@ import sys
 from collections.abc import Mapping
 from typing import Final, TextIO
 
-from tracecore.errors import one_line
-from tracecore.records import JsonObject
-from tracecore.units import bytes_text, counted, seconds_text
-
 # at most 4000 bytes: a pipe that has room at all has room for so many
 PIECE_CHARACTERS: Final = 400
 LAST_PATIENCE_S: Final = 0.5  # for a stream that takes nothing, once somebody has asked for the end
-REASONS_SHOWN: Final = 5
-REASON_WIDTH: Final = 100
 RED: Final = "\x1b[31m"
 RESET: Final = "\x1b[0m"
 
@@ -84,95 +78,3 @@ class Console:
             return self._stream is not None and self._stream.isatty()
         except (OSError, ValueError):
             return False
-
-
-def human_summary(
-    document: JsonObject,
-    artifacts: Mapping[str, str],
-    *,
-    stamp: str,
-    next_command: str | None = None,
-) -> str:
-    """The slice in a few lines for a person; no line ends the text.
-
-    Args:
-        document: The summary document.
-        artifacts: The paths of the perf files, by what they are.
-        stamp: Of the slice.
-        next_command: What the person may want to type now.
-    """
-    lines = [
-        _headline(document, stamp),
-        *_figures(document),
-        *_failures(document),
-        *_judgement(document),
-        *_files(artifacts),
-        *([f"  next        {one_line(next_command)}"] if next_command else []),
-    ]
-    return "\n".join(lines)
-
-
-def _headline(document: JsonObject, stamp: str) -> str:
-    totals = document["summary"]
-    words = f"slice {stamp}: {totals['passed']} passed, {totals['failed']} failed"
-    finished, requested = document["episodes"], document["episodes_requested"]
-    if document["interrupted"]:
-        return f"{words}, interrupted after {finished} of {requested}"
-    return words if finished == requested else f"{words}, incomplete: {finished} of {requested}"
-
-
-def _figures(document: JsonObject) -> list[str]:
-    totals, kept = document["summary"], document["run_artifacts"]
-    lines = []
-    if totals["p50_wall_clock_s"] is not None:
-        wall = [(name, totals[f"{name}_wall_clock_s"]) for name in ("p50", "p95")]
-        wall.append(("max", document["max_wall_clock_s"]))
-        lines.append(
-            "  wall clock  " + "   ".join(f"{name} {seconds_text(value)}" for name, value in wall)
-        )
-    if totals["throughput_eps"] is not None:
-        lines.append(
-            f"  rate        {totals['throughput_eps']:.1f} episodes/s on"
-            f" {counted(totals['workers'], 'worker')}"
-        )
-    if kept["file_count"]:
-        files, size = counted(kept["file_count"], "file"), bytes_text(kept["total_bytes"])
-        lines.append(f"  artifacts   {files}, {size} in {one_line(kept['root'])}")
-    return lines
-
-
-def _failures(document: JsonObject) -> list[str]:
-    reasons = sorted(document["failure_reasons"].items(), key=lambda item: -item[1])
-    shown = [f"  {count:>10}  {_cut(one_line(text))}" for text, count in reasons[:REASONS_SHOWN]]
-    hidden = len(reasons) - REASONS_SHOWN
-    more = (
-        [f"  {'':>10}  and {counted(hidden, 'more reason')}, in the summary file"]
-        if hidden > 0
-        else []
-    )
-    return ["  failures", *shown, *more] if reasons else []
-
-
-def _judgement(document: JsonObject) -> list[str]:
-    """What stands out, and the verdict where something was judged."""
-    lines = [
-        f"  finding     {_cut(one_line(finding['text']))}"
-        for finding in document.get("findings", [])
-    ]
-    verdict = document.get("verdict")
-    if verdict and (verdict["thresholds"] or verdict["breaches"]):
-        word = "passed" if verdict["exit_code"] == 0 else f"failed (exit {verdict['exit_code']})"
-        lines.append(f"  verdict     {word}")
-        lines += [f"  {'':>10}  {one_line(reason)}" for reason in verdict["reasons"]]
-        lines += [f"  {'':>10}  warning: {one_line(warning)}" for warning in verdict["warnings"]]
-    return lines
-
-
-def _files(artifacts: Mapping[str, str]) -> list[str]:
-    # they lie beside the report
-    shown = {kind: path for kind, path in artifacts.items() if not kind.startswith("chart_")}
-    return [f"  {one_line(kind):<10}  {one_line(path)}" for kind, path in shown.items()]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= REASON_WIDTH else text[: REASON_WIDTH - 1] + "…"

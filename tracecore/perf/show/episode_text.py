@@ -102,7 +102,7 @@ def _result_text(entry: JsonObject) -> str:
     return f"error  {words if isinstance(words, str) and len(rest) == 1 else json_text(rest)}"
 
 
-# --- two runs --------------------------------------------------------------------------------------------------------
+# --- two runs
 
 
 def difference_lines(difference: Difference) -> list[str]:
@@ -135,7 +135,7 @@ def _value_text(value: Any) -> str:
     return "nothing" if value is MISSING else json_text(value)
 
 
-# --- text ------------------------------------------------------------------------------------------------------------
+# --- text
 
 
 def json_text(value: Any) -> str:

@@ -2,6 +2,7 @@
 failures, as they happen.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
@@ -9,8 +10,8 @@ from typing import Final, Literal
 from tracecore import clock
 from tracecore.errors import one_line
 from tracecore.perf.documents.summary import reason_text
+from tracecore.perf.host.samples import Samples
 from tracecore.perf.show.console import RED, RESET, Console
-from tracecore.perf.show.sketch import Sketch
 from tracecore.perf.slice.commands import repro_command
 from tracecore.records import EpisodeResult, Running
 from tracecore.units import duration_text, seconds_text
@@ -22,6 +23,37 @@ PLAIN_S: Final = 30.0  # between two plain lines, at most
 PLAIN_STEPS: Final = 10  # plain lines for a whole slice, if it is fast
 FAILURES_NAMED: Final = 5
 KINDS_SHOWN: Final = 3
+TICK_S: Final = REDRAW_S  # between two looks at what runs
+
+# Of the buckets in which wall clocks are counted: percentiles come within 1 percent.
+GROWTH: Final = 1.02  # of a bucket's end over its start
+LEAST: Final = 1e-6  # everything up to here shares the first bucket
+BUCKETS: Final = 1400  # up to about 1e6
+
+
+class Watch:
+    """Shows the progress and takes the samples, if there are any, of what happens."""
+
+    def __init__(self, progress: "Progress", samples: Samples | None) -> None:
+        self._progress, self._samples = progress, samples
+
+    def add(self, row: EpisodeResult) -> None:
+        """Take one finished episode."""
+        self._progress.add(row)
+        if self._samples:
+            self._samples.add(row)
+
+    def look(self, running: Sequence[Running]) -> None:
+        """Take what is running now."""
+        self._progress.look(running)
+        if self._samples:
+            self._samples.look(len(running))
+
+    def close(self) -> None:
+        """End: no episode runs any more. Closing twice is fine."""
+        self._progress.close()
+        if self._samples:
+            self._samples.finish()
 
 
 class Progress:
@@ -131,7 +163,7 @@ class Progress:
         return -(-tenths * self._total // PLAIN_STEPS)
 
     def _parts(self, now_s: float) -> list[str]:
-        """The line in pieces, the most telling first: what does not fit is left out from the end."""
+        """The line in pieces, the most important first; those at the end that do not fit are left out."""
         ran, elapsed_s = self._done - self._already_done, now_s - self._began_s
         percent = self._done * 100 // max(self._total, 1)
         parts = [
@@ -165,3 +197,48 @@ def _fit(parts: Sequence[str], columns: int) -> str:
             break
         line += "  " + part
     return line[: max(columns, 0)]
+
+
+class Sketch:
+    """Counts positive numbers in buckets that grow by 2 percent: every percentile is within 1
+    percent of the true one.
+
+    Takes 11 kB however many numbers come. For what is shown while a slice runs; the summary has the
+    exact values.
+    """
+
+    def __init__(self) -> None:
+        self._counts = [0] * BUCKETS
+        self._total = 0
+
+    def __len__(self) -> int:
+        return self._total
+
+    def add(self, value: float) -> None:
+        """Take one more number."""
+        place = int(math.log(value / LEAST) / _LOG_GROWTH) if value > LEAST else 0
+        self._counts[min(place, BUCKETS - 1)] += 1
+        self._total += 1
+
+    def percentiles(self, *percents: float) -> list[float]:
+        """The nearest-rank percentiles, to 1 percent; ``percents`` ascend.
+
+        Raises:
+            ValueError: There are no numbers yet.
+        """
+        if not self._total:
+            raise ValueError("no values to take a percentile of")
+        found: list[float] = []
+        passed = 0
+        for place, count in enumerate(self._counts):
+            passed += count
+            while (
+                count
+                and len(found) < len(percents)
+                and passed * 100 >= percents[len(found)] * self._total
+            ):
+                found.append(LEAST * GROWTH ** (place + 0.5))
+        return found
+
+
+_LOG_GROWTH: Final = math.log(GROWTH)

@@ -5,33 +5,22 @@ columns.
 import json
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from tracecore.errors import one_line
 from tracecore.perf.documents.archive import ArchivedSet
 from tracecore.perf.documents.summary import CRASHES, TIMEOUTS
 from tracecore.perf.host.samples import samples_name
-from tracecore.perf.slice.commands import repro_command
+from tracecore.perf.show.exports import time_figures
+from tracecore.perf.slice.commands import as_command, repro_command
 from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
-from tracecore.stats import nearest_rank
-from tracecore.units import NONE_TEXT, bytes_text
 
-FAILURES_SHOWN: Final = 20
+FAILURES_SHOWN: Final = 10
+SLOWEST_SHOWN: Final = 5
 MAX_SAMPLES_BYTES: Final = 64 << 20
 LABEL_CHARACTERS: Final = 44
-# what an agent may then do, and where the manifest says so
-ALLOWED: Final = (("read", "read"), ("reach", "network"))
 CUT_OFF: Final = TIMEOUTS | CRASHES
-RUN_FACTS: Final = (
-    "generated_at",
-    "machine_class",
-    "strict_spec",
-    "start_method",
-    "timeout",
-    "keep_runs",
-)
 
 
 @mutable_record
@@ -49,7 +38,9 @@ class Group:
     failed: "array[int]" = field(default_factory=lambda: array("b"))
     # by the clock or a crash: its time is no latency
     cut_off: "array[int]" = field(default_factory=lambda: array("b"))
+    cpu_s: "array[float]" = field(default_factory=lambda: array("d"))
     artifact_bytes: "array[int]" = field(default_factory=lambda: array("q"))
+    peak_rss_bytes: int = 0
 
     @property
     def label(self) -> str:
@@ -67,20 +58,12 @@ class Group:
         )
 
     def figures(self) -> JsonObject:
-        """Its latencies, by nearest rank, as the summary has them for the whole slice; null where
-        nothing ended by itself.
-        """
-        walls_s = sorted(
-            wall_s for wall_s, cut_off in zip(self.wall_s, self.cut_off, strict=True) if not cut_off
+        """What its episodes cost: see :func:`time_figures`."""
+        walls_s, cpus_s = (
+            sorted(v for v, cut_off in zip(values, self.cut_off, strict=True) if not cut_off)
+            for values in (self.wall_s, self.cpu_s)
         )
-        if not walls_s:
-            return dict.fromkeys(("p50_wall_clock_s", "p95_wall_clock_s", "max_wall_clock_s"))
-        p50_s, p95_s = (nearest_rank(walls_s, percent) for percent in (50, 95))
-        return {
-            "p50_wall_clock_s": p50_s,
-            "p95_wall_clock_s": p95_s,
-            "max_wall_clock_s": walls_s[-1],
-        }
+        return time_figures(walls_s, cpus_s, self.peak_rss_bytes)
 
 
 @record
@@ -89,8 +72,8 @@ class ReportData:
 
     archived: ArchivedSet
     groups: tuple[Group, ...]  # in the order in which they first ran
-    # the first ones: episode, agent, task_ref, seed, termination_reason, error, repro
-    failures: tuple[JsonObject, ...]
+    # the first that failed, and the slowest of the others: see _episode
+    episodes: dict[str, list[JsonObject]]
     has_times: bool  # whether rows say when they ran
     samples: JsonObject | None
 
@@ -100,18 +83,18 @@ class ReportData:
         return self.archived.stamp
 
     @property
-    def allowances(self) -> list[tuple[str, str, str]]:
-        """Task, agent and what a scenario row allows that agent beyond the rule, in words; of the
-        rows that do.
-        """
-        found: dict[tuple[str, str, str], None] = {}
-        for row in self.archived.manifest.get("scenario") or ():
-            if isinstance(row, dict) and isinstance(allow := row.get("allow"), dict):
-                words = [f"{verb} {what}" for verb, key in ALLOWED for what in allow.get(key) or ()]
-                found[
-                    str(row.get("task_ref")), str(row.get("agent")), ", ".join(map(one_line, words))
-                ] = None
-        return list(found)
+    def rows(self) -> list[JsonObject]:
+        """The figures of each scenario row: what the metrics have, and what its episodes cost."""
+        metrics = {(row.get("task_ref"), row.get("agent")): row for row in self.archived.metrics}
+        return [
+            {
+                **metrics.get((group.task_ref, group.agent), {}),
+                "task_ref": group.task_ref,
+                "agent": group.agent,
+                **group.figures(),
+            }
+            for group in self.groups
+        ]
 
 
 def gather(archived: ArchivedSet) -> ReportData:
@@ -121,7 +104,8 @@ def gather(archived: ArchivedSet) -> ReportData:
         InputError: The series is damaged.
     """
     groups: dict[tuple[str, str], Group] = {}
-    failures: list[JsonObject] = []
+    failed: list[JsonObject] = []
+    slowest: list[JsonObject] = []  # of those that succeeded, the slowest first
     has_times = True
     for row in archived.series():
         key = (row["task_ref"], row["agent"])
@@ -134,61 +118,59 @@ def gather(archived: ArchivedSet) -> ReportData:
         group.wall_s.append(row["wall_clock_s"])
         group.failed.append(not row["success"])
         group.cut_off.append(row.get("termination_reason") in CUT_OFF)
+        group.cpu_s.append(row.get("cpu_user_s", 0.0) + row.get("cpu_sys_s", 0.0))
+        group.peak_rss_bytes = max(group.peak_rss_bytes, row.get("peak_rss_bytes") or 0)
         group.artifact_bytes.append(row["artifact_bytes"])
-        if not row["success"] and len(failures) < FAILURES_SHOWN:
-            failures.append(_failure(row, archived.manifest))
-    told = archived.summary.get("failures")
-    if isinstance(told, list) and told and all(isinstance(one, dict) for one in told):
-        failures = told  # the slice's own account knows the folders of its tasks, too
+        if not row["success"]:
+            if len(failed) < FAILURES_SHOWN:
+                failed.append(row)
+        elif len(slowest) < SLOWEST_SHOWN or row["wall_clock_s"] > slowest[-1]["wall_clock_s"]:
+            slowest.append(row)
+            slowest.sort(key=lambda one: (-one["wall_clock_s"], one["episode_index"]))
+            del slowest[SLOWEST_SHOWN:]
     return ReportData(
-        archived, tuple(groups.values()), tuple(failures), has_times, _read_samples(archived)
+        archived,
+        tuple(groups.values()),
+        {"failed": _episodes(failed, archived), "slowest": _episodes(slowest, archived)},
+        has_times,
+        _read_samples(archived),
     )
 
 
-def host_facts_shown(manifest: JsonObject) -> list[tuple[str, str]]:
-    """Where and how the slice ran, as names and words."""
-    facts: JsonObject = {name: manifest[name] for name in RUN_FACTS if name in manifest}
-    identity, host = manifest.get("runtime_identity") or {}, manifest.get("host") or {}
-    facts |= {f"runtime_{name}": value for name, value in identity.items()}
-    facts |= {
-        name: value for name, value in host.items() if name not in identity and name not in facts
+def _episodes(rows: Sequence[JsonObject], archived: ArchivedSet) -> list[JsonObject]:
+    """Single episodes, each with the commands that show and repeat it."""
+    redaction = str(archived.manifest.get("redaction", "off"))
+    root = str((archived.summary.get("run_artifacts") or {}).get("root") or "")
+    # The slice's own commands name the folders of its tasks, too.
+    given = {
+        one.get("episode"): one.get("repro") for one in _dicts(archived.summary.get("failures"))
     }
-    return [(_fact_name(name), _fact_text(name, value)) for name, value in facts.items()]
+    shown = []
+    for row in rows:
+        number = row["episode_index"] + 1
+        kept = row.get("artifact")
+        show = (
+            [as_command(["python", "-m", "tracecore", "show", os.path.join(root, kept)])]
+            if kept
+            else []
+        )
+        repeat = given.get(number) or repro_command(row, redaction=redaction)
+        shown.append(
+            {
+                "episode": number,
+                "agent": row["agent"],
+                "task_ref": row["task_ref"],
+                "seed": row["seed"],
+                "wall_clock_s": row["wall_clock_s"],
+                "error": row["error"],
+                "commands": [*show, str(repeat)],
+            }
+        )
+    return shown
 
 
-def _fact_name(name: str) -> str:
-    words = name.replace("_", " ").removesuffix(" bytes")
-    return f"{words}, s" if name == "timeout" else words
-
-
-def _fact_text(name: str, value: Any) -> str:
-    match value:
-        case None | []:
-            return NONE_TEXT
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return ", ".join(_fact_text("", one) for one in value)
-        case dict():
-            return ", ".join(f"{key} {_fact_text(key, one)}" for key, one in value.items())
-        case int() | float() if name.endswith("_bytes"):
-            return bytes_text(value)
-        case int() | float():
-            return f"{value:.10g}"
-        case _:
-            return str(value)
-
-
-def _failure(row: JsonObject, manifest: JsonObject) -> JsonObject:
-    return {
-        "episode": row["episode_index"] + 1,
-        "agent": row["agent"],
-        "task_ref": row["task_ref"],
-        "seed": row["seed"],
-        "termination_reason": row.get("termination_reason"),
-        "error": one_line(row["error"] or ""),
-        "repro": repro_command(row, redaction=str(manifest.get("redaction", "off"))),
-    }
+def _dicts(value: Any) -> list[JsonObject]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _read_samples(archived: ArchivedSet) -> JsonObject | None:

@@ -1,0 +1,236 @@
+"""Pictures over the time of a slice: latency, throughput, episodes in flight, machine."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tracecore.perf.show.charts.drawing import (
+    FAILURE,
+    INK,
+    SERIES,
+    SHOWN_POINTS,
+    figure_with_axes,
+    is_long_tailed,
+    largest_good_s,
+    picture,
+    round_up,
+    set_log_scale,
+    styled,
+    time_unit,
+)
+from tracecore.perf.show.page import Picture
+from tracecore.perf.show.report_data import Group, ReportData
+from tracecore.records import JsonObject
+from tracecore.stats import median
+
+TIME_AXIS: Final = "s after the start of the slice"
+BLOCKS: Final = 20  # of the line of medians
+BINS: Final = 40  # of the throughput
+FLIGHT_BINS: Final = 200  # of the episodes in flight
+
+
+def draw_latency(data: ReportData) -> Picture:
+    """Each episode's wall clock over its start, and a line of medians."""
+    figure, (axes,) = figure_with_axes()
+    scale, unit = time_unit(largest_good_s(data))
+    every = math.ceil(sum(len(group.wall_s) for group in data.groups) / SHOWN_POINTS)
+    for group, colour, marker, _ in styled(data.groups):
+        points = [(start, wall * scale) for start, wall, failed in _runs(group) if not failed]
+        x, y = zip(*points[::every], strict=True) if points else ((), ())
+        axes.plot(
+            *(x, y, marker), color=colour, markersize=2.8, markeredgewidth=0, alpha=0.55,
+            label=group.label,
+        )  # fmt: skip
+    top = largest_good_s(data) * scale * 1.06
+    _mark_failures(axes, data, scale, top)
+    middle_x, middle_y = _block_medians(data)
+    if len(middle_x) > 1:
+        axes.plot(
+            *(middle_x, [value * scale for value in middle_y], "-"), color=INK, marker="o",
+            markersize=3.2, linewidth=1.8, label=f"median of {len(middle_x)} blocks",
+        )  # fmt: skip
+    good = sorted(itertools.chain(*(group.good_walls_s() for group in data.groups)))
+    is_log = is_long_tailed(good)
+    if is_log:
+        set_log_scale(axes.yaxis, good[0] * scale * 0.9, top)
+    else:
+        axes.set_ylim(0, top)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(TIME_AXIS)
+    axes.set_ylabel(f"wall clock, {unit}")
+    thinned = f" One episode in {every} is shown, and every failure." if every > 1 else ""
+    logarithmic = " The vertical axis is logarithmic." if is_log else ""
+    caption = (
+        "A point is an episode: when it started, and how long it took. The line joins the medians"
+        " of equally many episodes: where it climbs, the slice slowed down. Crosses are failures,"
+        " at the upper edge if they took longer than any success." + logarithmic + thinned
+    )
+    return picture(figure, "latency", "Latency over start time", caption)
+
+
+def _runs(group: Group) -> "zip[tuple[float, float, int]]":
+    return zip(group.start_s, group.wall_s, group.failed, strict=True)
+
+
+def _mark_failures(axes: Any, data: ReportData, scale: float, top: float) -> None:
+    points = [
+        (start_s, min(wall_s * scale, top * 0.985))
+        for group in data.groups
+        for start_s, wall_s, failed in _runs(group)
+        if failed
+    ]
+    if points:
+        x, y = zip(*points[:: math.ceil(len(points) / SHOWN_POINTS)], strict=True)
+        axes.plot(
+            *(x, y, "x"), color=FAILURE, markersize=5, markeredgewidth=1.4,
+            label=f"failed ({len(points)})",
+        )  # fmt: skip
+
+
+def _block_medians(data: ReportData) -> tuple[list[float], list[float]]:
+    rows = sorted(
+        (start_s, wall_s)
+        for group in data.groups
+        for start_s, wall_s, failed in _runs(group)
+        if not failed
+    )
+    blocks = min(BLOCKS, len(rows) // 4)
+    edges = [len(rows) * block // blocks for block in range(blocks + 1)] if blocks else []
+    parts = [rows[low:high] for low, high in itertools.pairwise(edges)]
+    starts, walls = ([median([row[place] for row in part]) for part in parts] for place in (0, 1))
+    return starts, walls
+
+
+def draw_throughput(data: ReportData) -> Picture:
+    """Episodes that finished, per second."""
+    figure, (axes,) = figure_with_axes()
+    ends: tuple[list[float], list[float]] = [], []  # of successes, of failures
+    for group in data.groups:
+        for end_s, failed in zip(group.end_s, group.failed, strict=True):
+            ends[bool(failed)].append(end_s)
+    last_s = max(itertools.chain(*ends))
+    width_s = round_up(last_s / BINS)
+    # What is left over at the end is part of the last full step: drawn by itself, a moment with few
+    # episodes would look like a fall.
+    edges = [*(width_s * place for place in range(max(1, int(last_s / width_s)))), last_s or 1.0]
+    good_eps, bad_eps = (_rates(some, width_s, edges) for some in ends)
+    finished_eps = [good + bad for good, bad in zip(good_eps, bad_eps, strict=True)]
+    axes.stairs(finished_eps, edges, color=SERIES[0], linewidth=1.6, label="finished")
+    if ends[1]:
+        axes.stairs(
+            bad_eps, edges, fill=True, facecolor="none", edgecolor=FAILURE, hatch="////",
+            label="of those, failed",
+        )  # fmt: skip
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(0, edges[-1])
+    axes.set_xlabel(TIME_AXIS)
+    axes.set_ylabel("episodes per s")
+    caption = (
+        f"Episodes that finished, per second, in steps of {width_s:g} s. It begins at zero, while"
+        " the workers start. A sag while latency stays the same is the machine's; with rising"
+        " latency, the episodes'."
+    )
+    return picture(figure, "throughput", "Throughput", caption)
+
+
+def _rates(ends_s: Sequence[float], width_s: float, edges: Sequence[float]) -> list[float]:
+    counts = [0] * (len(edges) - 1)
+    for end_s in ends_s:
+        counts[min(int(end_s / width_s), len(counts) - 1)] += 1
+    return [
+        count / (high - low)
+        for count, (low, high) in zip(counts, itertools.pairwise(edges), strict=True)
+    ]
+
+
+def draw_in_flight(data: ReportData) -> Picture:
+    """How many episodes were running at a time."""
+    figure, (axes,) = figure_with_axes()
+    slots = data.archived.manifest.get("workers")
+    last_s = max(max(group.end_s) for group in data.groups) or 1.0
+    width_s = last_s / FLIGHT_BINS
+    edges = [width_s * place for place in range(FLIGHT_BINS + 1)]
+    axes.stairs(
+        _means_in_flight(data, width_s), edges, color=SERIES[0], fill=True, alpha=0.35,
+        label="in flight, on average",
+    )  # fmt: skip
+    if isinstance(slots, int):
+        axes.axhline(slots, color=INK, linestyle="--", linewidth=1.2, label=f"asked for: {slots}")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(0, last_s)
+    axes.set_xlabel(TIME_AXIS)
+    axes.set_ylabel("episodes")
+    caption = (
+        "Episodes that were running at the same time. It should stay at the dashed line until too"
+        " few episodes are left; a slow end is a few long episodes running alone."
+    )
+    return picture(figure, "in-flight", "Episodes in flight", caption)
+
+
+def _means_in_flight(data: ReportData, width_s: float) -> list[float]:
+    """The mean number of running episodes in each step of the time of the slice."""
+    busy_s = [0.0] * (FLIGHT_BINS + 1)
+    for group in data.groups:
+        for start_s, end_s in zip(group.start_s, group.end_s, strict=True):
+            first, last = (min(int(max(at, 0) / width_s), FLIGHT_BINS) for at in (start_s, end_s))
+            if first == last:
+                busy_s[first] += end_s - start_s
+                continue
+            busy_s[first] += (first + 1) * width_s - start_s
+            busy_s[last] += end_s - last * width_s
+            for place in range(first + 1, last):
+                busy_s[place] += width_s
+    return [seconds / width_s for seconds in busy_s[:FLIGHT_BINS]]
+
+
+def draw_machine(samples: JsonObject) -> Picture:
+    """How busy the processors were, and how much memory was in use."""
+    figure, (upper, lower) = figure_with_axes(rows=2)
+    rows: list[JsonObject] = samples["samples"]
+    busy = {"color": SERIES[0], "linestyle": "-", "marker": "o", "label": "all cores"}
+    _plot_samples(upper, rows, "cpu_percent", 1, **busy)
+    _plot_cores(upper, rows)
+    if any(row.get("steal_percent") for row in rows):
+        stolen = {"color": FAILURE, "linestyle": ":", "marker": "x", "label": "taken by the host"}
+        _plot_samples(upper, rows, "steal_percent", 1, **stolen)
+    upper.set_ylim(0, 104)
+    upper.set_ylabel("CPU, %")
+    resident = {"color": SERIES[2], "linestyle": "--", "marker": "^", "label": "resident memory"}
+    _plot_samples(lower, rows, "tree_rss_bytes", 1e-6, **resident)
+    lower.set_ylim(bottom=0)
+    lower.set_ylabel("memory, MB")
+    lower.set_xlabel(TIME_AXIS)
+    for axes in (upper, lower):
+        axes.set_xlim(left=0)
+    why = "" if samples.get("available") else f" No CPU figures: {samples.get('trouble')}."
+    caption = (
+        "Above, how busy the processors were; the band reaches from the idlest core to the busiest."
+        " Below, the resident memory of the harness and all its processes: pages that several of"
+        " them share count for each. Memory that climbs is a leak." + why
+    )
+    return picture(figure, "machine", "Processors and memory", caption)
+
+
+def _plot_samples(
+    axes: Any, rows: Sequence[JsonObject], name: str, scale: float, **style: Any
+) -> None:
+    known = [(row["offset_s"], row[name] * scale) for row in rows if row.get(name) is not None]
+    if known:
+        x, y = zip(*known, strict=True)
+        axes.plot(x, y, markersize=3, markevery=max(1, len(x) // 20), **style)
+
+
+def _plot_cores(axes: Any, rows: Sequence[JsonObject]) -> None:
+    known = [
+        (row["offset_s"], cores)
+        for row in rows
+        if (cores := row.get("cpu_percent_per_core")) and None not in cores
+    ]
+    if known:
+        x = [offset_s for offset_s, _ in known]
+        low, high = [min(cores) for _, cores in known], [max(cores) for _, cores in known]
+        axes.fill_between(
+            *(x, low, high), color=SERIES[0], alpha=0.22, linewidth=0,
+            label="idlest to busiest core",
+        )  # fmt: skip

@@ -1,0 +1,203 @@
+"""What a comparison of slices came to: its legs, what changed, and the figures of every row."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from tracecore.perf.compare.wording import UNITS
+from tracecore.perf.show.page import (
+    Badge,
+    Block,
+    Bullets,
+    Code,
+    Fact,
+    Facts,
+    Figure,
+    Line,
+    Page,
+    Section,
+    Sentence,
+    Status,
+    Table,
+    first_rows,
+    sections_of,
+)
+from tracecore.perf.show.text import WIDTH, write_text
+from tracecore.records import JsonObject
+
+FUNCTIONS_SHOWN: Final = 3  # of those that grew most, per scenario row
+STATUSES: Final[dict[str, Status]] = {
+    "PASS": "good",
+    "FAIL": "bad",
+    "NO ANSWER": "warn",
+    "regressed": "bad",
+    "changed": "bad",
+    "missing": "bad",
+    "improved": "good",
+    "unchanged": "good",
+    "inconclusive": "warn",
+    "not_comparable": "warn",
+}
+CELLS: Final = ("row", "behaviour", "work", "cpu", "wall")
+FIGURES_HEAD: Final = ("scenario row", "metric", "base", "new", "change", "95% interval", "verdict")
+
+
+def show_comparison(document: JsonObject, width: int = WIDTH, *, has_colour: bool = False) -> str:
+    """A comparison for a terminal; no line ends the text.
+
+    Args:
+        document: What ``ab`` or ``compare`` writes to stdout.
+        width: Columns of the terminal.
+        has_colour: Whether verdicts are coloured.
+    """
+    sections = comparison_sections(comparison_in(document))
+    return write_text(sections, width, has_colour=has_colour)
+
+
+def comparison_page(document: JsonObject) -> Page:
+    """A comparison for the summary of a job: figures and sides folded away."""
+    comparison, headline = comparison_in(document), headline_of(document)
+    base = document["base"]
+    against = f" against {base['ref']}" if isinstance(base, dict) else ""
+    return Page(
+        title=f"Perf: {headline} - comparison{against}: {_words(document['verdict'])}",
+        answer=Badge(STATUSES[headline], headline),
+        about=(),
+        lead=(),
+        sections=(
+            *comparison_sections(comparison),
+            *sections_of(
+                Section("figures", "All figures", _all_figures(comparison), is_folded=True),
+                Section("sides", "What was compared", _sides(comparison), is_folded=True),
+            ),
+        ),
+    )
+
+
+def comparison_in(document: JsonObject) -> JsonObject:
+    """Of ``ab`` a part of the document, of ``compare`` the document itself."""
+    found: JsonObject = document.get("comparison", document)
+    return found
+
+
+def headline_of(document: JsonObject) -> str:
+    """PASS, FAIL or NO ANSWER."""
+    said = document.get("headline") or comparison_in(document).get("headline")
+    return str(said or ("FAIL" if document.get("exit_code") else "PASS"))
+
+
+def comparison_sections(comparison: JsonObject | None) -> tuple[Section, ...]:
+    """The section on a comparison, wherever there was one."""
+    if not comparison:
+        return ()
+    blocks = (
+        *_answer(comparison),
+        *_row_table(comparison),
+        *_behaviour(comparison),
+        *_work(comparison),
+        *_moved(comparison),
+    )
+    return (Section("compared", "Comparison", blocks),)
+
+
+def _answer(comparison: JsonObject) -> Iterable[Block]:
+    verdict = str(comparison.get("headline") or _words(comparison["verdict"]))
+    status = STATUSES.get(verdict, STATUSES.get(comparison["verdict"], "plain"))
+    answer = comparison.get("answer")
+    yield Sentence((Badge(status, verdict), f"  {answer}" if answer else ""))
+    lines: list[Line] = [
+        (Badge(STATUSES.get(one["verdict"], "plain"), one["leg"]), f"  {one['sentence']}")
+        for one in comparison.get("legs", ())
+    ]
+    if lines or comparison.get("reasons"):
+        yield Bullets(tuple(lines or comparison["reasons"]))
+
+
+def _row_table(comparison: JsonObject) -> tuple[Block, ...]:
+    rows = [tuple(str(one.get(name, "")) for name in CELLS) for one in comparison.get("table", ())]
+    return (Table("Scenario rows compared", ("", *CELLS[1:]), tuple(rows)),) if rows else ()
+
+
+def _behaviour(comparison: JsonObject) -> tuple[Block, ...]:
+    rows: list[tuple[Line, ...]] = []
+    for change in comparison.get("exact", {}).get("changes", ()):
+        example = ""
+        if change["examples"]:
+            first = change["examples"][0]
+            example = f"seed {first['seed']}: {first['base']!r} to {first['new']!r}"
+        cells = (Code(change["row"]), _words(change["quantity"]))
+        amount = f"{change['changed']} of {change['compared']}"
+        rows.append((*cells, amount, _verdict(change), example))
+    head = ("scenario row", "behaviour", "changed episodes", "verdict", "for example")
+    return first_rows(rows, "Changes of behaviour", head)
+
+
+def _work(comparison: JsonObject) -> tuple[Block, ...]:
+    """Counts that grew, and the functions in which."""
+    rows: list[tuple[Line, ...]] = []
+    for one in comparison.get("work", ()):
+        if one["verdict"] == "unchanged":
+            continue
+        grew = [
+            f"{part['module']}:{part['function']} {part['base']:,} to {part['new']:,}"
+            for part in one.get("grew", ())[:FUNCTIONS_SHOWN]
+        ]
+        figures = (Figure("count", one["base"]), Figure("count", one["new"]))
+        what = (Code(one["row"]), f"{one['process']} {_words(one['quantity'])}")
+        rows.append((*what, *figures, _change(one), "; ".join(grew)))
+    head = ("scenario row", "work", "base", "new", "change", "most in")
+    return first_rows(rows, "Changes of work", head)
+
+
+def _moved(comparison: JsonObject) -> tuple[Block, ...]:
+    moved = [
+        one
+        for one in comparison.get("decisions", ())
+        if one["warns"] or one["verdict"] in {"regressed", "improved"}
+    ]
+    return first_rows(map(_figure_row, moved), "Figures that moved", FIGURES_HEAD)
+
+
+def _all_figures(comparison: JsonObject) -> tuple[Block, ...]:
+    rows = tuple(map(_figure_row, comparison.get("decisions", ())))
+    where = "figures, in the comparison's own document"
+    return (Table("All figures", FIGURES_HEAD, rows, where),) if rows else ()
+
+
+def _figure_row(one: JsonObject) -> tuple[Line, ...]:
+    words, factor, unit = UNITS[one["metric"]]
+    base, new = (f"{one[side] * factor:.2f} {unit}" for side in ("base", "new"))
+    interval = "unbounded"
+    if one["interval"]:
+        interval = " to ".join(f"{100 * (bound - 1):+.1f}%" for bound in one["interval"])
+    return Code(one["row"]), words, base, new, _change(one), interval, _verdict(one)
+
+
+def _change(one: JsonObject) -> str:
+    return f"{100 * (one['ratio'] - 1):+.1f}%" if one.get("ratio") else ""
+
+
+def _verdict(one: JsonObject) -> Line:
+    status = STATUSES.get(one["verdict"], "plain")
+    return Badge(status, _words(one["verdict"])), "" if one["gates"] else ", does not gate"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _sides(comparison: JsonObject) -> tuple[Block, ...]:
+    facts = []
+    for side in ("base", "new"):
+        runs = comparison.get(side, [])
+        commits = sorted(
+            {str(run["git_sha"]) + (" with changes" if run["dirty"] else "") for run in runs}
+        )
+        classes = sorted({str(run["machine_class"]) for run in runs})
+        facts.append(
+            Fact(
+                side,
+                f"{len(runs)} runs, commit {', '.join(commits)}",
+                f"machine class {', '.join(classes)}",
+            )
+        )
+    return (Facts(tuple(facts)),)

@@ -1,0 +1,202 @@
+"""A page as Markdown, as GitHub shows it: a report in a repository, or the summary of a job."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from tracecore.errors import one_line
+from tracecore.perf.show.page import (
+    MARKS,
+    Badge,
+    Block,
+    Bullets,
+    Card,
+    Cards,
+    Code,
+    Command,
+    Fact,
+    Facts,
+    Figure,
+    Inline,
+    Line,
+    Page,
+    Picture,
+    Section,
+    Sentence,
+    Table,
+    inlines,
+    is_figure,
+)
+from tracecore.record import replace
+
+TEXT_CHARACTERS: Final = 500  # of one piece of text; a message of an agent may be a megabyte
+
+
+def write_markdown(page: Page, level: int = 1) -> str:
+    """The whole page; its title is a heading of ``level``."""
+    parts = [f"{'#' * level} {escape(page.title)}"]
+    if page.about:
+        parts.append(" · ".join(map(line_text, page.about)))
+    parts += map(_block, page.lead)
+    for section in page.sections:
+        parts += _section(section, level + 1)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_markdown_within(page: Page, bytes_most: int, level: int) -> str:
+    """The page in no more than ``bytes_most``: the tables of folded sections give up rows, from
+    their ends, until it fits.
+    """
+    text = write_markdown(page, level)
+    rows = max(
+        (len(table.rows) for one in page.sections for table in _folded_tables(one)), default=0
+    )
+    while rows and size_of(text) > bytes_most:
+        rows //= 2
+        sections = tuple(_shortened(one, rows) for one in page.sections)
+        text = write_markdown(replace(page, sections=sections), level)
+    return text
+
+
+def size_of(text: str) -> int:
+    """How many bytes ``text`` takes in a file."""
+    return len(text.encode("utf-8", "backslashreplace"))
+
+
+def _folded_tables(section: Section) -> list[Table]:
+    return [one for one in section.blocks if section.is_folded and isinstance(one, Table)]
+
+
+def _shortened(section: Section, rows: int) -> Section:
+    blocks: list[Block] = []
+    for block in section.blocks:
+        hidden = len(block.rows) - rows if isinstance(block, Table) and section.is_folded else 0
+        if isinstance(block, Table) and hidden > 0:
+            rest = f" {block.where_rest}" if block.where_rest else ""
+            blocks += [replace(block, rows=block.rows[:rows]), Sentence(f"and {hidden} more{rest}")]
+        else:
+            blocks.append(block)
+    return replace(section, blocks=tuple(blocks))
+
+
+# --- blocks
+
+
+def _section(section: Section, level: int) -> Iterator[str]:
+    if section.is_folded:
+        yield f"<details><summary>{escape(section.title)}</summary>"
+    elif section.title:
+        yield f"{'#' * level} {escape(section.title)}"
+    yield from map(_block, section.blocks)
+    if section.is_folded:
+        yield "</details>"
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Sentence(line):
+            return line_text(line)
+        case Bullets(lines):
+            return "\n".join(f"- {line_text(line)}" for line in lines)
+        case Facts(facts):
+            return "\n".join(
+                [_row(("", "")), "| --- | --- |", *(_row(_fact(one)) for one in facts)]
+            )
+        case Table():
+            return _table(block.head, block.rows)
+        case Command(text):
+            return fence(text)
+        case Cards(cards):
+            return "\n\n".join(map(_card, cards))
+        case Picture():
+            return f"**{escape(block.title)}**\n\n![{escape(block.title)}]({block.file})\n\n" + (
+                escape(block.caption)
+            )
+
+
+def _fact(fact: Fact) -> tuple[Line, ...]:
+    detail = (", ", *inlines(fact.detail)) if fact.detail else ()
+    return fact.name, (*inlines(fact.line), *detail)
+
+
+def _card(card: Card) -> str:
+    detail = f": {line_text(card.detail)}" if card.detail else ""
+    return "\n\n".join([line_text(card.line) + detail, *map(fence, card.commands)])
+
+
+def _table(
+    head: tuple[str, ...], rows: "tuple[tuple[Line, ...], ...] | list[tuple[Line, ...]]"
+) -> str:
+    right = [bool(rows) and is_figure(cell) for cell in (rows[0] if rows else head)]
+    rule = tuple("---:" if flush else "---" for flush in right)
+    return "\n".join([_row(head), f"| {' | '.join(rule)} |", *map(_row, rows)])
+
+
+def _row(cells: tuple[Line, ...]) -> str:
+    return f"| {' | '.join(line_text(cell, in_table=True) for cell in cells)} |"
+
+
+def line_text(line: Line, *, in_table: bool = False) -> str:
+    """A line as Markdown."""
+    return "".join(_inline(one, in_table=in_table) for one in inlines(line))
+
+
+def _inline(one: Inline, *, in_table: bool) -> str:
+    match one:
+        case Code(text):
+            return code(text, in_table=in_table)
+        case Figure():
+            return one.text
+        case Badge(status, text):
+            return f"**{MARKS[status]}{escape(text)}**"
+        case str() as text:
+            return escape(text)
+        case _:
+            return escape(one.text)
+
+
+# --- escapes
+
+
+def escape(text: str) -> str:
+    """Text as itself: nothing in it is taken for Markdown, HTML, a table's border, a link or a
+    mention.
+    """
+    text = re.sub(r"([\\`*_{}\[\]#!|~$])", r"\\\1", _clipped(text))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = text.replace("@", "&#64;").replace("://", "&#58;//")
+    text = re.sub(r"\b(www)\.", r"\1&#46;", text)
+    # What would begin a list, a rule or a heading.
+    return re.sub(r"^([-+=]+(?=\s|$)|\d+(?=[.)](?:\s|$)))", _escape_start, text)
+
+
+def _escape_start(found: re.Match[str]) -> str:
+    start = found[0]
+    return f"{start}\\" if start[0].isdigit() else f"\\{start}"
+
+
+def code(text: str, *, in_table: bool) -> str:
+    """Text in a code span, which may itself hold backticks; a table's border is escaped in a table
+    alone.
+    """
+    text = one_line(text)
+    text = text.replace("|", "\\|") if in_table else text
+    ticks = "`" * (_longest_run(text) + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}"
+
+
+def fence(text: str) -> str:
+    """A command as a block of code."""
+    text = one_line(text)
+    ticks = "`" * max(3, _longest_run(text) + 1)
+    return f"{ticks}sh\n{text}\n{ticks}"
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, re.findall(r"`+", text)), default=0)
+
+
+def _clipped(text: str) -> str:
+    text = one_line(text[: TEXT_CHARACTERS + 1])
+    return text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1] + "…"

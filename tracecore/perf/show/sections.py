@@ -1,0 +1,257 @@
+"""The sections of a slice's page: key figures, gate, findings, episodes, scenario rows."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tracecore.perf.judge.verdicts import Answer
+from tracecore.perf.show.page import (
+    ROWS_SHOWN,
+    Badge,
+    Block,
+    Bullets,
+    Card,
+    Cards,
+    Code,
+    Fact,
+    Facts,
+    Figure,
+    Line,
+    Sentence,
+    Soft,
+    Status,
+    Swatch,
+    Table,
+    first_rows,
+)
+from tracecore.records import JsonObject
+from tracecore.units import Unit, unit_of
+
+SWATCHES: Final = 8  # colours of rows
+JOB_COMMANDS: Final = 3  # of failed episodes in the summary of a job
+STATUSES: Final[dict[str, Badge]] = {
+    "passed": Badge("good", "holds"),
+    "failed": Badge("bad", "broken"),
+    "no_data": Badge("bad", "no data"),
+}
+# What an agent may do beyond the rule, and where the manifest has it.
+ALLOWED: Final = (("read", "read"), ("reach", "network"))
+
+
+# --- figures and gate
+
+
+def _figure(unit: Unit, summary: JsonObject, *path: str) -> Figure:
+    value: Any = summary
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return Figure(unit, value, ("summary", *path))
+
+
+def key_figures(summary: JsonObject) -> Facts:
+    totals, kept = summary["summary"], summary.get("run_artifacts") or {}
+    passed, failed, total = (
+        _figure("count", summary, "summary", name) for name in ("passed", "failed", "total")
+    )
+    facts = [Fact("episodes", (passed, " passed"), (failed, " failed, ", total, " in all"))]
+    if totals.get("p50_wall_clock_s") is not None:
+        facts.append(
+            Fact(
+                "wall clock",
+                ("p50 ", _figure("seconds", summary, "summary", "p50_wall_clock_s")),
+                (
+                    *("p95 ", _figure("seconds", summary, "summary", "p95_wall_clock_s")),
+                    *(", longest ", _figure("seconds", summary, "max_wall_clock_s")),
+                ),
+            )
+        )
+    if totals.get("throughput_eps") is not None:
+        facts.append(
+            Fact(
+                "throughput",
+                (_figure("rate", summary, "summary", "throughput_eps"),),
+                (
+                    *("on ", _figure("count", summary, "summary", "workers"), " workers, "),
+                    *(_figure("duration", summary, "elapsed_s"), " in all"),
+                ),
+            )
+        )
+    if kept.get("file_count"):
+        facts.append(
+            Fact(
+                "artifacts",
+                (_figure("bytes", summary, "run_artifacts", "total_bytes"),),
+                (
+                    *(_figure("count", summary, "run_artifacts", "file_count"), " files, "),
+                    *(_figure("bytes", summary, "run_artifacts", "avg_bytes"), " each, in "),
+                    Code(str(kept.get("root"))),
+                ),
+            )
+        )
+    volume = summary.get("telemetry_verbosity") or {}
+    if volume.get("llm_trace_entries_total"):
+        calls = _figure("count", summary, "telemetry_verbosity", "llm_trace_entries_total")
+        tokens = _figure("count", summary, "telemetry_verbosity", "tokens_used_total")
+        facts.append(Fact("model calls", (calls,), ("tokens: ", tokens)))
+    return Facts(tuple(facts), are_key=True)
+
+
+def gate(answer: Answer, summary: JsonObject) -> tuple[Block, ...]:
+    blocks: list[Block] = [Sentence(answer.gate), *thresholds(answer)]
+    determinism = summary.get("determinism")
+    if isinstance(determinism, dict) and determinism.get("requested"):
+        checked, asked, differing = (
+            _figure("count", summary, "determinism", name)
+            for name in ("checked", "requested", "differing")
+        )
+        blocks.append(
+            Sentence((*("Run a second time: ", checked, " of ", asked), " episodes; of those, ",
+                      differing, " came out otherwise."))
+        )  # fmt: skip
+    return tuple(blocks)
+
+
+def thresholds(answer: Answer, *, only_broken: bool = False) -> tuple[Block, ...]:
+    rows: list[tuple[Line, ...]] = []
+    for place, one in enumerate(answer.thresholds):
+        if only_broken and one.get("status") == "passed":
+            continue
+        unit = _unit_of_threshold(one["text"])
+        figures = [
+            Figure(unit, one.get(name), ("summary", "verdict", "thresholds", place, name))
+            for name in ("observed", "limit", "margin")
+        ]
+        status = STATUSES.get(str(one.get("status")), Badge("plain", str(one.get("status"))))
+        warns = ", warns only" if one.get("severity") == "warn" else ""
+        rows.append((Code(one["text"]), *figures, (status, warns)))
+    head = ("threshold", "observed", "limit", "room left", "status")
+    if only_broken:
+        return first_rows(rows, "Broken thresholds", head)
+    return (Table("Thresholds", head, tuple(rows)),) if rows else ()
+
+
+def _unit_of_threshold(text: str) -> Unit:
+    """Of what a threshold bounds: ``wall_clock_s{agent=a}:p(95) <= 1`` bounds seconds."""
+    found = re.match(r"\s*([\w.]+)(?:\{.*?\})?(?::(\w+))?", text)
+    metric, aggregate = found.groups() if found else ("", None)
+    if aggregate == "count":
+        return "number"
+    return "percent" if aggregate == "rate" else unit_of(metric)
+
+
+# --- findings and failures
+
+
+def findings(summary: JsonObject, *, with_commands: bool = False) -> tuple[Block, ...]:
+    """What stands out, each with the command that shows it again where there is room for that."""
+    found = summary.get("findings")
+    cards = [
+        Card(
+            (Badge(_severity(one.get("severity")), str(one.get("id"))),),
+            str(one.get("text")),
+            (str(one["repro"]),) if with_commands and one.get("repro") else (),
+        )
+        for one in (found if isinstance(found, list) else ())
+        if isinstance(one, dict)
+    ]
+    return (Cards(tuple(cards)),) if cards else ()
+
+
+def no_findings(summary: JsonObject) -> tuple[Block, ...]:
+    return (Sentence("Nothing stands out."),) if summary.get("findings") == [] else ()
+
+
+def _severity(severity: object) -> Status:
+    match severity:
+        case "info":
+            return "plain"
+        case "warn" | "warning":
+            return "warn"
+    return "bad"
+
+
+def failure_reasons(summary: JsonObject, most: int = ROWS_SHOWN) -> tuple[Block, ...]:
+    """Why episodes failed, the most frequent first."""
+    reasons = summary.get("failure_reasons") or {}
+    rows = [
+        (Figure("count", count, ("summary", "failure_reasons", text)), text)
+        for text, count in sorted(reasons.items(), key=lambda item: -item[1])
+    ]
+    return first_rows(rows, "Reasons of failures", ("times", "reason"), "in the summary file", most)
+
+
+def job_commands(summary: JsonObject) -> tuple[Block, ...]:
+    failures = summary.get("failures") or ()
+    commands = [Code(str(one["repro"])) for one in failures[:JOB_COMMANDS] if one.get("repro")]
+    return (Sentence("To repeat one:"), Bullets(tuple(commands))) if commands else ()
+
+
+def failed_episodes(summary: JsonObject, episodes: Sequence[JsonObject]) -> tuple[Block, ...]:
+    if not episodes:
+        return ()
+    total = _figure("count", summary, "failure_count")
+    which = Sentence((f"The first {len(episodes)} of ", total, ":"))
+    return (*failure_reasons(summary), which, *episode_cards(episodes))
+
+
+def episode_cards(episodes: Sequence[JsonObject]) -> tuple[Block, ...]:
+    """Single episodes, each with its artifact and what to type to see it and to repeat it."""
+    cards = []
+    for one in episodes:
+        what = f" {one['agent']} on {one['task_ref']}, seed {one['seed']}"
+        place = ("series", one["episode"] - 1, "wall_clock_s")
+        wall = (" ", Figure("seconds", one["wall_clock_s"], place)) if "wall_clock_s" in one else ()
+        detail = Code(str(one["error"])) if one.get("error") else ""
+        cards.append(
+            Card((f"Episode {one['episode']}", *wall, Soft(what)), detail, tuple(one["commands"]))
+        )
+    return (Cards(tuple(cards)),) if cards else ()
+
+
+# --- scenario rows
+
+
+def scenario_rows(rows: Sequence[JsonObject]) -> tuple[Block, ...]:
+    """One line per task and agent; columns that no row has anything in are left out."""
+    columns: list[tuple[str, Unit, str]] = [
+        ("episodes", "count", "run_count"),
+        ("success", "percent", "success_rate"),
+        ("p50", "seconds", "p50_wall_clock_s"),
+        ("p95", "seconds", "p95_wall_clock_s"),
+        ("p99", "seconds", "p99_wall_clock_s"),
+        ("longest", "seconds", "max_wall_clock_s"),
+        ("CPU, p50", "seconds", "p50_cpu_s"),
+        ("peak memory", "bytes", "peak_rss_bytes"),
+        ("steps, p50", "count", "steps_p50"),
+        ("of", "count", "steps_ceiling"),
+        ("artifact, average", "bytes", "artifact_bytes_avg"),
+        ("same hash again", "percent", "reproducibility_rate"),
+    ]
+    shown = [one for one in columns if any(row.get(one[2]) is not None for row in rows)]
+    cells = [
+        (
+            Swatch(number) if number <= SWATCHES else str(number),
+            Code(str(row["task_ref"])),
+            Code(str(row["agent"])),
+            *(Figure(unit, row.get(key), ("metrics", number - 1, key)) for _, unit, key in shown),
+        )
+        for number, row in enumerate(rows, 1)
+    ]
+    if not cells:
+        return ()
+    head = ("", "task", "agent", *(name for name, _, _ in shown))
+    return (
+        Sentence(Soft("Percentiles are nearest-rank, of episodes that ended by themselves.")),
+        Table("Scenario rows", head, tuple(cells), "scenario rows, in the metrics file"),
+    )
+
+
+def allowances(manifest: JsonObject) -> tuple[Block, ...]:
+    """What scenario rows allow their agents beyond the rule."""
+    found: dict[Line, None] = {}
+    for row in manifest.get("scenario") or ():
+        if isinstance(row, dict) and isinstance(allow := row.get("allow"), dict):
+            words = [f"{verb} {what}" for verb, key in ALLOWED for what in allow.get(key) or ()]
+            agent, task = Code(str(row.get("agent"))), Code(str(row.get("task_ref")))
+            found["Allowed by its row: ", agent, " on ", task, f" may {', '.join(words)}."] = None
+    return (Bullets(tuple(found)),) if found else ()
