@@ -2,6 +2,7 @@
 drawn under the project's own profile.
 """
 
+import functools
 import gc
 import multiprocessing.resource_tracker
 import os
@@ -26,13 +27,21 @@ settings.register_profile("thorough", settings.get_profile("quick"), max_example
 settings.load_profile("quick")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share a module's fixture in one process, or each process would make its own."""
-    for item in items:
-        definitions = item._fixtureinfo.name2fixturedefs.values()
-        if any(chain[-1].scope == "module" for chain in definitions):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Keep a file whose tests share a fixture in one process: each process would make its own."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    @functools.cache
+    def shares_a_fixture(path: str) -> bool:
+        return 'scope="module"' in (config.rootpath / path).read_text("utf-8")
+
+    class ByTestOrFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return path if shares_a_fixture(path) else nodeid
+
+    return ByTestOrFile(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ def make_job(
     task: pathlib.Path,
     runs_dir: pathlib.Path,
     *,
-    timeout_s: float = 300.0,
+    timeout_s: float = 30.0,
     **settings: object,
 ) -> Job:
     """One episode of an agent's file on a task's folder."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.slices import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -386,17 +387,17 @@ WRITER = """
 import sys
 from tracecore.perf.slice.journal import create_journal
 sys.path.insert(0, sys.argv[2])
-from conftest import make
+from helpers.rows import make_row
 journal = create_journal(sys.argv[1], {}, 1_000_000)
 for index in range(1_000_000):
-    journal.add(make(index))
+    journal.add(make_row(index))
     if index == 200:
         print("going", flush=True)
 """
 
 
 def test_a_killed_writer_loses_at_most_the_line_it_was_writing(path):
-    command = [sys.executable, "-c", WRITER, path, os.path.dirname(__file__)]
+    command = [sys.executable, "-c", WRITER, path, str(ROOT / "tests")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"going\n"
         process.send_signal(signal.SIGKILL)
