@@ -55,6 +55,23 @@ class Limits:
 
 
 @record
+class GatewayAddress:
+    """Where the gateway to models is asked; never in an agent's process."""
+
+    control: str  # path of a Unix socket
+    secret: str  # that goes with each request
+
+
+@record
+class ModelLimits:
+    """What one episode may use of models; ``None`` means no limit."""
+
+    calls: int | None = None
+    bytes: int | None = None  # of requests and answers
+    wait_s: float | None = None  # seconds that its calls may take, together
+
+
+@record
 class Settings:
     """What all jobs of a slice share."""
 

@@ -1,0 +1,137 @@
+"""Which models agents may call, as a file says: TOML with ``[[model]]`` tables."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tracecore.errors import MISSING, InputError
+from tracecore.record import record
+
+FILE_BYTES_MOST: Final = 1 << 20
+KEYS: Final = frozenset({"name", "upstream", "key_env", "base_url_env", "api_key_env"})
+
+
+@record
+class Model:
+    """One API that agents may call."""
+
+    name: str  # part of the address that an agent calls
+    upstream: str  # base URL of the API, without a slash at its end
+    key_env: str | None  # variable of the harness's environment that holds the key
+    base_url_env: str  # variable in which the agent finds the gateway's address
+    api_key_env: str  # variable in which the agent finds the token of its episode
+
+
+def read_models(path: str) -> tuple[Model, ...]:
+    """The models that a file lists.
+
+    Raises:
+        InputError: It cannot be read, or a table of it is wrong; all that is wrong is named.
+    """
+    document = _read(path)
+    tables = document.get("model")
+    if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
+        raise InputError(path, "model", tables or MISSING, "[[model]] tables")
+    problems: list[tuple[str, Any, str]] = [
+        (f"model {number}: {field}", found, expected)
+        for number, table in enumerate(tables, 1)
+        for field, found, expected in _problems(table)
+    ]
+    models = tuple(_model(table) for table in tables) if not problems else ()
+    names = [model.name for model in models]
+    problems += [
+        (f"model {number}: name", name, "a name of its own")
+        for number, name in enumerate(names, 1)
+        if name in names[: number - 1]
+    ]
+    if problems:
+        field, found, expected = problems[0]
+        more = "".join(f"; {f}: found {v!r}, expected {e}" for f, v, e in problems[1:])
+        raise InputError(path, field, found, expected + more)
+    return models
+
+
+def keys_of(
+    models: tuple[Model, ...], environment: Mapping[str, str], path: str
+) -> dict[str, str | None]:
+    """The key of each model, by its name; ``None`` for one that takes none.
+
+    Raises:
+        InputError: A variable that should hold a key is not set.
+    """
+    for model in models:
+        if model.key_env is not None and not environment.get(model.key_env):
+            raise InputError(
+                path, f"{model.name}: key_env", model.key_env, "a variable that is set"
+            )
+    return {model.name: environment[model.key_env] if model.key_env else None for model in models}
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(FILE_BYTES_MOST + 1)
+        if len(data) > FILE_BYTES_MOST:
+            raise InputError(path, "", f"more than {FILE_BYTES_MOST} bytes", "a file of models")
+        return tomllib.loads(data.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(path, "", str(error), "a TOML file with [[model]] tables") from error
+
+
+def _problems(table: dict[str, Any]) -> list[tuple[str, Any, str]]:
+    found: list[tuple[str, Any, str]] = []
+    name = table.get("name", MISSING)
+    if not isinstance(name, str) or not _is_name(name):
+        found.append(("name", name, "lower-case letters, digits, - and _"))
+    upstream = table.get("upstream", MISSING)
+    if not isinstance(upstream, str) or not _is_url(upstream):
+        found.append(("upstream", upstream, "a URL such as https://api.openai.com/v1"))
+    found += [
+        (key, table[key], "the name of an environment variable")
+        for key in ("key_env", "base_url_env", "api_key_env")
+        if key in table and not (isinstance(table[key], str) and table[key].isidentifier())
+    ]
+    found += [(key, table[key], f"one of {', '.join(sorted(KEYS))}") for key in table.keys() - KEYS]
+    return found
+
+
+def _model(table: dict[str, Any]) -> Model:
+    name: str = table["name"]
+    prefix = name.upper().replace("-", "_")
+    return Model(
+        name=name,
+        upstream=table["upstream"].rstrip("/"),
+        key_env=table.get("key_env"),
+        base_url_env=table.get("base_url_env", f"{prefix}_BASE_URL"),
+        api_key_env=table.get("api_key_env", f"{prefix}_API_KEY"),
+    )
+
+
+def _is_name(text: str) -> bool:
+    plain = text.replace("-", "").replace("_", "")
+    return 0 < len(text) <= 40 and plain.isascii() and plain.isalnum() and text == text.lower()
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query
+
+
+def environment_of(models: tuple[Model, ...], address: str, token: str) -> dict[str, str]:
+    """What an agent finds in its environment: for each model an address and a token."""
+    found: dict[str, str] = {}
+    for model in models:
+        found[model.base_url_env] = f"http://{address}/{model.name}"
+        found[model.api_key_env] = token
+    return found
+
+
+def recordings_folder(given: str | None) -> str:
+    """Where recordings lie, unless another folder is given."""
+    return os.path.abspath(given or os.path.join(".agent_bench", "recordings"))
