@@ -3,6 +3,7 @@
 ::
 
     TracecoreError
+    ├── UsageError                                 exit 2: the command line itself is wrong
     ├── InputError(path, field, found, expected)   exit 2: nothing has run
     │   ├── ScenarioError
     │   ├── TaskError
@@ -16,6 +17,10 @@
 
 class TracecoreError(Exception):
     """The root: one clear line for a person to read."""
+
+
+class UsageError(TracecoreError):
+    """A word on the command line that cannot be there; one line that names it."""
 
 
 class InputError(TracecoreError):

@@ -148,7 +148,9 @@ def harness_rate(episodes: int, workers: int, scratch: str, *arguments: str) -> 
     """The default scenario through the command line, strict spec on, artifacts written: what its
     summary says.
     """
-    return float(run_harness(episodes, workers, scratch, *arguments)["summary"]["throughput_eps"])
+    return float(
+        run_harness(episodes, workers, scratch, *arguments)["summary"]["summary"]["throughput_eps"]
+    )
 
 
 def run_harness(episodes: int, workers: int, scratch: str, *arguments: str) -> dict[str, Any]:
@@ -285,7 +287,7 @@ def long_slice(episodes: int, workers: int, scratch: str) -> dict[str, Any]:
         assert process.stdout is not None
         document = json.load(process.stdout)
         process.stdout.close()
-        rate = document["summary"]["throughput_eps"]
+        rate = document["summary"]["summary"]["throughput_eps"]
         thirds = [held[len(held) * part // 3 : len(held) * (part + 1) // 3] for part in range(3)]
         return {
             "episodes_per_s": rate,

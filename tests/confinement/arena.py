@@ -17,7 +17,7 @@ from hostile import Hostile
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.confinement.readable import secret_folders
 from tracecore.confinement.witness import place_of
-from tracecore.perf.slice.options import limit_behind_timeout
+from tracecore.perf.slice.limits import limit_behind_timeout
 from tracecore.record import replace
 from tracecore.records import EpisodeResult, Job, Limits, Settings
 from tracecore.runtime.agent.process import Preparation

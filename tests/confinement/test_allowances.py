@@ -12,7 +12,7 @@ import pytest
 from tracecore.errors import ScenarioError
 from tracecore.perf.harness import run_slice
 from tracecore.perf.slice.commands import repro_command
-from tracecore.perf.slice.options import SliceOptions
+from tracecore.perf.slice.options import OutputOptions, RunOptions, SliceOptions
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, ScenarioRow, plan, read_scenario
 from tracecore.records import Allowance, Settings
 from tracecore.runtime.task.catalog import find_agent, find_task
@@ -34,13 +34,14 @@ def run(tmp_path: pathlib.Path, rows: list[dict], **options: object) -> tuple[li
     (tmp_path / "scenario.json").write_text(json.dumps(rows))
     end = run_slice(
         SliceOptions(
-            episodes=len(rows),
-            workers=1,
-            scenario=str(tmp_path / "scenario.json"),
-            output_dir=str(tmp_path / "out"),
-            runs_dir=str(tmp_path / "runs"),
-            progress="never",
-            **options,  # type: ignore[arg-type]
+            run=RunOptions(
+                episodes=len(rows),
+                workers=1,
+                scenario=str(tmp_path / "scenario.json"),
+                runs_dir=str(tmp_path / "runs"),
+                **options,  # type: ignore[arg-type]
+            ),
+            output=OutputOptions(output_dir=str(tmp_path / "out"), progress="never"),
         )
     )
     paths = end.document["artifacts"]
@@ -82,13 +83,11 @@ def test_the_command_that_repeats_an_episode_allows_what_its_row_did(
     }
     (episode,), _ = run(tmp_path, [{**row, "allow": {"read": [str(data.parent)]}}])
     python, *words = shlex.split(repro_command(episode))
-    assert python == "python"
+    assert os.path.abspath(python) == sys.executable
     assert words[-2:] == ["--allow-read", str(data.parent)]
     command = [sys.executable, *words, "--runs-dir", str(tmp_path / "again"), "--json"]
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent.parent)}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert json.loads(done.stdout)["episode"]["artifact_hash"] == episode["artifact_hash"], (
         done.stderr
     )

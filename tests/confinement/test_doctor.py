@@ -10,8 +10,8 @@ from tracecore.confinement import doctor
 from tracecore.confinement.layers import LAYERS, SWITCHED_OFF
 from tracecore.confinement.readable import Reach
 from tracecore.errors import OptionError
-from tracecore.perf.prepare import prepare
-from tracecore.perf.slice.options import SliceOptions
+from tracecore.perf.prepare import plan_slice
+from tracecore.perf.slice.options import RunOptions
 from tracecore.records import Limits
 
 SECURITY_PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "security.md"
@@ -75,4 +75,4 @@ def test_a_slice_that_requires_confinement_does_not_run_without_a_layer(
     state = {**dict.fromkeys(LAYERS, True), "seccomp": "not available (Invalid argument)"}
     monkeypatch.setattr(doctor, "probe", lambda *_args, **_named: state)
     with pytest.raises(OptionError, match=r"--confinement: .*seccomp: not available"):
-        prepare(SliceOptions(confinement="require"))
+        plan_slice(RunOptions(confinement="require"), check_here=True)

@@ -10,7 +10,7 @@ from helpers.faults import PLAIN_TASK
 
 from tracecore.confinement import doctor
 from tracecore.perf.harness import run_slice
-from tracecore.perf.slice.options import SliceOptions
+from tracecore.perf.slice.options import OutputOptions, RunOptions, SliceOptions
 from tracecore.records import Limits
 
 TALKS = """\
@@ -64,14 +64,15 @@ def run(tmp_path: pathlib.Path, agent: str, **options: Any) -> dict[str, Any]:
     (tmp_path / "scenario.json").write_text(json.dumps(rows))
     end = run_slice(
         SliceOptions(
-            episodes=1,
-            workers=1,
-            scenario=str(tmp_path / "scenario.json"),
-            tasks_dirs=(str(PLAIN_TASK.parent),),
-            output_dir=str(tmp_path / "out"),
-            runs_dir=str(tmp_path / "runs"),
-            progress="never",
-            **options,
+            run=RunOptions(
+                episodes=1,
+                workers=1,
+                scenario=str(tmp_path / "scenario.json"),
+                tasks_dirs=(str(PLAIN_TASK.parent),),
+                runs_dir=str(tmp_path / "runs"),
+                **options,
+            ),
+            output=OutputOptions(output_dir=str(tmp_path / "out"), progress="never"),
         )
     )
     artifacts = end.document["artifacts"]

@@ -101,8 +101,8 @@ class Done:
     def resume_words(self) -> list[str]:
         """The options of the command that it printed for finishing the slice."""
         (line,) = [line for line in self.stderr.splitlines() if "--resume" in line]
-        words = shlex.split(line[line.index("python ") :])
-        return words[2:]
+        words = shlex.split(line)
+        return words[words.index("--resume") :]
 
 
 def start(clone: pathlib.Path, folder: pathlib.Path, *options: str, **more: Any) -> Slice:

@@ -15,8 +15,9 @@ from tracecore.perf.cluster.connection import Cluster, check_extra
 from tracecore.perf.cluster.nodes import ClusterOptions
 from tracecore.perf.cluster.run import ClusterRun, Look
 from tracecore.perf.cluster.sources import pack_sources
+from tracecore.perf.slice import options
 from tracecore.perf.slice.interrupt import Interruption
-from tracecore.perf.slice.options import SliceOptions
+from tracecore.perf.slice.options import RunOptions
 from tracecore.perf.slice.scenario import Plan
 from tracecore.record import replace
 from tracecore.records import EpisodeResult, Job, JsonObject
@@ -24,7 +25,10 @@ from tracecore.records import EpisodeResult, Job, JsonObject
 
 @contextlib.contextmanager
 def use_cluster(
-    options: SliceOptions, interruption: Interruption, say: Callable[[str], None]
+    run: RunOptions,
+    asked: options.ClusterOptions,
+    interruption: Interruption,
+    say: Callable[[str], None],
 ) -> Iterator["ClusterEngine"]:
     """A cluster that has been asked and checked, until the end of the ``with`` block.
 
@@ -35,14 +39,14 @@ def use_cluster(
     """
     check_extra()
     # Where artifacts stay on the node, a relative folder is one of the node's.
-    is_nodes_own = options.artifacts == "node"
+    is_nodes_own = asked.artifacts == "node"
     cluster_options = ClusterOptions(
-        address=options.cluster or "",
-        method=options.method,
-        limits=options.limits,
-        artifacts=options.artifacts or "return",
-        runs_dir=options.runs_dir if is_nodes_own else os.path.abspath(options.runs_dir),
-        slots_most=options.workers_asked,
+        address=asked.address or "",
+        method=run.method,
+        limits=run.limits,
+        artifacts=asked.artifacts or "return",
+        runs_dir=run.runs_dir if is_nodes_own else os.path.abspath(run.runs_dir),
+        slots_most=run.workers,
     )
     with Cluster(cluster_options, interruption, say) as cluster:
         yield ClusterEngine(cluster, cluster_options)

@@ -3,7 +3,7 @@ answer that a summary with a verdict gives.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from tracecore.exit_codes import (
     EXIT_BREACHED,
@@ -13,6 +13,7 @@ from tracecore.exit_codes import (
     EXIT_INCOMPLETE,
     EXIT_INTERRUPTED,
     EXIT_UNWRITTEN,
+    HEADLINES,
 )
 from tracecore.perf.judge.aggregates import ThresholdStatus, figure_text
 from tracecore.perf.judge.gate import Gate
@@ -144,15 +145,6 @@ def _praise(summary: JsonObject, evidence: Evidence) -> list[str]:
 
 
 # --- the answer of a summary
-
-HEADLINES: Final = {
-    0: "Good",
-    1: "Episodes failed",
-    3: "A gate is breached",
-    4: "The run could not be finished",
-    5: "Incomplete",
-    130: "Interrupted",
-}
 
 
 @record

@@ -1,38 +1,64 @@
-"""The command that repeats one episode by hand."""
+"""The commands that are printed for a user: to finish a slice, to run it again, and to repeat one
+of its episodes.
 
+They name the very interpreter and script that were used, by paths that work from the working
+directory: where nothing is installed, there may be no ``python`` and no module ``tracecore``.
+"""
+
+import functools
 import os
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from tracecore.command_line.options import words_of
+from tracecore.perf.slice.options import ClusterOptions, RunOptions, SliceOptions
+from tracecore.record import replace
 from tracecore.records import EpisodeResult, JsonObject
 
 REDACTION_VARIABLE: Final = "TRACECORE_LLM_TRACE_REDACTION"
+SCRIPT: Final = "perf_harness.py"
+PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def resume_command(options: SliceOptions, stamp: str) -> str:
+    """The command that finishes the slice of ``stamp``."""
+    return _slice_words(options, ["--resume", stamp])
+
+
+def slice_command(options: SliceOptions) -> str:
+    """The command that runs such a slice again."""
+    return _slice_words(options, [])
+
+
+def without_cluster(options: SliceOptions) -> SliceOptions:
+    """The same slice on this machine."""
+    return replace(options, cluster=ClusterOptions())
+
+
+def repro_of(options: RunOptions) -> Callable[[EpisodeResult | JsonObject], str]:
+    """What makes the command that repeats an episode of a slice alone."""
+    return functools.partial(repro_command, options=words_of(options, of_episode=True))
 
 
 def repro_command(
     row: EpisodeResult | JsonObject, *, options: Sequence[str] = (), redaction: str | None = None
 ) -> str:
-    """What to type to run the episode of ``row`` again, alone: same agent, task, seed and
+    """The command that runs the episode of ``row`` again, alone: same agent, task, seed and
     allowance.
 
     Args:
         row: As it came from the episode, or a row of the series document.
-        options: What else the slice was told that an episode can tell, in words: see
-            ``options.episode_words``.
-        redaction: What the slice's environment said of prompts and completions, which shows in
-            artifacts; None for what this process's own says.
+        options: The options of the slice that decide what one episode does, in words.
+        redaction: How prompts and completions were redacted, which shows in artifacts; None for
+            what this process's environment asks for.
     """
-    redaction = os.environ.get(REDACTION_VARIABLE) if redaction is None else redaction
-    words = [f"{REDACTION_VARIABLE}={redaction}"] if redaction and redaction != "off" else []
-    words += ["python", "-m", "tracecore", "run"]
+    words = [*_redaction_words(redaction), *module_words(), "run"]
     words += ["--agent", str(_value(row, "agent")), "--task", str(_value(row, "task_ref"))]
+    seed = int(_value(row, "seed"))
     # Joined by "=": a negative seed would pass for an option.
-    words += (
-        [f"--seed={_value(row, 'seed')}"]
-        if int(_value(row, "seed")) < 0
-        else ["--seed", str(_value(row, "seed"))]
-    )
+    words += [f"--seed={seed}"] if seed < 0 else ["--seed", str(seed)]
     words += options
     allow = _value(row, "allow") or {}
     for path in allow.get("read", ()):
@@ -40,6 +66,36 @@ def repro_command(
     for host in allow.get("network", ()):
         words += ["--allow-network", host]
     return as_command(words)
+
+
+def _slice_words(options: SliceOptions, first: list[str]) -> str:
+    words = [*_redaction_words(None), *script_words(), *first]
+    for part in (options.run, options.judge, options.output, options.cluster):
+        words += words_of(part)
+    return as_command(words)
+
+
+def _redaction_words(redaction: str | None) -> list[str]:
+    redaction = os.environ.get(REDACTION_VARIABLE) if redaction is None else redaction
+    return [f"{REDACTION_VARIABLE}={redaction}"] if redaction and redaction != "off" else []
+
+
+def script_words() -> list[str]:
+    """How the harness is started here."""
+    script = sys.argv[0] if sys.argv else ""
+    if os.path.basename(script) != SCRIPT:
+        beside = os.path.join(os.path.dirname(sys.executable), SCRIPT)
+        clone = os.path.join(os.path.dirname(PACKAGE), "scripts", SCRIPT)
+        script = clone if os.path.exists(clone) else beside
+    return [as_typed(sys.executable), as_typed(script)]
+
+
+def module_words() -> list[str]:
+    """How ``tracecore`` is started here: as a module where it is installed, else by its folder."""
+    root = os.path.dirname(PACKAGE)
+    is_installed = os.path.basename(root) in {"site-packages", "dist-packages"}
+    package = ["-m", "tracecore"] if is_installed else [as_typed(PACKAGE)]
+    return [as_typed(sys.executable), *package]
 
 
 def as_command(words: Sequence[str]) -> str:
@@ -52,9 +108,8 @@ def _as_word(word: str) -> str:
         return shlex.quote(word)
     # Newlines, and bytes that are no text, would go through no terminal as they are: $'...' names
     # each byte to the shell.
-    return (
-        "$'" + "".join(_as_bytes(c) if not c.isprintable() or c in "'\\" else c for c in word) + "'"
-    )
+    escaped = (_as_bytes(c) if not c.isprintable() or c in "'\\" else c for c in word)
+    return f"$'{''.join(escaped)}'"
 
 
 def _as_bytes(character: str) -> str:

@@ -1,67 +1,192 @@
-"""What a slice is asked for, and the commands that ask for it again."""
+"""The options of a slice, each in one place: its flag, reader, default, words, and the field that
+holds it.
 
-import functools
-import os
-import sys
-from collections.abc import Callable, Mapping
+The parser of ``scripts/perf_harness.py``, the records below and the printed commands
+(:mod:`tracecore.perf.slice.commands`) are made from these. Imports next to nothing: ``--help``
+needs no more than this.
+"""
+
 from typing import Final
 
 from tracecore import processes
-from tracecore.perf.slice.commands import REDACTION_VARIABLE, as_command, as_typed, repro_command
-from tracecore.perf.slice.journal import Fsync
-from tracecore.record import record, replace
-from tracecore.records import EpisodeResult, Job, JsonObject, Limits
+from tracecore.command_line.options import (
+    EXTEND,
+    folder,
+    one_of,
+    option,
+    option_record,
+    path,
+    repeated,
+    seconds,
+    size,
+    size_text,
+    some_of,
+    switch,
+    whole_number,
+    wrong,
+)
+from tracecore.record import field, record
+from tracecore.records import Limits
 
-# Behind the time limit of an episode, for its own process to write down that the agent was too
-# slow; then its worker kills it. A spawned process counts its time from when it is up, and needs a
-# while for that on a busy machine.
-GRACE_S: Final = {processes.FORK: 1.0, processes.SPAWN: 5.0}
+WORKERS: Final = 4  # unless they are given; a cluster has as many as it has threads then
+EPISODES_MOST: Final = 10_000_000
+WORKERS_MOST: Final = 1024
+TIMEOUT_MOST_S: Final = 86_400
+EMITTED: Final = ("github-benchmark", "bmf")
 
 
-def limit_behind_timeout(method: str) -> Callable[[Job], float]:
-    """How many seconds the process of a job has before it is killed."""
-    return lambda job: job.settings.timeout_s + GRACE_S[method]
+def stamp(text: str) -> str:
+    """Reads the stamp of a slice."""
+    # It becomes part of file names: no separators, no dots to climb with.
+    plain = text.replace("-", "").replace("_", "")
+    if not (0 < len(text) <= 80 and text.isascii() and plain.isalnum()):
+        raise wrong(text, "the stamp of a slice, such as 20260131T120000Z")
+    return text
 
 
-@record
-class SliceOptions:
-    """What the command line says; see ``--help`` of ``scripts/perf_harness.py``."""
+def expression(text: str) -> str:
+    """Reads a threshold, whose grammar is checked later."""
+    if not text.strip():
+        raise wrong(text, "some text, such as 'failure_count == 0'")
+    return text
 
-    episodes: int = 24
-    workers: int = 4
-    timeout_s: float = 180.0
-    strict_spec: bool = False
-    compress: bool = False
-    output_dir: str = "deliverables/perf"
-    runs_dir: str = ".agent_bench/runs"
-    scenario: str | None = None
-    tasks_dirs: tuple[str, ...] = ()
-    start_method: str = "auto"
-    progress: str = "auto"
-    memory_limit_bytes: int = 2 << 30
-    message_limit_bytes: int = 1 << 20
-    confinement: str = "auto"
-    keep_runs: str = "all"
-    fsync: Fsync = "none"
-    resume: str | None = None
-    sample_interval_s: float = 0.5  # 0: no samples
-    gate: bool = False
-    no_gate: bool = False
-    thresholds: tuple[str, ...] = ()  # files
-    threshold: tuple[str, ...] = ()  # expressions
-    verify_determinism: int | None = None
-    emit: tuple[str, ...] = ()
-    step_summary: str | None = None
-    report: bool = False  # charts and a page; needs the report extra
-    baseline: tuple[str, ...] = ()  # archived sets to compare with
-    gate_on: str = "cpu"  # metrics that can fail the comparison, with commas between
-    compare_anyway: bool = False
-    require_conclusive: bool = False
-    accept_changes: bool = False
-    cluster: str | None = None  # tcp://host:port or local:N; needs the cluster extra
-    artifacts: str | None = None  # on a cluster: return, node or shared
-    # on a cluster, which has as many as it has threads unless fewer are asked for
-    workers_asked: int | None = None
+
+def cluster_address(text: str) -> str:
+    """Reads where the scheduler of a cluster is."""
+    protocol, separator, rest = text.partition("://")
+    count = text.removeprefix("local:")
+    is_count = count.isascii() and count.isdigit() and len(count) <= 3 and int(count) > 0
+    if (count != text and is_count) or (separator and protocol.isalnum() and rest):
+        return text
+    expected = "such as tcp://host:8786, or local:N with N from 1 to 999"
+    raise wrong(text, f"the address of a scheduler, {expected}")
+
+
+@option_record
+class RunOptions:
+    """What is run, and how."""
+
+    episodes: int = option(
+        "--episodes",
+        "N",
+        whole_number(1, EPISODES_MOST),
+        24,
+        f"how many episodes, 1 to {EPISODES_MOST}",
+        is_everyday=True,
+    )
+    scenario: str | None = option(
+        "--scenario",
+        "FILE",
+        path,
+        None,
+        "rows of {agent, task_ref, seed}: a JSON list, or TOML [[scenario]] tables; tried as given,"
+        " then inside the package",
+        shown="the four bundled agents and tasks",
+        is_everyday=True,
+    )
+    tasks_dirs: tuple[str, ...] = repeated(
+        "--tasks-dir",
+        "DIR",
+        folder,
+        "a folder of more tasks, DIR/<task_id>/task.toml; they win over bundled ones; may be"
+        " repeated",
+        is_everyday=True,
+        is_of_episode=True,
+    )
+    resume: str | None = option(
+        "--resume",
+        "STAMP",
+        stamp,
+        None,
+        "finish the slice of this stamp, with the same options: only what is missing is run",
+        shown="a new slice",
+        is_everyday=True,
+        is_repeated=False,
+    )
+    workers: int | None = option(
+        "--workers",
+        "N",
+        whole_number(1, WORKERS_MOST),
+        None,
+        f"how many episodes at a time, 1 to {WORKERS_MOST}; on a cluster at most, else as many as"
+        " it has threads",
+        shown=str(WORKERS),
+        is_everyday=True,
+    )
+    timeout_s: float = option(
+        "--timeout",
+        "SECONDS",
+        seconds(TIMEOUT_MOST_S),
+        180.0,
+        f"wall clock of one episode, more than 0 and at most {TIMEOUT_MOST_S}",
+        is_everyday=True,
+        is_of_episode=True,
+    )
+    strict_spec: bool = switch(
+        "--strict-spec",
+        "check every run artifact against its schema before its episode counts as a success",
+        is_everyday=True,
+        is_of_episode=True,
+    )
+    start_method: str = option(
+        "--start-method",
+        "HOW",
+        one_of("auto", "fork", "spawn"),
+        "auto",
+        "how the processes of an episode start: auto (fork), fork or spawn",
+        is_of_episode=True,
+    )
+    memory_limit_bytes: int = option(
+        "--memory-limit",
+        "SIZE",
+        size(64 << 20, 1 << 40, "512MiB or 2GiB"),
+        2 << 30,
+        "address space of one agent process: bytes, or with KiB, MiB or GiB; 64MiB to 1024GiB",
+        write=size_text,
+        is_of_episode=True,
+    )
+    message_limit_bytes: int = option(
+        "--message-limit",
+        "SIZE",
+        size(4 << 10, 64 << 20, "64KiB or 2MiB"),
+        1 << 20,
+        "one answer of an agent, what it appended to its llm_trace included: bytes, or with KiB or"
+        " MiB; 4KiB to 64MiB",
+        write=size_text,
+        is_of_episode=True,
+    )
+    confinement: str = option(
+        "--confinement",
+        "HOW",
+        one_of("auto", "require", "off"),
+        "auto",
+        "of agents: auto (every layer that the machine has), require (refuse to run if one is"
+        " missing) or off",
+        is_of_episode=True,
+    )
+    runs_dir: str = option(
+        "--runs-dir",
+        "DIR",
+        path,
+        ".agent_bench/runs",
+        "folder of the run artifacts",
+        is_everyday=True,
+    )
+    keep_runs: str = option(
+        "--keep-runs",
+        "WHICH",
+        one_of("all", "failed", "none"),
+        "all",
+        "which run artifacts stay on disk: all, failed or none",
+    )
+    fsync: str = option(
+        "--fsync",
+        "POLICY",
+        one_of("none", "batch", "full"),
+        "none",
+        "what a power cut may cost: none (the run), batch (the last episodes) or full (nothing,"
+        " slowly)",
+    )
 
     @property
     def limits(self) -> Limits:
@@ -78,108 +203,150 @@ class SliceOptions:
         return processes.method_of(self.start_method)
 
 
-def without_cluster(options: SliceOptions) -> SliceOptions:
-    """The same slice on this machine."""
-    workers = options.workers_asked or SliceOptions().workers
-    return replace(options, cluster=None, artifacts=None, workers=workers)
+@option_record
+class ClusterOptions:
+    """On which cluster, if on one."""
 
-
-def resume_command(options: SliceOptions, stamp: str) -> str:
-    """The command that finishes this slice."""
-    return _command(options, ["--resume", stamp])
-
-
-def slice_command(options: SliceOptions) -> str:
-    """The command that runs such a slice again."""
-    return _command(options, [])
-
-
-def episode_words(options: SliceOptions) -> list[str]:
-    """Of what this slice is told, what ``python -m tracecore run`` must be told as well for an
-    episode of it to be the same.
-    """
-    return _words(options, _EPISODE_FLAGS, {"tasks_dirs": _REPEATED_FLAGS["tasks_dirs"]})
-
-
-def repro_of(options: SliceOptions) -> Callable[[EpisodeResult | JsonObject], str]:
-    """What makes the command that repeats an episode of this slice alone."""
-    return functools.partial(repro_command, options=episode_words(options))
-
-
-def _command(options: SliceOptions, first: list[str]) -> str:
-    redaction = os.environ.get(REDACTION_VARIABLE)
-    words = [f"{REDACTION_VARIABLE}={redaction}"] if redaction else []
-    script = (
-        sys.argv[0]
-        if os.path.basename(sys.argv[0]) == "perf_harness.py"
-        else "scripts/perf_harness.py"
+    address: str | None = option(
+        "--cluster",
+        "ADDRESS",
+        cluster_address,
+        None,
+        "run on a Dask cluster: its scheduler's address, such as tcp://host:8786, or local:N",
+        shown="on this machine",
     )
-    words += ["python", as_typed(script), *first]
-    if options.cluster:
-        # those of the cluster are its own affair
-        options = replace(options, workers=without_cluster(options).workers)
-    words += _words(options, _FLAGS, _REPEATED_FLAGS)
-    return as_command(words)
-
-
-def _words(
-    options: SliceOptions, flags: Mapping[str, str], repeated_flags: Mapping[str, str]
-) -> list[str]:
-    """What differs from the defaults, as one types it."""
-    defaults, words = SliceOptions(), []
-    for name, flag in flags.items():
-        value = getattr(options, name)
-        if value != getattr(defaults, name):
-            words += [flag] if value is True else [flag, str(value)]
-    for name, flag in repeated_flags.items():
-        for value in getattr(options, name):
-            words += [flag, value]
-    return words
-
-
-_FLAGS: Final = {
-    "episodes": "--episodes",
-    "workers": "--workers",
-    "timeout_s": "--timeout",
-    "strict_spec": "--strict-spec",
-    "compress": "--compress",
-    "output_dir": "--output-dir",
-    "runs_dir": "--runs-dir",
-    "scenario": "--scenario",
-    "start_method": "--start-method",
-    "memory_limit_bytes": "--memory-limit",
-    "message_limit_bytes": "--message-limit",
-    "confinement": "--confinement",
-    "keep_runs": "--keep-runs",
-    "fsync": "--fsync",
-    "sample_interval_s": "--sample-interval",
-    "gate": "--gate",
-    "no_gate": "--no-gate",
-    "verify_determinism": "--verify-determinism",
-    "step_summary": "--step-summary",
-    "report": "--report",
-    "gate_on": "--gate-on",
-    "compare_anyway": "--compare-anyway",
-    "require_conclusive": "--require-conclusive",
-    "accept_changes": "--accept-changes",
-    "cluster": "--cluster",
-    "artifacts": "--artifacts",
-}
-_EPISODE_FLAGS: Final = {
-    name: _FLAGS[name]
-    for name in (
-        "timeout_s",
-        "strict_spec",
-        "start_method",
-        "memory_limit_bytes",
-        "message_limit_bytes",
-        "confinement",
+    artifacts: str | None = option(
+        "--artifacts",
+        "WHERE",
+        one_of("return", "node", "shared"),
+        None,
+        "run artifacts on a cluster: return (they come back), node (each node keeps its own) or"
+        " shared (one folder for all)",
+        shown="return",
     )
-}
-_REPEATED_FLAGS: Final = {
-    "tasks_dirs": "--tasks-dir",
-    "thresholds": "--thresholds",
-    "threshold": "--threshold",
-    "emit": "--emit",
-    "baseline": "--baseline",
-}
+
+
+@option_record
+class JudgeOptions:
+    """How it is judged."""
+
+    gate: bool = switch(
+        "--gate",
+        "hold the slice against the built-in thresholds for its size, and run some episodes a"
+        " second time; a breach is exit 3",
+        is_everyday=True,
+    )
+    thresholds: tuple[str, ...] = repeated(
+        "--thresholds",
+        "FILE",
+        path,
+        "a TOML file of thresholds; may be repeated; docs/gates.md has the language",
+    )
+    threshold: tuple[str, ...] = repeated(
+        "--threshold",
+        "EXPR",
+        expression,
+        "a threshold, such as 'failure_count == 0' or"
+        " 'wall_clock_s{task_ref=rate_limited_api@1}:p(95) <= 0.5'; may be repeated",
+    )
+    no_gate: bool = switch(
+        "--no-gate", "let no threshold count, whatever else is given", shown="they count"
+    )
+    verify_determinism: int | None = option(
+        "--verify-determinism",
+        "N",
+        whole_number(0, EPISODES_MOST),
+        None,
+        "run N of the episodes twice; if a hash differs, exit 3",
+        shown="0; with --gate one per scenario row",
+    )
+    baseline: tuple[str, ...] = repeated(
+        "--baseline",
+        "PATH",
+        path,
+        "compare the slice with archived ones when it ends: summaries, zips or folders; worse is"
+        " exit 3",
+        action=EXTEND,
+        nargs="+",
+        is_everyday=True,
+    )
+    gate_on: tuple[str, ...] = option(
+        "--gate-on",
+        "METRICS",
+        some_of("cpu", "wall", "rss"),
+        ("cpu",),
+        "which of cpu, wall and rss can fail the comparison, with commas between; the others warn",
+    )
+    require_conclusive: bool = switch(
+        "--require-conclusive", "an inconclusive answer is exit 3 as well"
+    )
+    accept_changes: bool = switch(
+        "--accept-changes",
+        "report changed behaviour without failing for it, unless an episode fails or fails"
+        " otherwise",
+    )
+    compare_anyway: bool = switch(
+        "--compare-anyway",
+        "show the figures of runs that are not comparable; nothing can fail then",
+    )
+
+
+@option_record
+class OutputOptions:
+    """What is written."""
+
+    output_dir: str = option(
+        "--output-dir",
+        "DIR",
+        path,
+        "deliverables/perf",
+        "folder of the perf files",
+        is_everyday=True,
+    )
+    report: bool = switch(
+        "--report",
+        "draw charts and write a page of the slice; needs matplotlib and Jinja2",
+        is_everyday=True,
+    )
+    compress: bool = switch("--compress", "put the perf files into a zip as well", is_everyday=True)
+    emit: tuple[str, ...] = repeated(
+        "--emit",
+        "FORMATS",
+        some_of(*EMITTED),
+        f"further formats, with commas between: {', '.join(EMITTED)}",
+        action=EXTEND,
+    )
+    step_summary: str | None = option(
+        "--step-summary",
+        "PATH",
+        path,
+        None,
+        "where a Markdown summary is appended, or off",
+        shown="$GITHUB_STEP_SUMMARY if it is set, else off",
+    )
+    progress: str = option(
+        "--progress",
+        "WHEN",
+        one_of("auto", "always", "never"),
+        "auto",
+        "progress on stderr: auto (a live line on a terminal; in a log or CI a line per 10 percent"
+        " or 30 s), always (live on a terminal in CI too) or never",
+        is_repeated=False,
+    )
+    sample_interval_s: float = option(
+        "--sample-interval",
+        "S",
+        seconds(3600, zero=True),
+        0.5,
+        "seconds between two samples of machine and slice, at most 3600; 0 takes none",
+    )
+
+
+@record
+class SliceOptions:
+    """All that a slice is asked for; each part belongs to one wing."""
+
+    run: RunOptions = field(default_factory=RunOptions)
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)

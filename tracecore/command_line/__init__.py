@@ -1,0 +1,1 @@
+"""How does a command line become a call, and its end an exit code?"""

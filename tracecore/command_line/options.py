@@ -1,0 +1,236 @@
+"""Options of a command line: what one is, records that are made of them, and readers of values.
+
+An option is declared in one place, as the field of a record::
+
+    @option_record
+    class RunOptions:
+        episodes: int = option("--episodes", "N", whole_number(1, 9), 3, "how many episodes")
+
+The parser, the record's defaults and the commands that are printed for a user all come from there.
+"""
+
+import argparse
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar, cast, dataclass_transform
+
+from tracecore.record import record
+
+T = TypeVar("T")
+
+UNITS: Final = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+# 2G and 2GB are what people type for memory; both mean the unit that memory is counted in
+SPELLINGS: Final = {
+    spelling.lower(): size
+    for unit, size in UNITS.items()
+    for spelling in {unit, unit.replace("i", ""), unit[:1]}
+}
+FLAG, ONE, APPEND, EXTEND = "store_true", "store", "append", "extend"
+
+
+def as_word(value: Any) -> str:
+    """A value as one types it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+@record
+class Option:
+    """One option of a command."""
+
+    flag: str  # "--episodes"; a name without dashes is a positional argument
+    metavar: str | None = None
+    read: Callable[[str], Any] | None = None
+    default: Any = None
+    help: str = ""
+    # what --help shows of the default where that is not the value itself
+    shown: str | None = None
+    write: Callable[[Any], str] = as_word  # how a value is typed
+    action: str = ONE
+    nargs: str | None = None
+    is_required: bool = False
+    is_everyday: bool = False  # shown by -h
+    is_of_episode: bool = False  # `tracecore run` takes it too: it decides what one episode does
+    is_repeated: bool = True  # part of the commands that repeat or finish a slice
+
+    def explained(self) -> str:
+        """The help text, with the default."""
+        if self.is_required or self.shown == "":
+            return self.help
+        default = self.shown
+        if default is None:
+            default = "off" if self.action == FLAG else self.write(self.default) or "none"
+        return f"{self.help} (default: {default})"
+
+    def words(self, value: Any) -> list[str]:
+        """What to type to give ``value``; nothing where that is the default."""
+        if value == self.default:
+            return []
+        if self.action == FLAG:
+            return [self.flag]
+        values = map(self.write, [value] if self.action == ONE else value)
+        return [word for text in values for word in (self.flag, text)]
+
+
+def option(
+    flag: str, metavar: str, read: Callable[[str], T], default: T, help_text: str, **more: Any
+) -> T:
+    """An option with a value; its field in a record of options.
+
+    ``more`` are further fields of :class:`Option`.
+    """
+    return cast("T", Option(flag, metavar, read, default, help_text, **more))
+
+
+def repeated(
+    flag: str, metavar: str, read: Callable[[str], T | tuple[T, ...]], help_text: str, **more: Any
+) -> tuple[T, ...]:
+    """An option that may be given several times; its field, a tuple of the values."""
+    more = {"action": APPEND, **more}
+    return cast("tuple[T, ...]", Option(flag, metavar, read, (), help_text, **more))
+
+
+def switch(flag: str, help_text: str, **more: Any) -> bool:
+    """An option without a value; its field, whether it was given."""
+    return cast("bool", Option(flag, None, None, False, help_text, action=FLAG, **more))
+
+
+@dataclass_transform(frozen_default=True)
+def option_record(cls: type[T]) -> type[T]:
+    """A record whose fields are options; those that are not are left as they are."""
+    table = {name: value for name, value in vars(cls).items() if isinstance(value, Option)}
+    for name, one in table.items():
+        setattr(cls, name, one.default)
+    built = record(cls)
+    built.__options__ = table  # type: ignore[attr-defined]
+    return built
+
+
+def options_of(cls: type) -> Mapping[str, Option]:
+    """The options of a record's class, by field."""
+    return cast("Mapping[str, Option]", cls.__options__)  # type: ignore[attr-defined]
+
+
+def fill(cls: type[T], arguments: argparse.Namespace) -> T:
+    """A record of ``cls`` with what was given; the default of what the command does not take."""
+    given = {name: getattr(arguments, name) for name in options_of(cls) if hasattr(arguments, name)}
+    return cls(
+        **{name: tuple(one) if isinstance(one, list) else one for name, one in given.items()}
+    )
+
+
+def words_of(options: Any, *, of_episode: bool = False) -> list[str]:
+    """What to type to give the values of a record that are not the defaults."""
+    return [
+        word
+        for name, one in options_of(type(options)).items()
+        if one.is_repeated and (one.is_of_episode or not of_episode)
+        for word in one.words(getattr(options, name))
+    ]
+
+
+# --- readers of values ------------------------------------------------------------------------
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Reads an integer from ``low`` to ``high``, written in plain digits."""
+
+    def read(text: str) -> int:
+        digits = text.removeprefix("-" if low < 0 else "+")
+        # Not int() alone: it takes "1_000" and other scripts' digits, and refuses 5000 digits with
+        # words of its own.
+        is_number = digits.isascii() and digits.isdigit() and len(digits) <= 20
+        if is_number and low <= int(text) <= high:
+            return int(text)
+        raise wrong(text, f"a whole number from {low} to {high}")
+
+    return read
+
+
+def seconds(high: int, *, zero: bool = False) -> Callable[[str], float]:
+    """Reads a finite number of seconds, more than 0 (or 0 itself, with ``zero``) and at most
+    ``high``.
+    """
+
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            value = float(text)
+            if text.isascii() and "_" not in text and (0 < value <= high or (zero and value == 0)):
+                return value
+        least = "0 or more" if zero else "more than 0"
+        raise wrong(text, f"a number of seconds, {least} and at most {high}")
+
+    return read
+
+
+def size(low: int, high: int, example: str) -> Callable[[str], int]:
+    """Reads bytes, plain or with a unit (``2GiB``, ``2GB`` and ``2G`` are the same), from ``low``
+    to ``high``.
+    """
+
+    def read(text: str) -> int:
+        unit = text.lstrip("0123456789")
+        digits = text[: len(text) - len(unit)]
+        if unit.lower() in SPELLINGS and 0 < len(digits) <= 20:
+            value = int(digits) * SPELLINGS[unit.lower()]
+            if low <= value <= high:
+                return value
+        span = f"from {size_text(low)} to {size_text(high)}"
+        raise wrong(text, f"bytes, or a size such as {example}, {span}")
+
+    return read
+
+
+def size_text(count: int) -> str:
+    """Bytes in the largest unit of which they are a whole number."""
+    unit = next(unit for unit in ("GiB", "MiB", "KiB", "") if count % UNITS[unit] == 0)
+    return f"{count // UNITS[unit]}{unit}"
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Reads one of ``words``."""
+
+    def read(text: str) -> str:
+        if text in words:
+            return text
+        raise wrong(text, f"{', '.join(words[:-1])} or {words[-1]}")
+
+    return read
+
+
+def some_of(*words: str) -> Callable[[str], tuple[str, ...]]:
+    """Reads some of ``words``, with commas between them."""
+
+    def read(text: str) -> tuple[str, ...]:
+        chosen = tuple(dict.fromkeys(text.split(",")))
+        if all(word in words for word in chosen):
+            return chosen
+        raise wrong(text, f"some of {', '.join(words)}, with commas between them")
+
+    return read
+
+
+def path(text: str) -> str:
+    """Reads a path, of something that need not exist."""
+    if not text:
+        raise wrong(text, "a path")
+    return text
+
+
+def folder(text: str) -> str:
+    """Reads the path of a folder that exists."""
+    if not os.path.isdir(text):
+        raise wrong(text, "a folder that exists")
+    return text
+
+
+def wrong(found: str, expected: str) -> argparse.ArgumentTypeError:
+    """What a reader raises."""
+    return argparse.ArgumentTypeError(f"found {quote(found)}, expected {expected}")
+
+
+def quote(text: str) -> str:
+    """``text`` as a complaint shows it, cut where it is long."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")

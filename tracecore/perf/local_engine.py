@@ -1,0 +1,104 @@
+"""Episodes on this machine: where an episode's runtime meets the process pool.
+
+``run_job`` becomes the pool's function, and each ending becomes a row.
+"""
+
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
+
+from tracecore import processes
+from tracecore.batch.pool import BatchOptions, run_batch
+from tracecore.confinement.readable import secret_folders
+from tracecore.perf.show.progress import TICK_S
+from tracecore.perf.slice.engine import Look
+from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
+from tracecore.perf.slice.limits import limit_behind_timeout
+from tracecore.perf.slice.options import WORKERS, RunOptions
+from tracecore.perf.slice.scenario import Plan
+from tracecore.records import EpisodeResult, Job, JsonObject
+from tracecore.runtime.agent.process import Preparation
+from tracecore.runtime.job import make_ready, run_job, settle
+
+
+class LocalEngine:
+    """Runs episodes in processes of this machine; see :class:`Engine`."""
+
+    is_gone = False
+
+    def __init__(self, options: RunOptions, output_dir: str, interruption: Interruption) -> None:
+        self._options, self._interruption = options, interruption
+        self._secret = secret_folders(options.tasks_dirs, options.runs_dir, output_dir)
+
+    @property
+    def slots(self) -> int:
+        """How many episodes run at the same time."""
+        return self._options.workers or WORKERS
+
+    def host(self) -> JsonObject:
+        """Nothing beside the facts of this machine."""
+        return {}
+
+    def machine_class(self) -> None:
+        """That of this machine."""
+
+    def document(self) -> None:
+        """There is no cluster."""
+
+    def episodes(
+        self, plan: Plan, jobs: Iterator[Job], count: int, look: Look | None = None
+    ) -> Generator[EpisodeResult, None, None]:
+        """The rows of ``jobs`` as they end."""
+        del plan, count  # jobs carry all they need, and are taken one by one
+        if self._interruption.is_set:
+            return
+        method, limits = self._options.method, self._options.limits
+        batch_options = BatchOptions(
+            workers=self.slots,
+            limit_s=limit_behind_timeout(method),
+            prepare=Preparation(limits, self._secret),
+            make_ready=make_ready,
+            method=method,
+            stop_fd=self._interruption.wake_fd,
+            adopt_orphans=True,
+            on_tick=look,
+            tick_s=TICK_S,
+        )
+        with contextlib.closing(run_batch(run_job, jobs, batch_options)) as endings:
+            yield from map(settle, endings)
+
+    def episodes_again(
+        self, plan: Plan, jobs: Iterator[Job], count: int
+    ) -> Generator[EpisodeResult, None, None]:
+        """The same, on new workers."""
+        return self.episodes(plan, jobs, count)
+
+
+def run_one(job: Job, start_method: str = "auto", tasks_dirs: Sequence[str] = ()) -> EpisodeResult:
+    """Run a single episode just as a slice does, for ``python -m tracecore``.
+
+    Args:
+        job: The episode.
+        start_method: ``fork``, ``spawn`` or ``auto``.
+        tasks_dirs: Folders of tasks, none of which the agent may read.
+
+    Raises:
+        EngineError: No worker could be started.
+        OutputError: The artifact could not be written.
+        KeyboardInterrupt: A signal asked for an end before the episode had ended.
+    """
+    method = processes.method_of(start_method)
+    # Not an exception out of a signal handler: raised while some object is being finalised, Python
+    # would swallow it.
+    with watch_for_interruption() as interruption:
+        batch_options = BatchOptions(
+            workers=1,
+            limit_s=limit_behind_timeout(method),
+            prepare=Preparation(job.settings.limits, secret_folders(tasks_dirs)),
+            make_ready=make_ready,
+            method=method,
+            stop_fd=interruption.wake_fd,
+        )
+        rows = [settle(ended) for ended in run_batch(run_job, [job], batch_options)]
+    if not rows:
+        raise KeyboardInterrupt
+    return rows[0]
