@@ -75,28 +75,30 @@ def wing_of(module: str) -> str:
     return module.split(".")[2] if module.startswith("tracecore.perf.") else ""
 
 
-@functools.cache
 def imports_of(path: pathlib.Path, *, nested: bool) -> frozenset[str]:
     """The modules that a file imports at its top level, or (nested) inside its functions."""
-    tree = ast.parse(path.read_text("utf-8"))
-    functions = [
-        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    inside = {id(child) for function in functions for child in ast.walk(function)}
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if (id(node) in inside) is not nested:
-            continue
+    return read_imports(path)[nested]
+
+
+@functools.cache
+def read_imports(path: pathlib.Path) -> tuple[frozenset[str], frozenset[str]]:
+    found: tuple[set[str], set[str]] = (set(), set())
+    todo: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text("utf-8")), False)]
+    while todo:
+        node, inside = todo.pop()
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found[inside].update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import hides which floor it reaches"
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 place = ROOT / full.replace(".", "/")
                 is_module = place.with_suffix(".py").exists() or place.is_dir()
-                found.add(full if is_module else str(node.module))
-    return frozenset(found)
+                found[inside].add(full if is_module else str(node.module))
+        elif not isinstance(node, ast.expr):  # no expression holds an import
+            inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            todo += [(child, inside) for child in ast.iter_child_nodes(node)]
+    return frozenset(found[False]), frozenset(found[True])
 
 
 def own_imports_of(path: pathlib.Path, *, nested: bool) -> set[str]:
