@@ -60,6 +60,8 @@ class GatewayAddress:
 
     control: str  # path of a Unix socket
     secret: str  # that goes with each request
+    # Name of each model, and the variables in which agents find its address and their token.
+    models: tuple[tuple[str, str, str], ...] = ()
 
 
 @record
@@ -83,6 +85,7 @@ class Settings:
     fsync: bool = False  # each artifact survives a power cut before its row is told
     git_sha: str | None = None  # of the runtime, for runtime_identity
     limits: Limits = field(default_factory=Limits)
+    gateway: GatewayAddress | None = None  # where models can be called
 
 
 @record
@@ -112,6 +115,7 @@ class Job:
     seed: int
     settings: Settings
     allow: Allowance = Allowance()
+    model_limits: ModelLimits = ModelLimits()
 
 
 @record

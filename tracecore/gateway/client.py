@@ -33,7 +33,11 @@ def run_gateway(
         EngineError: It could not be started.
     """
     with tempfile.TemporaryDirectory(prefix="tracecore-gateway-") as folder:
-        address = GatewayAddress(os.path.join(folder, "control"), secrets.token_hex(16))
+        address = GatewayAddress(
+            os.path.join(folder, "control"),
+            secrets.token_hex(16),
+            tuple((model.name, model.base_url_env, model.api_key_env) for model in models),
+        )
         setup = {
             "control": address.control,
             "secret": address.secret,

@@ -30,6 +30,7 @@ FAILURE_TYPE_OF: Final[dict[str, str | None]] = {
     "task_exception": "logic_failure",
     "validator_exception": "logic_failure",
     "episode_crashed": "logic_failure",
+    "model_call_unrecorded": "logic_failure",
     "logic_failure": "logic_failure",
 }
 

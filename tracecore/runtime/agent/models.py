@@ -1,0 +1,100 @@
+"""An agent that may call models: its calls are taken from the gateway, step by step."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tracecore.gateway.client import GatewayError, SessionLine
+from tracecore.gateway.models import environment_of
+from tracecore.gateway.recordings import EpisodeKey
+from tracecore.record import mutable_record
+from tracecore.records import GatewayAddress, Job, JsonObject
+from tracecore.runtime.endings import End
+from tracecore.runtime.episode import Agent
+
+UNRECORDED = "model_call_unrecorded"
+
+# Starts an agent that finds these variables in its environment.
+StartAgent = Callable[[Job, dict[str, str]], Agent]
+
+
+@mutable_record
+class ModelUse:
+    """What an episode has used of models."""
+
+    calls: int = 0
+    wait_s: float = 0.0
+    bytes: int = 0
+
+
+class AgentWithModels:
+    """An agent and its session with the gateway, as one agent.
+
+    Args:
+        job: Of the episode.
+        address: Of the gateway.
+        door: ``host:port`` at which the agent reaches it.
+        start: Starts the agent itself.
+
+    Attributes:
+        use: What has been used so far.
+
+    Raises:
+        End: The episode was not recorded, or the gateway is gone.
+    """
+
+    def __init__(self, job: Job, address: GatewayAddress, door: str, start: StartAgent) -> None:
+        self.use = ModelUse()
+        key = EpisodeKey(job.agent.ref, job.task.ref, job.seed)
+        try:
+            self._session = SessionLine(address, key, job.model_limits)
+        except GatewayError as error:
+            raise End(UNRECORDED, str(error)) from error
+        environment = environment_of(address.models, door, self._session.token)
+        try:
+            self._agent = start(job, environment)
+        except BaseException:
+            self._session.close(keep=False)
+            raise
+
+    def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
+        """Hand the agent the task; calls that it makes meanwhile stand in its first step."""
+        try:
+            self._agent.reset(task_spec, deadline_s)
+        except End:
+            self._take()
+            raise
+
+    def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
+        """The agent's action; the calls of this step where it offers no ``llm_trace`` of its own.
+
+        Raises:
+            InvalidAction: It gave no action.
+        """
+        try:
+            action, offered = self._agent.step(observation, deadline_s)
+        except End:
+            self._take()  # what the gateway refused is why it failed
+            raise
+        entries = self._take()
+        return action, entries if offered is None and entries else offered
+
+    def close(self) -> None:
+        """Let go of the agent, and have its calls kept."""
+        try:
+            self._agent.close()
+        finally:
+            try:
+                self._session.close(keep=True)
+            except GatewayError as error:
+                raise End("logic_failure", f"its model calls are not kept: {error}") from error
+
+    def _take(self) -> list[JsonObject]:
+        try:
+            new = self._session.take()
+        except GatewayError as error:
+            raise End("logic_failure", str(error)) from error
+        self.use.calls, self.use.bytes, self.use.wait_s = new["calls"], new["bytes"], new["wait_s"]
+        if new["failure"]:
+            raise End(UNRECORDED, new["failure"])
+        entries: list[JsonObject] = new["entries"]
+        return entries
