@@ -14,30 +14,39 @@ SHORT_S, LONG_S = 0.05, 300.0
 
 
 class Ends:
-    """A channel, and the other side of both of its pipes."""
+    """A channel, and the other side of its pipes, that of its life line included."""
 
-    def __init__(self, *, gone: bool = False) -> None:
+    def __init__(self) -> None:
         their_read, our_write = os.pipe()
         our_read, their_write = os.pipe()
-        self.fds = {their_read, their_write}
+        self.gone_fd, self.life_fd = os.pipe()
+        self.fds = {their_read, their_write, self.life_fd}
         self.their_read, self.their_write = their_read, their_write
-        self.channel = Channel(our_read, our_write, LIMIT, lambda: gone)
+        self.channel = Channel(our_read, our_write, LIMIT, self.gone_fd)
 
     def say(self, data: bytes) -> None:
         os.write(self.their_write, data)
+
+    def die(self) -> None:
+        self.fds.remove(self.life_fd)
+        os.close(self.life_fd)
 
     def hang_up(self) -> None:
         for fd in self.fds:
             os.close(fd)
         self.fds = set()
 
+    def close(self) -> None:
+        self.hang_up()
+        self.channel.close()
+        os.close(self.gone_fd)
+
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
     found = Ends()
     yield found
-    found.hang_up()
-    found.channel.close()
+    found.close()
 
 
 def soon() -> float:
@@ -60,8 +69,7 @@ def test_a_message_arrives_whole_however_it_is_cut(message: bytes, cuts: list[in
         assert ends.channel.receive(later()) == message
         assert not ends.channel.spoke_unasked()
     finally:
-        ends.hang_up()
-        ends.channel.close()
+        ends.close()
 
 
 def test_what_comes_behind_a_message_is_noticed(ends: Ends) -> None:
@@ -92,16 +100,16 @@ def test_a_side_that_closes_is_noticed_at_once(ends: Ends, begun: bytes) -> None
 
 
 def test_a_side_that_is_dead_is_noticed_behind_a_pipe_that_others_hold() -> None:
-    ends = Ends(gone=True)
+    ends = Ends()
     try:
         ends.say(pack(b"last words"))
+        ends.die()
         assert ends.channel.receive(later()) == b"last words"
         ends.say(b"\0\0")
         with pytest.raises(ChannelClosed):
             ends.channel.receive(later())
     finally:
-        ends.hang_up()
-        ends.channel.close()
+        ends.close()
 
 
 def test_a_side_that_does_not_read_cannot_hold_the_sender(ends: Ends) -> None:
@@ -123,3 +131,32 @@ def test_plain_reading_tells_the_end_of_a_stream() -> None:
     with pytest.raises(ChannelClosed):
         frames.read_message(read_fd)
     os.close(read_fd)
+
+
+def test_messages_that_come_in_pieces_are_given_when_they_are_whole() -> None:
+    read_fd, write_fd = os.pipe()
+    inbox = frames.Inbox(read_fd)
+    assert inbox.read() == ([], False)
+    os.write(write_fd, pack(b"one") + pack(b"two")[:5])
+    assert inbox.read() == ([b"one"], False)
+    os.write(write_fd, pack(b"two")[5:] + pack(b""))
+    os.close(write_fd)
+    assert inbox.read() == ([b"two", b""], True)
+    os.close(read_fd)
+
+
+def test_a_reader_that_is_slow_makes_nobody_wait_and_loses_nothing() -> None:
+    read_fd, write_fd = os.pipe()
+    outbox, inbox = frames.Outbox(write_fd), frames.Inbox(read_fd)
+    message, found = b"x" * (1 << 20), list[bytes]()
+    assert outbox.put(message)
+    assert outbox.put(b"behind it")
+    while len(found) < 2:
+        found += inbox.read()[0]
+        outbox.flush()
+    assert found == [message, b"behind it"]
+    assert not outbox.flush()
+    os.close(read_fd)
+    with pytest.raises(BrokenPipeError):
+        outbox.put(b"too late")
+    os.close(write_fd)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from helpers import starts
 
-from tracecore import processes
+from tracecore import descendants, processes
 
 METHODS = ["fork", "spawn"]
 
@@ -63,7 +63,7 @@ def test_a_function_that_raises_leaves_with_1_and_never_returns_here(method: str
 def test_a_leash_kills_what_is_tied_to_it_when_its_maker_dies(
     tmp_path: pathlib.Path, method: str
 ) -> None:
-    processes.become_subreaper()
+    descendants.become_subreaper()
     try:
         maker = processes.start(
             starts.make_leashed, (str(tmp_path), method), method="fork", keep_fds=()
@@ -77,7 +77,7 @@ def test_a_leash_kills_what_is_tied_to_it_when_its_maker_dies(
         os.waitpid(maker, 0)
         assert os.waitstatus_to_exitcode(os.waitpid(tied, 0)[1]) == -signal.SIGKILL
     finally:
-        processes.become_subreaper(yes=False)
+        descendants.become_subreaper(yes=False)
 
 
 def test_who_is_tied_too_late_leaves_by_itself() -> None:
@@ -89,22 +89,22 @@ def test_who_is_tied_too_late_leaves_by_itself() -> None:
 
 
 def test_a_sweep_takes_whole_trees_detached_ones_and_stubborn_ones(tmp_path: pathlib.Path) -> None:
-    processes.become_subreaper()
+    descendants.become_subreaper()
     try:
         spared = processes.start(time.sleep, (600,), method="fork", keep_fds=())
-        before = frozenset(processes.children_of(os.getpid())) | {spared}
+        before = frozenset(descendants.children_of(os.getpid())) | {spared}
         processes.start(starts.grow_tree, (str(tmp_path), 3), method="fork", keep_fds=())
         deadline_s = time.monotonic() + 20
         while len(list(tmp_path.iterdir())) < 15:
             assert time.monotonic() < deadline_s
             time.sleep(0.01)
-        assert processes.sweep(before) >= 15
-        assert set(processes.children_of(os.getpid())) == set(before)
+        assert len(descendants.sweep(before)) >= 15
+        assert set(descendants.children_of(os.getpid())) == set(before)
         for path in tmp_path.iterdir():
             with pytest.raises(ProcessLookupError):
                 os.kill(int(path.name), 0)
     finally:
-        processes.become_subreaper(yes=False)
+        descendants.become_subreaper(yes=False)
         os.kill(spared, signal.SIGKILL)
         os.waitpid(spared, 0)
 
@@ -112,9 +112,9 @@ def test_a_sweep_takes_whole_trees_detached_ones_and_stubborn_ones(tmp_path: pat
 def test_signals_to_who_is_gone_are_nothing() -> None:
     pid = processes.start(os.getpid, (), method="fork", keep_fds=())
     os.waitpid(pid, 0)
-    processes.send_signal(pid, signal.SIGKILL)
-    processes.kill_group(pid)
-    assert processes.children_of(pid) == []
+    descendants.send_signal(pid, signal.SIGKILL)
+    descendants.kill_group(pid)
+    assert descendants.children_of(pid) == []
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,19 @@
 """Messages over pipes: four bytes of length, then the message.
 
 A message is taken from its length, never from the end of the stream: a process that the sender left
-    behind may keep the
-stream open for ever. Every wait has a deadline on the monotonic clock.
+behind may keep the stream open for ever. A wait has a deadline on the monotonic clock, or is left to
+who polls.
 """
 
+import contextlib
 import os
 import select
-from collections.abc import Callable
 from typing import Final
 
 from tracecore.clock import monotonic_s
 
 HEADER_BYTES: Final = 4
 READ_BYTES: Final = 1 << 16
-# during a wait, between two looks at whether the other side still lives
-LOOK_INTERVAL_S: Final = 0.25
 
 
 class ChannelClosed(Exception):
@@ -72,15 +70,71 @@ def write_message(fd: int, message: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+class Inbox:
+    """Whole messages out of a descriptor that never makes its reader wait."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._data = bytearray()
+
+    def read(self) -> tuple[list[bytes], bool]:
+        """The messages that have become whole since, and whether the stream has ended."""
+        ended = False
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(self._fd, READ_BYTES):
+                self._data += part
+            ended = True
+        messages, at = [], 0
+        while (end := _end_of_message(self._data, at)) is not None:
+            messages.append(bytes(self._data[at + HEADER_BYTES : end]))
+            at = end
+        del self._data[:at]
+        return messages, ended
+
+
+class Outbox:
+    """Messages for a reader that may be slow, or stopped: what it does not take waits here."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self._data = bytearray()
+
+    def put(self, message: bytes) -> bool:
+        """Send a message as far as there is room; whether anything is left, see :meth:`flush`."""
+        self._data += pack(message)
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Send what is left as far as there is room; whether anything still is.
+
+        Raises:
+            BrokenPipeError: Its reader is gone.
+        """
+        with contextlib.suppress(BlockingIOError):
+            while self._data:
+                del self._data[: os.write(self.fd, self._data)]
+        return bool(self._data)
+
+
+def is_whole(data: bytes | bytearray) -> bool:
+    """Whether ``data`` begins with a whole message."""
+    return _end_of_message(data, 0) is not None
+
+
+def _end_of_message(data: bytes | bytearray, at: int) -> int | None:
+    if len(data) - at < HEADER_BYTES:
+        return None
+    end = at + HEADER_BYTES + int.from_bytes(data[at : at + HEADER_BYTES], "big")
+    return end if len(data) >= end else None
+
+
 class Channel:
     """One side of a pair of pipes to a process that is not trusted to answer, or to read."""
 
     def __init__(
-        self,
-        read_fd: int,
-        write_fd: int,
-        limit_bytes: int,
-        is_gone: Callable[[], bool] = lambda: False,
+        self, read_fd: int, write_fd: int, limit_bytes: int, gone_fd: int | None = None
     ) -> None:
         """Take over both descriptors.
 
@@ -88,20 +142,16 @@ class Channel:
             read_fd: Where the other side's messages come from.
             write_fd: Where ours go.
             limit_bytes: The longest message that is received.
-            is_gone: Tells whether the process at the other side is dead; asked now and then during
-                a long wait, since somebody whom it has left behind may hold its pipe open.
+            gone_fd: Turns readable, or ends, when the process at the other side is dead: a process
+                that it has left behind may hold its pipe open. Not closed here.
         """
-        self.read_fd, self.write_fd, self.limit_bytes, self._is_gone = (
-            read_fd,
-            write_fd,
-            limit_bytes,
-            is_gone,
-        )
+        self.read_fd, self.write_fd, self.limit_bytes = read_fd, write_fd, limit_bytes
         # A process that does not read fills the pipe: a blocking write would wait for it past every
         # deadline.
         os.set_blocking(write_fd, False)
         self._readable = select.poll()
-        self._readable.register(read_fd, select.POLLIN)
+        for fd in (read_fd,) if gone_fd is None else (read_fd, gone_fd):
+            self._readable.register(fd, select.POLLIN)
 
     def send(self, message: bytes, deadline_s: float) -> None:
         """Send one message.
@@ -145,8 +195,7 @@ class Channel:
         """Whether the other side has sent anything beyond the messages that were received."""
         if self._surplus:
             return True
-        events = self._readable.poll(0)
-        return bool(events and events[0][1] & select.POLLIN)
+        return self._can_read(select.POLLIN)
 
     def close(self) -> None:
         """Close both descriptors."""
@@ -156,17 +205,19 @@ class Channel:
     _surplus = 0  # bytes that came with the last message and belong to none
 
     def _read_some(self, deadline_s: float, most: int) -> bytes:
-        while not self._readable.poll(
-            max(0.0, min(deadline_s - monotonic_s(), LOOK_INTERVAL_S)) * 1000
-        ):
-            if monotonic_s() >= deadline_s:
-                raise ChannelTimeout
-            if self._is_gone() and not self._readable.poll(0):
-                raise ChannelClosed
+        ready = self._readable.poll(max(0.0, deadline_s - monotonic_s()) * 1000)
+        if not ready:
+            raise ChannelTimeout
+        # What it had sent before it died is read first.
+        if ready[0][0] != self.read_fd and not self._can_read(~0):
+            raise ChannelClosed
         data = os.read(self.read_fd, most)
         if not data:
             raise ChannelClosed
         return data
+
+    def _can_read(self, events: int) -> bool:
+        return any(fd == self.read_fd and seen & events for fd, seen in self._readable.poll(0))
 
     def _await_room(self, deadline_s: float) -> None:
         writable = select.poll()

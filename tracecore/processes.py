@@ -1,4 +1,4 @@
-"""Starting, leashing and sweeping processes, and their ends in words.
+"""Starting and leashing processes, and their ends in words.
 
 Everything that starts a process below the harness goes through :func:`start`: by ``fork`` where
 that is sound, or by ``spawn`` of a lean interpreter, with the same function, arguments and
@@ -20,11 +20,8 @@ from tracecore import frames
 
 FORK: Final = "fork"
 SPAWN: Final = "spawn"
-PR_SET_CHILD_SUBREAPER: Final = 36
 F_SETSIG: Final = 10  # fcntl.F_SETSIG, which is Linux's own
 REFUSAL_PAUSES_S: Final = (0.02, 0.1, 0.3)  # before asking again for a process that was refused
-# a killed process that is still there after this is stuck in the kernel
-SWEEP_PATIENCE_S: Final = 2.0
 
 
 def default_method() -> str:
@@ -60,12 +57,46 @@ def start(
         if pid == 0:
             _run_and_leave(function, args, kept)
         return pid
+    return spawn(function, args, keep_fds=kept, needed=(function, *args))
+
+
+def spawn(
+    function: Callable[..., object],
+    args: tuple[Any, ...],
+    *,
+    keep_fds: Iterable[int],
+    needed: Iterable[Any] = (),
+    errors: bool = False,
+    holding: Iterable[int] = (),
+) -> int:
+    """As :func:`start` by ``spawn``.
+
+    Args:
+        function: As there, and so the following two.
+        args: As there.
+        keep_fds: As there.
+        needed: What it must be able to import, beside this package and what is installed.
+        errors: Whether it keeps the standard error stream of this process.
+        holding: Signals that are blocked in it until it unblocks them; no other is.
+    """
+    kept = sorted(keep_fds)
     call_r, call_w = os.pipe()
     try:
         for fd in (call_r, *kept):
             os.set_inheritable(fd, True)
-        path, argv, env = lean_command(call_r, kept)
-        pid = _ask_again_when_refused(lambda: os.posix_spawn(path, argv, env))
+        command = _lean_command(f"run_call({call_r}, {kept}, {errors})", needed)
+        path = command[0]
+        pid = _ask_again_when_refused(
+            lambda: os.posix_spawn(
+                path,
+                command,
+                lean_environment(),
+                setsigmask=holding,
+                # Whoever started the harness may ignore any of them, which is inherited: an
+                # ignored SIGCHLD takes the children's ends away.
+                setsigdef=signal.valid_signals() - _KEPT_SIGNALS,
+            )
+        )
         with contextlib.suppress(BrokenPipeError):  # it died at once, and its waiter will see that
             frames.write_message(call_w, pickle.dumps((function, args)))
     finally:
@@ -74,6 +105,10 @@ def start(
         os.close(call_r)
         os.close(call_w)
     return pid
+
+
+# SIGINT goes to a terminal's whole foreground group: a worker ignores it, and all below with it.
+_KEPT_SIGNALS: Final = {signal.SIGKILL, signal.SIGSTOP, signal.SIGINT}
 
 
 def _ask_again_when_refused(start_one: Callable[[], int]) -> int:
@@ -85,41 +120,50 @@ def _ask_again_when_refused(start_one: Callable[[], int]) -> int:
     return start_one()
 
 
-def become(call: bytes, fds: tuple[int, ...]) -> NoReturn:
-    """Turn this process into a lean interpreter; keeps its id, streams and ``fds``.
-
-    Args:
-        call: Pickled ``(function, args)``; it need not be importable here.
-        fds: Given to the function behind its other arguments.
-    """
-    call_r, call_w = os.pipe()
-    for fd in (call_r, *fds):
-        os.set_inheritable(fd, True)
-    frames.write_message(call_w, call)
-    path, argv, env = lean_command(call_r, None, fds)
-    os.execve(path, argv, env)
-
-
-def lean_command(
-    call_fd: int, kept: list[int] | None, more: tuple[int, ...] = ()
-) -> tuple[str, list[str], dict[str, str]]:
-    """Path, arguments and environment of a lean interpreter that runs the call it reads from
-    ``call_fd``.
-
-    Args:
-        call_fd: Where the pickled call comes from.
-        kept: The descriptors to keep when it starts as a child; ``None`` when it takes the place of
-            this process.
-        more: Further arguments of the call.
-    """
-    package_root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    paths = [package_root, *(path for path in sys.path if path and path != package_root)]
-    call = f"run_call({call_fd}, {kept!r}, {more!r})"
-    code = f"import sys; sys.path[:] = {paths!r}; from tracecore.processes import run_call; {call}"
-    executable = sys.executable or "/usr/bin/python3"
+def _lean_command(call: str, needed: Iterable[Any]) -> list[str]:
+    """The command of a lean interpreter that can import what is ``needed``, and runs ``call``."""
+    code = f"import sys; sys.path[:] = {lean_path(needed)!r};"
+    code += f" from tracecore.processes import run_call; {call}"
     # -S: no site, whose .pth files import whatever is installed; -s -P: no user site, no current
     # folder on the path.
-    return executable, [executable, "-S", "-s", "-P", "-B", "-c", code], lean_environment()
+    return [sys.executable or "/usr/bin/python3", "-S", "-s", "-P", "-B", "-c", code]
+
+
+def lean_path(needed: Iterable[Any] = ()) -> list[str]:
+    """Where a lean interpreter imports from: this package, the interpreter's own library and
+    installed packages, and where the modules of what is ``needed`` come from.
+
+    Not whatever else is on the path of this process: the working folder, what ``PYTHONPATH`` names
+    and a user's own packages would run outside of confinement, and count as a library there.
+    """
+    own = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+    if sys.flags.no_site and sys.flags.safe_path:  # lean itself
+        return [*dict.fromkeys([*own, *sys.path])]
+    library = os.path.dirname(os.__file__)
+    site: Any = sys.modules.get("site")
+    installed = set(site.getsitepackages() if site else ())
+    paths = [
+        path
+        for path in sys.path
+        if path == library
+        or os.path.dirname(path) == library
+        or path in installed
+        or os.path.basename(path) == _ZIPPED_LIBRARY
+    ]
+    roots = [_import_root(one) for one in needed if hasattr(one, "__module__")]
+    return [*dict.fromkeys([*own, *(root for root in roots if root), *paths])]
+
+
+_ZIPPED_LIBRARY: Final = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
+
+
+def _import_root(one: Any) -> str:
+    """The folder on the path that the module of ``one`` was imported from."""
+    top: Any = sys.modules.get(str(one.__module__).partition(".")[0])
+    folders = list(getattr(top, "__path__", ()))
+    found = folders[0] if folders else getattr(top, "__file__", None)
+    root = os.path.dirname(os.path.abspath(found)) if found else ""
+    return "" if root == os.path.dirname(os.__file__) else root
 
 
 def lean_environment() -> dict[str, str]:
@@ -136,21 +180,21 @@ def lean_environment() -> dict[str, str]:
     }
 
 
-def run_call(call_fd: int, kept: list[int] | None, more: tuple[int, ...]) -> None:
+def run_call(call_fd: int, kept: list[int], errors: bool) -> None:
     """The first thing a lean interpreter does: read the call, and run it."""
     function, args = pickle.loads(frames.read_message(call_fd))  # noqa: S301 - written by our own starter
     os.close(call_fd)
-    if kept is not None:
-        _run_and_leave(function, (*args, *more), kept)
-    function(*args, *more)
+    for fd in kept:
+        os.set_inheritable(fd, False)
+    _run_and_leave(function, args, kept, errors=errors)
 
 
 def _run_and_leave(
-    function: Callable[..., object], args: tuple[Any, ...], kept: list[int]
+    function: Callable[..., object], args: tuple[Any, ...], kept: list[int], *, errors: bool = False
 ) -> NoReturn:
     code = 1
     try:
-        _detach(kept)
+        _detach(kept, (0, 1) if errors else (0, 1, 2))
         function(*args)
         code = 0
     # whatever it was: this process must not run on in code that belongs to its parent
@@ -162,10 +206,10 @@ def _run_and_leave(
         os._exit(code)
 
 
-def _detach(kept: list[int]) -> None:
+def _detach(kept: list[int], streams: tuple[int, ...]) -> None:
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
+    for fd in streams:
         os.dup2(null, fd)
     # A copy of a pipe's other end would keep its reader waiting for an end of stream that never
     # comes.
@@ -243,97 +287,6 @@ def own_peak_rss_bytes(pid: int | str = "self") -> int | None:
         return int(status.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
     except (OSError, ValueError, IndexError):
         return None
-
-
-# --- sweeping --------------------------------------------------------------------------------------------------------
-
-
-def become_subreaper(*, yes: bool = True) -> bool:
-    """Have orphans below this process come to it rather than to init, so that it can find and kill
-    them; or no longer.
-    """
-    import ctypes  # noqa: PLC0415 - a megabyte that no process which forks should carry
-
-    try:
-        return bool(
-            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0) == 0
-        )
-    except (OSError, AttributeError):
-        return False
-
-
-def children_of(pid: int) -> list[int]:
-    """The process ids of the live or unreaped children of ``pid``; [] when it is gone or the
-    platform does not tell.
-    """
-    try:
-        # Not open(): a file object costs ten times the system calls, and this is asked after every
-        # job.
-        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            listed = b""
-            while part := os.read(fd, 1 << 16):
-                listed += part
-        finally:
-            os.close(fd)
-    except OSError:
-        return []
-    return [int(word) for word in listed.split()]
-
-
-def sweep(spare: frozenset[int] = frozenset()) -> int:
-    """Kill and reap every child of this process but ``spare``, and everything below them; gives how
-    many were alive.
-
-    They are stopped first, all of them, and killed then: a tree that forks while it is killed one
-        by one outruns that.
-    """
-    me, swept = os.getpid(), 0
-    deadline_s = time.monotonic() + SWEEP_PATIENCE_S
-    while orphans := [pid for pid in children_of(me) if pid not in spare and not _reap(pid)]:
-        frozen: set[int] = set()
-        while fresh := tree_below(orphans) - frozen:
-            for pid in fresh:
-                send_signal(pid, signal.SIGSTOP)
-            frozen |= fresh
-        for pid in frozen:
-            send_signal(pid, signal.SIGKILL)
-        swept = max(swept, len(frozen))
-        if time.monotonic() > deadline_s:
-            break
-        time.sleep(0.0005)  # a killed process needs a moment to become one that can be reaped
-    return swept
-
-
-def _reap(pid: int) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    return True
-
-
-def tree_below(roots: list[int]) -> set[int]:
-    """``roots`` and the process ids of everything below them."""
-    found: set[int] = set()
-    todo = list(roots)
-    while todo:
-        pid = todo.pop()
-        if pid not in found:
-            found.add(pid)
-            todo += children_of(pid)
-    return found
-
-
-def send_signal(pid: int, number: int) -> None:
-    """Signal ``pid``; nothing happens when it is gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
-def kill_group(pid: int) -> None:
-    """Kill the process ``pid`` and whoever is still in the group it leads."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    send_signal(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager

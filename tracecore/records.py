@@ -200,6 +200,9 @@ class Usage:
     attempt: int = 1  # 1, or 2 when a worker was lost
     # processes that were still there when the job had ended, and were killed
     leaked_processes: int = 0
+    slot: int = 0  # 0-based number of the slot, below the number of episodes in flight
+    # of every process of the job that was waited for; major ones, which read a disk, not counted
+    page_faults: int = 0
 
 
 @record

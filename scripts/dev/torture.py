@@ -29,7 +29,7 @@ from typing import Any, Final
 ROOT: Final = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tracecore import processes  # noqa: E402 - the clone that this file lies in, installed or not
+from tracecore import descendants  # noqa: E402 - the clone that this file lies in, installed or not
 from tracecore.record import field, mutable_record  # noqa: E402
 from tracecore.runtime import spec  # noqa: E402
 
@@ -119,7 +119,7 @@ def main() -> int:
     seed = int.from_bytes(os.urandom(4), "big") if arguments.seed is None else arguments.seed
     report = Report(seed)
     say(f"torture: --seed {seed}")
-    processes.become_subreaper()
+    descendants.become_subreaper()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         torture(pathlib.Path(folder), report, 60.0 if arguments.quick else arguments.seconds)
     document = report.document()
@@ -315,7 +315,7 @@ class Round:
                 return
             self._killed_below = True
             for pid in self._draw.sample(victims, self._draw.randint(1, len(victims))):
-                processes.send_signal(pid, number)
+                descendants.send_signal(pid, number)
         self._report.faults_injected[kind] += 1
 
     def _find(self, root: int, depth: int) -> list[int]:
@@ -324,7 +324,7 @@ class Round:
         """
         level, found = [root], list[int]()
         for at in range(1, 8):
-            level = [child for pid in level for child in processes.children_of(pid)]
+            level = [child for pid in level for child in descendants.children_of(pid)]
             if at == depth or (depth == len(BELOW) and at > depth):
                 found += level
         return found
@@ -346,14 +346,14 @@ class Round:
 
     def _wait_for_orphans(self) -> None:
         began_s = time.monotonic()
-        while left := [pid for pid in processes.children_of(os.getpid()) if not reaped(pid)]:
+        while left := [pid for pid in descendants.children_of(os.getpid()) if not reaped(pid)]:
             if time.monotonic() - began_s > ORPHANS_S * BUSY_FACTOR:
                 self._wrong(
                     "processes_left",
                     f"processes left: {[command_of(pid) for pid in left]}",
                     len(left),
                 )
-                processes.sweep()
+                descendants.sweep()
                 break
             time.sleep(0.005)
         self._report.orphans_most_s = max(self._report.orphans_most_s, time.monotonic() - began_s)

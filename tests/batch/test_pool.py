@@ -14,10 +14,10 @@ import pytest
 from helpers import jobs
 from helpers.jobs import Errand
 
-from tracecore.batch import pool
+from tracecore.batch import crew
 from tracecore.batch.pool import BatchOptions, run_batch
+from tracecore.descendants import children_of
 from tracecore.errors import EngineError
-from tracecore.processes import children_of
 from tracecore.records import (
     Ended,
     Exited,
@@ -35,7 +35,7 @@ PATIENCE_S = 300.0
 
 def options(**changes: Any) -> BatchOptions:
     return BatchOptions(
-        **{"workers": 2, "limit_s": lambda _job: LONG_S, "adopt_orphans": True, **changes}
+        **{"slots": 2, "limit_s": lambda _job: LONG_S, "adopt_orphans": True, **changes}
     )
 
 
@@ -135,16 +135,16 @@ def test_a_job_that_kills_two_workers_is_given_up_and_named_and_the_rest_never_n
 
 
 def test_the_last_job_is_not_lost_with_the_only_worker(tmp_path: pathlib.Path) -> None:
-    ended = run(jobs.kill_first_worker, [Errand(0, str(tmp_path))], workers=1)
+    ended = run(jobs.kill_first_worker, [Errand(0, str(tmp_path))], slots=1)
     assert ended[0].ending == Returned(0)
 
 
 def test_a_worker_that_is_stopped_is_replaced(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "STUCK_PATIENCE_S", 0.5)
+    monkeypatch.setattr(crew, "STUCK_PATIENCE_S", 0.5)
     ended = run(
-        jobs.stop_first_worker, [Errand(0, str(tmp_path))], workers=1, limit_s=lambda _job: 1.0
+        jobs.stop_first_worker, [Errand(0, str(tmp_path))], slots=1, limit_s=lambda _job: 1.0
     )
     assert (ended[0].ending, ended[0].usage.attempt) == (Returned(0), 2)
 
@@ -266,7 +266,7 @@ def test_a_child_does_not_outlive_its_worker(tmp_path: pathlib.Path, method: str
             run(
                 jobs.sleep_forever,
                 [errand],
-                workers=1,
+                slots=1,
                 method=method,
                 adopt_orphans=False,
                 stop_fd=stop_r,
@@ -290,7 +290,7 @@ def test_jobs_may_run_out_for_a_while_and_go_on() -> None:
                 yield later.pop(0)
 
     ended = []
-    batch = run_batch(jobs.answer, feed(), options(workers=1, more_fd=read_fd))
+    batch = run_batch(jobs.answer, feed(), options(slots=1, more_fd=read_fd))
     with contextlib.closing(batch):
         for one in batch:
             ended.append(one.job.index)

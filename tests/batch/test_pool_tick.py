@@ -14,7 +14,7 @@ def sleep(job, _link):
 def test_the_one_who_looks_on_is_told_what_runs_and_since_when():
     seen = []
     options = BatchOptions(
-        workers=2,
+        slots=2,
         limit_s=lambda _: 30.0,
         on_tick=lambda running: seen.append(list(running)),
         tick_s=0.05,
@@ -36,11 +36,11 @@ def test_ticks_come_while_nothing_ends_and_late_ones_are_skipped():
         looks.append(time.monotonic())
         time.sleep(0.15)  # three ticks long
 
-    options = BatchOptions(workers=1, limit_s=lambda _: 30.0, on_tick=look, tick_s=0.05)
+    options = BatchOptions(slots=1, limit_s=lambda _: 30.0, on_tick=look, tick_s=0.05)
     assert len(list(run_batch(sleep, [1.0], options))) == 1
     assert len(looks) >= 3
     assert all(later - earlier >= 0.15 for earlier, later in itertools.pairwise(looks))
 
 
 def test_nobody_who_looks_on_is_fine_too():
-    assert len(list(run_batch(sleep, [0.0], BatchOptions(workers=1, limit_s=lambda _: 30.0)))) == 1
+    assert len(list(run_batch(sleep, [0.0], BatchOptions(slots=1, limit_s=lambda _: 30.0)))) == 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from helpers.slices import ROOT, wait_for_no_orphans
 
-from tracecore import processes
+from tracecore import descendants
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def harness_clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture
 def adopting() -> Iterator[None]:
     """Orphans of a killed harness come to this process, which can then tell whether there are any."""
-    processes.become_subreaper()
+    descendants.become_subreaper()
     yield
     wait_for_no_orphans()
-    processes.become_subreaper(yes=False)
+    descendants.become_subreaper(yes=False)

@@ -15,8 +15,8 @@ import time
 
 import pytest
 
-from tracecore import provenance
 from tracecore.__main__ import main
+from tracecore.perf.host import provenance
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PROG = "python -m tracecore: "

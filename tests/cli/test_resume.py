@@ -25,7 +25,7 @@ from helpers.slices import (
     wait_for_no_orphans,
 )
 
-from tracecore import processes
+from tracecore.descendants import children_of, send_signal
 
 pytestmark = pytest.mark.usefixtures("adopting")
 KILLS = int(os.environ.get("TRACECORE_TEST_KILLS", "4"))
@@ -102,11 +102,11 @@ def test_harness_and_workers_that_die_in_the_same_instant_leave_no_episode_and_n
     task = ["--tasks-dir", str(PLAIN_TASK.parent), "--scenario", scenario]
     harness = start(harness_clone, tmp_path, "--episodes", "4", "--workers", "2", *task)
     harness.wait_for_artifacts(1)
-    above = [harness.process.pid, *processes.children_of(harness.process.pid)]
+    above = [harness.process.pid, *children_of(harness.process.pid)]
     # stopped first: none of them notices that another is dead
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in above:
-            processes.send_signal(pid, number)
+            send_signal(pid, number)
     harness.kill()
     wait_for_no_orphans()
 

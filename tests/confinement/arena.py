@@ -200,7 +200,7 @@ def let_loose(
         for place in range(len(table))
     ]
     options = BatchOptions(
-        workers=2,
+        slots=2,
         limit_s=limit_behind_timeout(method),
         prepare=Preparation(
             settings.limits, secret_folders((str(arena.task.parent),), str(arena.runs))

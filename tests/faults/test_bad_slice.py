@@ -8,7 +8,7 @@ import pytest
 from helpers.batches import left_behind, make_job, run_jobs
 from helpers.faults import AGENT_FAULTS, PLAIN_TASK, write_agent
 
-from tracecore import processes
+from tracecore import descendants
 
 EPISODES = int(os.environ.get("TRACECORE_TEST_BAD_EPISODES", "200"))
 
@@ -53,11 +53,11 @@ def test_a_process_of_one_episode_that_is_killed_from_outside_costs_that_episode
             if not (tmp_path / "runs" / f"{0:032x}.json").exists():
                 # the first episode is still on its way; the second sleeps until it is killed
                 continue
-            for worker in processes.children_of(os.getpid()):
-                below = processes.children_of(worker)
+            for worker in descendants.children_of(os.getpid()):
+                below = descendants.children_of(worker)
                 if len(below) == 2:  # the zygote was there first
                     killed.append(below[0 if victim == "zygote" else 1])
-                    processes.send_signal(killed[0], 9)
+                    descendants.send_signal(killed[0], 9)
                     return
 
     thread = threading.Thread(target=kill_one)

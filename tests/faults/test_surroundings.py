@@ -13,17 +13,17 @@ from helpers import slices
 from helpers.faults import PLAIN_TASK, write_agent
 from helpers.slices import ROOT, journals, read_files, start, strays, wait_for_no_orphans
 
-from tracecore import processes
+from tracecore import descendants
 
 EPISODES = 8
 
 
 @pytest.fixture(autouse=True)
 def _adopting() -> object:
-    processes.become_subreaper()
+    descendants.become_subreaper()
     yield
     wait_for_no_orphans()
-    processes.become_subreaper(yes=False)
+    descendants.become_subreaper(yes=False)
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def run_jobs(
 ) -> dict[int, EpisodeResult]:
     """Run them all; the rows by index."""
     options = BatchOptions(
-        workers=workers,
+        slots=workers,
         limit_s=limit_behind_timeout(method),
         prepare=Preparation(LIMITS),
         make_ready=make_ready,

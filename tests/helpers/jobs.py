@@ -107,25 +107,23 @@ def _was_here(job: Errand) -> bool:
 class Stillborn:
     """A companion whose making kills its worker."""
 
-    def __init__(self, method: str) -> None:
-        del method
+    def __init__(self, method: str, slots: int) -> None:
+        del method, slots
         os._exit(9)
 
 
 class Refused:
     """A companion for which the machine has nothing left."""
 
-    def __init__(self, method: str) -> None:
-        del method
+    def __init__(self, method: str, slots: int) -> None:
+        del method, slots
 
     pids: frozenset[int] = frozenset()
+    fds: tuple[int, ...] = ()
 
     def begin(self, job: Any) -> Any:
         del job
         raise BlockingIOError(11, "Resource temporarily unavailable")
-
-    def end(self) -> Any:
-        return None
 
     def close(self) -> None:
         return None
@@ -140,6 +138,3 @@ class RefusedAtFirst(Refused):
         self.asked += 1
         if self.asked % 3:
             super().begin(job)
-
-    def end(self) -> Any:
-        return None

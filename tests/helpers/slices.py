@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from helpers.faults import AGENT_FAULTS, write_agent
 
-from tracecore import processes
+from tracecore.descendants import children_of, send_signal
 from tracecore.runtime import spec
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -225,9 +225,7 @@ def wait_for_no_orphans() -> None:
     """Wait until everything below a killed harness is gone, which this process has adopted."""
     deadline_s = time.monotonic() + PATIENCE_S
     while left := [
-        pid
-        for pid in processes.children_of(os.getpid())
-        if not _is_tracker(pid) and not _reaped(pid)
+        pid for pid in children_of(os.getpid()) if not _is_tracker(pid) and not _reaped(pid)
     ]:
         assert time.monotonic() < deadline_s, [(pid, _command(pid)) for pid in left]
         time.sleep(0.005)
@@ -262,7 +260,7 @@ def descendants(pid: int) -> list[int]:
     found: list[int] = []
     todo = [pid]
     while todo:
-        children = processes.children_of(todo.pop())
+        children = children_of(todo.pop())
         found += children
         todo += children
     return found
@@ -270,4 +268,4 @@ def descendants(pid: int) -> list[int]:
 
 def kill_all(pids: Iterable[int]) -> None:
     for pid in pids:
-        processes.send_signal(pid, signal.SIGKILL)
+        send_signal(pid, signal.SIGKILL)

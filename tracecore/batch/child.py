@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from tracecore import frames, processes
+from tracecore import descendants, frames, processes
 
 WORDS_MOST: Final = 2_000
 RETURNED: Final = b"r"
@@ -30,6 +30,8 @@ def run_child(
     """
     if leash_fd is not None:
         processes.tie_to_leash(leash_fd)
+    # What it leaves behind stays below it, and so apart from what other jobs leave, while it lives.
+    descendants.become_subreaper()
     try:
         kind, value = RETURNED, pickle.dumps(function(job, link))
     except BaseException as error:  # every path must give an answer

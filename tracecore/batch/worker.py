@@ -1,40 +1,39 @@
-"""A worker: one job after the other, each in a process of its own, and nothing left behind between
-two.
+"""A worker: as many jobs at a time as it has slots, each in a process of its own, and nothing left
+behind of one when its slot is used again.
 
-It runs none of the jobs' code. It waits on three things at once, never longer than the job's limit:
-the child's answer, the child's death, and the end of its own line to the harness, at which it kills
-what it started and leaves.
+It runs none of the jobs' code, and has no thread. It waits on everything at once, never longer than
+to the nearest deadline: its line to the harness, at whose end it kills what it started and leaves;
+each job's answer; each job's death; and what its companion has to report.
 """
 
 import contextlib
+import functools
 import gc
+import math
 import os
 import pickle
 import select
+import signal
 import sys
-import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
-from tracecore import frames, processes
-from tracecore.batch.child import PEAK_BYTES, RETURNED, run_child
-from tracecore.batch.endings import ending_of_status
+from tracecore import descendants, frames, processes
+from tracecore.batch.messages import READY, TROUBLE, Assignment, WorkerSetup
+from tracecore.batch.run import Run, start_child
 from tracecore.clock import monotonic_s
 from tracecore.errors import TracecoreError
-from tracecore.record import record
-from tracecore.records import Ending, FellSilent, Raised, Returned, TimedOut
 
-LEAVE_PATIENCE_S: Final = 1.0  # between a child's answer and its death; it only has to call _exit
 # before asking again for a process or a descriptor that was refused
 REFUSAL_PAUSES_S: Final = (0.05, 0.2, 0.5)
-READY: Final = b"ready"
-# and why: the machine refuses what the next job needs, which is no fault of the job's
-TROUBLE: Final = b"trouble:"
+COMPANION_PATIENCE_S: Final = 5.0  # for what it has to report of a job whose process has ended
+FILES_PER_SLOT: Final = 16  # descriptors, those under way to another process included
 
 
 class Companion(Protocol):
-    """What a worker keeps beside it for its jobs, such as a zygote: told of the begin and the end
-    of each.
+    """What a worker keeps beside it for its jobs, such as a zygote: it takes part in the begin and
+    the end of each.
 
     A companion that can do its work no longer raises; that ends the worker, and the harness starts
     another. An OSError means that the machine refuses it what it needs, and ends the batch.
@@ -44,257 +43,297 @@ class Companion(Protocol):
     def pids(self) -> frozenset[int]:
         """Processes that stay between jobs, and are not to be swept."""
 
+    @property
+    def fds(self) -> Iterable[int]:
+        """Descriptors that turn readable when it has something to :meth:`hear`."""
+
     def begin(self, job: Any) -> Any:
-        """Before the job's process starts; gives the link it is handed (``read_fd``, ``write_fd``
-        and ``fds``).
+        """Before the job's process starts; gives the link it is handed (``fds`` that it keeps, and
+        ``close`` for all others), or ``None``.
         """
 
-    def end(self) -> Any:
-        """After the job's process has ended; gives ``cpu_user_s``, ``cpu_sys_s`` and
-        ``peak_rss_bytes`` spent.
+    def hear(self, fd: int) -> None:
+        """One of ``fds`` is readable."""
+
+    def end(self, link: Any) -> None:
+        """The job's process has ended."""
+
+    def spent(self, link: Any) -> Any:
+        """``cpu_user_s``, ``cpu_sys_s``, ``peak_rss_bytes`` and ``page_faults`` of what it did for
+        the job; ``None`` while that is not known.
         """
 
     def close(self) -> None:
         """The worker leaves."""
 
 
-@record
-class WorkerSetup:
-    """What a worker is born with."""
-
-    number: int  # 0-based
-    method: str  # how it starts the processes of its jobs
-    epoch_s: float  # monotonic second that offsets count from
-    prepare: Callable[[str], Companion] | None
-    # Pickled (function, make_ready). Not read, and so their modules not imported, before the
-    # companion has been started: what it forks shall carry no more than it needs.
-    work: bytes
-
-
-@record
-class Assignment:
-    """A job as it is handed to a worker."""
-
-    ticket: int  # names the assignment in the report
-    job: Any
-    limit_s: float  # when the worker kills its process
-    handed_s: float  # monotonic
-    attempt: int
-
-
-# A report on an assignment: ticket; the ending, or the pickled value of one that returned; and, in
-# the order of Usage's fields, what it cost. Tuples, since records cost several times as much to
-# pickle.
-Report = tuple[int, Ending | bytes, tuple[Any, ...]]
-
-
 class HarnessGone(Exception):
     """The line to the harness has ended."""
+
+
+class CompanionSilent(TracecoreError):
+    """The companion does not say what it did for a job that has ended."""
 
 
 def run_worker(setup: WorkerSetup, jobs_fd: int, results_fd: int) -> None:
     """Serve until the line to the harness ends: assignments come down ``jobs_fd``, reports go up
     ``results_fd``.
     """
-    os.set_inheritable(jobs_fd, False)
-    os.set_inheritable(results_fd, False)
+    # Ctrl-C goes to a terminal's whole foreground group: the harness decides what it means. It was
+    # held back while this process was being started.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    descendants.become_subreaper()
+    allow_open_files(FILES_PER_SLOT * len(setup.slots) + 256)
+    results = frames.Outbox(results_fd)
     worker = None
     try:
-        worker = _Worker(setup, jobs_fd, results_fd)
+        worker = _Worker(setup, jobs_fd, results)
         worker.serve()
     except (HarnessGone, frames.ChannelClosed, BrokenPipeError):
         pass
     except OSError as error:
+        os.set_blocking(results_fd, True)
         with contextlib.suppress(OSError):
-            frames.write_message(
-                results_fd, TROUBLE + str(error).encode("utf-8", "backslashreplace")
-            )
+            results.put(TROUBLE + str(error).encode("utf-8", "backslashreplace"))
     except TracecoreError:
         sys.exit(1)  # its companion is gone; the harness starts another worker
     finally:
         if worker:
             worker.close()
-        processes.sweep()
+        descendants.sweep()
+
+
+def allow_open_files(count: int) -> None:
+    """Raise the soft limit of open files, as far as the hard one permits."""
+    import resource  # noqa: PLC0415 - not there on every platform, and used once
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        with contextlib.suppress(ValueError, OSError):
+            wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Worker:
-    def __init__(self, setup: WorkerSetup, jobs_fd: int, results_fd: int) -> None:
-        self._setup, self._jobs_fd, self._results_fd = setup, jobs_fd, results_fd
-        self._companion = setup.prepare(setup.method) if setup.prepare else None
+    def __init__(self, setup: WorkerSetup, jobs_fd: int, results: frames.Outbox) -> None:
+        self._setup, self._results = setup, results
+        self._companion: Companion | None = (
+            setup.prepare(setup.method, len(setup.slots)) if setup.prepare else None
+        )
         self._function: Callable[[Any, Any], object]
         self._make_ready: Callable[[Any], None] | None
         self._function, self._make_ready = pickle.loads(setup.work)  # noqa: S301 - from our own harness
         self._leash = processes.Leash() if processes.leash_exists() else None
-        self._waiting = select.poll()
-        # no event asked for: only the end of the line wakes, never a job
-        self._waiting.register(jobs_fd, 0)
-        self._report(READY)
+        self._waiting: deque[Assignment] = deque()
+        self._free = deque(setup.slots)
+        self._runs: dict[int, Run] = {}  # by process id; those that have not been reaped
+        self._ending: list[Run] = []  # reaped, but for what their companion has to report
+        # No job is due before that: a look at each of them would write into, and so copy, the
+        # pages they lie on.
+        self._due_s = math.inf
+        self._refusals, self._pause_until_s = 0, 0.0
+        self._companion_fds: frozenset[int] = frozenset()
+        self._poll = select.poll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._jobs = frames.Inbox(jobs_fd)
+        self._watch(jobs_fd, self._take_assignments)
+        self._send(READY)
 
     def serve(self) -> None:
         gc.collect()
         # a collection in a child would write into, and so copy, every page that holds an object
         gc.freeze()
         while True:
-            self._run(pickle.loads(frames.read_message(self._jobs_fd)))  # noqa: S301 - from our own harness
+            for fd, _event in self._poll.poll(self._patience_ms()):
+                if handle := self._handlers.get(fd):  # its job may have ended within this round
+                    handle()
+            self._give_up_overdue()
+            # One, and then a look around again: a worker with many free slots is no deaf one.
+            if self._can_start():
+                self._start(self._waiting.popleft())
 
     def close(self) -> None:
+        for pid in self._runs:
+            descendants.kill_group(pid)
         if self._companion:
             self._companion.close()
 
-    def _report(self, message: bytes) -> None:
-        frames.write_message(self._results_fd, message)
+    # --- what it waits for ---
 
-    def _run(self, assignment: Assignment) -> None:
-        """One job, from taking it to having swept everything it started."""
+    def _watch(self, fd: int, handle: Callable[[], None]) -> None:
+        self._handlers[fd] = handle
+        self._poll.register(fd, select.POLLIN)
+
+    def _forget(self, fd: int | None) -> None:
+        if fd in self._handlers:
+            del self._handlers[fd]
+            self._poll.unregister(fd)
+
+    def _patience_ms(self) -> float | None:
+        if self._can_start():
+            return 0.0
+        first_s = self._due_s
+        if self._waiting and self._free:
+            first_s = min(first_s, self._pause_until_s)
+        return None if first_s == math.inf else max(0.0, first_s - monotonic_s()) * 1000
+
+    def _give_up_overdue(self) -> None:
+        now_s = monotonic_s()
+        if now_s < self._due_s:
+            return
+        for run in [run for run in self._runs.values() if run.due_s <= now_s]:
+            run.give_up()
+            if run.died_fd is None:
+                self._reap(run)
+        if any(run.due_s <= now_s for run in self._ending):
+            raise CompanionSilent
+        dues = (run.due_s for run in (*self._runs.values(), *self._ending))
+        self._due_s = min(dues, default=math.inf)
+
+    def _expect(self, due_s: float) -> None:
+        self._due_s = min(self._due_s, due_s)
+
+    # --- the line to the harness ---
+
+    def _take_assignments(self) -> None:
+        messages, ended = self._jobs.read()
+        if ended:
+            raise HarnessGone
+        self._waiting.extend(map(pickle.loads, messages))  # from our own harness
+
+    def _send(self, message: bytes) -> None:
+        if self._results.put(message):
+            # A harness that does not read now must not keep a deadline from being met.
+            self._handlers[self._results.fd] = self._flush
+            self._poll.register(self._results.fd, select.POLLOUT)
+
+    def _flush(self) -> None:
+        if not self._results.flush():
+            self._forget(self._results.fd)
+
+    # --- one job, from taking it to having swept everything it started ---
+
+    def _can_start(self) -> bool:
+        return bool(self._waiting and self._free) and self._pause_until_s <= monotonic_s()
+
+    def _start(self, assignment: Assignment) -> None:
         taken_s = monotonic_s()
-        pid, answer_fd = self._start(assignment)
         try:
-            answer, given_up = self._await_answer(pid, answer_fd, assignment, taken_s)
-        finally:
-            os.close(answer_fd)
-            # Before it is reaped: until then its id cannot have become somebody else's.
-            processes.kill_group(pid)
-            _pid, status, spent = os.wait4(pid, 0)
-        beside = self._companion.end() if self._companion else None
-        leaked = processes.sweep(self._companion.pids if self._companion else frozenset())
-        ended_s = monotonic_s()
-        usage = (
-            ended_s - taken_s,
-            taken_s - self._setup.epoch_s,
-            ended_s - self._setup.epoch_s,
-            taken_s - assignment.handed_s,
-            spent.ru_utime + (beside.cpu_user_s if beside else 0.0),
-            spent.ru_stime + (beside.cpu_sys_s if beside else 0.0),
-            max(
-                _peak_told(answer) or processes.peak_rss_bytes(spent),
-                beside.peak_rss_bytes if beside else 0,
-            ),
-            self._setup.number,
-            assignment.attempt,
-            leaked,
+            link, pid, answer_fd = self._start_process(assignment.job)
+        except OSError:
+            # asked again for a while; meanwhile what runs may end, and give room
+            if self._refusals == len(REFUSAL_PAUSES_S):
+                raise
+            self._pause_until_s = taken_s + REFUSAL_PAUSES_S[self._refusals]
+            self._refusals += 1
+            self._waiting.appendleft(assignment)
+            return
+        self._refusals = 0
+        run = Run(
+            assignment=assignment,
+            slot=self._free.popleft(),
+            taken_s=taken_s,
+            link=link,
+            pid=pid,
+            answer_fd=answer_fd,
+            died_fd=descendants.open_pidfd(pid),
+            due_s=taken_s + assignment.limit_s,
         )
-        ending = _classify(answer, status, given_up)
-        self._report(pickle.dumps((assignment.ticket, ending, usage)))
+        self._runs[pid] = run
+        self._expect(run.due_s)
+        self._watch(answer_fd, functools.partial(self._listen, run))
+        if run.died_fd is not None:
+            self._watch(run.died_fd, functools.partial(self._reap, run))
 
-    def _start(self, assignment: Assignment) -> tuple[int, int]:
-        """Start the child; gives its process id and where its answer comes from. A refusal is tried
-        again for a while.
-        """
-        for pause_s in REFUSAL_PAUSES_S:
-            with contextlib.suppress(OSError):
-                return self._start_once(assignment)
-            time.sleep(pause_s)
-        return self._start_once(assignment)
-
-    def _start_once(self, assignment: Assignment) -> tuple[int, int]:
+    def _start_process(self, job: Any) -> tuple[Any, int, int]:
         if self._make_ready:
-            self._make_ready(assignment.job)
-        link = self._companion.begin(assignment.job) if self._companion else None
+            self._make_ready(job)
+        link = self._companion.begin(job) if self._companion else None
+        if self._companion:
+            self._watch_companion(frozenset(self._companion.fds))
+        leash_fd = self._leash.read_fd if self._leash else None
         try:
-            return self._start_child(assignment, link)
+            return link, *start_child(self._function, job, link, leash_fd, self._setup.method)
+        except OSError:
+            if self._companion and link:
+                self._companion.end(link)  # its report is not waited for
+            raise
         finally:
             # our copies would keep the agent from seeing that its episode is gone, and the other
             # way round
             if link:
-                os.close(link.read_fd)
-                os.close(link.write_fd)
+                link.close()
 
-    def _start_child(self, assignment: Assignment, link: Any) -> tuple[int, int]:
-        answer_r, answer_w = os.pipe()
-        leash_fd = self._leash.read_fd if self._leash else None
-        keep = [answer_w, *(link.fds if link else ()), *([] if leash_fd is None else [leash_fd])]
-        arguments = (self._function, assignment.job, link, answer_w, leash_fd, self._setup.method)
-        try:
-            return processes.start(
-                run_child, arguments, method=self._setup.method, keep_fds=keep
-            ), answer_r
-        except BaseException:
-            os.close(answer_r)
-            raise
-        finally:
-            os.close(answer_w)
+    def _watch_companion(self, fds: frozenset[int]) -> None:
+        for fd in self._companion_fds - fds:
+            self._forget(fd)
+        for fd in fds - self._companion_fds:
+            self._watch(fd, functools.partial(self._hear_companion, fd))
+        self._companion_fds = fds
 
-    def _await_answer(
-        self, pid: int, fd: int, assignment: Assignment, taken_s: float
-    ) -> tuple[bytes, Ending | None]:
-        """What the child said (perhaps not all of it) before it died or was given up; and if it
-        was, what for.
+    def _listen(self, run: Run) -> None:
+        if run.listen():
+            return
+        self._forget(run.answer_fd)
+        self._expect(run.due_s)
+        if run.died_fd is None:
+            self._reap(run)
+
+    def _reap(self, run: Run) -> None:
+        self._forget(run.answer_fd)
+        self._forget(run.died_fd)
+        run.reap()
+        del self._runs[run.pid]
+        if self._companion and run.link:
+            self._companion.end(run.link)
+            run.due_s = monotonic_s() + COMPANION_PATIENCE_S
+            self._expect(run.due_s)
+            self._ending.append(run)
+            self._finish_known()
+        else:
+            self._finish(run, None)
+
+    def _hear_companion(self, fd: int) -> None:
+        assert self._companion
+        self._companion.hear(fd)
+        if self._ending:
+            self._finish_known()
+
+    def _finish_known(self) -> None:
+        assert self._companion
+        for run in list(self._ending):
+            beside = self._companion.spent(run.link)
+            if beside is not None:
+                self._ending.remove(run)
+                self._finish(run, beside)
+
+    def _finish(self, run: Run, beside: Any) -> None:
+        self._sweep(run)
+        ended_s, assignment, spent = monotonic_s(), run.assignment, run.spent
+        usage = (
+            ended_s - run.taken_s,
+            run.taken_s - self._setup.epoch_s,
+            ended_s - self._setup.epoch_s,
+            run.taken_s - assignment.handed_s,
+            spent.ru_utime + (beside.cpu_user_s if beside else 0.0),
+            spent.ru_stime + (beside.cpu_sys_s if beside else 0.0),
+            max(run.peak_rss_bytes(), beside.peak_rss_bytes if beside else 0),
+            self._setup.number,
+            assignment.attempt,
+            run.leaked,
+            run.slot,
+            spent.ru_minflt + (beside.page_faults if beside else 0),
+        )
+        self._send(pickle.dumps((assignment.ticket, run.ending(), usage)))
+        self._free.append(run.slot)
+
+    def _sweep(self, run: Run) -> None:
+        """Kill what the job has left behind.
+
+        What a living job left is not among it: each adopts its own orphans.
         """
-        deadline_s = taken_s + assignment.limit_s
-        died_fd = _open_pidfd(pid)
-        data = b""
-        self._waiting.register(fd, select.POLLIN)
-        if died_fd is not None:
-            self._waiting.register(died_fd, select.POLLIN)
-        try:
-            while True:
-                ready = dict(self._waiting.poll(max(0.0, deadline_s - monotonic_s()) * 1000))
-                if self._jobs_fd in ready:
-                    raise HarnessGone
-                if fd in ready:
-                    part = os.read(fd, frames.READ_BYTES)
-                    data += part
-                    if not part or _is_whole(data):
-                        # Usually it is dying. Without a whole answer it may have closed the pipe as
-                        # well, to run on.
-                        died = self._await_death(died_fd)
-                        return data, None if died else FellSilent(LEAVE_PATIENCE_S)
-                elif died_fd is not None and died_fd in ready:
-                    return data, None
-                elif not ready:
-                    return data, TimedOut(assignment.limit_s)
-        finally:
-            self._waiting.unregister(fd)
-            if died_fd is not None:
-                self._waiting.unregister(died_fd)
-                os.close(died_fd)
-
-    def _await_death(self, died_fd: int | None) -> bool:
-        """Whether the child died within its patience; taken for granted where nobody tells."""
-        if died_fd is None:
-            return True
-        died = select.poll()
-        died.register(died_fd, select.POLLIN)
-        return bool(died.poll(LEAVE_PATIENCE_S * 1000))
-
-
-def _open_pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None  # a platform without it: the end of the answer pipe tells
-
-
-def _is_whole(data: bytes) -> bool:
-    header = frames.HEADER_BYTES
-    return len(data) >= header and len(data) >= header + int.from_bytes(data[:header], "big")
-
-
-def _peak_told(answer: bytes) -> int:
-    """The peak of its own memory that a child told; 0 when it did not."""
-    start = frames.HEADER_BYTES + 1
-    return int.from_bytes(answer[start : start + PEAK_BYTES], "big") if _is_whole(answer) else 0
-
-
-def _classify(answer: bytes, status: int, given_up: Ending | None) -> Ending | bytes:
-    """The ending of a child; of one that returned, the pickled value, which the harness alone
-    reads.
-    """
-    if _is_whole(answer):
-        message = answer[frames.HEADER_BYTES :]
-        if message[:1] == RETURNED:
-            return message[1 + PEAK_BYTES :]
-        return Raised(*pickle.loads(message[1 + PEAK_BYTES :]))  # noqa: S301 - from our own child
-    return given_up or ending_of_status(status)
-
-
-def read_report(message: bytes) -> Report:
-    """A worker's message other than READY, as the harness reads it."""
-    report: Report = pickle.loads(message)  # noqa: S301 - from our own worker
-    return report
-
-
-def ending_in(report: Report) -> Ending:
-    """The ending that a report tells."""
-    ending = report[1]
-    return Returned(pickle.loads(ending)) if isinstance(ending, bytes) else ending  # noqa: S301 - from our own worker
+        spare = self._runs.keys() | (self._companion.pids if self._companion else frozenset())
+        for session in descendants.sweep(spare):
+            # another job's, if that has died within the same moment
+            self._runs.get(session, run).leaked += 1

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, Self
 
-from tracecore import frames, processes
+from tracecore import descendants, frames, processes
 from tracecore.confinement import layers, namespaces, privileges
 from tracecore.confinement.layers import LAYERS, NAMESPACES, Confinement
 from tracecore.confinement.readable import Reach
@@ -61,7 +61,7 @@ class Probe:
     def __exit__(self, *_error: object) -> None:
         if self._pid:
             os.close(self._read_fd)
-            processes.kill_group(self._pid)
+            descendants.kill_group(self._pid)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._pid, 0)
             self._pid = 0

@@ -5,9 +5,10 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from tracecore import clock, provenance
+from tracecore import clock
 from tracecore.errors import EngineError, OutputError
 from tracecore.exit_codes import EXIT_GOOD, EXIT_UNWRITTEN, FINISHED
+from tracecore.perf.host import provenance
 from tracecore.perf.host.facts import SystemSampler, host_block
 from tracecore.perf.host.noise import HostWatch
 from tracecore.perf.judge.abort import AbortWatch

@@ -53,7 +53,7 @@ class LocalEngine:
             return
         method, limits = self._options.method, self._options.limits
         batch_options = BatchOptions(
-            workers=self.slots,
+            slots=self.slots,
             limit_s=limit_behind_timeout(method),
             prepare=Preparation(limits, self._secret),
             make_ready=make_ready,
@@ -91,7 +91,7 @@ def run_one(job: Job, start_method: str = "auto", tasks_dirs: Sequence[str] = ()
     # would swallow it.
     with watch_for_interruption() as interruption:
         batch_options = BatchOptions(
-            workers=1,
+            slots=1,
             limit_s=limit_behind_timeout(method),
             prepare=Preparation(job.settings.limits, secret_folders(tasks_dirs)),
             make_ready=make_ready,

@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tracecore import __version__, provenance
+from tracecore import __version__
 from tracecore.confinement import doctor
 from tracecore.errors import InputError, OptionError, OutputError
 from tracecore.perf.documents.files import check_writable, reserve_stamp
+from tracecore.perf.host import provenance
 from tracecore.perf.host.facts import host_block, machine_class
 from tracecore.perf.host.samples import Samples
 from tracecore.perf.judge.gate import Gate, read_gate

@@ -54,7 +54,7 @@ def _answers(chunk: Chunk, folder: str, slots: int) -> Iterator[tuple[EpisodeRes
     # An earlier attempt may have gone down with its node: a crash that it wrote down is none.
     remove_doubtful_artifacts(runs_dir, (job.run_id for job in jobs))
     options = BatchOptions(
-        workers=slots,
+        slots=slots,
         limit_s=limit_behind_timeout(chunk.method),
         prepare=Preparation(
             jobs[0].settings.limits, secret_folders((), os.path.join(folder, TASKS), runs_dir)

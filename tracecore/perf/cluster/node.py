@@ -19,10 +19,11 @@ import tempfile
 import threading
 from typing import Any, Final
 
-from tracecore import __version__, canon, frames, processes, provenance
+from tracecore import __version__, canon, frames, processes
 from tracecore.clock import monotonic_s
 from tracecore.confinement import doctor
 from tracecore.perf.cluster.chunks import Chunk, ChunkEnd
+from tracecore.perf.host import provenance
 from tracecore.perf.host.facts import host_block, machine_class
 from tracecore.record import record
 from tracecore.records import EpisodeResult, JsonObject, Limits

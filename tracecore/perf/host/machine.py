@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any, Final
 
-from tracecore import clock, processes
+from tracecore import clock, descendants
 from tracecore.records import JsonObject
 
 PRESSURES: Final = ("cpu", "io", "memory")
@@ -154,7 +154,7 @@ def _tree_from_proc(root: int) -> Tree:
         ticks += sum(map(int, stat[11:15]))
         pages += int(stat[21])
         alive += stat[0] != b"Z"
-        todo += processes.children_of(pid)
+        todo += descendants.children_of(pid)
     return pages * page_bytes, ticks / ticks_per_s, alive
 
 

@@ -12,7 +12,7 @@ from tracecore.records import Job, JsonObject
 from tracecore.runtime.agent.agent import compile_agent, execute_agent
 from tracecore.runtime.agent.host import AgentHost
 from tracecore.runtime.agent.message import NotJson, parse_message
-from tracecore.runtime.agent.process import AgentEnd, AgentLink, agent_is_gone, ask_how_it_ended
+from tracecore.runtime.agent.process import AgentEnd, AgentLink, ask_how_it_ended
 from tracecore.runtime.endings import AgentViolation, End, InvalidAction
 from tracecore.runtime.stable_text import cut_bytes
 
@@ -36,7 +36,7 @@ class ProcessAgent:
         self._job, self._link = job, link
         self._limits = job.settings.limits
         self._channel = Channel(
-            link.read_fd, link.write_fd, self._limits.message_bytes, lambda: agent_is_gone(link)
+            link.read_fd, link.write_fd, self._limits.message_bytes, link.life_fd
         )
         self._seq = 0
 

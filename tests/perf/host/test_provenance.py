@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
-ASK = "import json; from tracecore import provenance; print(json.dumps(provenance.git_state()))"
+ROOT = pathlib.Path(__file__).parents[3]
+ASK = "import json; from tracecore.perf.host import provenance; print(json.dumps(provenance.git_state()))"
 
 
 def git(folder: pathlib.Path, *arguments: str) -> str:
@@ -35,9 +35,11 @@ def state_of(folder: pathlib.Path) -> dict[str, object]:
 
 @pytest.fixture
 def package(tmp_path: pathlib.Path) -> pathlib.Path:
-    (tmp_path / "tracecore").mkdir()
-    for name in ("__init__.py", "provenance.py", "record.py", "records.py"):
-        shutil.copy(ROOT / "tracecore" / name, tmp_path / "tracecore")
+    host = pathlib.Path("perf", "host")
+    (tmp_path / "tracecore" / host).mkdir(parents=True)
+    names = ("__init__.py", "perf/__init__.py", host / "__init__.py", host / "provenance.py")
+    for name in (*names, "record.py", "records.py"):
+        shutil.copy(ROOT / "tracecore" / name, tmp_path / "tracecore" / name)
     return tmp_path
 
 

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 
+import tracecore
 from tracecore.records import JsonObject
 
 GIT_PATIENCE_S = 10.0
@@ -14,7 +15,8 @@ def git_state() -> JsonObject:
     """``{git_sha, dirty}`` of the checkout that the package lies in; nulls where it is not run from
     one.
     """
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    package = os.path.dirname(os.path.abspath(tracecore.__file__))
+    root = os.path.dirname(package)
     if not os.path.exists(os.path.join(root, ".git")):
         return {"git_sha": None, "dirty": None}
     sha = _git(root, "rev-parse", "HEAD")

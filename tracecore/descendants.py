@@ -1,0 +1,138 @@
+"""What is below a process: found through ``/proc``, adopted when its parent dies, and swept."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+PR_SET_CHILD_SUBREAPER: Final = 36
+# a killed process that is still there after this is stuck in the kernel
+SWEEP_PATIENCE_S: Final = 2.0
+
+_prctl: "Callable[[int, int], int] | None" = None
+
+
+def become_subreaper(*, yes: bool = True) -> bool:
+    """Have orphans below this process come to it rather than to init, so that it can find and kill
+    them; or no longer. Not inherited by a fork.
+    """
+    call = prepare_subreaper()
+    return call is not None and call(PR_SET_CHILD_SUBREAPER, int(yes)) == 0
+
+
+def prepare_subreaper() -> Callable[[int, int], int] | None:
+    """Find the call once, for every process that is forked from here."""
+    global _prctl  # noqa: PLW0603 - found once in a process, and inherited by its forks
+    if _prctl is None and sys.platform == "linux":
+        # The lower half of ctypes alone, and let go: this process forks, and ctypes itself is a
+        # megabyte that an agent could use.
+        with contextlib.suppress(ImportError, AttributeError, OSError):
+            loaded = "_ctypes" in sys.modules
+            import _ctypes  # noqa: PLC0415 - see above
+
+            address = _ctypes.dlsym(_ctypes.dlopen("", 0), "prctl")
+            call_function = _ctypes.call_function
+            if not loaded:
+                del sys.modules["_ctypes"]
+            _prctl = lambda option, value: int(call_function(address, (option, value, 0, 0, 0)))  # noqa: E731
+    return _prctl
+
+
+def children_of(pid: int) -> list[int]:
+    """The process ids of the live or unreaped children of ``pid``; [] when it is gone or the
+    platform does not tell.
+    """
+    try:
+        # Not open(): a file object costs ten times the system calls, and this is asked after every
+        # job.
+        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            listed = b""
+            while part := os.read(fd, 1 << 16):
+                listed += part
+        finally:
+            os.close(fd)
+    except OSError:
+        return []
+    return [int(word) for word in listed.split()]
+
+
+def sweep(spare: frozenset[int] | set[int] = frozenset()) -> list[int]:
+    """Kill and reap every child of this process but ``spare``, and everything below them.
+
+    They are stopped first, all of them, and killed then: a tree that forks while it is killed one
+    by one outruns that.
+
+    Returns:
+        Of each that was alive, the session that it was in.
+    """
+    me = os.getpid()
+    swept: dict[int, int] = {}
+    deadline_s = time.monotonic() + SWEEP_PATIENCE_S
+    while orphans := [pid for pid in children_of(me) if pid not in spare and not _reap(pid)]:
+        frozen: set[int] = set()
+        while fresh := tree_below(orphans) - frozen:
+            for pid in fresh:
+                send_signal(pid, signal.SIGSTOP)
+                swept.setdefault(pid, _session_of(pid))
+            frozen |= fresh
+        for pid in frozen:
+            send_signal(pid, signal.SIGKILL)
+        if time.monotonic() > deadline_s:
+            break
+        time.sleep(0.0005)  # a killed process needs a moment to become one that can be reaped
+    return list(swept.values())
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
+
+
+def _reap(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    return True
+
+
+def tree_below(roots: list[int]) -> set[int]:
+    """``roots`` and the process ids of everything below them."""
+    found: set[int] = set()
+    todo = list(roots)
+    while todo:
+        pid = todo.pop()
+        if pid not in found:
+            found.add(pid)
+            todo += children_of(pid)
+    return found
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Signal ``pid``; nothing happens when it is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def kill_group(pid: int) -> None:
+    """Kill the process ``pid`` and whoever is still in the group it leads."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    send_signal(pid, signal.SIGKILL)
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor that turns readable when ``pid`` has ended; ``None`` on a platform without."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child has ended, and only waits to be reaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

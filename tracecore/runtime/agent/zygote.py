@@ -1,0 +1,423 @@
+"""Where agent processes come from: nursery, keeper and zygote.
+
+::
+
+    nursery ──starts, once per reach──▶ (keeper ──▶) zygote ──forks, per episode──▶ agent process
+
+A zygote executes no agent, and compiles one only once its first process has shown that this ends,
+and soon: until then each compiles for itself, within its episode's time limit. It was started
+before its worker had read a task, and holds no task code, hidden state or result: what an agent
+must not see was never in its memory.
+
+A zygote is confined to what its agents may reach, so that there is one for each folder of agents
+and each allowance. They come from the nursery, which was started with the worker and knows no more
+than they do: a worker that has read a task may start no zygote itself. Where process ids have a
+namespace, the keeper stands outside of it and waits.
+
+A zygote waits for everything at once: requests of its worker, the death of each agent, and each
+agent's life line, over which an episode asks why its agent is silent, and which ends with the
+episode. When its worker is gone its socket ends, and it kills its agents and leaves.
+"""
+
+import contextlib
+import gc
+import json
+import math
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from types import CodeType
+from typing import Any, Final
+
+from tracecore import descendants, processes
+from tracecore.clock import monotonic_s
+from tracecore.confinement import layers
+from tracecore.confinement.layers import Confinement
+from tracecore.confinement.readable import reach_from_json
+from tracecore.errors import TracecoreError
+from tracecore.record import mutable_record, record, replace
+from tracecore.records import Limits
+from tracecore.runtime.agent.agent import compile_agent, compiled_agent
+from tracecore.runtime.agent.host import serve
+
+MESSAGE_BYTES: Final = 1 << 16
+EXPLAIN: Final = b"explain"  # over the life line: how did it end?
+EXIT_PATIENCE_S: Final = 0.25  # between an agent closing its pipe and its death, when it is dying
+LOOK_INTERVAL_S: Final = 0.02  # at whether an agent has ended, on a platform without pidfds
+# of a spawned agent whose episode is over, so that the zygote can ask how much memory it has used
+LINGER_S: Final = 0.5
+# of a process that compiled its agent: where it used more, the zygote does not do it for the next
+COMPILE_CPU_S: Final = 0.5
+# Of every agent beyond the first, in the bound that all agents of a zygote share: as many as the
+# audit hook lets one have.
+THREADS_EACH: Final = 128
+ORPHANS_UP_TO: Final = 1 << 15  # process ids looked at in a table without /proc
+
+
+@record
+class NurserySetup:
+    """What a nursery is born with."""
+
+    method: str
+    limits: Limits  # of one agent
+    agents: int  # of one zygote at a time, at most
+
+    @property
+    def shared_limits(self) -> Limits:
+        """What a zygote and all its agents may use together, where that is counted in common."""
+        bound = self.limits.processes
+        more = THREADS_EACH * (self.agents - 1)
+        return replace(
+            self.limits, open_files=None, processes=None if bound is None else bound + more
+        )
+
+
+def run_nursery(control_fd: int, setup: NurserySetup) -> None:
+    """Start a zygote for each request, until the worker's side of the socket is closed."""
+    nursery = socket.socket(fileno=control_fd)
+    sys.dont_write_bytecode = True
+    while True:
+        message, fds, _flags, _address = socket.recv_fds(nursery, MESSAGE_BYTES, 1)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass  # zygotes that were closed
+        if not message:
+            return
+        arguments = (fds[0], setup, json.loads(message))
+        try:
+            processes.start(run_keeper, arguments, method=setup.method, keep_fds=fds)
+        except OSError as error:
+            refuse(fds[0], error)
+            return
+        os.close(fds[0])
+
+
+def refuse(control_fd: int, error: OSError) -> None:
+    """In place of a zygote that could not be started: report that for each agent."""
+    control = socket.socket(fileno=control_fd)
+    while True:
+        message, fds, _flags, _address = socket.recv_fds(control, MESSAGE_BYTES, 4)
+        for fd in fds:
+            os.close(fd)
+        if not message:
+            return
+        if fds:
+            _report(control, {"refused": str(error)})
+
+
+def run_keeper(control_fd: int, setup: NurserySetup, reach: dict[str, Any]) -> None:
+    """Be the zygote, or, where process ids have a namespace, start it inside and wait for its end."""
+    method = setup.method
+    confinement = layers.begin(setup.shared_limits, reach_from_json(reach))
+    layers.leave_namespaces(
+        confinement, layers.NAMESPACES if method == processes.FORK else layers.OF_KEEPER
+    )
+    # which cannot be sent
+    confinement.kernel = None if method == processes.SPAWN else confinement.kernel
+    if confinement.state["pid_namespace"] is True:
+        arguments = (control_fd, setup, confinement)
+        try:
+            pid = processes.start(run_zygote, arguments, method=method, keep_fds=[control_fd])
+        except OSError as error:
+            refuse(control_fd, error)
+            return
+        os.close(control_fd)
+        os.waitpid(pid, 0)
+        return
+    run_zygote(control_fd, setup, confinement)
+
+
+def run_zygote(control_fd: int, setup: NurserySetup, confinement: Confinement) -> None:
+    """Serve one worker until its side of the socket is closed."""
+    sys.dont_write_bytecode = True
+    layers.bound_process_table(confinement)
+    descendants.prepare_subreaper()  # while there is a way to find it
+    if setup.method == processes.FORK:
+        layers.confine(confinement)
+    zygote = _Zygote(socket.socket(fileno=control_fd), setup, confinement)
+    gc.collect()
+    # a collection in an agent would write into, and so copy, every page that holds an object
+    gc.freeze()
+    zygote.serve()
+
+
+def _report(control: socket.socket, what: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        control.send(json.dumps(what).encode())
+
+
+@mutable_record
+class _Agent:
+    serial: int
+    pid: int
+    life_fd: int
+    died_fd: int | None
+    source: tuple[str, str]  # path and digest
+    proof_fd: int  # has a byte once it is compiled, where its own process does that; else -1
+    leaves_by_s: float = math.inf  # then it is killed
+    killed: bool = False
+    own_peak_bytes: int | None = None
+
+
+class _Zygote:
+    def __init__(
+        self, control: socket.socket, setup: NurserySetup, confinement: Confinement
+    ) -> None:
+        self._control, self._setup, self._confinement = control, setup, confinement
+        self._agents: dict[int, _Agent] = {}  # by serial
+        self._by_fd: dict[int, _Agent] = {}  # by life line, and by what watches for the death
+        # Few at a time: a look at each agent would write into, and so copy, the pages they lie on.
+        self._leaving: dict[int, _Agent] = {}  # whose episodes have asked why they are silent
+        self._unwatched: dict[int, _Agent] = {}  # whose death nothing reports
+        self._proven: set[tuple[str, str]] = set()  # what the zygote may compile
+        self._poll = select.poll()
+        self._poll.register(control.fileno(), select.POLLIN)
+        # A filter that forbids to fork leaves no orphans.
+        self._may_fork = confinement.last_filter is None
+
+    def serve(self) -> None:
+        """Until the worker's side of the socket is closed."""
+        control_fd = self._control.fileno()
+        while True:
+            for fd, _event in self._poll.poll(self._patience_ms()):
+                if fd == control_fd:
+                    if not self._hear():
+                        for agent in self._agents.values():
+                            descendants.kill_group(agent.pid)
+                        return
+                elif fd in self._by_fd:
+                    self._look_at(self._by_fd[fd], fd)
+            self._kill_overdue()
+
+    # --- requests ---
+
+    def _hear(self) -> bool:
+        """Take one request; whether there was one."""
+        message, fds, _flags, _address = socket.recv_fds(self._control, MESSAGE_BYTES, 4)
+        if not message:
+            return False
+        if fds:
+            self._begin(json.loads(message), fds)
+        elif int(message) in self._agents:
+            self._kill(self._agents[int(message)])
+        return True
+
+    def _begin(self, request: dict[str, Any], fds: list[int]) -> None:
+        *ends, life_fd = fds
+        try:
+            agent = self._start(request, ends, life_fd)
+        except OSError as error:
+            os.close(life_fd)
+            _report(self._control, {"refused": str(error)})
+        else:
+            self._agents[agent.serial] = self._by_fd[life_fd] = agent
+            self._poll.register(life_fd, select.POLLIN)
+            if agent.died_fd is None:
+                self._unwatched[agent.serial] = agent
+            else:
+                self._by_fd[agent.died_fd] = agent
+                self._poll.register(agent.died_fd, select.POLLIN)
+        finally:
+            for fd in ends:
+                os.close(fd)
+
+    def _start(self, request: dict[str, Any], fds: list[int], life_fd: int) -> _Agent:
+        source = path, sha256 = request["path"], request["sha256"]
+        method, limits, nonce = self._setup.method, self._setup.limits, request["nonce"]
+        proof_r = proof_w = -1
+        arguments: tuple[Any, ...]
+        if method == processes.FORK:
+            code = compiled_agent(path, sha256)
+            if code is None and source in self._proven:
+                code, _problem = _compile(path, sha256)
+            if code is None:
+                proof_r, proof_w = os.pipe()
+            work = (code, path, sha256, nonce, fds, limits, proof_w)
+            arguments = (self._confinement, self._may_fork, work)
+            layers.before_fork(self._confinement)
+        else:
+            arguments = (path, sha256, nonce, fds, limits, self._confinement.reach.as_json())
+        start = serve_forked if method == processes.FORK else serve_spawned
+        try:
+            kept = fds if proof_w < 0 else [*fds, proof_w]
+            pid = processes.start(start, arguments, method=method, keep_fds=kept)
+        except OSError:
+            if proof_r >= 0:
+                os.close(proof_r)
+            raise
+        finally:
+            if proof_w >= 0:
+                os.close(proof_w)
+        died_fd = descendants.open_pidfd(pid)
+        return _Agent(request["serial"], pid, life_fd, died_fd, source, proof_r)
+
+    # --- ends ---
+
+    def _patience_ms(self) -> float | None:
+        if self._unwatched:
+            return LOOK_INTERVAL_S * 1000
+        if not self._leaving:
+            return None
+        first_s = min(agent.leaves_by_s for agent in self._leaving.values())
+        return max(0.0, first_s - monotonic_s()) * 1000
+
+    def _look_at(self, agent: _Agent, fd: int) -> None:
+        if fd == agent.died_fd:
+            self._bury(agent)
+            return
+        try:
+            word = os.read(agent.life_fd, MESSAGE_BYTES)
+        except OSError:
+            word = b""
+        if word == EXPLAIN:
+            # Its pipes close a moment before it can be reaped: waiting for that tells its own end
+            # from our kill.
+            agent.leaves_by_s = monotonic_s() + EXIT_PATIENCE_S
+            self._leaving[agent.serial] = agent
+        else:  # the episode is over: the agent leaves by itself, or its worker asks for its end
+            self._poll.unregister(agent.life_fd)
+            del self._by_fd[agent.life_fd]
+
+    def _kill_overdue(self) -> None:
+        for agent in list(self._unwatched.values()):
+            if descendants.has_ended(agent.pid):
+                self._bury(agent)
+        for agent in list(self._leaving.values()):
+            if agent.leaves_by_s <= monotonic_s():
+                self._kill(agent)
+
+    def _kill(self, agent: _Agent) -> None:
+        self._leaving.pop(agent.serial, None)
+        if not descendants.has_ended(agent.pid):
+            if self._setup.method == processes.SPAWN:
+                agent.own_peak_bytes = processes.own_peak_rss_bytes(agent.pid)
+            agent.killed = True
+            descendants.kill_group(agent.pid)
+            if agent.died_fd is not None:
+                return  # its end is seen like any other
+        self._bury(agent)
+
+    def _bury(self, agent: _Agent) -> None:
+        """Reap an agent that has ended, with all that it has left, and report it."""
+        # Before it is reaped: until then its id cannot have become another's.
+        descendants.kill_group(agent.pid)
+        _pid, status, usage = os.wait4(agent.pid, 0)
+        for known in (self._agents, self._unwatched, self._leaving):
+            known.pop(agent.serial, None)
+        for fd in (agent.life_fd, agent.died_fd):
+            if fd in self._by_fd:
+                del self._by_fd[fd]
+                self._poll.unregister(fd)
+        self._take_proof(agent, usage.ru_utime + usage.ru_stime)
+        if self._may_fork and self._confinement.state.get("pid_namespace") is True:
+            _sweep_table({one.pid for one in self._agents.values()})
+        with contextlib.suppress(OSError):  # its episode is gone
+            os.write(agent.life_fd, json.dumps((status, agent.killed)).encode())
+        os.close(agent.life_fd)
+        if agent.died_fd is not None:
+            os.close(agent.died_fd)
+        peak = agent.own_peak_bytes or processes.peak_rss_bytes(usage)
+        spent = (usage.ru_utime, usage.ru_stime, peak, usage.ru_minflt)
+        _report(self._control, {"serial": agent.serial, "spent": spent})
+
+    def _take_proof(self, agent: _Agent, cpu_s: float) -> None:
+        """It has ended: whether it came as far as to run the agent, and without much work."""
+        if agent.proof_fd < 0:
+            return
+        if os.read(agent.proof_fd, 1) and cpu_s < COMPILE_CPU_S:
+            self._proven.add(agent.source)
+        os.close(agent.proof_fd)
+
+
+def _sweep_table(living: set[int]) -> None:
+    """In the first process of a process table: kill and reap what dead agents have left in it.
+
+    Orphans come to it, but those of a living agent to that agent. There is no /proc here: whose
+    child a process is shows by who may wait for it.
+    """
+    while orphans := [pid for pid in range(2, ORPHANS_UP_TO) if _is_orphan(pid, living)]:
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in orphans:
+                descendants.send_signal(pid, number)
+        for pid in orphans:
+            os.waitpid(pid, 0)
+
+
+def _is_orphan(pid: int, living: set[int]) -> bool:
+    if pid in living:
+        return False
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+# --- inside the agent's process --------------------------------------------------------------------
+
+
+def serve_forked(
+    confinement: Confinement,
+    may_fork: bool,
+    work: tuple[Any, ...],
+) -> None:
+    """The start of an agent process that was forked from its zygote: what is confined in each, then
+    the agent.
+    """
+    code, path, sha256, nonce, fds, limits, proof_fd = work
+    problem = None
+    if code is None:
+        code, problem = _compile(path, sha256)
+        if code is not None:
+            os.write(proof_fd, b"c")
+        os.close(proof_fd)  # the agent shall not have it
+    if may_fork:
+        descendants.become_subreaper()
+    question_fd, answer_fd = _take_ends(fds)
+    if confinement.state.get("resource_limits") is True:
+        _bound_open_files(limits)
+    layers.confine_agent(confinement, answer_fd, nonce)
+    serve(code, problem, path, nonce, (question_fd, answer_fd), limits.message_bytes)
+
+
+def serve_spawned(
+    path: str, sha256: str, nonce: str, fds: list[int], limits: Limits, reach: dict[str, Any]
+) -> None:
+    """The start of an agent process that was not forked from its zygote, and so has inherited
+    nothing.
+    """
+    sys.dont_write_bytecode = True
+    descendants.become_subreaper()
+    question_fd, answer_fd = _take_ends(fds)
+    confinement = layers.begin(limits, reach_from_json(reach))
+    code, problem = _compile(path, sha256)
+    layers.leave_namespaces(confinement, layers.OF_SPAWNED)
+    layers.confine(confinement)
+    layers.confine_agent(confinement, answer_fd, nonce)
+    serve(code, problem, path, nonce, (question_fd, answer_fd), limits.message_bytes)
+    time.sleep(LINGER_S)
+
+
+def _take_ends(fds: list[int]) -> tuple[int, int]:
+    """The descriptors of questions and answers; the third is for what the agent prints."""
+    question_fd, answer_fd, output_fd = fds
+    os.close(output_fd)
+    return question_fd, answer_fd
+
+
+def _bound_open_files(limits: Limits) -> None:
+    import resource  # noqa: PLC0415 - not there on every platform; the zygote has loaded it
+
+    if limits.open_files is not None:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limits.open_files, limits.open_files))
+
+
+def _compile(path: str, sha256: str) -> tuple[CodeType | None, Exception | None]:
+    try:
+        return compile_agent(path, sha256), None
+    except (TracecoreError, OSError, ValueError, RecursionError, MemoryError) as error:
+        return None, error
