@@ -168,7 +168,7 @@ def test_an_artifact_says_what_was_run(job: Job):
         7,
         7,
     )
-    assert artifact["budgets"]["wall_clock_seconds"] == 30
+    assert artifact["budgets"]["wall_clock_seconds"] == job.settings.timeout_s
     assert artifact["evidence_links"] == {"bundle_dir": None, "bundle_manifest": None}
     assert (
         artifact["started_at"]
@@ -188,6 +188,10 @@ VOLATILE: list[tuple[tuple[str | int, ...], Any]] = [
     (("budgets", "wall_clock_seconds"), 99),
     (("budgets", "wall_clock_seconds"), None),
     (("artifact_hash",), "sha256:" + "f" * 64),
+    (("agent",), "some/where/else/agent.py"),
+    (("agent_ref",), "./agent.py"),
+    (("error_traceback",), "Traceback"),
+    (("output",), {"agent": "words", "task": None}),
     (("action_trace", 0, "action_ts"), "2027-01-01T00:00:00Z"),
     (("action_trace", 1, "telemetry", "action_metrics", "latency_ms"), 99.5),
     (("action_trace", 0, "llm_trace", 0, "response", "timestamp"), "2027-01-01T00:00:00Z"),

@@ -94,7 +94,7 @@ class Notes:
 
 
 def offers(agent: Any, steps: int) -> list[Any]:
-    host = AgentHost(lambda: agent, 1 << 20)
+    host = AgentHost(lambda: agent, 1 << 20, "/agent.py")
     host.reset({})
     return [canon.decode(host.step({}))["did"]["llm_trace"] for _ in range(steps)]
 

@@ -14,9 +14,11 @@ from tracecore.records import SPEC_VERSION, Budgets, EpisodeResult, Job, JsonObj
 from tracecore.runtime import spec
 from tracecore.runtime.trace import LlmTotals, TraceEntry, stable_entry
 
-# What may differ between two runs of the same inputs: ids, times, and the limit on time, which is
-# the runner's, not the episode's.
+# What may differ between two runs of the same inputs (ids, times, and the limit on time, which is
+# the runner's, not the episode's), and what is for people alone.
 VOLATILE_KEYS: Final = (
+    "error_traceback",
+    "output",
     "run_id",
     "trace_id",
     "started_at",
@@ -41,6 +43,8 @@ class EpisodeFacts:
     termination_reason: str = "episode_crashed"
     failure_type: str | None = "logic_failure"
     failure_reason: str | None = None
+    error_traceback: str | None = None  # of the agent's or the task's own frames
+    output: dict[str, str | None] | None = None  # what "agent" and "task" printed
     steps_used: int = 0
     tool_calls_used: int = 0
     budgets: Budgets = field(default_factory=lambda: Budgets(0, 0))
@@ -62,7 +66,7 @@ def build_outcome(job: Job, facts: EpisodeFacts) -> Outcome:
     outcome = {key: head[key] for key in OUTCOME_KEYS}
     head["trace_hash"] = canon.sha256(canon.splice(b"action_trace", stable_trace, outcome))
     head["artifact_hash"] = canon.sha256(
-        canon.splice(b"action_trace", stable_trace, _stable_head(head))
+        canon.splice(b"action_trace", stable_trace, stable_head(head))
     )
     trace = b"[%b]" % b",".join([entry.whole for entry in facts.action_trace])
     return Outcome(
@@ -107,6 +111,8 @@ def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
         "termination_reason": facts.termination_reason,
         "failure_type": facts.failure_type,
         "failure_reason": facts.failure_reason,
+        "error_traceback": facts.error_traceback,
+        "output": facts.output,
         **used,
         "metrics": {
             **used,
@@ -138,11 +144,20 @@ def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
     }
 
 
-def _stable_head(head: JsonObject) -> JsonObject:
-    stable = {key: value for key, value in head.items() if key not in VOLATILE_KEYS}
+def stable_head(head: JsonObject) -> JsonObject:
+    """What every run of the same inputs repeats, but for the trace: agents go by their file's name,
+    wherever it lies.
+    """
+    stable = {
+        key: value
+        for key, value in head.items()
+        if key not in VOLATILE_KEYS and key != "action_trace"
+    }
     stable["budgets"] = {
         key: value for key, value in head["budgets"].items() if key != "wall_clock_seconds"
     }
+    for name in ("agent", "agent_ref"):
+        stable[name] = os.path.basename(head[name])
     return stable
 
 
@@ -150,7 +165,7 @@ def artifact_hash(artifact: JsonObject) -> str:
     """The hash of everything in a whole artifact but what may differ between two runs of the same
     inputs.
     """
-    return canon.digest({**_stable_head(artifact), "action_trace": _stable_trace(artifact)})
+    return canon.digest({**stable_head(artifact), "action_trace": _stable_trace(artifact)})
 
 
 def trace_hash(artifact: JsonObject) -> str:

@@ -2,7 +2,11 @@
 
 from typing import Final
 
+from tracecore.confinement.witness import CHANGES, PLAIN, READS
 from tracecore.records import JsonObject
+
+# Of an attempt, where what follows is a path.
+FILE_OPS: Final = frozenset(("open", "write", "load", *READS.values(), *CHANGES.values()))
 
 FAILURE_TYPES: Final = frozenset(
     {
@@ -42,10 +46,17 @@ class End(Exception):
         reason: The termination reason.
         words: What happened; ``None`` on success.
         failure_type: Where it is not the one that belongs to the reason.
+        traceback: Of the exception of agent or task code behind it.
     """
 
-    def __init__(self, reason: str, words: str | None, failure_type: str | None = None) -> None:
-        self.reason, self.words = reason, words
+    def __init__(
+        self,
+        reason: str,
+        words: str | None,
+        failure_type: str | None = None,
+        traceback: str | None = None,
+    ) -> None:
+        self.reason, self.words, self.traceback = reason, words, traceback
         self.failure_type = failure_type or FAILURE_TYPE_OF.get(reason, "logic_failure")
         super().__init__(reason)
 
@@ -66,15 +77,10 @@ class AgentViolation(End):
         op, _, target = self.attempt.partition(" ")
         if op == "connect":
             return {"type": "net", "host": target}
-        return {
-            "type": "fs" if target.startswith("/") and op != "exec" else "process",
-            "op": op,
-            **self._where(op, target),
-        }
-
-    @staticmethod
-    def _where(op: str, target: str) -> JsonObject:
-        return {"path": target} if target.startswith("/") and op != "exec" else {"target": target}
+        is_path = target.startswith("/") or self.attempt not in PLAIN.values()
+        if is_path and op in FILE_OPS:
+            return {"type": "fs", "op": op, "path": target}
+        return {"type": "process", "op": op, "target": target}
 
 
 class InvalidAction(Exception):

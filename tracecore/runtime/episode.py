@@ -5,6 +5,7 @@ artifact is built in one place. Task code runs in this process; the agent is beh
 :class:`Agent` interface, usually in another.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -17,6 +18,7 @@ from tracecore.runtime.endings import AgentViolation, End, InvalidAction
 from tracecore.runtime.env import Environment
 from tracecore.runtime.sandbox import Sandbox
 from tracecore.runtime.stable_text import stable_words, without_strings
+from tracecore.runtime.stack import give_full_depth
 from tracecore.runtime.task.calls import TaskCalls
 from tracecore.runtime.task.task import Task, compile_task
 from tracecore.runtime.trace import StepRecord, TraceEntry, take_llm_entries, trace_entry
@@ -68,6 +70,7 @@ def run_episode(job: Job, start_agent: Callable[[Job], Agent]) -> Outcome:
     except End as end:
         facts.termination_reason, facts.failure_type = end.reason, end.failure_type
         facts.failure_reason = None if end.words is None else stable_words(end.words)
+        facts.error_traceback = end.traceback
     facts.wall_clock_elapsed_s = monotonic_s() - start_s
     facts.completed_at = utc_text()
     return build_outcome(job, facts)
@@ -90,6 +93,7 @@ class _Episode:
 
     def run(self, start_agent: Callable[[Job], Agent]) -> None:
         """Never returns: every path raises :class:`End`."""
+        limit_before = give_full_depth()
         self._call_task.arm()
         try:
             self._load_task()
@@ -99,6 +103,7 @@ class _Episode:
                 self._task.close()
         finally:
             self._call_task.disarm()
+            sys.setrecursionlimit(limit_before)
 
     def _play(self, agent: Agent) -> None:
         try:

@@ -12,7 +12,7 @@ from tracecore.errors import MISSING, InputError, describe
 from tracecore.record import record
 from tracecore.records import JsonObject
 from tracecore.runtime import spec
-from tracecore.runtime.artifact import VOLATILE_KEYS, artifact_hash, trace_hash
+from tracecore.runtime.artifact import artifact_hash, stable_head, trace_hash
 from tracecore.runtime.trace import stable_entry
 
 FILE_BYTES_MOST: Final = 64 << 20
@@ -59,20 +59,8 @@ def first_difference(old: JsonObject, new: JsonObject) -> Difference | None:
     shorter = min(len(old_trace), len(new_trace))
     if len(old_trace) != len(new_trace):
         return Difference(shorter + 1, "", _item(old_trace, shorter), _item(new_trace, shorter))
-    found = _first_in(_outside_trace(old), _outside_trace(new))
+    found = _first_in(stable_head(old), stable_head(new))
     return None if found is None else Difference(None, *found)
-
-
-def _outside_trace(artifact: JsonObject) -> JsonObject:
-    stable = {
-        key: value
-        for key, value in artifact.items()
-        if key not in VOLATILE_KEYS and key != "action_trace"
-    }
-    stable["budgets"] = {
-        key: value for key, value in artifact["budgets"].items() if key != "wall_clock_seconds"
-    }
-    return stable
 
 
 def _first_in(old: JsonObject, new: JsonObject) -> tuple[str, Any, Any] | None:

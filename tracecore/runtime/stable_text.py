@@ -1,19 +1,30 @@
-"""What agents and tasks say of their failures, in words that are the same in every run."""
+"""What agents and tasks say of their failures, in words that are the same in every run, wherever
+agent, task and interpreter lie.
+"""
 
+import os
 import re
+import sys
+from collections.abc import Iterable
 from typing import Final
+
+from tracecore.errors import one_line
 
 ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 ADDRESS_IN_BYTES: Final = re.compile(ADDRESS.pattern.encode())
 WORDS_MOST: Final = 600
+MESSAGE_MOST: Final = 500  # characters of an exception's message
 LOOKED_AT_MOST: Final = 1 << 16  # characters: what lies beyond is cut off anyway
+PACKAGE_FOLDER: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+Place = tuple[str, str]  # a folder, and what stands for it
 
 
 def cut_words(text: str, most: int) -> str:
     """At most ``most`` characters of ``text``, without memory addresses.
 
     These are taken out before it is cut: what is left of one that is cut through would differ from
-        run to run.
+    run to run.
     """
     return ADDRESS.sub("0x…", text[:LOOKED_AT_MOST])[:most]
 
@@ -27,6 +38,51 @@ def stable_words(text: str) -> str:
 def cut_bytes(data: bytes, most: int) -> bytes:
     """The same of what is no text."""
     return ADDRESS_IN_BYTES.sub(b"0x...", data[:LOOKED_AT_MOST])[:most]
+
+
+def describe_error(error: BaseException, places: Iterable[Place]) -> tuple[str, str]:
+    """Type and message of an exception, whatever its ``__str__`` does; the folders of ``places``
+    and of the interpreter go by what stands for them.
+    """
+    kind = type(error).__name__[:80]
+    try:
+        words = str(error)[:LOOKED_AT_MOST]
+        if isinstance(error, ImportError) and error.path:
+            words = words.replace(f" ({error.path})", "")
+        # cut last, so that the length of a folder's name does not show
+        return kind, cut_words(without_places(words, places), MESSAGE_MOST)
+    except BaseException:  # the class is not ours
+        return kind, "(its message cannot be read)"
+
+
+def without_places(text: str, places: Iterable[Place]) -> str:
+    """``text`` with what stands for each folder in its place; ``""`` makes the paths below relative
+    ones.
+    """
+    if "/" not in text:
+        return text
+    for folder, name in (*places, *_library_places()):
+        if len(folder) < 2:
+            continue  # everything lies below the root
+        spellings = {folder, os.path.realpath(folder)}
+        # a message may have made one line of it, or shown its repr
+        spellings |= {shown for path in spellings for shown in (one_line(path), repr(path)[1:-1])}
+        for spelling in sorted(spellings, key=len, reverse=True):
+            whole = r"(?<![\w.])" + re.escape(spelling)
+            inner = f"{name}/" if name else ""
+            text = re.sub(whole + "/", lambda _match, inner=inner: inner, text)  # type: ignore[misc]
+            text = re.sub(whole + r"(?![\w.\-])", lambda _match, name=name: name or ".", text)  # type: ignore[misc]
+    return text
+
+
+def _library_places() -> list[Place]:
+    """Where this package, the interpreter's library and installed packages lie."""
+    installed = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    return [
+        *((path, "site-packages") for path in installed),
+        (os.path.dirname(os.path.abspath(os.__file__)), "lib"),
+        (PACKAGE_FOLDER, "tracecore"),
+    ]
 
 
 def without_strings(data: bytes) -> bytes:

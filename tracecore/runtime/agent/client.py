@@ -8,13 +8,14 @@ from tracecore.clock import monotonic_s
 from tracecore.confinement.witness import VIOLATION_EXIT
 from tracecore.errors import one_line
 from tracecore.frames import Channel, ChannelClosed, ChannelTimeout, MessageTooLarge
-from tracecore.records import Job, JsonObject
+from tracecore.records import Job, JsonObject, TaskSource
 from tracecore.runtime.agent.agent import compile_agent, execute_agent
 from tracecore.runtime.agent.host import AgentHost
 from tracecore.runtime.agent.message import NotJson, parse_message
 from tracecore.runtime.agent.process import AgentEnd, AgentLink, ask_how_it_ended
 from tracecore.runtime.endings import AgentViolation, End, InvalidAction
-from tracecore.runtime.stable_text import cut_bytes
+from tracecore.runtime.stable_text import LOOKED_AT_MOST, cut_bytes, without_places
+from tracecore.runtime.tracebacks import TRACEBACK_MOST
 
 # Whether it is found before a question or in place of its answer is a matter of luck, and must not
 # be told.
@@ -114,7 +115,8 @@ class ProcessAgent:
         )
         if not isinstance(found, dict) or not isinstance(found.get("attempt"), str):
             return None
-        return AgentViolation(stable_attempt(found["attempt"]))
+        folder = os.path.dirname(self._job.agent.path)
+        return AgentViolation(stable_attempt(found["attempt"], folder, self._job.task))
 
     def _last_words(self) -> AgentViolation | None:
         """The violation in what was sent unasked: a thread of the agent's may have tried something
@@ -201,23 +203,30 @@ class InProcessAgent:
         return outcome["did"]
 
 
-def stable_attempt(attempt: str) -> str:
-    """An attempt as one line that is the same in every run: no process ids."""
-    words = one_line(attempt[:ATTEMPT_MOST])
-    return (
-        "/".join("…" if part.isdigit() else part for part in words.split("/"))
-        if "/proc/" in words
-        else words
-    )
+def stable_attempt(attempt: str, agent_folder: str, task: TaskSource) -> str:
+    """An attempt as one line that is the same in every run: no process ids; paths in the agent's
+    folder relative to it, those in the task's below its reference.
+    """
+    op, _, target = attempt[:LOOKED_AT_MOST].partition(" ")
+    whole = os.path.normpath(os.path.join(agent_folder, target)) if "../" in target else ""
+    places = [(task.folder, task.ref), (agent_folder, "")]
+    known = without_places(whole, places)
+    target = known if known != whole else without_places(target, places)
+    words = one_line(f"{op} {target}".rstrip()[:ATTEMPT_MOST])
+    if "/proc/" not in words:
+        return words
+    return "/".join("…" if part.isdigit() else part for part in words.split("/"))
 
 
 def _raised(raised: JsonObject, step: int) -> End:
     where = _word(raised.get("where"))
+    traceback = raised.get("traceback")
     kind, message = _word(raised.get("type")), _word(raised.get("message"))
     place = f"{where} (step {step})" if where in {"observe", "act"} else where
     return End(
         "agent_exception",
         f"{place} raised {kind}: {message}" if message else f"{place} raised {kind}",
+        traceback=traceback[:TRACEBACK_MOST] if isinstance(traceback, str) else None,
     )
 
 

@@ -5,12 +5,15 @@ each answer again.
 
 An answer is one of::
 
-    {"seq": n, "nonce": …, "did": {}}                                          reset is done {"seq":
-    n, "nonce": …, "did": {"action": {…}, "llm_trace": […]}}           a step's action {"seq": n,
-    "nonce": …, "raised": {"where": "act", "type": …, "message": …}} {"seq": n, "nonce": …,
-    "invalid": {"reason": …, "why": …, "repr": …}}      act gave what JSON has no form for
+    {"seq": n, "nonce": …, "did": {}}                                       reset is done
+    {"seq": n, "nonce": …, "did": {"action": {…}, "llm_trace": […]}}        a step's action
+    {"seq": n, "nonce": …, "raised": {"where": "act", "type": …, "message": …, "traceback": …}}
+    {"seq": n, "nonce": …, "invalid": {"reason": …, "why": …, "repr": …}}   act gave no JSON
 """
 
+import contextlib
+import os
+import sys
 import time
 from _thread import _count as thread_count
 from collections.abc import Callable
@@ -18,84 +21,107 @@ from types import CodeType
 from typing import Any, Final
 
 from tracecore import canon, frames
-from tracecore.errors import MISSING, AgentError, one_line
+from tracecore.errors import MISSING, AgentError
 from tracecore.runtime.agent.agent import execute_agent
-from tracecore.runtime.stable_text import cut_words
+from tracecore.runtime.agent.message import VALUES_MOST
+from tracecore.runtime.stable_text import cut_words, describe_error
+from tracecore.runtime.stack import give_full_depth
+from tracecore.runtime.tracebacks import own_traceback
 
-WORDS_MOST: Final = 500  # characters of an exception's message
 ENVELOPE_BYTES: Final = 256  # what stands around an outcome in its message, at most
 # In an episode, for threads that go on behind an answer: what one of them tries is told then, and
 # not at times only.
 THREADS_PATIENCE_S: Final = 0.25
 LOOK_INTERVAL_S: Final = 0.001
 REPR_MOST: Final = 200  # characters of an action that is none
+LEVELS_MOST: Final = 1_000  # of an action: nothing that is nested as deeply can be encoded
 
 
 class AgentHost:
     """An agent, and the only ways in which the episode reaches it. Outcomes are JSON objects, as
     bytes.
 
+    A method of the agent may be a coroutine function: it is run to its end on the agent's own event
+    loop.
+
     Args:
         load: Gives the agent.
         message_bytes: Of one answer, at most.
-        path: The agent's file. Errors tell its name alone: its folder differs from machine to
-            machine.
+        path: The agent's file. Errors tell paths relative to its folder, which differs from machine
+            to machine.
     """
 
-    def __init__(self, load: Callable[[], Any], message_bytes: int, path: str = "") -> None:
+    def __init__(self, load: Callable[[], Any], message_bytes: int, path: str) -> None:
         self._load, self._most_bytes = load, message_bytes - ENVELOPE_BYTES
-        self._path = path
+        self._folder = os.path.dirname(path)
         self._agent: Any = None
         self._known_llm: list[Any] = []
+        self._loop: Any = None
 
     def reset(self, task_spec: Any) -> bytes:
         """Load the agent and hand it the task; gives the answer's outcome part."""
         where = "load"
         try:
+            self._known_llm = []
             self._agent = self._load()
             where = "reset"
-            self._agent.reset(task_spec)
+            if (waiting := self._agent.reset(task_spec)) is not None:
+                self._await(waiting)
         # an agent may raise anything, also what would end this process
         except BaseException as error:
-            return canon.encode({"raised": describe_error(where, error, self._path)})
+            return self._raised(where, error)
         return b'{"did":{}}'
 
     def step(self, observation: Any) -> bytes:
         """Hand the agent an observation and take its action; gives the answer's outcome part."""
         where = "observe"
         try:
-            self._agent.observe(observation)
+            if (waiting := self._agent.observe(observation)) is not None:
+                self._await(waiting)
             where = "act"
             action = self._agent.act()
+            if not isinstance(action, dict):
+                action = self._await(action)
             return self._offer(action, self._new_llm_entries())
         # as above; also an agent's own dict or str class, which runs while it is read
         except BaseException as error:
-            return canon.encode({"raised": describe_error(where, error, self._path)})
+            return self._raised(where, error)
+
+    def _await(self, value: Any) -> Any:
+        """What an awaitable comes to; any other value as it is."""
+        if not hasattr(type(value), "__await__"):
+            return value
+        if self._loop is None:
+            import asyncio  # noqa: PLC0415 - heavy, and of use to async agents alone
+
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        return self._loop.run_until_complete(value)
 
     def _offer(self, action: Any, llm_trace: list[Any] | None) -> bytes:
+        # Before it is encoded whole, which may take long, and more memory than there is.
+        if too_large := _too_large((action, llm_trace), self._most_bytes):
+            return _invalid("action_too_large", too_large, _short_repr(action))
         if not isinstance(action, dict):
-            return _invalid(
-                "action_must_be_dict", f"act returned {type(action).__name__}, not a dict", action
-            )
+            why = f"act returned {type(action).__name__}, not a dict"
+            return _invalid("action_must_be_dict", why, _repr(action))
         try:
             outcome = canon.encode({"did": {"action": action, "llm_trace": llm_trace}})
         except (ValueError, TypeError, RecursionError) as error:
-            return _invalid(
-                "action_not_json",
-                f"act returned what JSON has no form for: {_words(error)}",
-                action,
-            )
+            kind, message = describe_error(error, [(self._folder, "")])
+            why = f"act returned what JSON has no form for: {message or kind}"
+            return _invalid("action_not_json", why, _repr(action))
         if len(outcome) > self._most_bytes:
-            why = f"act returned {len(outcome)} bytes, over the limit of {self._most_bytes}"
-            return _invalid("action_too_large", why, action)
+            why = f"act returned more than {self._most_bytes} bytes, which is the limit"
+            return _invalid("action_too_large", why, _short_repr(action))
         return outcome
 
     def _new_llm_entries(self) -> list[Any] | None:
         trace = getattr(self._agent, "llm_trace", None)
         if not isinstance(trace, list):
             return None
-        # The agent may append to one list, or begin a new one: what it had already shown is told by
-        # identity.
+        # The agent may append to one list, or begin a new one: what it had already shown is known
+        # by identity.
         shown = 0
         for entry, known in zip(trace, self._known_llm, strict=False):
             if entry is not known:
@@ -103,6 +129,18 @@ class AgentHost:
             shown += 1
         self._known_llm = list(trace)
         return trace[shown:]
+
+    def _raised(self, where: str, error: BaseException) -> bytes:
+        kind, message = describe_error(error, [(self._folder, "")])
+        raised: dict[str, Any] = {"where": where, "type": kind, "message": message}
+        whole = canon.encode({"raised": {**raised, "traceback": self._traceback(error)}})
+        return whole if len(whole) <= self._most_bytes else canon.encode({"raised": raised})
+
+    def _traceback(self, error: BaseException) -> str | None:
+        try:
+            return own_traceback(error, self._folder)
+        except BaseException:  # the exception's class is the agent's own, and so may be `open`
+            return None
 
 
 def serve(
@@ -129,6 +167,8 @@ def serve(
             raise problem or AgentError(path, "", MISSING, "the agent's code")
         return execute_agent(code, path)
 
+    give_full_depth()
+    _show_lines_at_once()
     host = AgentHost(load, limit, path)
     calls = {"reset": host.reset, "step": host.step}
     read_fd, write_fd = fds
@@ -139,10 +179,22 @@ def serve(
             outcome = calls[request["call"]](request["value"])
             if left > 0 and thread_count():
                 left = _await_threads(left)
+            _flush_prints()
             envelope = b'{"nonce":"%b","seq":%d,' % (nonce.encode(), request["seq"])
             frames.write_message(write_fd, envelope + outcome[1:])
     except (frames.ChannelClosed, BrokenPipeError):
         pass  # the episode is over
+
+
+def _show_lines_at_once() -> None:
+    # What it printed must be out when it dies without leaving.
+    with contextlib.suppress(Exception):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _flush_prints() -> None:
+    with contextlib.suppress(Exception):  # the agent may have put anything in its place
+        sys.stdout.flush()
 
 
 def _await_threads(left_s: float) -> float:
@@ -155,30 +207,52 @@ def _await_threads(left_s: float) -> float:
     return left_s - used_s
 
 
-def describe_error(where: str, error: BaseException, path: str = "") -> dict[str, str]:
-    """An exception as plain text, whatever its ``__str__`` does; the file at ``path`` goes by its
-    name alone.
+def _too_large(value: Any, most_bytes: int) -> str:
+    """What makes ``value`` too large for a message, in words; "" if nothing does.
+
+    It is looked at level by level, and no further than what a message may hold.
     """
-    return {"where": where, "type": type(error).__name__[:80], "message": _words(error, path)}
+    size, count, level = 0, 0, [value]
+    for _ in range(LEVELS_MOST):
+        inner: list[Any] = []
+        for one in level:
+            if isinstance(one, str):
+                size += len(one)
+            elif isinstance(one, dict):
+                count += len(one)
+                if count <= VALUES_MOST:
+                    inner += one
+                    inner += one.values()
+            elif isinstance(one, list | tuple):
+                count += len(one)
+                if count <= VALUES_MOST:
+                    inner += one
+        if size > most_bytes:
+            return f"act returned more than {most_bytes} bytes, which is the limit"
+        if count > VALUES_MOST:
+            return f"act returned more than {VALUES_MOST} values, which is the limit"
+        if not inner:
+            break
+        level = inner
+    return ""
 
 
-def _words(error: BaseException, path: str = "") -> str:
+def _repr(action: Any) -> str:
     try:
-        words = str(error)
-        # where a file lies differs from machine to machine
-        if isinstance(error, ImportError) and error.path:
-            words = words.replace(f" ({error.path})", "")
-        if path:
-            name = path.rpartition("/")[2]
-            words = words.replace(path, name).replace(one_line(path), one_line(name))
-        return cut_words(words, WORDS_MOST)  # cut last, so that the folder's length does not show
-    except BaseException:  # an exception class of the agent's may raise here too
-        return "(its message cannot be read)"
+        return cut_words(repr(action), REPR_MOST)
+    except BaseException:  # an agent's own class
+        return f"(a {type(action).__name__} whose repr cannot be read)"
 
 
-def _invalid(reason: str, why: str, action: Any) -> bytes:
+def _short_repr(action: Any) -> str:
+    """The repr of what would have a very long one."""
+    import reprlib  # noqa: PLC0415 - of use here alone
+
     try:
-        text = cut_words(repr(action), REPR_MOST)
-    except BaseException:  # as in _words
-        text = f"(a {type(action).__name__} whose repr cannot be read)"
+        return cut_words(reprlib.repr(action), REPR_MOST)
+    except BaseException:  # an agent's own class
+        return f"(a {type(action).__name__} whose repr cannot be read)"
+
+
+def _invalid(reason: str, why: str, text: str) -> bytes:
     return canon.encode({"invalid": {"reason": reason, "why": why, "repr": text}})

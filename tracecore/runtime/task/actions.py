@@ -57,14 +57,20 @@ class ActionSurface:
             return "invalid_action_type", f"the action's type is {found}, expected a string"
         signature = self._signatures.get(name)
         if signature is None:
-            return (
-                "unknown_action",
-                f"there is no action {_shown([name])}, expected one of {_shown(self._functions)}",
-            )
+            return "unknown_action", self._unknown(name)
         args = action.get("args")
         if args is not None and not isinstance(args, dict):
             return "args_must_be_dict", f"the args of {name} are {_kind(args)}, expected an object"
         return signature.why_invalid(name, args or {})
+
+    def _unknown(self, name: str) -> str:
+        import difflib  # noqa: PLC0415 - of use here alone
+
+        nearest = difflib.get_close_matches(name[:_SHOWN], self._functions, cutoff=0.4)
+        hint = f"; nearest: {_shown(nearest)}" if nearest else ""
+        return (
+            f"there is no action {_shown([name])}, expected one of {_shown(self._functions)}{hint}"
+        )
 
     def call(self, action: Mapping[str, Any]) -> Any:
         """Execute an action that is valid; what its function returns or raises is passed on."""

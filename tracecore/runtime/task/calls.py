@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tracecore.clock import monotonic_s
-from tracecore.errors import one_line
 from tracecore.records import TaskSource
 from tracecore.runtime.endings import End
 from tracecore.runtime.sandbox import SandboxViolation
-from tracecore.runtime.stable_text import cut_words
+from tracecore.runtime.stable_text import describe_error
+from tracecore.runtime.tracebacks import own_traceback
 
-MESSAGE_MOST: Final = 500  # characters of an exception's message
 RING_INTERVAL_S: Final = 0.05
 
 
@@ -67,13 +66,19 @@ class TaskCalls:
             raise End("timeout", f"{what} had not finished within {limit}") from over
         except SandboxViolation as violation:
             if reason == "action_exception":
-                raise End("sandbox_violation", str(violation)) from violation
-            raise End(reason, f"{what} raised {describe(violation, self._task)}") from violation
+                traceback = own_traceback(violation, self._task.folder)
+                raise End("sandbox_violation", str(violation), traceback=traceback) from violation
+            raise self._raised(reason, what, violation) from violation
         except End:
             raise
         # a task may raise anything; the one exit of the episode must still be reached
         except BaseException as error:
-            raise End(reason, f"{what} raised {describe(error, self._task)}") from error
+            raise self._raised(reason, what, error) from error
+
+    def _raised(self, reason: str, what: str, error: BaseException) -> End:
+        kind, message = describe_error(error, [(self._task.folder, self._task.ref)])
+        words = f"{what} raised {kind}: {message}" if message else f"{what} raised {kind}"
+        return End(reason, words, traceback=own_traceback(error, self._task.folder))
 
     def arm(self) -> None:
         """Set the timer."""
@@ -116,20 +121,3 @@ class _TimeIsOver(BaseException):
 
     Not an Exception: task code that catches those must not swallow it.
     """
-
-
-def describe(error: BaseException, task: TaskSource) -> str:
-    """An exception as ``Type: message``, whatever its ``__str__`` does; the folder of ``task`` goes
-    by its reference.
-    """
-    try:
-        words = str(error)
-        if isinstance(error, ImportError) and error.path:
-            words = words.replace(f" ({error.path})", "")
-        # Where a task lies differs from machine to machine, and a message may have made one line of
-        # it.
-        words = words.replace(task.folder, task.ref).replace(one_line(task.folder), task.ref)
-        words = cut_words(words, MESSAGE_MOST)  # last: the folder's length does not show
-    except BaseException:  # the class is the task's own
-        words = "(its message cannot be read)"
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -39,6 +39,9 @@ def find_task(ref: str, tasks_dirs: Sequence[str] = ()) -> TaskSource:
     for tasks_dir in tasks_dirs:
         if not os.path.isdir(tasks_dir):
             raise TaskError(tasks_dir, "", MISSING, "a folder of task folders")
+        if os.path.lexists(os.path.join(tasks_dir, MANIFEST_NAME)):
+            holder = os.path.normpath(os.path.join(tasks_dir, os.pardir))
+            raise TaskError(tasks_dir, "", "a task's own folder", f"the one it lies in: {holder}")
     task_id, version = _split_task_ref(ref)
     places = [*tasks_dirs, os.path.join(PACKAGE_FOLDER, "tasks")]
     found: dict[str, str] = {}  # reference -> folder, the first one of each
@@ -70,9 +73,8 @@ def find_agent(ref: str) -> AgentSource:
         raise AgentError(AGENT_REFERENCE, "", ref, "the path of a Python file (.py)")
     for path in _agent_paths(ref):
         if os.path.lexists(path):
-            return AgentSource(
-                ref=ref, path=path, sha256=canon.sha256(read_source(path, AgentError))
-            )
+            sha256 = canon.sha256(read_source(path, AgentError))
+            return AgentSource(ref=os.path.normpath(ref), path=path, sha256=sha256)
     raise AgentError(AGENT_REFERENCE, "", ref, _suggest(ref, _known_agent_refs(ref)))
 
 

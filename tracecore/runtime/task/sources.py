@@ -2,11 +2,13 @@
 
 import os
 import stat
+import sys
 import warnings
 from types import CodeType
 from typing import Final
 
 from tracecore.errors import InputError
+from tracecore.runtime.stack import give_full_depth
 
 SOURCE_BYTES_MOST: Final = 4 << 20  # of Python, and of a manifest: more takes seconds to compile
 DATA_BYTES_MOST: Final = 64 << 20  # of any other file of a task
@@ -40,6 +42,7 @@ def compile_source(path: str, data: bytes, error: type[InputError]) -> CodeType:
     Raises:
         InputError: As ``error``, naming the line, if it is not Python.
     """
+    limit_before = give_full_depth()  # a deeply nested file compiles here as it does elsewhere
     try:
         # A worker's stderr is the harness's: a file's SyntaxWarnings do not belong there.
         with warnings.catch_warnings():
@@ -50,6 +53,8 @@ def compile_source(path: str, data: bytes, error: type[InputError]) -> CodeType:
         raise error(path, line, problem.msg, "Python that compiles") from None
     except (ValueError, RecursionError, MemoryError, OverflowError) as problem:
         raise error(path, "", words_of(problem), "Python that compiles") from None
+    finally:
+        sys.setrecursionlimit(limit_before)
 
 
 def words_of(problem: Exception) -> str:
