@@ -7,12 +7,16 @@ import gc
 import multiprocessing.resource_tracker
 import os
 import pathlib
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 
 import pytest
+from helpers.slices import ROOT, wait_for_no_orphans
 from hypothesis import HealthCheck, settings
+
+from tracecore import descendants
 
 PATIENCE_S = 60.0  # a safety net: what was killed is gone within milliseconds on a quiet machine
 
@@ -42,6 +46,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             return path if shares_a_fixture(path) else nodeid
 
     return ByTestOrFile(config, log)
+
+
+@pytest.fixture(scope="session")
+def harness_clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A clone without a history: its files and its commit stay what they are while the tests run."""
+    folder = tmp_path_factory.mktemp("harness_clone")
+    for name in ("tracecore", "scripts"):
+        shutil.copytree(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def adopting() -> Iterator[None]:
+    """Orphans of a killed harness come to this process, which can then tell whether there are any."""
+    descendants.become_subreaper()
+    yield
+    wait_for_no_orphans()
+    descendants.become_subreaper(yes=False)
 
 
 @pytest.fixture(autouse=True)

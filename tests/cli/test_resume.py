@@ -258,17 +258,16 @@ def test_a_slice_can_be_resumed_by_one_harness_at_a_time(
 
 
 @pytest.mark.parametrize("stamp", ["../x", "a b", "x" * 300, "20260131T120000Z\n", "/etc"])
-def test_a_stamp_that_is_none_is_refused_by_name(
-    harness_clone: pathlib.Path, tmp_path: pathlib.Path, stamp: str
-) -> None:
-    done = slices.run(harness_clone, tmp_path, "--resume", stamp)
+def test_a_stamp_that_is_none_is_refused_by_name(stamp: str) -> None:
+    done = slices.call("--resume", stamp)
     assert done.exit_code == 2
     assert "--resume" in done.document["error"]
 
 
 def test_a_slice_that_never_was_cannot_be_resumed(
-    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = slices.run(harness_clone, tmp_path, "--resume", "20260131T120000Z")
+    monkeypatch.chdir(tmp_path)
+    done = slices.call("--resume", "20260131T120000Z")
     assert done.exit_code == 2
     assert "journal" in done.document["error"]

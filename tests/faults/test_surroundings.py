@@ -11,27 +11,10 @@ import time
 import pytest
 from helpers import slices
 from helpers.faults import PLAIN_TASK, write_agent
-from helpers.slices import ROOT, journals, read_files, start, strays, wait_for_no_orphans
+from helpers.slices import journals, read_files, start, strays
 
-from tracecore import descendants
-
+pytestmark = pytest.mark.usefixtures("adopting")
 EPISODES = 8
-
-
-@pytest.fixture(autouse=True)
-def _adopting() -> object:
-    descendants.become_subreaper()
-    yield
-    wait_for_no_orphans()
-    descendants.become_subreaper(yes=False)
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("surroundings_clone")
-    for name in ("tracecore", "scripts"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
 
 
 def options(folder: pathlib.Path, *, tasks_dir: pathlib.Path = PLAIN_TASK.parent) -> list[str]:
@@ -50,12 +33,12 @@ def options(folder: pathlib.Path, *, tasks_dir: pathlib.Path = PLAIN_TASK.parent
 
 
 def test_two_harnesses_in_the_same_second_over_the_same_folders_are_both_right(
-    clone: pathlib.Path, tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     while time.time() % 1 > 0.1:
         time.sleep(0.01)
     given = options(tmp_path)
-    running = [start(clone, tmp_path, *given) for _ in range(3)]
+    running = [start(harness_clone, tmp_path, *given) for _ in range(3)]
     ends = [one.wait() for one in running]
 
     assert [done.exit_code for done in ends] == [0] * 3, [done.stderr for done in ends]
@@ -69,12 +52,12 @@ def test_two_harnesses_in_the_same_second_over_the_same_folders_are_both_right(
 
 
 def test_a_clock_that_is_set_back_harms_no_duration(
-    clone: pathlib.Path, tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     backwards = tmp_path / "backwards" / "tracecore_test_clock.py"
     backwards.parent.mkdir()
     for name in ("tracecore", "scripts"):
-        shutil.copytree(clone / name, tmp_path / "clone" / name)
+        shutil.copytree(harness_clone / name, tmp_path / "clone" / name)
     # Every process of the slice has a wall clock that runs backwards, a minute with each look at
     # it.
     clock = tmp_path / "clone" / "tracecore" / "clock.py"
@@ -97,19 +80,19 @@ def test_a_clock_that_is_set_back_harms_no_duration(
     "name", ["with space/quo'te\"s/Straße-日本", "new\nline/-dash/%s{0}$HOME/\udcff"]
 )
 def test_folders_with_odd_names_work(
-    clone: pathlib.Path, tmp_path: pathlib.Path, name: str
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, name: str
 ) -> None:
     folder = tmp_path / name
     folder.mkdir(parents=True)
     tasks = folder / "tasks"
     shutil.copytree(PLAIN_TASK, tasks / "plain", ignore=shutil.ignore_patterns("__pycache__"))
-    done = slices.run(clone, folder, *options(folder, tasks_dir=tasks))
+    done = slices.run(harness_clone, folder, *options(folder, tasks_dir=tasks))
     assert done.exit_code == 0, done.stderr
     assert len(list((folder / "runs").iterdir())) == EPISODES
     assert len(read_files(folder / "out", done.document["stamp"])["series"]) == EPISODES
 
 
-def test_folders_behind_symlinks_work(clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_folders_behind_symlinks_work(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for name in ("runs", "out", "tasks", "clone"):
         (tmp_path / f"real_{name}").mkdir()
         (tmp_path / name).symlink_to(tmp_path / f"real_{name}")
@@ -117,7 +100,7 @@ def test_folders_behind_symlinks_work(clone: pathlib.Path, tmp_path: pathlib.Pat
         PLAIN_TASK, tmp_path / "tasks" / "plain", ignore=shutil.ignore_patterns("__pycache__")
     )
     for name in ("tracecore", "scripts"):
-        shutil.copytree(clone / name, tmp_path / "clone" / name)
+        shutil.copytree(harness_clone / name, tmp_path / "clone" / name)
     done = slices.run(
         tmp_path / "clone", tmp_path, *options(tmp_path, tasks_dir=tmp_path / "tasks")
     )
@@ -134,12 +117,12 @@ def test_folders_behind_symlinks_work(clone: pathlib.Path, tmp_path: pathlib.Pat
     ],
 )
 def test_psutil_missing_broken_or_raising_leaves_its_samples_null_and_nothing_else(
-    clone: pathlib.Path, tmp_path: pathlib.Path, psutil: str
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, psutil: str
 ) -> None:
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "psutil.py").write_text(psutil)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "fake")}
-    done = slices.run(clone, tmp_path, *options(tmp_path), env=environment)
+    done = slices.run(harness_clone, tmp_path, *options(tmp_path), env=environment)
     assert done.exit_code == 0, done.stderr
     samples = read_files(tmp_path / "out", done.document["stamp"])["summary"]["system_samples"]
     assert samples["available"] is False
@@ -151,11 +134,12 @@ def test_psutil_missing_broken_or_raising_leaves_its_samples_null_and_nothing_el
     "value", ["../../etc/passwd", "/etc/passwd", "a\nb", "a\0b", "x" * 300, "."]
 )
 def test_names_that_are_none_are_refused_by_name_before_anything_runs(
-    clone: pathlib.Path, tmp_path: pathlib.Path, field: str, value: str
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, field: str, value: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     row = {"agent": "agents/toy_agent.py", "task_ref": "filesystem_hidden_config@1", field: value}
     (tmp_path / "scenario.json").write_text(json.dumps([row]))
-    done = slices.run(clone, tmp_path, "--scenario", "scenario.json")
+    done = slices.call("--scenario", "scenario.json", "--runs-dir", "runs")
     assert done.exit_code == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.glob("runs/*"))
