@@ -161,10 +161,11 @@ def show_on_github(document: dict[str, Any], arguments: argparse.Namespace) -> N
 
 def report(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Draw a slice that has been run."""
+    from tracecore.command_line.extras import require_packages
     from tracecore.command_line.run import say
-    from tracecore.perf.show.report import check_extra, find_set, write_report
+    from tracecore.perf.show.report import find_set, write_report
 
-    check_extra("report")
+    require_packages("report", "matplotlib")
     folder = arguments.output_dir or "deliverables/perf"
     archived = find_set(arguments.slice, folder)
     baseline = find_set(arguments.against, folder) if arguments.against else None

@@ -18,11 +18,12 @@ from typing import Any, Final
 ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, ROOT)  # a clone runs its own package, installed or not
 
+from tracecore.command_line.extras import require_packages  # noqa: E402  (needs the line above)
 from tracecore.errors import InputError, OutputError, one_line  # noqa: E402  (needs the line above)
 from tracecore.perf import published  # noqa: E402
 from tracecore.perf.compare.runs import read_run  # noqa: E402
 from tracecore.perf.documents.archive import read_sets  # noqa: E402
-from tracecore.perf.show.report import check_extra, find_set, write_report  # noqa: E402
+from tracecore.perf.show.report import find_set, write_report  # noqa: E402
 
 FOLDER: Final = "deliverables/perf/baselines"
 HARNESS: Final = os.path.join(ROOT, "scripts", "perf_harness.py")
@@ -76,7 +77,7 @@ def make(arguments: argparse.Namespace) -> int:
     """Run the slices, verify them while their run artifacts are there, and publish summary and zip
     of each.
     """
-    check_extra("baseline.py make")
+    require_packages("baseline.py make", "matplotlib")
     with tempfile.TemporaryDirectory(prefix="tracecore-baseline-") as scratch:
         fresh = os.path.join(scratch, "class")
         os.mkdir(fresh)

@@ -97,6 +97,10 @@ def test_without_options_the_promised_defaults_hold(read_options: Any) -> None:
         "memory_limit_bytes": 2 << 30,
         "message_limit_bytes": 1 << 20,
         "confinement": "auto",
+        "models": None,
+        "model_calls": "live",
+        "recordings": ".agent_bench/recordings",
+        "model_delay": "none",
         "keep_runs": "all",
         "fsync": "none",
         "resume": None,
@@ -130,7 +134,8 @@ def test_every_option_reaches_the_harness(read_options: Any, tmp_path: pathlib.P
         " --baseline a b --gate-on cpu,rss --compare-anyway --require-conclusive --accept-changes"
         " --resume 20260131T120000Z --sample-interval 0 --gate --no-gate --thresholds a.toml"
         " --thresholds b.toml --verify-determinism 0 --emit bmf,github-benchmark --step-summary off"
-        " --report --cluster tcp://127.0.0.1:8786 --artifacts node"
+        " --report --cluster tcp://127.0.0.1:8786 --artifacts node --models m.toml"
+        " --model-calls replay --recordings kept --model-delay recorded"
     )
     expressions = ["--threshold", "failure_count == 0", "--threshold=episodes > 3"]
     assert read_options(
@@ -154,6 +159,10 @@ def test_every_option_reaches_the_harness(read_options: Any, tmp_path: pathlib.P
         "progress": "never",
         "memory_limit_bytes": 512 << 20,
         "message_limit_bytes": 4 << 10,
+        "models": "m.toml",
+        "model_calls": "replay",
+        "recordings": "kept",
+        "model_delay": "recorded",
         "confinement": "off",
         "keep_runs": "failed",
         "fsync": "full",

@@ -13,14 +13,30 @@ from typing import Any, Final
 
 from tracecore import frames
 from tracecore.errors import EngineError
-from tracecore.gateway.models import Model
+from tracecore.gateway.models import Model, keys_of, read_models
 from tracecore.gateway.recordings import EpisodeKey
-from tracecore.gateway.session import Calling
+from tracecore.gateway.session import REPLAY, Calling
 from tracecore.record import as_dict
 from tracecore.records import GatewayAddress, JsonObject, ModelLimits
 
 PACKAGE_ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CLOSE_PATIENCE_S: Final = 5.0
+
+
+@contextlib.contextmanager
+def open_gateway(path: str | None, calling: Calling) -> Iterator[GatewayAddress]:
+    """A gateway to the models of a file, and to what agents are allowed to reach; to that alone
+    where no file is given.
+
+    Raises:
+        InputError: The file is wrong, or a key that it names is not set.
+        EngineError: The gateway could not be started.
+    """
+    models = () if path is None else read_models(path)
+    # Replay needs no key, and so reads none.
+    keys = {} if calling.mode == REPLAY else keys_of(models, os.environ, path or "")
+    with run_gateway(models, keys, calling) as address:
+        yield address
 
 
 @contextlib.contextmanager

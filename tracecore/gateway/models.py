@@ -1,6 +1,5 @@
 """Which models agents may call, as a file says: TOML with ``[[model]]`` tables."""
 
-import os
 import tomllib
 from collections.abc import Mapping
 from typing import Any, Final
@@ -138,8 +137,3 @@ def environment_of(
         found[base_url_env] = f"http://{address}/{name}"
         found[api_key_env] = token
     return found
-
-
-def recordings_folder(given: str | None) -> str:
-    """Where recordings lie, unless another folder is given."""
-    return os.path.abspath(given or os.path.join(".agent_bench", "recordings"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracecore import __version__
+from tracecore.command_line.extras import require_packages
 from tracecore.confinement import doctor
 from tracecore.errors import InputError, OptionError, OutputError
 from tracecore.perf.documents.files import check_writable, reserve_stamp
@@ -69,6 +70,7 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         gate = find_gate(options)
         engine = around.enter_context(find_engine(options, interruption, console))
         plan = plan_slice(options.run, check_here=options.cluster.address is None)
+        plan = around.enter_context(reach_models(options, plan))
         baseline = find_baseline(options, plan, engine)
         stamp, plan, journal = open_journal(options, plan)
         interruption.last_words = (
@@ -123,9 +125,7 @@ def check_extras(options: OutputOptions) -> None:
         OptionError: A package that a report needs is missing.
     """
     if options.report:
-        from tracecore.perf.show.report import check_extra  # noqa: PLC0415
-
-        check_extra("--report")
+        require_packages("--report", "matplotlib")
 
 
 def find_gate(options: SliceOptions) -> Gate:
@@ -170,6 +170,36 @@ def plan_slice(options: RunOptions, *, check_here: bool) -> Plan:
         slice_id=os.urandom(8).hex(),
         scenario=options.scenario or "the default scenario",
     )
+
+
+@contextlib.contextmanager
+def reach_models(options: SliceOptions, plan: Plan) -> Iterator[Plan]:
+    """The plan with a gateway to the models, where some may be called, or to allowed hosts.
+
+    Raises:
+        InputError: The file of models, or an option that goes with it, is wrong.
+        EngineError: The gateway could not be started.
+    """
+    run = options.run
+    if run.models is None and run.model_calls != "live":
+        raise OptionError("--model-calls", "", run.model_calls, "--models with it")
+    if run.models is None and not any(allow.network for allow in plan.allowances):
+        yield plan
+        return
+    if options.cluster.address is not None:
+        raise OptionError("--cluster", "", "--models or allow.network", "one of the two")
+    from tracecore.gateway.client import open_gateway  # noqa: PLC0415
+    from tracecore.gateway.session import Calling  # noqa: PLC0415
+
+    if run.models is not None:
+        require_packages("--models", "aiohttp")
+    calling = Calling(
+        mode=run.model_calls,
+        recordings=os.path.abspath(run.recordings),
+        is_delayed=run.model_delay == "recorded",
+    )
+    with open_gateway(run.models, calling) as address:
+        yield replace(plan, settings=replace(plan.settings, gateway=address))
 
 
 def open_journal(options: SliceOptions, plan: Plan) -> tuple[str, Plan, Journal]:

@@ -10,13 +10,12 @@ import xml.etree.ElementTree as ET
 import pytest
 from helpers.reports import HOSTILE, STAMP, write_slice
 
-from tracecore.errors import InputError, OptionError
+from tracecore.errors import InputError
 from tracecore.perf.documents.archive import read_sets
 from tracecore.perf.judge.verdicts import answer_of
-from tracecore.perf.show import report
 from tracecore.perf.show.charts.drawing import is_long_tailed
 from tracecore.perf.show.charts.slice_charts import draw_charts
-from tracecore.perf.show.report import check_extra, find_set, write_report
+from tracecore.perf.show.report import find_set, write_report
 from tracecore.perf.show.report_data import gather
 
 CHARTS = ["latency", "distribution", "throughput", "in-flight", "machine", "artifacts"]
@@ -253,13 +252,6 @@ def test_a_slice_is_found_by_its_stamp_and_by_its_path(folder):
     assert find_set(STAMP, str(folder)).path.endswith(".zip")
     with pytest.raises(InputError):
         find_set("20200101T000000Z", str(folder))
-
-
-def test_without_its_packages_the_complaint_names_the_command_that_installs_them(monkeypatch):
-    monkeypatch.setattr(report, "PACKAGES", ("matplotlib", "no_such_module"))
-    install = f"no no_such_module.*{sys.executable} -m pip install no_such_module"
-    with pytest.raises(OptionError, match=install):
-        check_extra("--report")
 
 
 def test_failed_and_slow_episodes_come_with_their_artifact_and_the_command_that_repeats_them(

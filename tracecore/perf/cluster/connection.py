@@ -12,7 +12,6 @@ Here is the connection, and what is known of each node. Nothing waits without a 
 import asyncio
 import contextlib
 import importlib
-import importlib.util
 import json
 import logging
 import warnings
@@ -35,18 +34,6 @@ CLOSE_S: Final = 2.0
 CLOSE_LOCAL_S: Final = 5.0  # for workers of our own to end
 
 T = TypeVar("T")
-
-
-def check_extra() -> None:
-    """Find out before anything runs whether a cluster can be used.
-
-    Raises:
-        OptionError: What it needs is not installed.
-    """
-    if importlib.util.find_spec("distributed") is None:
-        raise OptionError(
-            "--cluster", "", "no distributed", "the cluster extra: pip install 'tracecore[cluster]'"
-        )
 
 
 class Cluster:

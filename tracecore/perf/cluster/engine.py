@@ -9,9 +9,10 @@ import contextlib
 import os
 from collections.abc import Callable, Generator, Iterator
 
+from tracecore.command_line.extras import require_packages
 from tracecore.files import write_atomic
 from tracecore.perf.cluster.chunks import Chunk, Chunks
-from tracecore.perf.cluster.connection import Cluster, check_extra
+from tracecore.perf.cluster.connection import Cluster
 from tracecore.perf.cluster.nodes import ClusterOptions
 from tracecore.perf.cluster.run import ClusterRun, Look
 from tracecore.perf.cluster.sources import pack_sources
@@ -37,7 +38,7 @@ def use_cluster(
             it cannot be used.
         KeyboardInterrupt: An interruption came while it was being asked.
     """
-    check_extra()
+    require_packages("--cluster", "distributed")
     # Where artifacts stay on the node, a relative folder is one of the node's.
     is_nodes_own = asked.artifacts == "node"
     cluster_options = ClusterOptions(

@@ -6,13 +6,11 @@ elsewhere, and comes out the same.
 """
 
 import functools
-import importlib.util
 import os
-import sys
 from collections.abc import Sequence
 from typing import Final
 
-from tracecore.errors import InputError, OptionError
+from tracecore.errors import InputError
 from tracecore.files import write_atomic
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.perf.documents.files import check_writable
@@ -22,10 +20,7 @@ from tracecore.perf.show.html import inline_svg, write_html
 from tracecore.perf.show.markdown import write_markdown
 from tracecore.perf.show.report_data import gather
 from tracecore.perf.show.slice_page import report_page
-from tracecore.perf.slice.commands import as_command
 from tracecore.record import replace
-
-PACKAGES: Final = ("matplotlib",)
 
 # In the page's own dark and light, lines may be further from the ground than colours that must do
 # for both.
@@ -35,18 +30,6 @@ COLOURS: Final = {
     FAILURE: "bad",
     **{colour: f"s{place}" for place, colour in enumerate(SERIES, 1)},
 }
-
-
-def check_extra(option: str) -> None:
-    """Find out before anything runs whether reports can be made.
-
-    Raises:
-        OptionError: What they need is not installed.
-    """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        install = as_command([sys.executable or "python", "-m", "pip", "install", *missing])
-        raise OptionError(option, "", f"no {' and no '.join(missing)}", install)
 
 
 def report_names(stamp: str, charts: Sequence[str]) -> dict[str, str]:

@@ -164,6 +164,37 @@ class RunOptions:
         " missing) or off",
         is_of_episode=True,
     )
+    models: str | None = option(
+        "--models",
+        "FILE",
+        path,
+        None,
+        "a TOML file of [[model]] tables: agents may call these through the gateway, which needs"
+        " aiohttp",
+        shown="none",
+    )
+    model_calls: str = option(
+        "--model-calls",
+        "HOW",
+        one_of("live", "record", "replay"),
+        "live",
+        "live, record (live, and every call is kept) or replay (what was recorded, without a"
+        " network)",
+    )
+    recordings: str = option(
+        "--recordings",
+        "DIR",
+        path,
+        ".agent_bench/recordings",
+        "folder of recorded model calls",
+    )
+    model_delay: str = option(
+        "--model-delay",
+        "WHEN",
+        one_of("recorded", "none"),
+        "none",
+        "how long a replayed call takes: as long as it was recorded, or no time",
+    )
     runs_dir: str = option(
         "--runs-dir",
         "DIR",
