@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tracecore import __version__
 from tracecore.command_line.extras import require_packages
@@ -33,6 +33,9 @@ from tracecore.runtime.trace import REDACTIONS
 if TYPE_CHECKING:
     from tracecore.perf.compare.baseline import Baseline
     from tracecore.perf.compare.comparison import CompareOptions
+
+
+COMMIT_UNKNOWN: Final = "the commit is not known, and artifact hashes differ from those with one"
 
 
 @record
@@ -73,6 +76,8 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         plan = around.enter_context(reach_models(options, plan))
         baseline = find_baseline(options, plan, engine)
         stamp, plan, journal = open_journal(options, plan)
+        if trouble := provenance.git_trouble():
+            console.say(f"perf_harness: {COMMIT_UNKNOWN}: {trouble}")
         interruption.last_words = (
             f"\nperf_harness: ended at once; to finish it: {resume_command(options, stamp)}\n"
         )

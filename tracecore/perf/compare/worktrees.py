@@ -5,24 +5,19 @@ removed at the end.
 import contextlib
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from tracecore.errors import OptionError, OutputError
+from tracecore.errors import OptionError, OutputError, UsageError
+from tracecore.perf.host import provenance
 from tracecore.record import record
 
 GIT_PATIENCE_S: Final = 120.0
 SCRIPT: Final = os.path.join("scripts", "perf_harness.py")
-# A hook that calls us has set the first three, and git would look at its repository in place of the
-# one we name. What a CI runner wants to be told is told once, by us, and not by every run.
-NOT_PASSED_ON: Final = (
-    "GIT_",
-    "GITHUB_STEP_SUMMARY",
-    "GITHUB_OUTPUT",
-    "GITHUB_ENV",
-    "GITHUB_ACTIONS",
+# What a CI runner is to show is shown once, by us, and not by every run.
+NOT_PASSED_ON: Final = frozenset(
+    {"GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_ACTIONS"}
 )
 
 
@@ -62,7 +57,7 @@ def two_sides(clone: str, ref: str) -> Iterator[tuple[Side, Side, str]]:
         sides = []
         for name, sha in shas.items():
             tree = os.path.join(scratch, name)
-            _git(top, "worktree", "add", "--quiet", "--detach", tree, sha, field=ref)
+            _git(top, "worktree", "add", "--quiet", "--detach", tree, sha)
             if name == "work":
                 put_over(top, tree)
             root = os.path.normpath(os.path.join(tree, prefix))
@@ -77,10 +72,9 @@ def two_sides(clone: str, ref: str) -> Iterator[tuple[Side, Side, str]]:
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for git and the runs, without what would lead them elsewhere."""
-    return {
-        name: value for name, value in environment.items() if not name.startswith(NOT_PASSED_ON)
-    }
+    """The environment for the runs, without what would lead them elsewhere."""
+    passed_on = provenance.git_environment(environment)
+    return {name: value for name, value in passed_on.items() if name not in NOT_PASSED_ON}
 
 
 def put_over(top: str, tree: str) -> None:
@@ -88,7 +82,7 @@ def put_over(top: str, tree: str) -> None:
     there now.
 
     Raises:
-        OptionError: git could not list them.
+        UsageError: git could not list them.
         OutputError: A file could not be copied.
     """
     now = set(_list_files(top, "--cached", "--others", "--exclude-standard"))
@@ -121,57 +115,40 @@ def _counterpart(tree: str, top: str, root: str) -> str:
 
 
 def _toplevel(clone: str) -> str:
-    return os.path.realpath(_git(clone, "rev-parse", "--show-toplevel", field="the clone").strip())
+    return os.path.realpath(_git(clone, "rev-parse", "--show-toplevel").strip())
 
 
 def _commit(top: str, ref: str) -> str:
     if ref.startswith("-"):
         raise OptionError("--base", "", ref, "a branch, a tag or a commit")
-    return _git(top, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", field=ref).strip()
+    answer = provenance.ask_git(top, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+    if answer.text is not None:
+        return answer.text.strip()
+    expected = "a commit of the clone that the harness lies in"
+    shallow = provenance.ask_git(top, "rev-parse", "--is-shallow-repository").text or ""
+    if shallow.strip() == "true":
+        expected += ", which is a shallow one: `git fetch --unshallow` brings the commits it lacks"
+    raise OptionError("--base", "", ref, expected)
 
 
 def _list_files(top: str, *which: str) -> list[str]:
-    return [
-        name
-        for name in _git(top, "ls-files", "-z", *which, field="the working tree").split("\0")
-        if name
-    ]
+    return [name for name in _git(top, "ls-files", "-z", *which).split("\0") if name]
 
 
-def _git(folder: str, *arguments: str, field: str) -> str:
-    """What git says.
+def _git(folder: str, *arguments: str) -> str:
+    """What git writes.
 
     Raises:
-        OptionError: It is not there, or refuses; ``field`` is what was asked about.
+        UsageError: It is not there, or refuses; with its own words, whole.
     """
-    # No hook of the user's runs, and Ctrl-C reaches us alone: git is quick, and half a worktree is
-    # the harder one to remove.
-    command = ["git", "-C", folder, "-c", f"core.hooksPath={os.devnull}", *arguments]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GIT_PATIENCE_S,
-            check=False,
-            env=clean_environment(os.environ),
-            start_new_session=True,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise OptionError("--base", "git", str(error), "a git that can be run") from error
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip()
-        raise OptionError(
-            "--base",
-            "",
-            f"{field} ({said})" if said else field,
-            "a commit of the clone that the harness lies in",
-        )
-    return os.fsdecode(done.stdout)
+    answer = provenance.ask_git(folder, *arguments, patience_s=GIT_PATIENCE_S)
+    if answer.text is None:
+        raise UsageError(f"--base: {answer.trouble}")
+    return answer.text
 
 
 def _remove(top: str, scratch: str) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     # Of worktrees whose folder is gone, ours among them.
-    with contextlib.suppress(OptionError):
-        _git(top, "worktree", "prune", field="the clone")
+    with contextlib.suppress(UsageError):
+        _git(top, "worktree", "prune")
