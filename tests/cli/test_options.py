@@ -1,5 +1,6 @@
 """The command line, by itself: behind it stands a harness that gives back what it was asked."""
 
+import ast
 import itertools
 import json
 import os
@@ -519,6 +520,38 @@ def test_the_clone_beside_the_script_wins_from_any_folder_and_through_a_link(
             command, capture_output=True, text=True, check=False, cwd=other.parent, env=environment
         )
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("version_info", (3, 10, 4, "final", 0), "found Python 3.10 ("),
+        ("version_info", (3, 9, 0, "final", 0), "found Python 3.9 ("),
+        ("platform", "darwin", "found the operating system 'darwin', expected 'linux'"),
+    ],
+)
+@pytest.mark.parametrize("start", ["scripts/perf_harness.py", "tracecore/__main__.py"])
+def test_another_python_or_system_is_refused_in_one_line(
+    name: str, value: object, complaint: str, start: str
+) -> None:
+    code = f"import runpy, sys; sys.{name} = {value!r}; sys.path[0] = {str(ROOT)!r}; "
+    code += f"runpy.run_path({str(ROOT / start)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert complaint in done.stderr
+    if "scripts" in start:
+        assert json.loads(done.stdout)["exit_code"] == 2
+
+
+def test_what_refuses_another_python_can_be_read_by_it() -> None:
+    places = ["scripts/perf_harness.py", "tracecore/__init__.py", "tracecore/__main__.py"]
+    places += [f"tracecore/command_line/{name}.py" for name in ("__init__", "run", "parser")]
+    for place in [*places, "tracecore/errors.py"]:
+        tree = ast.parse((ROOT / place).read_text(), feature_version=(3, 7))
+        if tree.body[1:] and "errors" not in place and "__init__" not in place:
+            # annotations such as `str | None` are no expressions then
+            assert ast.unparse(tree.body[1]) == "from __future__ import annotations", place
 
 
 def test_importing_the_script_does_nothing(clone: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -45,11 +45,9 @@ def run_command_line(
     is_process = argv is None
     if is_process:
         open_closed_streams()
-    if refusal := refuse_surroundings():
-        write(sys.stderr, f"{program}: {refusal}\n")
-        return 2
     words = sys.argv[1:] if argv is None else list(argv)
-    exit_code, text, complaint = _attempt(build_parser, words)
+    refusal = refuse_surroundings()
+    exit_code, text, complaint = (2, "", refusal) if refusal else _attempt(build_parser, words)
     if complaint:
         from tracecore.errors import one_line  # noqa: PLC0415  (see the top)
 

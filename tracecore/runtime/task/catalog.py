@@ -74,7 +74,7 @@ def find_agent(ref: str) -> AgentSource:
     for path in _agent_paths(ref):
         if os.path.lexists(path):
             sha256 = canon.sha256(read_source(path, AgentError))
-            return AgentSource(ref=os.path.normpath(ref), path=path, sha256=sha256)
+            return AgentSource(ref=_shortest_ref(ref, path), path=path, sha256=sha256)
     raise AgentError(AGENT_REFERENCE, "", ref, _suggest(ref, _known_agent_refs(ref)))
 
 
@@ -127,6 +127,19 @@ def _agent_paths(ref: str) -> Iterator[str]:
     bundled = os.path.normpath(os.path.join(PACKAGE_FOLDER, ref))
     if bundled.startswith(os.path.join(PACKAGE_FOLDER, "")):
         yield bundled
+
+
+def _shortest_ref(ref: str, path: str) -> str:
+    """The shortest reference that means ``path`` as well: it is part of what is hashed, and one
+    file is one agent however it is spelled.
+    """
+    for folder in (os.curdir, PACKAGE_FOLDER):
+        shorter = os.path.relpath(path, folder)
+        if not shorter.startswith(os.pardir):
+            meant = next(filter(os.path.lexists, _agent_paths(shorter)), None)
+            if meant == path:
+                return shorter
+    return os.path.normpath(ref)
 
 
 def _known_agent_refs(ref: str) -> list[str]:
