@@ -19,7 +19,7 @@ from tracecore.confinement.readable import secret_folders
 from tracecore.confinement.witness import place_of
 from tracecore.perf.slice.limits import limit_behind_timeout
 from tracecore.record import replace
-from tracecore.records import EpisodeResult, Job, Limits, Settings
+from tracecore.records import Allowance, EpisodeResult, Job, Limits, Settings
 from tracecore.runtime.agent.process import Preparation
 from tracecore.runtime.job import run_job, settle
 from tracecore.runtime.task.catalog import find_agent, find_task
@@ -179,6 +179,7 @@ def let_loose(
     method: str = "fork",
     round_number: int = 0,
     timeout_s: float = 60.0,
+    allow: Allowance | None = None,
 ) -> dict[str, EpisodeResult]:
     """Run every agent once, on the real path; the rows by the agent's name."""
     task = find_task("secret@1", tasks_dirs=(str(arena.task.parent),))
@@ -196,6 +197,7 @@ def let_loose(
             task,
             7,
             settings,
+            allow or Allowance(),
         )
         for place in range(len(table))
     ]

@@ -320,9 +320,9 @@ STARTS = (
         def attempt():
             import subprocess, _posixsubprocess
             r, w = os.pipe()
-            args = [[b"touch", os.fsencode(T.VICTIM) + b".new"], [b"/usr/bin/touch"], True, (), None, None,
-                    -1, -1, -1, -1, -1, -1, r, w, True, False, -1, None, None, None, -1, None, False]
-            return _posixsubprocess.fork_exec(*args)
+            argv, programs = [b"touch", os.fsencode(T.VICTIM) + b".new"], [b"/usr/bin/touch"]
+            args = [argv, programs, True, (), None, None, -1, -1, -1, -1, -1, -1, r, w, True, False]
+            return _posixsubprocess.fork_exec(*args, -1, None, None, None, -1, None, False)
         """,
         "make a system call",
     ),

@@ -22,7 +22,7 @@ from typing import Final
 from tracecore.confinement import landlock, namespaces, private_root, privileges, seccomp
 from tracecore.confinement.kernel import Kernel
 from tracecore.confinement.readable import Reach, Readable, is_below, landlock_paths, readable
-from tracecore.confinement.witness import Witness
+from tracecore.confinement.witness import WithoutCtypes, Witness
 from tracecore.record import field, mutable_record
 from tracecore.records import Limits
 
@@ -254,11 +254,10 @@ def _close_imports(confinement: Confinement) -> None:
         for path in sys.path
         if os.path.exists(path) and is_below(os.path.realpath(path), folders)
     ]
-    if missing_for_wall(confinement.state):
-        # Libraries that can do without ctypes (NumPy can) find that there is none.
+    if missing := missing_for_wall(confinement.state):
         for name in [name for name in sys.modules if name.partition(".")[0] in _CTYPES]:
             del sys.modules[name]
-        sys.modules["ctypes"] = None  # type: ignore[assignment]
+        sys.meta_path.insert(0, WithoutCtypes(", ".join(missing)))
     if confinement.state.get("mount_namespace") is not True:
         # It opens what it finds of these, which on a disk of one's own is nothing.
         import mimetypes  # noqa: PLC0415 - 500 KB, on some machines alone

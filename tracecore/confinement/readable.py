@@ -112,7 +112,7 @@ def _secrets_below(reach: Reach, libraries: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for root in dict.fromkeys((reach.folder, *reach.read)):
-        is_own = root not in reach.read
+        is_own = root == reach.folder
         todo = [os.path.realpath(root)]
         for folder in todo:  # which grows
             try:

@@ -85,6 +85,7 @@ class Witness:
 
     def __init__(self, found: Readable, missing: str, peers: frozenset[str]) -> None:
         self._found, self._missing, self._peers = found, missing, peers
+        self._lacks = f"native code, without {missing} {MISSING_ADVICE}"
         self._fd, self._nonce = -1, ""
 
     def watch(self, write_fd: int, nonce: str) -> None:
@@ -149,11 +150,10 @@ class Witness:
             self._tell_path("load", _text(path))
         if not self._missing or (event == "import" and not is_file):
             return
-        lacks = f" without {self._missing} {MISSING_ADVICE}"
         if event != "import":
-            self._tell(f"use {event}, native code,{lacks}")
+            self._tell(f"use {event}, {self._lacks}")
         elif not is_below(_text(path), (os.path.dirname(os.__file__),)):
-            self._tell(f"import {_text(args[0])}, native code,{lacks}")
+            self._tell(f"import {_text(args[0])}, {self._lacks}")
 
     def _see_program(self, argv: Any) -> None:
         program = _text(argv[0] if isinstance(argv, list | tuple) and argv else argv)
@@ -194,6 +194,21 @@ class Witness:
             os.write(self._fd, len(body).to_bytes(4, "big") + body)
         finally:
             os._exit(VIOLATION_EXIT)
+
+
+class WithoutCtypes:
+    """For the begin of ``sys.meta_path``: packages that can do without ctypes find that there is
+    none, and others say why.
+    """
+
+    def __init__(self, missing: str) -> None:
+        self._missing = missing
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
+        """What import calls."""
+        if name in {"ctypes", "_ctypes"}:
+            words = f"{name} is native code, without {self._missing} {MISSING_ADVICE}"
+            raise ImportError(words, name=name)
 
 
 def place_of(path: str, folder: str) -> str:

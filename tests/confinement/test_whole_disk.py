@@ -1,0 +1,158 @@
+"""What an agent can open of all that there is, held against the list in docs/security.md."""
+
+import json
+import os
+import pathlib
+import re
+import site
+import sys
+from collections.abc import Iterator
+
+import pytest
+from arena import Arena, artifact_of, let_loose, open_arena
+from hostile import Hostile
+
+import tracecore
+from tracecore.confinement.library import loader_folders
+from tracecore.records import Limits
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
+    pytest.mark.timeout(400),
+]
+PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "security.md"
+PACKAGE = os.path.dirname(os.path.abspath(tracecore.__file__))
+OPENS = Hostile(
+    "opens all that there is",
+    """
+    import json
+    def attempt():
+        found = []
+        with open(T.AGENTS + "/paths.txt", "rb") as paths:
+            for path in paths.read().split(b"\\0"):
+                try:
+                    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY))
+                except OSError:
+                    continue
+                found.append(os.fsdecode(path))
+        known = tuple(json.load(open(T.AGENTS + "/known.json")))
+        return json.dumps([
+            [path for path in found if not path.startswith(known)][:50],
+            [sum(path.startswith(prefix) for path in found) for prefix in known],
+        ])
+    """,
+)
+
+
+def allowed_by_the_page(agents: pathlib.Path) -> tuple[list[str], set[str]]:
+    """Folders that may be read with all below them, and single files, as the page lists them."""
+    block = PAGE.read_text().split("### What may be read")[1].split("```")[1]
+    patterns = re.findall(r"^(?:\{\w+\})?[/\w.*-]+", block, re.MULTILINE)[1:]
+    library = [os.path.dirname(os.__file__), *site.getsitepackages(), PACKAGE]
+    meanings = {
+        "{library}": library,
+        "{loader}": loader_folders(),
+        "{agent}": [str(agents)],
+        "{allowed}": [],
+        "{prefix}": [sys.prefix, sys.base_prefix],
+    }
+    folders: list[str] = []
+    files: set[str] = set()
+    for pattern in patterns:
+        word = pattern[: pattern.find("}") + 1]
+        for place in meanings.get(word, [""]):
+            path = pattern.replace(word, place) if word else pattern
+            if path.endswith("/**"):
+                folders.append(os.path.realpath(path[:-3]) + "/")
+            elif "*" in path:
+                folder = pathlib.Path(os.path.dirname(path))
+                files |= {os.path.realpath(found) for found in folder.glob(path.rpartition("/")[2])}
+            else:
+                files.add(os.path.realpath(path))
+    assert len(patterns) == 14
+    return sorted(set(folders)), files
+
+
+def everything(most_depth: int) -> Iterator[str]:
+    """Regular files and folders of the disk; what tells about processes; devices that may be
+    opened without harm.
+    """
+    for root in ("/etc", "/"):
+        for folder, below, names in os.walk(root):
+            depth = folder.rstrip("/").count("/")
+            below[:] = [
+                name
+                for name in below
+                if depth < most_depth
+                and os.path.join(folder, name) not in {"/proc", "/sys", "/dev"}
+            ]
+            yield folder
+            yield from (
+                path
+                for name in names
+                if os.path.isfile(path := os.path.join(folder, name)) and not os.path.islink(path)
+            )
+    for pid in ("self", "1", str(os.getpid())):
+        yield from (
+            f"/proc/{pid}/{name}" for name in ("environ", "maps", "mem", "cmdline", "status")
+        )
+    yield from (f"/proc/{name}" for name in os.listdir("/proc") if not name.isdigit())
+    yield from (
+        "/dev",
+        "/dev/null",
+        "/dev/urandom",
+        "/dev/zero",
+        "/dev/mem",
+        "/dev/vda",
+        "/dev/kmsg",
+    )
+    yield from ("/sys", "/sys/devices/system/cpu/online", "/sys/kernel/notes", "/sys/fs/cgroup")
+
+
+def opened(arena: Arena, layers_off: str, most_depth: int) -> tuple[set[str], dict[str, int]]:
+    """What an agent could open beyond the folders of the page, and how much of each of these."""
+    folders, _files = allowed_by_the_page(arena.agents)
+    paths = {os.path.realpath(path) for path in everything(most_depth)}
+    paths |= {str(path) for path in arena.root.rglob("*")}
+    paths |= {path for path in everything(2) if path.startswith("/proc/self/")}
+    (arena.agents / "known.json").write_text(json.dumps(folders))
+    (arena.agents / "paths.txt").write_bytes(b"\0".join(map(os.fsencode, sorted(paths))))
+    limits = Limits(layers_off=layers_off)
+    rows = let_loose(arena, (OPENS,), limits=limits, timeout_s=300.0)
+    (entry,) = artifact_of(arena, rows[OPENS.name])["action_trace"]
+    beyond, counts = json.loads(entry["action"]["args"]["text"])
+    return set(beyond), dict(zip(folders, counts, strict=True))
+
+
+@pytest.mark.parametrize("layers_off", ["audit_hook", "audit_hook,mount_namespace"])
+@pytest.mark.parametrize("depth", [5, pytest.param(99, marks=pytest.mark.slow)])
+def test_an_agent_can_open_what_the_page_lists_and_nothing_else(
+    depth: int, layers_off: str, tmp_path: pathlib.Path
+) -> None:
+    with open_arena(tmp_path / "x", (OPENS,)) as arena:
+        folders, files = allowed_by_the_page(arena.agents)
+        beyond, counts = opened(arena, layers_off, depth)
+        on_the_way = {folder.rstrip("/") for folder in folders}
+        assert beyond - files - on_the_way == set()
+        assert "/dev/null" in beyond
+        own = str(arena.agents.resolve()) + "/"
+        assert counts[own] >= 3
+        if depth > 90:
+            assert all(counts[folder] for folder in folders)
+
+
+def test_what_lies_in_a_readable_folder_and_is_secret_cannot_be_opened(
+    tmp_path: pathlib.Path,
+) -> None:
+    with open_arena(tmp_path / "x", (OPENS,)) as arena:
+        secrets = [str(path) for path in pathlib.Path(PACKAGE, "tasks").rglob("*.py")]
+        secrets += [str(arena.agents / "second.py"), str(arena.agents / "link.py")]
+        assert len(secrets) > 10
+        for layers_off in ("audit_hook", "audit_hook,mount_namespace", "audit_hook,landlock"):
+            (arena.agents / "known.json").write_text('["?"]')
+            (arena.agents / "paths.txt").write_bytes(b"\0".join(map(os.fsencode, secrets)))
+            rows = let_loose(arena, (OPENS,), limits=Limits(layers_off=layers_off))
+            (entry,) = artifact_of(arena, rows[OPENS.name])["action_trace"]
+            beyond = json.loads(entry["action"]["args"]["text"])[0]
+            # without Landlock an empty file lies in the place of a second name
+            assert set(beyond) <= {secrets[-2]} if "landlock" in layers_off else beyond == []
