@@ -1,0 +1,432 @@
+"""One small job, however it is started: the same hashes and the same words, or one line that says
+why it cannot run.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from helpers.faults import PLAIN_TASK
+from helpers.slices import PATIENCE_S, ROOT
+
+NOSY = """\
+import os
+
+class Agent:
+    def reset(self, task_spec):
+        self.depth = 0
+
+    def observe(self, observation):
+        self.step = observation["step"]
+
+    def sink(self):
+        self.depth += 1
+        self.sink()
+
+    def act(self):
+        if self.step == 1:
+            try:
+                self.sink()
+            except RecursionError:
+                return {"type": "say", "args": {"text": [self.depth, "\\u00e4", os.getcwd() != "/"]}}
+        open(os.path.join(os.path.dirname(__file__), "missing.txt"))
+"""
+GOOD = """\
+class Agent:
+    def reset(self, task_spec): pass
+    def observe(self, observation): pass
+    def act(self): return {"type": "finish"}
+"""
+JOB = ("--scenario", "scenario.json", "--tasks-dir", "tasks", "--episodes", "2", "--workers", "1")
+JOB += ("--strict-spec", "--progress", "never", "--output-dir", "out", "--runs-dir", "runs")
+# In the place of modules that the harness needs: whoever loads one of these ends there.
+SHADOWS = ("signal", "socket", "select", "struct", "pickle", "selectors", "subprocess", "threading")
+SIGNALS = [
+    signal.Signals(number)
+    for number in range(1, 32)
+    if number not in {signal.SIGKILL, signal.SIGSTOP}
+]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A way to start it: what is different from the plain one."""
+
+    name: str
+    flags: tuple[str, ...] = ()  # of the interpreter
+    environment: dict[str, str | None] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()  # a command that starts the interpreter
+    before: Callable[[], object] | None = None  # in the process, before the interpreter starts
+    options: tuple[str, ...] = ()
+    needs: str = ""  # a program without which this cannot be tried
+
+
+def limited(what: int, soft: int) -> Callable[[], None]:
+    def limit() -> None:
+        _, hard = resource.getrlimit(what)
+        resource.setrlimit(what, (soft, hard))
+
+    return limit
+
+
+def ignoring(*numbers: int) -> Callable[[], None]:
+    def ignore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    return ignore
+
+
+def blocking(*numbers: int) -> Callable[[], None]:
+    return lambda: signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+
+def holding_descriptors() -> None:
+    for number in range(3, 40):
+        os.dup2(0, number, inheritable=True)
+
+
+def without_standard_input() -> None:
+    os.close(0)
+
+
+QUICK = (
+    Launch("under -I", flags=("-I",)),
+    Launch("under -OO", flags=("-OO",)),
+    Launch("with other words and times", environment={"LC_ALL": "C", "TZ": "Asia/Tokyo"}),
+    Launch("with the repository of another named", environment={"GIT_DIR": "elsewhere/.git"}),
+    Launch("with an empty environment", prefix=("env", "-i")),
+    Launch("with every signal ignored", before=ignoring(*SIGNALS)),
+    Launch("with every signal blocked", before=blocking(*SIGNALS)),
+    Launch("with few descriptors", before=limited(resource.RLIMIT_NOFILE, 64)),
+    Launch("without standard input", before=without_standard_input),
+)
+SLOW = (
+    *(
+        Launch(f"under {flag}", flags=(flag,))
+        for flag in ("-B", "-E", "-P", "-s", "-b", "-O", "-u")
+    ),
+    *(
+        Launch(f"under -X {option}", flags=("-X", option))
+        for option in ("dev", "utf8=0", "utf8=1", "faulthandler", "no_debug_ranges", "tracemalloc")
+    ),
+    Launch("under -W error", flags=("-W", "error")),
+    *(
+        Launch(f"with {name}={value}", environment={name: value})
+        for name, value in (
+            ("PYTHONHASHSEED", "0"),
+            ("PYTHONOPTIMIZE", "2"),
+            ("PYTHONUTF8", "0"),
+            ("PYTHONIOENCODING", "ascii"),
+            ("PYTHONMALLOC", "debug"),
+            ("PYTHONDEVMODE", "1"),
+            ("PYTHONWARNINGS", "error"),
+            ("PYTHONSTARTUP", "shadows/signal.py"),
+            ("PYTHONSAFEPATH", "1"),
+            ("PYTHONNOUSERSITE", "1"),
+            ("PYTHONDONTWRITEBYTECODE", "1"),
+            ("PYTHONINTMAXSTRDIGITS", "640"),
+            ("PYTHONUSERBASE", "shadows"),
+            ("LD_LIBRARY_PATH", "shadows"),
+            ("LD_BIND_NOW", "1"),
+            ("GIT_WORK_TREE", "elsewhere"),
+            ("GIT_INDEX_FILE", "elsewhere/index"),
+            ("GIT_CEILING_DIRECTORIES", "/"),
+            ("GIT_OBJECT_DIRECTORY", "elsewhere"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("LC_ALL", "tr_TR.UTF-8"),
+            ("LC_ALL", "no_such_locale"),
+            ("LC_NUMERIC", "de_DE.UTF-8"),
+            ("LANG", ""),
+            ("TZ", ":/no/such/zone"),
+            ("HOME", "/no/such/folder"),
+            ("TMPDIR", "/no/such/folder"),
+            ("TERM", "dumb"),
+            ("COLUMNS", "1"),
+        )
+    ),
+    Launch("without a home", environment={"HOME": None, "USER": None, "LOGNAME": None}),
+    Launch("with a tight umask", before=lambda: os.umask(0o077)),
+    Launch("with a loose umask", before=lambda: os.umask(0)),
+    Launch("as the nicest of all", before=lambda: os.nice(19)),
+    Launch("with a small stack", before=limited(resource.RLIMIT_STACK, 1 << 20)),
+    Launch("with a large stack", before=limited(resource.RLIMIT_STACK, 512 << 20)),
+    Launch("without core files", before=limited(resource.RLIMIT_CORE, 0)),
+    Launch("with locked memory at 0", before=limited(resource.RLIMIT_MEMLOCK, 0)),
+    Launch("with many descriptors held", before=holding_descriptors),
+    Launch("in a session of its own", before=os.setsid),
+    Launch(
+        "on one core", before=lambda: os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+    ),
+    Launch("below nohup", prefix=("nohup",), needs="nohup"),
+    Launch("below setsid", prefix=("setsid", "--wait"), needs="setsid"),
+    Launch("below timeout", prefix=("timeout", "600"), needs="timeout"),
+    Launch("below stdbuf", prefix=("stdbuf", "-o0"), needs="stdbuf"),
+    Launch("spawned", options=("--start-method", "spawn")),
+    Launch("with two workers", options=("--workers", "2")),
+    Launch("with everything synced", options=("--fsync", "full")),
+    Launch("with an archive", options=("--compress",)),
+    *(Launch(f"with {one.name} ignored", before=ignoring(one)) for one in SIGNALS),
+    *(Launch(f"with {one.name} blocked", before=blocking(one)) for one in SIGNALS),
+)
+
+
+def write_job(folder: pathlib.Path) -> pathlib.Path:
+    """The job, and beside it what may not matter to it."""
+    folder.mkdir(parents=True)
+    (folder / "nosy.py").write_text(NOSY)
+    (folder / "good.py").write_text(GOOD)
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PLAIN_TASK, folder / "tasks" / "plain", ignore=ignore)
+    rows = [{"agent": name, "task_ref": "plain@1", "seed": 5} for name in ("nosy.py", "good.py")]
+    (folder / "scenario.json").write_text(json.dumps(rows))
+    for place in (folder / "shadows", folder):
+        place.mkdir(exist_ok=True)
+        for name in SHADOWS:
+            (place / f"{name}.py").write_text("import os\nos.write(1, b'shadow'); os._exit(99)\n")
+    git("init", "-q", str(folder / "elsewhere"))
+    git("-C", str(folder / "elsewhere"), "commit", "-q", "--allow-empty", "-m", "Another")
+    return folder
+
+
+def git(*arguments: str) -> None:
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def clone(harness_clone: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A clone with one commit, whose name is part of every hash."""
+    folder = tmp_path_factory.mktemp("with_history") / "clone"
+    shutil.copytree(harness_clone, folder, symlinks=True)
+    (folder / ".gitignore").write_text("__pycache__/\n")
+    git("init", "-q", "-b", "main", str(folder))
+    git("-C", str(folder), "add", ".")
+    git("-C", str(folder), "commit", "-q", "-m", "Begin")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(clone: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the job gives when it is started plainly."""
+    job = write_job(tmp_path_factory.mktemp("plain") / "job")
+    found = launch([sys.executable, script_of(clone)], job)
+    assert [end["reason"] for end in found["ends"]] == ["agent_exception", "success"]
+    assert "missing.txt" in found["ends"][0]["words"]
+    return found
+
+
+def script_of(clone: pathlib.Path) -> str:
+    return str(clone / "scripts" / "perf_harness.py")
+
+
+def launch(
+    command: list[str], job: pathlib.Path, *, options: tuple[str, ...] = (), **more: Any
+) -> dict[str, Any]:
+    """Start it, and tell how the slice ended and each episode of it."""
+    more.setdefault("stdin", subprocess.DEVNULL)
+    done = subprocess.run(
+        [*command, *JOB, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+        **{"cwd": job, **more},
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.count("\n") == 1, (done.stdout, done.stderr)
+    document = json.loads(done.stdout)
+    assert done.returncode == document["exit_code"] == 1, (done.stdout, done.stderr)
+    artifacts = [json.loads(path.read_bytes()) for path in (job / "runs").glob("*.json")]
+    ends = [
+        {
+            "agent": artifact["agent"],
+            "reason": artifact["termination_reason"],
+            "words": artifact["failure_reason"],
+            "commit": artifact["runtime_identity"]["git_sha"],
+            "artifact_hash": artifact["artifact_hash"],
+            "trace_hash": artifact["trace_hash"],
+        }
+        for artifact in sorted(artifacts, key=lambda artifact: -artifact["seed"])
+    ]
+    return {
+        "ends": sorted(ends, key=lambda end: str(end["agent"]), reverse=True),
+        "reasons": document["reasons"],
+        "files": sorted(document["artifacts"]),
+    }
+
+
+@pytest.mark.parametrize(
+    "how",
+    [*QUICK, *(pytest.param(how, marks=pytest.mark.slow) for how in SLOW)],
+    ids=lambda how: how.name,
+)
+def test_it_ends_the_same(
+    how: Launch, clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    if how.needs and not shutil.which(how.needs):
+        pytest.skip(f"there is no {how.needs} here")
+    environment = {**os.environ, **how.environment}
+    found = launch(
+        [*how.prefix, sys.executable, *how.flags, script_of(clone)],
+        write_job(tmp_path / "job"),
+        options=how.options,
+        env={name: value for name, value in environment.items() if value is not None},
+        preexec_fn=how.before,
+    )
+    files = {name for name in found["files"] if name != "bundle"}
+    assert {**found, "files": sorted(files)} == plain
+
+
+def test_what_python_is_told_reaches_the_harness_alone(
+    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    job, seen = write_job(tmp_path / "job"), tmp_path / "seen"
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(
+        f"import os, sys\nprint('noise', file=sys.stderr)\n"
+        f"with open({str(seen)!r}, 'a') as file: file.write(f'{{os.getpid()}}\\n')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "path")}
+    assert launch([sys.executable, script_of(clone)], job, env=environment) == plain
+    assert len(seen.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["with space", "Straße-日本-🚀", "quo'te\"s", "x" * 120])
+def test_it_ends_the_same_in_any_folder(
+    name: str, clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    moved = tmp_path / name / "clone"
+    shutil.copytree(clone, moved, symlinks=True)
+    job = write_job(tmp_path / name / "job")
+    assert launch([sys.executable, script_of(moved)], job) == plain
+
+
+def test_it_ends_the_same_by_a_relative_path_and_by_a_link(
+    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    for name, script in (
+        ("relative", os.path.relpath(script_of(clone), tmp_path / "relative")),
+        ("link", str(tmp_path / "linked.py")),
+    ):
+        job = write_job(tmp_path / name)
+        with contextlib.suppress(FileExistsError):
+            (tmp_path / "linked.py").symlink_to(script_of(clone))
+        assert launch([sys.executable, script], job) == plain
+
+
+def test_it_ends_the_same_from_a_linked_worktree(
+    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    worktree = tmp_path / "worktree"
+    git("-C", str(clone), "worktree", "add", "-q", "--detach", str(worktree))
+    try:
+        job = write_job(tmp_path / "job")
+        assert launch([sys.executable, script_of(worktree)], job) == plain
+    finally:
+        git("-C", str(clone), "worktree", "remove", "--force", str(worktree))
+
+
+def test_two_beside_each_other_end_the_same(
+    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    jobs = [write_job(tmp_path / name) for name in ("one", "two")]
+    command = [sys.executable, script_of(clone), *JOB]
+    with subprocess.Popen(
+        command, cwd=jobs[0], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as other:
+        assert launch(command[:2], jobs[1]) == plain
+        assert other.wait(PATIENCE_S) == 1
+
+
+def test_an_episode_by_hand_ends_as_in_a_slice(
+    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    job = write_job(tmp_path / "job")
+    for name in SHADOWS:  # python -m puts the folder that it is started in on its path
+        (job / f"{name}.py").unlink()
+    for end in plain["ends"]:
+        words = ("--agent", end["agent"], "--task", "plain@1", "--tasks-dir", "tasks", "--json")
+        seed = "5" if end["agent"] == "nosy.py" else "6"
+        done = subprocess.run(
+            [sys.executable, "-m", "tracecore", "run", *words, "--seed", seed, "--strict-spec"],
+            cwd=job,
+            env={**os.environ, "PYTHONPATH": str(clone)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        episode = json.loads(done.stdout)["episode"]
+        assert episode["artifact_hash"] == end["artifact_hash"], done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take a file system away")
+@pytest.mark.slow
+def test_it_ends_the_same_without_proc(
+    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    away = ("unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")
+    if subprocess.run([*away, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounts cannot be taken away here")
+    assert launch([*away, sys.executable, script_of(clone)], write_job(tmp_path / "job")) == plain
+
+
+@pytest.mark.slow
+def test_it_ends_the_same_where_no_namespace_can_be_made(
+    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    words = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
+    none = ("unshare", "-Ur", "sh", "-c", words, "sh")
+    if subprocess.run([*none, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("namespaces cannot be taken away here")
+    assert launch([*none, sys.executable, script_of(clone)], write_job(tmp_path / "job")) == plain
+
+
+def test_without_git_it_says_that_the_commit_is_unknown(
+    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    job = write_job(tmp_path / "job")
+    done = subprocess.run(
+        [sys.executable, script_of(clone), *JOB],
+        cwd=job,
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    (path, _) = (job / "runs").iterdir()
+    if json.loads(path.read_bytes())["runtime_identity"]["git_sha"] is None:
+        assert "commit" in done.stderr
+    assert plain["ends"][0]["commit"]
+
+
+@pytest.mark.slow
+def test_it_ends_the_same_from_a_wheel(
+    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, clone / name)
+    target = str(tmp_path / "installed")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run(
+        [*pip, "--target", target, str(clone)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no wheel can be built here: {done.stderr[-200:]}")
+    script = shutil.copy(script_of(clone), tmp_path / "perf_harness.py")
+    job = write_job(tmp_path / "job")
+    found = launch([sys.executable, script], job, env={**os.environ, "PYTHONPATH": target})
+    for end, expected in zip(found["ends"], plain["ends"], strict=True):
+        assert end["trace_hash"] == expected["trace_hash"]
+        assert (end["reason"], end["words"]) == (expected["reason"], expected["words"])
