@@ -120,22 +120,19 @@ def ab(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         compare=compare_options(arguments),
     )
     end = run_ab(options, say)
-    show_on_github(end.document, arguments)
+    show_comparison(end.document, arguments)
     return end.exit_code, end.document
 
 
 def compare(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Compare archived slices."""
-    from tracecore.command_line.run import say
     from tracecore.perf.compare.comparison import compare_paths, exit_code_of
-    from tracecore.perf.compare.wording import tell
 
     options = compare_options(arguments)
     document = compare_paths(arguments.sets, arguments.to, options)
     exit_code = exit_code_of(document, options)
-    say(tell(document))
     document = {"ok": exit_code == 0, "exit_code": exit_code, **document}
-    show_on_github(document, arguments)
+    show_comparison(document, arguments)
     return exit_code, document
 
 
@@ -148,14 +145,16 @@ def compare_options(arguments: argparse.Namespace) -> CompareOptions:
     return prepare.compare_options(fill(JudgeOptions, arguments))
 
 
-def show_on_github(document: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Show a comparison that came to a verdict in the GitHub job that it ran in, or where it was
-    asked for.
+def show_comparison(document: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Show a comparison that came to a verdict on the terminal, and in the GitHub job that it ran
+    in or where it was asked for.
     """
     from tracecore.command_line.run import say
+    from tracecore.perf.show import comparison_page
     from tracecore.perf.show.github import tell_github_of_comparison
 
     if "verdict" in document:
+        say(comparison_page.show_comparison(document))
         tell_github_of_comparison(document, arguments.step_summary, say)
 
 

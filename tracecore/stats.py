@@ -6,7 +6,7 @@ Values are numbers and never NaN. Where an order is asked for, the argument is c
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 Interval = tuple[float, float]
@@ -160,20 +160,60 @@ def normal_tail(z: float) -> float:
 def normal_quantile(probability: float) -> float:
     """The ``z`` that a standard normal value stays below with this probability.
 
-    Found by halving, which is exact to the last digits and needs no table of coefficients.
-
     Raises:
         ValueError: ``probability`` is not between 0 and 1.
     """
+    return _quantile(probability, lambda z: normal_tail(-z), 40.0)
+
+
+def _quantile(probability: float, below: Callable[[float], float], farthest: float) -> float:
+    """Found by halving, which is exact to the last digits and needs no table of coefficients."""
     if not 0 < probability < 1:
         raise ValueError(f"a probability lies between 0 and 1, not at {probability}")
-    low, high = -40.0, 40.0
+    low, high = -farthest, farthest
     while low < (middle := (low + high) / 2) < high:
-        if normal_tail(-middle) < probability:
+        if below(middle) < probability:
             low = middle
         else:
             high = middle
     return middle
+
+
+def student_tail(t: float, freedom: int) -> float:
+    """The chance that a value of Student's distribution exceeds ``t``.
+
+    Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964, 26.7.3 and 26.7.4: a finite
+    sum of cosines, exact but for rounding.
+
+    Args:
+        t: Where the tail begins.
+        freedom: Degrees of freedom, one or more.
+
+    Raises:
+        ValueError: ``freedom`` is below one.
+    """
+    if freedom < 1:
+        raise ValueError(f"one degree of freedom or more, not {freedom}")
+    angle = math.atan2(abs(t), math.sqrt(freedom))
+    cosine, term, total = math.cos(angle), 1.0, 0.0
+    for power in range(freedom % 2, freedom - 1, 2):
+        total += term
+        term *= cosine * cosine * (power + 1) / (power + 2)
+    if freedom % 2:
+        within = 2 / math.pi * (angle + math.sin(angle) * cosine * total)
+    else:
+        within = math.sin(angle) * total
+    tail = max(0.0, (1 - within) / 2)
+    return tail if t >= 0 else 1 - tail
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """The ``t`` that a value of Student's distribution stays below with this probability.
+
+    Raises:
+        ValueError: ``probability`` is not between 0 and 1, or ``freedom`` is below one.
+    """
+    return _quantile(probability, lambda t: student_tail(-t, freedom), 1e9)
 
 
 def _check_confidence(confidence: float) -> None:

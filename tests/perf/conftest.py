@@ -1,7 +1,9 @@
+import pathlib
 from collections.abc import Callable
 
 import pytest
 from helpers import rows
+from helpers.sets import Sets
 
 from tracecore.perf.slice import commands
 from tracecore.records import EpisodeResult
@@ -19,3 +21,9 @@ def plain_commands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 @pytest.fixture(scope="session")
 def make_row() -> Callable[..., EpisodeResult]:
     return rows.make_row
+
+
+@pytest.fixture
+def sets(tmp_path: pathlib.Path, make_row: Callable[..., EpisodeResult]) -> Sets:
+    """Writes complete sets of a made-up host, one folder each."""
+    return Sets(tmp_path, make_row)

@@ -90,7 +90,7 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
     if baseline:
         is_complete = not run.is_cut_short and summary_document["episodes"] == options.run.episodes
         summary_document["comparison"] = baseline.document(
-            options.output.output_dir, stamp, manifest, is_complete=is_complete
+            options.output.output_dir, stamp, manifest, summary_document, is_complete=is_complete
         )
     return Reduced(summary_document, metrics.document(), manifest, readings, figures)
 

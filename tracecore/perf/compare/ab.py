@@ -20,29 +20,31 @@ from collections.abc import Callable
 from typing import Final
 
 from tracecore import clock
-from tracecore.errors import one_line
 from tracecore.exit_codes import EXIT_INTERRUPTED
 from tracecore.files import write_atomic
-from tracecore.perf.compare.behaviour import Verdict
-from tracecore.perf.compare.comparison import (
-    CompareOptions,
-    compare_runs,
-    exit_code_of,
-    gravest,
-)
+from tracecore.perf.compare.comparison import CompareOptions, compare_runs, exit_code_of
 from tracecore.perf.compare.runs import RunRecord, Sides
 from tracecore.perf.compare.samples import tests_of
 from tracecore.perf.compare.side_runs import Interrupted, SideRunner
-from tracecore.perf.compare.timing import FLOORS, Subject, power_of
-from tracecore.perf.compare.wording import ONE_SIDED, say_power, tell
+from tracecore.perf.compare.timing import (
+    FLOORS,
+    Decision,
+    Power,
+    Subject,
+    power_of,
+    rounds_needed,
+    void,
+)
 from tracecore.perf.compare.worktrees import Side, two_sides
 from tracecore.perf.documents.files import check_writable
 from tracecore.perf.slice.interrupt import watch_for_interruption
 from tracecore.record import field, record, replace
 from tracecore.records import JsonObject
+from tracecore.units import counted
 
 WARM_UP_EPISODES: Final = 8
 DOCUMENT: Final = "comparison.json"
+NULL_FIRED: Final = "base differs from base: a noisy host, on which times have no verdict"
 _CLONE: Final = os.path.dirname(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 )
@@ -103,9 +105,7 @@ def run_ab(options: AbOptions, say: Callable[[str], None], clone: str = _CLONE) 
                 EXIT_INTERRUPTED,
                 {"ok": False, "exit_code": EXIT_INTERRUPTED, "error": "interrupted: no verdict"},
             )
-    exit_code = exit_code_of(
-        document["comparison"] | {"verdict": document["verdict"]}, options.compare
-    )
+    exit_code = exit_code_of(document["comparison"], options.compare)
     document = {
         "ok": exit_code == 0,
         "exit_code": exit_code,
@@ -115,16 +115,6 @@ def run_ab(options: AbOptions, say: Callable[[str], None], clone: str = _CLONE) 
     if kept:
         document["folder"] = kept
         write_atomic(os.path.join(kept, DOCUMENT), json.dumps(document, indent=2).encode("ascii"))
-    say(
-        tell(
-            {
-                **document["comparison"],
-                "verdict": document["verdict"],
-                "reasons": document["reasons"],
-            }
-        )
-    )
-    say(f"took {document['elapsed_s']:.0f} s; {conclusion(document, options)}")
     return AbEnd(exit_code, document)
 
 
@@ -158,17 +148,13 @@ def make_folder(output_dir: str) -> str:
 
 def compare_sides(options: AbOptions, runner: SideRunner, base: Side, work: Side) -> JsonObject:
     """The three stages; the document without its exit code."""
-    settings = replace(options.compare, expect_same_scenario=False)
-    warm = [
-        runner.run(side, min(WARM_UP_EPISODES, options.episodes), "warm-up")
-        for side in (base, work)
-    ]
+    settings = replace(options.compare, expect_same_scenario=False, in_turns=True)
+    episodes = min(WARM_UP_EPISODES, options.episodes)
+    warm = [runner.run(side, episodes, "warm-up", count_work=True) for side in (base, work)]
     # Not the rows of the warm-up: it is too short for a long scenario.
     tests = tests_of(min(options.episodes, len(warm[1].manifest["scenario"])), settings.gate_on)
     power = power_of(options.rounds, options.rounds, tests)
-    runner.say(
-        say_power(power) + ("" if power.is_enough else f"; --rounds {options.rounds} was asked for")
-    )
+    runner.say(power_text(power, options.rounds))
     head = {
         "base": {"ref": options.base, "git_sha": base.sha},
         "new": {"git_sha": work.sha, "dirty": warm[1].about()["dirty"]},
@@ -177,44 +163,59 @@ def compare_sides(options: AbOptions, runner: SideRunner, base: Side, work: Side
         "null_control": None,
     }
     screened: dict[Subject, float] | None = None
-    screen_document: JsonObject | None = None
-    seen: Sides = ((), ())
+    screen: JsonObject | None = None
+    seen: Sides = ([], [])
     if options.screen:
-        runs = [runner.run(side, options.episodes, "screen") for side in (base, work, work, base)]
-        seen = (runs[0], runs[3]), (runs[1], runs[2])
-        screen_document = compare_runs(*seen, settings)
-        screened = ratios_in(screen_document)
-        moved = subjects_that_moved(screen_document)
+        seen = run_screen(options, runner, base, work)
+        screen = compare_runs(*seen, settings)
+        screened = ratios_in(screen)
+        moved = subjects_that_moved(screen)
         if not moved:
-            screen_document = settle_by_screen(screen_document)
-            return {
-                **_verdict(screen_document),
-                **head,
-                "stage": "screen",
-                "screen": None,
-                "comparison": screen_document,
-            }
+            settled = compare_runs(*seen, settings, revise=settle)
+            return {**_verdict(settled), **head, "stage": "screen", "screen": None, **_of(settled)}
         runner.say(
-            f"the screen moved by more than the lower floor: {', '.join(moved)}; running"
-            f" {options.rounds} rounds"
+            f"the screen moved by more than its floor: {', '.join(moved)}; running"
+            f" {counted(options.rounds, 'round')}"
         )
     old, new, null = run_rounds(options, runner, base, work)
     document = compare_runs(old, new, settings, screen=screened, seen=seen)
     if options.null_control:
-        head["null_control"] = null_document = judge_null(old, null, settings)
-        if null_document["fired"]:
-            document = void(document, null_document["reasons"])
-    return {
-        **_verdict(document),
-        **head,
-        "stage": "rounds",
-        "screen": screen_document,
-        "comparison": document,
-    }
+        head["null_control"] = control = judge_null(old, null, settings)
+        if control["fired"]:
+            document = compare_runs(
+                old, new, settings, screen=screened, seen=seen, revise=give_no_answer
+            )
+            document["reasons"] = [*document["reasons"], *control["reasons"], NULL_FIRED]
+    return {**_verdict(document), **head, "stage": "rounds", "screen": screen, **_of(document)}
+
+
+def _of(document: JsonObject) -> JsonObject:
+    return {"comparison": document}
+
+
+def power_text(power: Power, rounds: int) -> str:
+    """Whether so many rounds can show anything, as a sentence."""
+    if not power.tests:
+        return "nothing about time can fail this comparison: no metric gates"
+    asked = f"{rounds} runs against {rounds}"
+    if power.is_enough:
+        return f"{asked}: enough to show a change in each of {power.tests} tests"
+    return (
+        f"underpowered: {asked} cannot reach significance in {power.tests} tests by ranks;"
+        f" {rounds_needed(power.tests)} rounds would, and prediction intervals stand in"
+    )
+
+
+def run_screen(options: AbOptions, runner: SideRunner, base: Side, work: Side) -> Sides:
+    """Base, work, work, base; of each side the first run counts work."""
+    sides: Sides = ([], [])
+    for runs, side in zip((*sides, *reversed(sides)), (base, work, work, base), strict=True):
+        runs.append(runner.run(side, options.episodes, "screen", count_work=not runs))
+    return sides
 
 
 def _verdict(document: JsonObject) -> JsonObject:
-    return {"verdict": document["verdict"], "reasons": document["reasons"]}
+    return {name: document[name] for name in ("verdict", "headline", "answer", "reasons")}
 
 
 def run_rounds(
@@ -241,44 +242,34 @@ def ratios_in(document: JsonObject) -> dict[Subject, float]:
 
 
 def subjects_that_moved(document: JsonObject) -> list[str]:
-    """The rows of which a gating metric moved, either way, by more than the lower floor."""
+    """The rows of which a gating metric moved, either way, by more than the lower floor; by more
+    than the upper one where work was counted and none of it changed: Python executes the same then.
+    """
+    legs = {leg["leg"]: leg["verdict"] for leg in document["legs"]}
+    is_same_work = legs.get("work") == "unchanged" and not document["work"]
     moved = []
-    for one in document.get("decisions", ()):
+    for one in document["decisions"]:
         floor = FLOORS[one["metric"]]
         if (
             one["gates"]
-            and abs(math.log(one["ratio"])) > math.log1p(floor.warn)
+            and abs(math.log(one["ratio"])) > math.log1p(floor.fail if is_same_work else floor.warn)
             and abs(one["new"] - one["base"]) > floor.absolute
         ):
             moved.append(f"{one['row']} {one['metric']} {100 * (one['ratio'] - 1):+.1f}%")
     return moved
 
 
-def settle_by_screen(document: JsonObject) -> JsonObject:
-    """The comparison of a screen in which no time moved: that is its answer about time."""
-    if document["verdict"] == "not_comparable":
-        return document
-    why = "the screen moved by less than the lower floor, so that no rounds were run"
-    decisions = [
-        {**one, "verdict": "unchanged", "why": why, "warns": False}
-        for one in document["decisions"]
-        if one["gates"]
-    ]
-    timed = {one["row"] for one in decisions}
-    decisions += [one for one in document["decisions"] if not one["gates"]]
-    rows = _judge_rows(document, lambda name: "unchanged" if name in timed else "inconclusive")
-    on_both_sides = [row for row in rows if row["verdict"] not in ONE_SIDED]
-    untimed = [row["row"] for row in on_both_sides if row["row"] not in timed]
-    open_questions = (
-        [f"no time that gates could be compared in {', '.join(untimed)}"] if untimed else []
-    )
-    return {
-        **document,
-        "verdict": gravest([row["verdict"] for row in on_both_sides]),
-        "reasons": [*document["exact"]["reasons"], *open_questions, *([why] if timed else [])],
-        "decisions": decisions,
-        "rows": rows,
-    }
+def settle(decision: Decision) -> Decision:
+    """What a screen in which no time moved makes of its decisions: that is its answer about time."""
+    if not decision.gates:
+        return decision
+    why = "the screen moved by less than its floor, so that no rounds were run"
+    return replace(decision, verdict="unchanged", warns=False, why=why)
+
+
+def give_no_answer(decision: Decision) -> Decision:
+    """What a null control that fired makes of decisions: the host was too noisy for any."""
+    return void(decision, NULL_FIRED)
 
 
 def judge_null(old: list[RunRecord], null: list[RunRecord], settings: CompareOptions) -> JsonObject:
@@ -294,68 +285,3 @@ def judge_null(old: list[RunRecord], null: list[RunRecord], settings: CompareOpt
         for one in fired
     ]
     return {"fired": bool(fired), "reasons": reasons, "decisions": document["decisions"]}
-
-
-def void(document: JsonObject, why: list[str]) -> JsonObject:
-    """The comparison without its verdicts about time: the host was too noisy for any."""
-    decisions = [
-        {**one, "verdict": "inconclusive", "why": "noisy host", "warns": False}
-        for one in document["decisions"]
-    ]
-    worst = gravest([*(change["verdict"] for change in _gating_changes(document)), "inconclusive"])
-    rows = _judge_rows(document, lambda _name: "inconclusive")
-    behaviour = document["exact"]["reasons"]
-    reasons = [*behaviour, *why, "noisy host: verdicts about time are void"]
-    breaches = [reason for reason in document["breaches"] if reason in behaviour]
-    return {
-        **document,
-        "verdict": worst,
-        "reasons": reasons,
-        "breaches": breaches,
-        "decisions": decisions,
-        "rows": rows,
-    }
-
-
-def _judge_rows(document: JsonObject, of_times: Callable[[str], Verdict]) -> list[JsonObject]:
-    """Its rows, each judged by behaviour and by what ``of_times`` says to its name; those of one
-    side stay as they are.
-    """
-    rows = []
-    for row in document["rows"]:
-        verdicts = [
-            change["verdict"] for change in _gating_changes(document) if change["row"] == row["row"]
-        ]
-        judged = (
-            row["verdict"]
-            if row["verdict"] in ONE_SIDED
-            else gravest([*verdicts, of_times(row["row"])])
-        )
-        rows.append({**row, "verdict": judged})
-    return rows
-
-
-def _gating_changes(document: JsonObject) -> list[JsonObject]:
-    return [change for change in document["exact"]["changes"] if change["gates"]]
-
-
-def conclusion(document: JsonObject, options: AbOptions) -> str:
-    """What a maintainer does next, in one sentence."""
-    regressed = [
-        row["row"]
-        for row in document["comparison"].get("rows", ())
-        if row["verdict"] == "regressed"
-    ]
-    match document["verdict"]:
-        case "regressed":
-            return one_line(
-                f"worse than {options.base}: {', '.join(regressed) or 'all tasks together'}"
-            )
-        case "improved":
-            return one_line(f"better than {options.base}, and nothing got worse")
-        case "unchanged":
-            return one_line(f"no change against {options.base} that matters")
-        case "not_comparable":
-            return "the two sides cannot be compared"
-        case _:
-            return "no answer: run again on a quieter host, or with more --rounds"

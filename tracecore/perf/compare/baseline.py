@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tracecore.errors import OptionError
+from tracecore.exit_codes import EXIT_BREACHED
 from tracecore.perf.compare.columns import RunColumns
-from tracecore.perf.compare.comparable import find_differences
-from tracecore.perf.compare.comparison import CompareOptions, compare_runs
-from tracecore.perf.compare.runs import RunRecord, read_runs
+from tracecore.perf.compare.comparable import find_mismatches
+from tracecore.perf.compare.comparison import CompareOptions, compare_runs, exit_code_of
+from tracecore.perf.compare.runs import RunRecord, noise_of, read_runs
+from tracecore.perf.compare.work import read_work
 from tracecore.perf.documents.rows import series_row
 from tracecore.records import EpisodeResult, JsonObject
 
@@ -31,7 +33,7 @@ class Baseline:
         self._columns.add(series_row(row))
 
     def document(
-        self, path: str, stamp: str, manifest: JsonObject, *, is_complete: bool
+        self, path: str, stamp: str, manifest: JsonObject, summary: JsonObject, *, is_complete: bool
     ) -> JsonObject:
         """``comparison`` in the summary: as :func:`compare_runs` gives it, with ``breaches`` and
         ``warnings`` as sentences.
@@ -40,21 +42,32 @@ class Baseline:
             path: Where the slice's files lie.
             stamp: Of the slice.
             manifest: Of the slice.
+            summary: Of the slice: what was counted in it, and whether its host was busy.
             is_complete: Whether it ran to its end: half a slice could pass for a fast one.
         """
         if not is_complete:
             reason = "the slice is not complete, and so not compared with its baseline"
             return {
                 "verdict": "not_comparable",
+                "headline": "NO ANSWER",
+                "answer": reason,
+                "legs": [],
                 "reasons": [reason],
                 "breaches": [],
                 "warnings": [reason],
             }
-        run = RunRecord(path, stamp, manifest, self._columns)
+        run = RunRecord(
+            path=path,
+            stamp=stamp,
+            manifest=manifest,
+            columns=self._columns,
+            work=read_work(path, manifest, summary),
+            noise=noise_of(summary),
+        )
         document = compare_runs(self._runs, [run], self._options)
         breaches = document["breaches"]
-        if document["verdict"] == "inconclusive" and self._options.require_conclusive:
-            breaches = ["compared with the baseline: inconclusive, and an answer is required"]
+        if not breaches and exit_code_of(document, self._options) == EXIT_BREACHED:
+            breaches = [f"an answer is required: {document['answer']}"]
         warnings = [reason for reason in document["reasons"] if reason not in breaches]
         return {**document, "breaches": breaches, "warnings": warnings}
 
@@ -74,10 +87,10 @@ def read_baseline(paths: Sequence[str], manifest: JsonObject, options: CompareOp
     """
     runs = read_runs(paths)
     planned = RunRecord("this slice", "", manifest, RunColumns())
-    differences = find_differences(runs, [planned])
-    if differences and not options.compare_anyway:
-        first = differences[0]
-        named = ", ".join(difference.field for difference in differences)
+    mismatches = [one for one in find_mismatches(runs, [planned]) if not one.of_times_alone]
+    if mismatches and not options.compare_anyway:
+        first = mismatches[0]
+        named = ", ".join(mismatch.field for mismatch in mismatches)
         expected = (
             f"{_short(first.new)}, as this slice has; they differ in {named} (--compare-anyway"
             " shows figures nevertheless)"

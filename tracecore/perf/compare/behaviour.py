@@ -7,8 +7,19 @@ from tracecore.perf.compare.columns import COUNTS, EXACT, HASHES, RowColumns, Ro
 from tracecore.record import record
 from tracecore.records import JsonObject
 
-Verdict = Literal[
-    "regressed", "improved", "unchanged", "inconclusive", "not_comparable", "new", "missing"
+# Of a row, a leg or a whole comparison. "no_gross_change": of times, where small ones cannot show;
+# "not_asked": of a leg, where the runs hold nothing to ask; "new" and "missing": of a row that one
+# side lacks.
+Judgement = Literal[
+    "regressed",
+    "improved",
+    "unchanged",
+    "no_gross_change",
+    "inconclusive",
+    "not_comparable",
+    "not_asked",
+    "new",
+    "missing",
 ]
 
 EXAMPLES_MOST: Final = 5  # episodes shown of one change
@@ -25,7 +36,7 @@ class ExactChange:
 
     row: RowKey
     quantity: str
-    verdict: Verdict
+    verdict: Judgement
     compared: int  # episodes that both sides have
     changed: int
     # of the changed episodes, where the quantity is a count; for bytes the mean of all compared
@@ -163,7 +174,7 @@ def _judge(
     unsteady_new: int,
     same_sources: bool,
     accept_changes: bool,
-) -> tuple[Verdict, str, bool]:
+) -> tuple[Judgement, str, bool]:
     if not changed:
         return (
             "inconclusive",
@@ -218,7 +229,7 @@ def _compare_bytes(row: RowKey, pairs: _Pairs) -> ExactChange | None:
     share = now / old - 1 if old else float(now > 0)
     if abs(share) <= BYTES_WARN_SHARE and abs(now - old) <= BYTES_WARN:
         return None
-    verdict: Verdict = "unchanged"
+    verdict: Judgement = "unchanged"
     if abs(share) > BYTES_FAIL_SHARE:
         verdict = "regressed" if share > 0 else "improved"
     why = f"artifacts are {old:.0f} bytes before and {now:.0f} now on average"

@@ -89,10 +89,11 @@ class RunColumns:
         for name in HASHES:
             columns.exact[name].append(_keep(self._known(row, name, ""), self.hashes))
         columns.amounts["wall"].append(row["wall_clock_s"])
+        # 0 where there is none: no process takes no time and no memory
         columns.amounts["cpu"].append(
-            self._known(row, "cpu_user_s", 0.0, "cpu") + self._known(row, "cpu_sys_s", 0.0, "cpu")
+            (row.get("cpu_user_s") or 0.0) + (row.get("cpu_sys_s") or 0.0)
         )
-        columns.amounts["rss"].append(self._known(row, "peak_rss_bytes", 0, "rss"))
+        columns.amounts["rss"].append(row.get("peak_rss_bytes") or 0)
 
     def digest(self) -> str:
         """Of the wall clocks of all episodes: copies of a run share it, and no two runs do."""
@@ -121,9 +122,11 @@ class RunColumns:
 
 
 def log_median(columns: RowColumns, name: str, places: list[int]) -> float:
-    """The median of the logarithm of one amount over the episodes at these places; at least one."""
+    """The median of the logarithm of one amount over the episodes at these places, all of which
+    have it; at least one.
+    """
     amounts = columns.amounts[name]
-    return median([math.log(max(amounts[place], 1e-9)) for place in places])
+    return median([math.log(amounts[place]) for place in places])
 
 
 def _keep(text: str, texts: dict[int, str]) -> int:

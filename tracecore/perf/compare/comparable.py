@@ -2,30 +2,34 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from tracecore.perf.compare.runs import RunRecord
 from tracecore.perf.host.facts import stable_facts
 from tracecore.record import record
 from tracecore.records import JsonObject
 
+OF_TIMES: Final = frozenset({"machine_class", "workers"})
+
 
 @record
-class Difference:
+class Mismatch:
     """Something in which the two sides must agree, and do not."""
 
     field: str
     base: Any
     new: Any
+    # behaviour and work are the same on every machine, with any number of workers
+    of_times_alone: bool
 
 
-def find_differences(
+def find_mismatches(
     base: Sequence[RunRecord], new: Sequence[RunRecord], *, expect_same_scenario: bool = True
-) -> list[Difference]:
+) -> list[Mismatch]:
     """Where runs differ in what must be the same for their times to mean the same; runs of one side
     among themselves too.
     """
-    found: list[Difference] = []
+    found: list[Mismatch] = []
     for field in ("machine_class", "scenario", "workers", "strict_spec"):
         if field == "scenario" and not expect_same_scenario:
             continue
@@ -39,9 +43,9 @@ def find_differences(
                 ", ".join("unknown" if value is None else str(value) for value in side)
                 for side in shown
             )
-            found.append(Difference(field, old, now))
+            found.append(Mismatch(field, old, now, of_times_alone=field in OF_TIMES))
             if field == "machine_class":
-                found += _host_differences(base, new)
+                found += _host_mismatches(base, new)
     return found
 
 
@@ -62,22 +66,24 @@ def _where_scenarios_part(sides: Sequence[Sequence[Sequence[str]]]) -> list[list
     """
     rows = itertools.zip_longest(*itertools.chain(*sides))
     place = next(place for place, row in enumerate(rows) if len(set(row)) > 1)
-    return [[_say_row(scenario, place) for scenario in side] for side in sides]
+    return [[_row_text(scenario, place) for scenario in side] for side in sides]
 
 
-def _say_row(scenario: Sequence[str], place: int) -> str:
+def _row_text(scenario: Sequence[str], place: int) -> str:
     count = len(scenario)
     row = scenario[place] if place < count else "nothing"
     return f"{row} in row {place + 1} of {count}"
 
 
-def _host_differences(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[Difference]:
+def _host_mismatches(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[Mismatch]:
     facts = [[stable_facts(run.manifest.get("host") or {}) for run in side] for side in (base, new)]
     found = []
     for name in facts[0][0]:
         old, now = ([one[name] for one in side] for side in facts)
         if any(value != old[0] for value in [*old, *now]):
-            found.append(Difference(f"host.{name}", _one_or_all(old), _one_or_all(now)))
+            found.append(
+                Mismatch(f"host.{name}", _one_or_all(old), _one_or_all(now), of_times_alone=True)
+            )
     return found
 
 

@@ -1,17 +1,27 @@
 """Runs against runs: what changed, and whether that is more than chance.
 
-The unit of replication is the run: each leaves one number per scenario row and metric, the median
-over the episodes that all runs have. Behaviour is compared exactly, by agent, task and seed, and
-one run of each suffices.
+Four legs, each with its own power: behaviour and work are exact and take one run of each; shape, a
+row next to the other rows of its run, takes three base runs; time shows gross changes from there
+on, and small ones with several runs on both sides. The unit of replication is the run: each leaves
+one number per scenario row and metric, the median over the episodes that all runs have.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tracecore.exit_codes import EXIT_BAD_INPUT, EXIT_BREACHED, EXIT_GOOD
-from tracecore.perf.compare.behaviour import ExactChange, Verdict, compare_exactly
+from tracecore.perf.compare.behaviour import ExactChange, Judgement, compare_exactly
 from tracecore.perf.compare.columns import RowKey
-from tracecore.perf.compare.comparable import find_differences
+from tracecore.perf.compare.comparable import find_mismatches
+from tracecore.perf.compare.legs import (
+    Leg,
+    Times,
+    behaviour_leg,
+    gravest,
+    shape_leg,
+    time_leg,
+    work_leg,
+)
 from tracecore.perf.compare.runs import (
     RunRecord,
     Sides,
@@ -20,7 +30,7 @@ from tracecore.perf.compare.runs import (
     same_runtime,
     same_sources,
 )
-from tracecore.perf.compare.samples import METRICS, OVERALL, gather_samples
+from tracecore.perf.compare.samples import Sample, gather_samples
 from tracecore.perf.compare.timing import (
     FLOORS,
     Decision,
@@ -30,14 +40,21 @@ from tracecore.perf.compare.timing import (
     rounds_needed,
 )
 from tracecore.perf.compare.wording import (
+    HEADLINES,
     ONE_SIDED,
-    say_behaviour,
-    say_breaches,
-    say_difference,
-    say_sameness,
-    say_shared,
-    say_times,
+    answer_text,
+    behaviour_reasons,
+    change_text,
+    decision_text,
+    mismatch_text,
+    shared_text,
+    table_rows,
+    time_reasons,
+    work_cells,
+    work_reasons,
+    work_text,
 )
+from tracecore.perf.compare.work import BOTH, WorkChange, WorkFound, compare_work
 from tracecore.record import as_dict, record, replace
 from tracecore.records import JsonObject
 
@@ -48,12 +65,29 @@ REASONS_MOST: Final = 50
 class CompareOptions:
     """How strict a comparison is."""
 
-    gate_on: tuple[str, ...] = ("cpu",)  # metrics that can fail it; the others warn
+    gate_on: tuple[str, ...] = ("cpu",)  # times that can fail it; the others warn
     compare_anyway: bool = False  # show figures of what is not comparable; nothing can fail then
     require_conclusive: bool = False  # fail for want of an answer as well
     accept_changes: bool = False  # report changed behaviour without failing for it
     # a difference there makes everything not comparable, not only the rows in question
     expect_same_scenario: bool = True
+    # runs of both sides took turns on one host: what it did meanwhile fell on both
+    in_turns: bool = False
+
+
+@record
+class _Found:
+    """All that a comparison rests on."""
+
+    names: Mapping[RowKey, str]
+    changes: Sequence[ExactChange]
+    work: WorkFound
+    times: Times
+    gates: bool  # whether anything can fail
+
+    def worked(self) -> list[WorkChange]:
+        """The changes of work that can fail the comparison."""
+        return [one for one in self.work.changes if one.gates and self.gates]
 
 
 def compare_paths(base: Sequence[str], new: Sequence[str], options: CompareOptions) -> JsonObject:
@@ -71,110 +105,200 @@ def compare_runs(
     options: CompareOptions,
     *,
     screen: Mapping[Subject, float] | None = None,
-    seen: Sides = ((), ()),
+    seen: Sides = ([], []),
+    revise: Callable[[Decision], Decision] | None = None,
 ) -> JsonObject:
-    """The comparison as a document: ``verdict`` and ``reasons`` first, then what they rest on.
+    """The comparison as a document: ``verdict``, ``answer`` and ``legs`` first, then what they
+    rest on.
 
     Args:
         base: The runs of the one side, at least one.
         new: The runs of the other.
         options: How strict it is.
         screen: What a first stage found; see :func:`tracecore.perf.compare.timing.decide`.
-        seen: The runs of that stage, of either side: their behaviour counts too, their times do
-            not.
+        seen: The runs of that stage, of either side: their behaviour and work count too, their
+            times do not.
+        revise: What a later look makes of each decision on times.
     """
-    found = find_differences(base, new, expect_same_scenario=options.expect_same_scenario)
-    head = {"base": [run.about() for run in base], "new": [run.about() for run in new]}
-    differences = [as_dict(difference) for difference in found]
-    if found and not options.compare_anyway:
-        reasons = [say_difference(difference) for difference in found]
-        return {
-            "verdict": "not_comparable",
-            "reasons": reasons,
-            "breaches": [],
-            "gates": False,
-            **head,
-            "differences": differences,
-        }
-    names = row_names(run.columns for run in [*base, *new])
-    may_gate = not found
-    samples = gather_samples(base, new, names, options.gate_on if may_gate else ())
-    decisions = decide(samples, screen=screen)
-    changes = compare_exactly(
-        [run.columns for run in [*base, *seen[0]]],
-        [run.columns for run in [*new, *seen[1]]],
-        same_sources=same_sources(base, new),
-        same_runtime=same_runtime(base, new),
-        accept_changes=options.accept_changes,
+    mismatches = find_mismatches(base, new, expect_same_scenario=options.expect_same_scenario)
+    refusals = [mismatch_text(one) for one in mismatches]
+    is_closed = not all(one.of_times_alone for one in mismatches)
+    document: JsonObject = {
+        "base": [run.about() for run in base],
+        "new": [run.about() for run in new],
+        "differences": [{"field": m.field, "base": m.base, "new": m.new} for m in mismatches],
+    }
+    if is_closed and not options.compare_anyway:
+        return {**_head("not_comparable", (), refusals, []), "gates": False, **document}
+    everything = [*base, *seen[0]], [*new, *seen[1]]
+    times = _times(base, new, options, screen, refusals)
+    times = times if revise is None else times.revised(revise)
+    found = _Found(
+        names=row_names(run.columns for run in [*base, *new]),
+        changes=_behaviour(*everything, options, gates=not is_closed),
+        work=compare_work(*([run.work for run in side] for side in everything)),
+        times=times,
+        gates=not is_closed,
     )
-    if not may_gate:
-        changes = [replace(change, gates=False) for change in changes]
-    power = power_of(len(base), len(new), sum(sample.gates for sample in samples))
-    rows = judge_rows(base, new, names, decisions, changes)
-    verdict = "not_comparable" if found else overall_verdict(rows, decisions, changes)
-    behaviour = say_behaviour(rows, changes, names)
-    breaches = say_breaches(decisions, changes, names)
-    reasons = [*(say_difference(difference) for difference in found)]
-    # What makes it fail comes first, whether it is behaviour or time.
-    reasons += sorted(
-        [*behaviour, *say_times(decisions, power)], key=lambda reason: reason not in breaches
+    rows = judge_rows(base, new, found)
+    legs = (
+        behaviour_leg(rows, found.changes, found.names),
+        work_leg(found.work, found.names, gates=found.gates),
+        shape_leg(found.times, len(rows)),
+        time_leg(found.times, _untimed(rows, found.times.decisions)),
     )
-    reasons = reasons or [say_sameness(rows, decisions)]
-    reasons += say_shared(base, new)
+    verdict = "not_comparable" if is_closed else verdict_of(legs)
+    behaviour = behaviour_reasons(rows, found.changes, found.names)
+    work = found.work.changes
+    breaches = [
+        *(
+            change_text(one, found.names[one.row])
+            for one in found.changes
+            if one.gates and one.verdict == "regressed"
+        ),
+        *(
+            work_text(one, found.names[one.row])
+            for one in found.worked()
+            if one.verdict == "regressed"
+        ),
+        *(
+            decision_text(one)
+            for one in times.decisions
+            if one.gates and one.verdict == "regressed"
+        ),
+    ]
+    # What makes it fail comes first, whatever it is.
+    reasons = [*behaviour, *work_reasons(work, found.names), *time_reasons(times.decisions)]
+    reasons = [*refusals, *sorted(reasons, key=lambda reason: reason not in breaches)]
+    reasons += shared_text(base, new)
+    tests = sum(sample.gates for sample in found.times.samples)
     return {
-        "verdict": verdict,
-        "reasons": list(dict.fromkeys(reasons))[:REASONS_MOST],
-        "breaches": breaches[:REASONS_MOST],
-        "gates": may_gate,
-        **head,
-        "differences": differences,
+        **_head(verdict, legs, reasons, breaches, rows),
+        "gates": found.gates,
+        **document,
+        "table": table_rows(
+            rows, found.times.decisions, found.changes, _work_cells(found, *everything)
+        ),
         "rows": rows,
         "exact": {
             "compared_episodes": sum(row["compared_episodes"] for row in rows),
             "reasons": behaviour[:REASONS_MOST],
-            "changes": [{**as_dict(change), "row": names[change.row]} for change in changes],
+            "changes": [
+                {**as_dict(change), "row": found.names[change.row]} for change in found.changes
+            ],
         },
+        "work": [
+            {**as_dict(change), "row": found.names[change.row]} for change in found.work.changes
+        ],
         "power": {
-            **as_dict(power),
-            "runs_needed": rounds_needed(power.tests) if power.tests else None,
+            **as_dict(power_of(len(base), len(new), tests)),
+            "runs_needed": rounds_needed(tests) if tests else None,
         },
         "floors": {name: as_dict(floor) for name, floor in FLOORS.items()},
-        "decisions": [as_dict(decision) for decision in decisions],
+        "decisions": [as_dict(decision) for decision in found.times.decisions],
     }
 
 
 def exit_code_of(document: JsonObject, options: CompareOptions) -> int:
-    """0, or 3 where something got worse (or, if that is asked for, nobody knows), or 2 where
-    nothing can be compared.
+    """0, or 3 where something got worse (or, if that is asked for, where an answer is wanting), or
+    2 where nothing can be compared.
     """
     verdict = document["verdict"]
     if verdict == "not_comparable":
         return EXIT_GOOD if options.compare_anyway else EXIT_BAD_INPUT
-    if verdict == "regressed" or (options.require_conclusive and verdict == "inconclusive"):
+    is_open = verdict in {"inconclusive", "no_gross_change"}
+    if verdict == "regressed" or (options.require_conclusive and is_open):
         return EXIT_BREACHED
     return EXIT_GOOD
 
 
-def judge_rows(
+def verdict_of(legs: Sequence[Leg]) -> Judgement:
+    """The verdict of a comparison: the gravest of the legs that could be asked."""
+    return gravest(leg.verdict for leg in legs if leg.verdict != "not_asked")
+
+
+def _head(
+    verdict: Judgement,
+    legs: Sequence[Leg],
+    reasons: Sequence[str],
+    breaches: Sequence[str],
+    rows: Sequence[JsonObject] = (),
+) -> JsonObject:
+    worse, better = (
+        [row["row"] for row in rows if row["verdict"] == name] for name in ("regressed", "improved")
+    )
+    answer = answer_text(verdict, legs, worse, better)
+    return {
+        "verdict": verdict,
+        "headline": HEADLINES[verdict],
+        "answer": answer,
+        "legs": [as_dict(leg) for leg in legs],
+        "reasons": list(dict.fromkeys(reasons))[:REASONS_MOST] or [answer],
+        "breaches": list(breaches)[:REASONS_MOST],
+    }
+
+
+# --- what is compared ---
+
+
+def _behaviour(
+    base: Sequence[RunRecord], new: Sequence[RunRecord], options: CompareOptions, *, gates: bool
+) -> list[ExactChange]:
+    changes = compare_exactly(
+        [run.columns for run in base],
+        [run.columns for run in new],
+        same_sources=same_sources(base, new),
+        same_runtime=same_runtime(base, new),
+        accept_changes=options.accept_changes,
+    )
+    return changes if gates else [replace(change, gates=False) for change in changes]
+
+
+def _times(
     base: Sequence[RunRecord],
     new: Sequence[RunRecord],
-    names: Mapping[RowKey, str],
-    decisions: Sequence[Decision],
-    changes: Sequence[ExactChange],
+    options: CompareOptions,
+    screen: Mapping[Subject, float] | None,
+    refusals: Sequence[str],
+) -> Times:
+    names = row_names(run.columns for run in [*base, *new])
+    samples: Sequence[Sample] = ()
+    if not refusals or options.compare_anyway:
+        gate_on = () if refusals else options.gate_on
+        samples = gather_samples(base, new, names, gate_on, in_turns=options.in_turns)
+    noise = next((run.noise for run in [*new, *base] if run.noise), None)
+    noise = None if options.in_turns else noise
+    return Times(
+        samples=tuple(samples),
+        decisions=tuple(decide(samples, screen=screen, noisy=noise is not None)),
+        base_runs=len(base),
+        new_runs=len(new),
+        closed=refusals[0] if refusals else None,
+        noise=noise,
+    )
+
+
+def _untimed(rows: Sequence[JsonObject], decisions: Sequence[Decision]) -> list[str]:
+    timed = {one.row for one in decisions if one.gates}
+    both = [row["row"] for row in rows if row["verdict"] not in ONE_SIDED]
+    return [name for name in both if name not in timed]
+
+
+def judge_rows(
+    base: Sequence[RunRecord], new: Sequence[RunRecord], found: _Found
 ) -> list[JsonObject]:
     """One line per scenario row: the gravest that was found there."""
     sources = same_sources(base, new)
     lines: list[JsonObject] = []
-    for row, name in names.items():
+    for row, name in found.names.items():
         old, now = (_seeds(side, row) for side in (base, new))
-        verdict: Verdict
+        verdict: Judgement
         if not old or not now:
             verdict = "missing" if old else "new"
         else:
-            here: list[Verdict] = [
-                one.verdict for one in decisions if one.row == name and one.gates
-            ]
-            here += [change.verdict for change in changes if change.row == row and change.gates]
+            here = [one.verdict for one in found.times.decisions if one.row == name and one.gates]
+            here += [one.verdict for one in found.changes if one.row == row and one.gates]
+            here += [one.verdict for one in found.worked() if one.row == row]
             verdict = gravest(here or ["inconclusive"])
         lines.append(
             {
@@ -199,26 +323,12 @@ def _cut_short(side: Sequence[RunRecord], row: RowKey) -> int:
     return sum(run.columns.rows[row].is_whole.count(0) for run in side if row in run.columns.rows)
 
 
-def gravest(verdicts: Iterable[Verdict]) -> Verdict:
-    """The one that a reader must know of first."""
-    order: tuple[Verdict, ...] = ("regressed", "inconclusive", "improved", "unchanged")
-    found = set(verdicts)
-    return next((verdict for verdict in order if verdict in found), "inconclusive")
+def _work_cells(
+    found: _Found, base: Sequence[RunRecord], new: Sequence[RunRecord]
+) -> dict[str, str]:
+    def lines(side: Sequence[RunRecord], row: RowKey) -> int | None:
+        counts = (run.work.count(row, (BOTH, "lines")) for run in side)
+        return next((count for count in counts if count is not None), None)
 
-
-def overall_verdict(
-    rows: Sequence[JsonObject], decisions: Sequence[Decision], changes: Sequence[ExactChange]
-) -> Verdict:
-    """The verdict of the whole comparison; rows that one side lacks are told, and decide nothing."""
-    verdicts: list[Verdict] = [row["verdict"] for row in rows if row["verdict"] not in ONE_SIDED]
-    # What all rows have in common leaves nothing open that each row by itself has settled.
-    by_itself = {one.verdict for one in decisions if one.row != OVERALL and one.metric in METRICS}
-    verdicts += [
-        one.verdict
-        for one in decisions
-        if one.gates
-        and one.row == OVERALL
-        and (one.verdict != "inconclusive" or "inconclusive" in by_itself)
-    ]
-    verdicts += [change.verdict for change in changes if change.gates]
-    return gravest(verdicts)
+    rows = found.work.rows
+    return work_cells(found.names, {row: (lines(base, row), lines(new, row)) for row in rows})

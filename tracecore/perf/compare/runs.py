@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tracecore.errors import InputError, one_line
 from tracecore.perf.compare.columns import RowKey, RunColumns
+from tracecore.perf.compare.work import CountedRun, read_work
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.record import record
 from tracecore.records import JsonObject
@@ -21,6 +22,8 @@ class RunRecord:
     stamp: str
     manifest: JsonObject
     columns: RunColumns
+    work: CountedRun = CountedRun()
+    noise: str | None = None  # why the host was too busy for times, if it was
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -41,7 +44,7 @@ class RunRecord:
         }
 
 
-Sides = tuple[Sequence[RunRecord], Sequence[RunRecord]]  # base and new
+Sides = tuple[list[RunRecord], list[RunRecord]]  # base and new
 
 
 def read_runs(paths: Iterable[str]) -> list[RunRecord]:
@@ -76,7 +79,22 @@ def read_run(archived: ArchivedSet) -> RunRecord:
     columns = RunColumns()
     for row in archived.series():
         columns.add(row)
-    return RunRecord(archived.path, archived.stamp, archived.manifest, columns)
+    return RunRecord(
+        path=archived.path,
+        stamp=archived.stamp,
+        manifest=archived.manifest,
+        columns=columns,
+        work=read_work(name, archived.manifest, summary),
+        noise=noise_of(summary),
+    )
+
+
+def noise_of(summary: JsonObject) -> str | None:
+    """What the summary's finding of a noisy host says; None where there is none."""
+    for finding in summary.get("findings") or ():
+        if isinstance(finding, dict) and finding.get("id") == "noisy_host":
+            return one_line(str(finding.get("text") or "noisy host"))
+    return None
 
 
 def row_names(runs: Iterable[RunColumns]) -> dict[RowKey, str]:

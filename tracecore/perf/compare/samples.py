@@ -10,6 +10,7 @@ from tracecore.stats import median
 
 METRICS: Final = AMOUNTS
 ROWS_TO_ADJUST: Final = 4
+RUNS_TO_ADJUST: Final = 3  # of the base, unless the runs of both sides took turns
 OVERALL: Final = "overall"
 # A metric, and the same of a row next to the other rows of its run. That may come of them: where
 # two tasks of four became faster, the others look slower. So the metric by itself must show at
@@ -33,22 +34,25 @@ def gather_samples(
     new: Sequence[RunRecord],
     names: Mapping[RowKey, str],
     gate_on: Sequence[str],
+    *,
+    in_turns: bool = False,
 ) -> list[Sample]:
     """Per metric and scenario row one number of each run; see :func:`make_samples`."""
     runs = [run.columns for run in [*base, *new]]
     medians: dict[str, dict[str, list[float]]] = {}
     for metric in METRICS:
-        if not any(metric in run.lacks for run in runs):
-            medians[metric] = {
-                name: found
-                for row, name in names.items()
-                if (found := _row_medians(runs, row, metric))
-            }
-    return make_samples(medians, len(base), gate_on)
+        medians[metric] = {
+            name: found for row, name in names.items() if (found := _row_medians(runs, row, metric))
+        }
+    return make_samples(medians, len(base), gate_on, in_turns=in_turns)
 
 
 def make_samples(
-    medians: Mapping[str, Mapping[str, Sequence[float]]], split: int, gate_on: Sequence[str]
+    medians: Mapping[str, Mapping[str, Sequence[float]]],
+    split: int,
+    gate_on: Sequence[str],
+    *,
+    in_turns: bool = False,
 ) -> list[Sample]:
     """The samples to decide on: each row by itself, each next to the others of its run, and the
     mean of all.
@@ -63,11 +67,17 @@ def make_samples(
             base, then the new ones.
         split: How many of them are the base's.
         gate_on: The metrics that can fail the comparison.
+        in_turns: Whether the runs of both sides took turns, so that one or two of each will do to
+            see a row next to the others.
     """
     samples: list[Sample] = []
     for metric, rows in medians.items():
         gates = metric in gate_on
-        is_adjusted = metric in ADJUSTED and len(rows) >= ROWS_TO_ADJUST
+        is_adjusted = (
+            metric in ADJUSTED
+            and len(rows) >= ROWS_TO_ADJUST
+            and (in_turns or split >= RUNS_TO_ADJUST)
+        )
         # A row gates once: every further test would make each of them harder to pass.
         samples += [
             _sample(row, metric, values, split, gates and not is_adjusted)
@@ -109,8 +119,8 @@ def _sample(row: str, metric: str, values: Sequence[float], split: int, gates: b
 
 
 def _row_medians(runs: Sequence[RunColumns], row: RowKey, metric: str) -> list[float] | None:
-    """Of each run the median over the same seeds; None where there is no episode that all have and
-    none cut short.
+    """Of each run the median over the same seeds; None where there is no episode that all have,
+    measured, and none cut short.
     """
     if any(row not in run.rows for run in runs):
         return None
@@ -120,7 +130,10 @@ def _row_medians(runs: Sequence[RunColumns], row: RowKey, metric: str) -> list[f
     whole = [
         seed
         for seed in shared
-        if all(one.is_whole[place[seed]] for one, place in zip(columns, places, strict=True))
+        if all(
+            one.is_whole[place[seed]] and one.amounts[metric][place[seed]] > 0
+            for one, place in zip(columns, places, strict=True)
+        )
     ]
     if not whole:
         return None

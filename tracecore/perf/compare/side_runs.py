@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from tracecore.errors import EngineError, InputError, OptionError, one_line
+from tracecore.exit_codes import EXIT_BAD_INPUT
 from tracecore.perf.compare.runs import RunRecord, read_run
 from tracecore.perf.compare.worktrees import SCRIPT, Side, clean_environment
 from tracecore.perf.documents.archive import read_sets
 from tracecore.perf.slice.interrupt import Interruption
 
+COUNT_WORK: Final = "--work"
 STOP_PATIENCE_S: Final = 10.0  # for a run that was told to end, before everything of it is killed
 MAX_ANSWER_BYTES: Final = 1 << 20
 
@@ -40,9 +42,10 @@ class SideRunner:
         self._words, self._scratch, self._interruption = words, scratch, interruption
         self._sets_dir = kept or os.path.join(scratch, "sets")
         self._count = 0
+        self._cannot_count: set[str] = set()  # sides of an older harness
 
-    def run(self, side: Side, episodes: int, stage: str) -> RunRecord:
-        """One slice of one side.
+    def run(self, side: Side, episodes: int, stage: str, *, count_work: bool = False) -> RunRecord:
+        """One slice of one side; with its work counted, if that is asked and the side can.
 
         Raises:
             InputError: The side refuses what was asked for.
@@ -55,9 +58,14 @@ class SideRunner:
         )
         runs = os.path.join(self._scratch, "runs")
         self.say(f"{stage}: {side.name}")
-        status, answer, complaint = self._finish(self._command(side, episodes, sets, runs), side)
+        command = self._command(side, episodes, sets, runs)
+        counts = [COUNT_WORK] if count_work and side.name not in self._cannot_count else []
+        status, answer, complaint = self._finish([*command, *counts], side)
+        if counts and status == EXIT_BAD_INPUT and COUNT_WORK in complaint:
+            self._cannot_count.add(side.name)
+            status, answer, complaint = self._finish(command, side)
         shutil.rmtree(runs, ignore_errors=True)
-        if status == 2:
+        if status == EXIT_BAD_INPUT:
             # Whole, since the end of it says what is wrong.
             raise OptionError(
                 f"the {side.name} side",

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tracecore.perf.compare.behaviour import Verdict
+from tracecore.perf.compare.behaviour import Judgement
 from tracecore.perf.compare.samples import ADJUSTED, Sample
 from tracecore.ranks import (
     benjamini_hochberg,
@@ -19,14 +19,32 @@ from tracecore.ranks import (
     mann_whitney_greater,
     smallest_p,
 )
-from tracecore.record import record
-from tracecore.stats import MAD_TO_SIGMA, Interval, mad, median
+from tracecore.record import record, replace
+from tracecore.stats import (
+    MAD_TO_SIGMA,
+    Interval,
+    mad,
+    median,
+    normal_quantile,
+    normal_tail,
+    student_quantile,
+    student_tail,
+)
 
 ALPHA: Final = 0.05  # of any false alarm among the gating metrics
 FALSE_SHARE: Final = 0.10  # of false ones among the warnings
 CONFIDENCE: Final = 0.95  # of an interval
 HISTORY_RUNS: Final = 10  # from so many base runs on, their own noise may widen a floor
 NOISE_WIDTHS: Final = 3.0
+# A prediction interval takes its spread from the runs, from three base runs on, and never less than
+# what identical runs were measured to differ by: absolute times on a shared host by 15% and more,
+# a row next to the other rows of its run by 1.3%, and by some 3% where the host is busy.
+PREDICTING_RUNS: Final = 3
+SPREAD: Final = 0.15
+SPREAD_GIVEN: Final = 0.25  # against one or two runs, which show none of their own
+SPREADS: Final = {"cpu_adjusted": 0.015, "wall_adjusted": 0.03, "rss": 0.05}
+SPREADS_NOISY: Final = {**SPREADS, "cpu_adjusted": 0.05, "wall_adjusted": 0.10}
+NOISY: Final = "a host was too busy with other things for times to mean anything"
 
 Subject = tuple[str, str]  # scenario row or "overall", and metric
 
@@ -59,14 +77,14 @@ class Decision:
 
     row: str
     metric: str
-    verdict: Verdict
+    verdict: Judgement
     gates: bool
     warns: bool  # more than chance and more than the lower floor, but no failure
     base: float  # median of the runs' medians, in the metric's unit
     new: float
-    ratio: float  # Hodges-Lehmann
+    ratio: float  # Hodges-Lehmann, or of the means where it is a prediction
     interval: Interval | None  # of the ratio; None where so few runs give no bound
-    p: float  # one-sided, exact, in the direction of the ratio
+    p: float  # one-sided, in the direction of the ratio
     p_corrected: float
     floor: float  # the share that had to be exceeded
     why: str
@@ -98,33 +116,43 @@ def rounds_needed(tests: int) -> int:
 
 
 def decide(
-    samples: Sequence[Sample], *, screen: Mapping[Subject, float] | None = None
+    samples: Sequence[Sample], *, screen: Mapping[Subject, float] | None = None, noisy: bool = False
 ) -> list[Decision]:
-    """A verdict for every sample.
+    """A judgement of every sample: by exact tests where so many runs can reach significance, by
+    Student's prediction interval where not.
 
     Args:
         samples: Those that gate form one family, corrected by Holm; the others are reported under
             Benjamini and Hochberg.
         screen: The ratios that a first, independent stage found; only what it found too can be a
             regression.
+        noisy: Whether a host was too busy for absolute times to mean anything.
     """
+    if not samples:
+        return []
+    runs = len(samples[0].base), len(samples[0].new)
+    is_exact = power_of(*runs, sum(sample.gates for sample in samples)).is_enough
+    tests = [_test_exactly(one) if is_exact else _predict(one, noisy=noisy) for one in samples]
+    up = _correct(samples, [test.up for test in tests])
+    down = _correct(samples, [test.down for test in tests])
     plain = {adjusted: metric for metric, adjusted in ADJUSTED.items()}
-    own = {(one.row, one.metric): hodges_lehmann(one.base, one.new) for one in samples}
-    up = [mann_whitney_greater(sample.base, sample.new).p for sample in samples]
-    down = [mann_whitney_greater(sample.new, sample.base).p for sample in samples]
-    up_corrected, down_corrected = _correct(samples, up), _correct(samples, down)
-    return [
-        _decide_one(
-            sample,
-            up[place],
-            down[place],
-            up_corrected[place],
-            down_corrected[place],
-            screen,
-            own.get((sample.row, plain.get(sample.metric, sample.metric))),
-        )
-        for place, sample in enumerate(samples)
-    ]
+    shifts = {(one.row, one.metric): test.shift for one, test in zip(samples, tests, strict=True)}
+    decisions = []
+    for place, (sample, test) in enumerate(zip(samples, tests, strict=True)):
+        is_up = test.shift >= 0
+        p = test.up if is_up else test.down
+        corrected = up[place] if is_up else down[place]
+        own = shifts.get((sample.row, plain.get(sample.metric, sample.metric)))
+        decision = _judge(sample, test, p, corrected, _Context(screen, own))
+        # A share of its own run stands whatever the host does; an absolute time does not.
+        is_void = noisy and sample.metric not in plain
+        decisions.append(void(decision, NOISY) if is_void else decision)
+    return decisions
+
+
+def void(decision: Decision, why: str) -> Decision:
+    """The same figures without an answer."""
+    return replace(decision, verdict="inconclusive", warns=False, why=why)
 
 
 def _correct(samples: Sequence[Sample], p_values: list[float]) -> list[float]:
@@ -136,62 +164,149 @@ def _correct(samples: Sequence[Sample], p_values: list[float]) -> list[float]:
     return corrected
 
 
-def _decide_one(
-    sample: Sample,
-    up: float,
-    down: float,
-    up_corrected: float,
-    down_corrected: float,
-    screen: Mapping[Subject, float] | None,
-    own_shift: float | None,
+# --- two ways to test ---
+
+
+@record
+class _Test:
+    """What one sample came to, before anything is judged."""
+
+    shift: float  # the logarithm of the ratio
+    bounds: Interval | None  # of the shift
+    up: float  # one-sided p that the new side takes more
+    down: float  # and less
+    base: float  # in the metric's unit
+    new: float
+    is_gross: bool  # by prediction from absolute times: small changes do not show
+
+
+def _test_exactly(sample: Sample) -> _Test:
+    return _Test(
+        shift=hodges_lehmann(sample.base, sample.new),
+        bounds=hodges_lehmann_interval(sample.base, sample.new, CONFIDENCE),
+        up=mann_whitney_greater(sample.base, sample.new).p,
+        down=mann_whitney_greater(sample.new, sample.base).p,
+        base=math.exp(median(sample.base)),
+        new=math.exp(median(sample.new)),
+        is_gross=False,
+    )
+
+
+def _predict(sample: Sample, *, noisy: bool) -> _Test:
+    """Student's prediction interval on logarithms: whether the new runs lie beyond what base runs
+    of such a spread leave open.
+    """
+    base, new = _mean(sample.base), _mean(sample.new)
+    spread, freedom = _spread(sample, noisy=noisy)
+    error = spread * math.sqrt(1 / len(sample.base) + 1 / len(sample.new))
+    reach = error * _quantile(freedom)
+    t = (new - base) / error
+    return _Test(
+        shift=new - base,
+        bounds=(new - base - reach, new - base + reach),
+        up=_tail(t, freedom),
+        down=_tail(-t, freedom),
+        base=math.exp(base),
+        new=math.exp(new),
+        is_gross=sample.metric not in ADJUSTED.values() and len(sample.base) >= PREDICTING_RUNS,
+    )
+
+
+def detectable_share(samples: Sequence[Sample], tests: int, *, noisy: bool = False) -> float | None:
+    """The smallest slow-down, as a share, that a prediction would have shown in each of these
+    samples, among so many tests; None without any.
+    """
+    shares = []
+    for sample in samples:
+        spread, freedom = _spread(sample, noisy=noisy)
+        error = spread * math.sqrt(1 / len(sample.base) + 1 / len(sample.new))
+        shares.append(math.expm1(error * _quantile(freedom, ALPHA / tests)))
+    return max(shares, default=None)
+
+
+def _spread(sample: Sample, *, noisy: bool) -> tuple[float, int | None]:
+    """The standard deviation between runs of one side and its degrees of freedom; None where it is
+    given and not estimated.
+    """
+    is_given = len(sample.base) < PREDICTING_RUNS
+    least = (SPREADS_NOISY if noisy else SPREADS).get(
+        sample.metric, SPREAD_GIVEN if is_given else SPREAD
+    )
+    freedom = len(sample.base) + len(sample.new) - 2
+    squares = sum(
+        (value - _mean(side)) ** 2 for side in (sample.base, sample.new) for value in side
+    )
+    own = math.sqrt(squares / freedom) if freedom else 0.0
+    return max(own, least), None if is_given else freedom
+
+
+def _tail(t: float, freedom: int | None) -> float:
+    return normal_tail(t) if freedom is None else student_tail(t, freedom)
+
+
+def _quantile(freedom: int | None, tail: float = (1 - CONFIDENCE) / 2) -> float:
+    return normal_quantile(1 - tail) if freedom is None else student_quantile(1 - tail, freedom)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+# --- one judgement ---
+
+
+@record
+class _Context:
+    """What else a judgement depends on."""
+
+    screen: Mapping[Subject, float] | None
+    own_shift: float | None  # of the metric by itself, where the sample is next to other rows
+
+
+def _judge(
+    sample: Sample, test: _Test, p: float, p_corrected: float, context: _Context
 ) -> Decision:
-    shift = hodges_lehmann(sample.base, sample.new)
-    bounds = hodges_lehmann_interval(sample.base, sample.new, CONFIDENCE)
-    floor = FLOORS[sample.metric]
+    floor, shift = FLOORS[sample.metric], test.shift
     fail = max(floor.fail, _own_noise(sample.base))
-    p, p_corrected = (up, up_corrected) if shift >= 0 else (down, down_corrected)
-    base, new = math.exp(median(sample.base)), math.exp(median(sample.new))
+    is_absolute = abs(test.new - test.base) > floor.absolute
     is_sure = p_corrected < (ALPHA if sample.gates else FALSE_SHARE)
-    is_large = abs(shift) > math.log1p(fail) and abs(new - base) > floor.absolute
-    is_notable = abs(shift) > math.log1p(floor.warn) and abs(new - base) > floor.absolute
-    agrees = screen is None or _agrees(shift, screen.get((sample.row, sample.metric)), floor)
-    is_own = own_shift is None or own_shift * math.copysign(1.0, shift) >= OWN_SHARE * abs(shift)
-    verdict: Verdict
+    is_large = abs(shift) > math.log1p(fail) and is_absolute
+    is_notable = abs(shift) > math.log1p(floor.warn) and is_absolute
+    screened = context.screen and context.screen.get((sample.row, sample.metric))
+    agrees = context.screen is None or _agrees(shift, screened or None, floor)
+    own = context.own_shift
+    is_own = own is None or own * math.copysign(1.0, shift) >= OWN_SHARE * abs(shift)
+    bounds = test.bounds
+    verdict: Judgement = "inconclusive"
     if is_sure and is_large and agrees and is_own:
         verdict = "regressed" if shift > 0 else "improved"
         why = f"more than {fail:.0%} and more than chance"
     elif bounds and -math.log1p(fail) <= bounds[0] and bounds[1] <= math.log1p(fail):
         verdict, why = "unchanged", f"the whole interval lies within {fail:.0%}"
+    elif test.is_gross and not is_sure:
+        verdict, why = "no_gross_change", "within what such runs differ by; less would not show"
     else:
-        verdict, why = (
-            "inconclusive",
-            _why_open(
-                is_sure=is_sure, is_large=is_large, agrees=agrees, has_bounds=bounds is not None
-            ),
+        why = _why_open(
+            is_sure=is_sure, is_large=is_large, agrees=agrees, has_bounds=bounds is not None
         )
-    interval = (math.exp(bounds[0]), math.exp(bounds[1])) if bounds else None
-    warns = (
-        shift > 0
+    return Decision(
+        row=sample.row,
+        metric=sample.metric,
+        verdict=verdict,
+        gates=sample.gates,
+        warns=shift > 0
         and is_sure
         and is_notable
         and is_own
-        and not (verdict == "regressed" and sample.gates)
-    )
-    ratio = math.exp(shift)
-    return Decision(
-        sample.row,
-        sample.metric,
-        verdict,
-        sample.gates,
-        warns,
-        base,
-        new,
-        ratio,
-        interval,
-        p,
-        p_corrected,
-        fail,
-        why,
+        and not (verdict == "regressed" and sample.gates),
+        base=test.base,
+        new=test.new,
+        ratio=math.exp(shift),
+        interval=(math.exp(bounds[0]), math.exp(bounds[1])) if bounds else None,
+        p=p,
+        p_corrected=p_corrected,
+        floor=fail,
+        why=why,
     )
 
 

@@ -1,15 +1,17 @@
 """How a comparison words what it found."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from tracecore.errors import one_line
 from tracecore.perf.compare.behaviour import ExactChange
 from tracecore.perf.compare.columns import RowKey
-from tracecore.perf.compare.comparable import Difference
+from tracecore.perf.compare.comparable import Mismatch
 from tracecore.perf.compare.runs import RunRecord
-from tracecore.perf.compare.timing import Decision, Power, rounds_needed
+from tracecore.perf.compare.timing import Decision
+from tracecore.perf.compare.work import BOTH, WorkChange
 from tracecore.records import JsonObject
+from tracecore.units import counted
 
 UNITS: Final = {  # of a metric: its words, and the factor to the unit it is shown in
     "cpu": ("CPU time", 1e3, "ms"),
@@ -18,110 +20,115 @@ UNITS: Final = {  # of a metric: its words, and the factor to the unit it is sho
     "wall_adjusted": ("wall clock next to the other rows", 1e3, "ms"),
     "rss": ("peak memory", 1 / (1 << 20), "MiB"),
 }
-
-# Verdicts on a scenario row that one side alone has, and what is said of it.
+# Verdicts on a scenario row that one side alone has.
 ONE_SIDED: Final = {
     "new": "new, the base has no such row",
     "missing": "missing, the base alone has this row",
 }
+HEADLINES: Final = {
+    "regressed": "FAIL",
+    "improved": "PASS",
+    "unchanged": "PASS",
+    "no_gross_change": "PASS",
+    "inconclusive": "NO ANSWER",
+    "not_comparable": "FAIL",
+}
+UNKNOWN: Final = "\N{EN DASH}"
+ROWS_NAMED: Final = 5
 
 
-def tell(document: JsonObject) -> str:
-    """The comparison for people: the verdict, why, and the table of figures."""
-    lines = [f"compared: {document['verdict'].replace('_', ' ')}"]
-    lines += [f"  {reason}" for reason in document["reasons"]]
-    decisions = [
-        one for one in document.get("decisions", ()) if one["metric"] == "cpu" or one["gates"]
+def named(rows: Iterable[str]) -> str:
+    """The first few of some scenario rows, each once."""
+    names = list(dict.fromkeys(rows))
+    more = len(names) - ROWS_NAMED
+    return ", ".join(names[:ROWS_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def runs_text(base: int, new: int) -> str:
+    """``5 runs against 1``."""
+    return f"{counted(base, 'run')} against {new}"
+
+
+def table_rows(
+    rows: Sequence[JsonObject],
+    decisions: Sequence[Decision],
+    changes: Sequence[ExactChange],
+    work: Mapping[str, str],
+) -> list[JsonObject]:
+    """The one table of a comparison, its cells as text.
+
+    Args:
+        rows: The document's.
+        decisions: On all samples.
+        changes: Of behaviour.
+        work: What was counted of each row, by its name.
+    """
+    by_key = {(one.row, one.metric): one for one in decisions}
+    return [
+        {
+            "row": row["row"],
+            "behaviour": _behaviour_cell(row, changes),
+            "work": work.get(row["row"], UNKNOWN),
+            **{
+                metric: _time_cell(by_key.get((row["row"], metric)), metric, row, decisions)
+                for metric in ("cpu", "wall")
+            },
+        }
+        for row in rows
     ]
-    if decisions:
-        width = max(len(one["row"]) for one in decisions)
-        lines.append(
-            f"  {'':{width}}  {'metric':13} {'base':>8} {'new':>8}      change  interval          "
-            " verdict"
-        )
-        lines += [f"  {_table_line(one, width)}" for one in decisions]
-    return "\n".join(lines)
 
 
-def _table_line(one: JsonObject, width: int) -> str:
-    _, factor, unit = UNITS[one["metric"]]
-    interval = "unbounded"
-    if one["interval"]:
-        interval = " to ".join(f"{100 * (bound - 1):+.1f}" for bound in one["interval"]) + "%"
-    change = f"{100 * (one['ratio'] - 1):+.1f}%"
-    values = f"{one['base'] * factor:8.2f} {one['new'] * factor:8.2f} {unit}"
-    return (
-        f"{one['row']:{width}}  {one['metric']:13} {values} {change:>8}  {interval:17} "
-        f" {one['verdict']}"
+def _behaviour_cell(row: JsonObject, changes: Sequence[ExactChange]) -> str:
+    if row["verdict"] in ONE_SIDED:
+        return str(row["verdict"])
+    key = RowKey(row["agent"], row["task_ref"], row["seed"])
+    found = [one for one in changes if one.row == key and one.quantity != "artifact_bytes"]
+    episodes = row["compared_episodes"]
+    if not found:
+        return f"same in {episodes:,}" if episodes else UNKNOWN
+    return f"changed in {max(one.changed for one in found):,} of {episodes:,}"
+
+
+def _time_cell(
+    plain: Decision | None, metric: str, row: JsonObject, decisions: Sequence[Decision]
+) -> str:
+    if plain is None:
+        return UNKNOWN
+    factor, unit = UNITS[metric][1:]
+    text = f"{plain.base * factor:.2f} to {plain.new * factor:.2f} {unit} {share_text(plain.ratio)}"
+    own = next(
+        (one for one in decisions if one.row == row["row"] and one.metric == f"{metric}_adjusted"),
+        None,
     )
+    return f"{text} ({share_text(own.ratio)} next to the others)" if own else text
 
 
-def say_power(power: Power) -> str:
-    """Whether so many runs can say anything, as a sentence."""
-    if not power.tests:
-        return "nothing about time can fail this comparison: no metric gates"
-    sides = f"{power.base_runs} run{'s' * (power.base_runs != 1)} against {power.new_runs}"
-    if power.is_enough:
-        return f"{sides}: enough to tell in each of {power.tests} tests"
-    return (
-        f"underpowered: {sides} cannot reach significance in {power.tests} tests (p is at least"
-        f" {min(1.0, power.smallest_p * power.tests):.3g} after correction); times stay"
-        f" inconclusive, {rounds_needed(power.tests)} runs per side would do"
-    )
+def share_text(ratio: float) -> str:
+    """A ratio as a change in percent, as ``+12.5%``."""
+    return f"{100 * (ratio - 1):+.1f}%"
 
 
-def say_breaches(
-    decisions: Sequence[Decision], changes: Sequence[ExactChange], names: Mapping[RowKey, str]
-) -> list[str]:
-    """What alone makes the comparison fail."""
-    told = [
-        say_change(one, names[one.row])
-        for one in changes
-        if one.gates and one.verdict == "regressed"
-    ]
-    return told + [
-        say_decision(one) for one in decisions if one.gates and one.verdict == "regressed"
-    ]
+def work_cells(
+    names: Mapping[RowKey, str], lines: Mapping[RowKey, tuple[int | None, int | None]]
+) -> dict[str, str]:
+    """What was counted of each row, by its name: lines before and now."""
+    cells = {}
+    for row, (base, new) in lines.items():
+        if base is not None and new is not None:
+            change = f"{base:,} to {new:,} lines" if base != new else f"{new:,} lines, the same"
+            cells[names[row]] = change + (
+                f" {share_text(new / base)}" if base and base != new else ""
+            )
+    return cells
 
 
-def say_behaviour(
-    rows: Sequence[JsonObject], changes: Sequence[ExactChange], names: Mapping[RowKey, str]
-) -> list[str]:
-    """What is exactly not as it was, gravest first."""
-    order = ("regressed", "improved", "inconclusive", "not_comparable", "unchanged")
-    told = [
-        say_change(change, names[change.row])
-        for change in sorted(changes, key=lambda one: order.index(one.verdict))
-    ]
-    return told + [
-        f"{row['row']}: {ONE_SIDED[row['verdict']]}" for row in rows if row["verdict"] in ONE_SIDED
-    ]
+# --- what was found, a sentence each ---
 
 
-def say_times(decisions: Sequence[Decision], power: Power) -> list[str]:
-    """What times and memory say, gravest first; why they say nothing, if so few runs cannot."""
-    told = [
-        say_decision(one)
-        for verdict in ("regressed", "improved")
-        for one in decisions
-        if one.gates and one.verdict == verdict
-    ]
-    told += [
-        say_decision(one)
-        for one in decisions
-        if one.warns or (one.verdict == "regressed" and not one.gates)
-    ]
-    if power.is_enough:
-        return told + [
-            say_decision(one) for one in decisions if one.gates and one.verdict == "inconclusive"
-        ]
-    return [*told, say_power(power)]
-
-
-def say_decision(decision: Decision) -> str:
+def decision_text(decision: Decision) -> str:
     """One figure with its interval and verdict."""
     words, factor, unit = UNITS[decision.metric]
-    verdict: str = decision.verdict
+    verdict: str = decision.verdict.replace("_", " ")
     if not decision.gates:
         verdict = (
             f"warning, does not gate ({verdict})" if decision.warns else f"{verdict}, does not gate"
@@ -134,12 +141,12 @@ def say_decision(decision: Decision) -> str:
         bounds = f", 95% interval {low} to {high}%"
     return (
         f"{decision.row}: {words} {decision.base * factor:.2f} to {decision.new * factor:.2f}"
-        f" {unit} ({100 * (decision.ratio - 1):+.1f}%{bounds}, p {decision.p_corrected:.2g}):"
+        f" {unit} ({share_text(decision.ratio)}{bounds}, p {decision.p_corrected:.2g}):"
         f" {verdict}; {decision.why}"
     )
 
 
-def say_change(change: ExactChange, name: str) -> str:
+def change_text(change: ExactChange, name: str) -> str:
     """One change of behaviour with its first example."""
     if change.quantity == "artifact_bytes":
         return (
@@ -158,18 +165,70 @@ def say_change(change: ExactChange, name: str) -> str:
     )
 
 
-def say_sameness(rows: Sequence[JsonObject], decisions: Sequence[Decision]) -> str:
-    episodes, figures = (
-        sum(row["compared_episodes"] for row in rows),
-        sum(one.gates for one in decisions),
-    )
-    return (
-        f"behaviour is the same in {episodes} episodes, and each of {figures} figures that gate"
-        " stays within its floor"
+def work_text(change: WorkChange, name: str) -> str:
+    """One change of what is executed, with the functions and modules that grew most."""
+    where = "" if change.process == BOTH else f" in the {change.process}'s process"
+    share = f" ({share_text(change.ratio)})" if change.ratio else ""
+    quantity = change.quantity.replace("_", " ")
+    quantity = f"Python {quantity}" if change.quantity in {"lines", "calls"} else quantity
+    verdict = "a warning" if change.warns else change.verdict
+    if change.verdict == "regressed" and change.gates:
+        verdict = "regressed"
+    text = f"{name}: {quantity}{where} {change.base:,} to {change.new:,}{share}: {verdict}"
+    grew = [
+        f"{one['module']}:{one['function']} {one['base']:,} to {one['new']:,}"
+        for one in change.grew
+    ]
+    return one_line(f"{text}; grew most: {', '.join(grew)}" if grew else text)
+
+
+def behaviour_reasons(
+    rows: Sequence[JsonObject], changes: Sequence[ExactChange], names: Mapping[RowKey, str]
+) -> list[str]:
+    """What is exactly not as it was, gravest first; then rows that one side alone has."""
+    order = ("regressed", "improved", "inconclusive", "not_comparable", "unchanged")
+    ordered = sorted(changes, key=lambda one: order.index(one.verdict))
+    one_sided = [row for row in rows if row["verdict"] in ONE_SIDED]
+    return [
+        *(change_text(change, names[change.row]) for change in ordered),
+        *(f"{row['row']}: {ONE_SIDED[row['verdict']]}" for row in one_sided),
+    ]
+
+
+def work_reasons(changes: Sequence[WorkChange], names: Mapping[RowKey, str]) -> list[str]:
+    """What is executed more or less: of each row its lines and calls, and whatever warns."""
+    return [work_text(one, names[one.row]) for one in changes if one.gates or one.warns]
+
+
+def time_reasons(decisions: Sequence[Decision]) -> list[str]:
+    """What times and memory show, gravest first."""
+    gating = [one for one in decisions if one.gates]
+    others = [
+        one for one in decisions if one.warns or (one.verdict == "regressed" and not one.gates)
+    ]
+    return [
+        decision_text(one)
+        for group in (
+            [one for one in gating if one.verdict == "regressed"],
+            [one for one in gating if one.verdict == "improved"],
+            others,
+            [one for one in gating if one.verdict == "inconclusive"],
+        )
+        for one in group
+    ]
+
+
+def mismatch_text(mismatch: Mismatch) -> str:
+    """Where two sides are not alike, and what follows."""
+    follows = "times not comparable" if mismatch.of_times_alone else "not comparable"
+    return one_line(
+        f"{follows}: {mismatch.field} is {mismatch.base} on the base side and"
+        f" {mismatch.new} on the new"
     )
 
 
-def say_shared(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[str]:
+def shared_text(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[str]:
+    """That some runs stand on both sides, if any do."""
     shared = len({run.identity for run in base} & {run.identity for run in new})
     if not shared:
         return []
@@ -177,8 +236,40 @@ def say_shared(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[str]
     return [f"{runs} on both sides, which makes them look more alike than they are"]
 
 
-def say_difference(difference: Difference) -> str:
-    return one_line(
-        f"not comparable: {difference.field} is {difference.base} on the base side and"
-        f" {difference.new} on the new"
-    )
+def answer_text(
+    verdict: str, legs: Sequence[Any], worse: Sequence[str], better: Sequence[str]
+) -> str:
+    """The whole comparison in a sentence.
+
+    Args:
+        verdict: Of the comparison.
+        legs: The four, each with leg, verdict, sentence and needs.
+        worse: Names of the scenario rows that got worse; ``better`` likewise.
+        better: Of those that got better.
+    """
+
+    def of(*verdicts: str) -> list[Any]:
+        return [leg for leg in legs if leg.verdict in verdicts]
+
+    def joined(found: Sequence[Any]) -> str:
+        return " and ".join(leg.leg for leg in found)
+
+    match verdict:
+        case "regressed":
+            return f"worse in {joined(of('regressed'))}: {named(worse) or 'all rows together'}"
+        case "improved":
+            rows = named(better) or "all rows together"
+            return f"better in {joined(of('improved'))}: {rows}; nothing got worse"
+        case "inconclusive":
+            open_legs = of("inconclusive")
+            needs = "; ".join(dict.fromkeys(leg.needs for leg in open_legs if leg.needs))
+            return f"no answer on {joined(open_legs)}" + (f"; it takes {needs}" if needs else "")
+        case "no_gross_change":
+            found = joined(of("unchanged"))
+            return (f"no change in {found}; " if found else "") + str(
+                of("no_gross_change")[0].sentence
+            )
+        case "unchanged":
+            return "no change that matters"
+        case _:
+            return "not comparable"
