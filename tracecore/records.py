@@ -237,36 +237,52 @@ class Outcome:
 
 @record
 class EpisodeResult:
-    """The small row that an episode leaves: travels to the harness, into the journal, into every
-    perf file.
+    """The row that an episode leaves: it travels to the harness, into the journal, into every perf
+    file. Its fields are those of the series, in their order.
+
+    The figures behind ``episode_s`` are the episode's :class:`Usage`, under the same names.
     """
 
-    index: int  # 0-based place in the slice
-    run_id: str
+    episode: int  # 1-based number in the slice
+    episode_index: int  # the same from 0
     agent: str  # as referenced
     task_ref: str
     seed: int
     success: bool  # counts as a success: solved, and (under strict spec) a valid artifact
-    termination_reason: str
-    failure_type: str | None
+    wall_clock_s: float  # the whole cost, as the harness pays it, isolation included
     error: str | None  # null on success, else the failure in words
-    steps_used: int
-    steps_budget: int
-    tool_calls_used: int
-    tool_calls_budget: int
-    artifact_hash: str
-    trace_hash: str
-    artifact_name: str | None  # file name inside the runs folder; null when not kept
     artifact_bytes: int
     llm_trace_entries: int
     prompt_bytes: int
     completion_bytes: int
     tokens_used: int
+    termination_reason: str
+    failure_type: str | None
+    steps_used: int
+    steps_budget: int
+    tool_calls_used: int
+    tool_calls_budget: int
+    run_id: str
+    artifact: str | None  # file name inside the runs folder; null when not kept
+    artifact_hash: str
+    trace_hash: str
     episode_s: float  # inside the isolation: the artifact's wall_clock_elapsed_s
+    start_offset_s: float = 0.0
+    end_offset_s: float = 0.0
+    queue_wait_s: float = 0.0
+    cpu_user_s: float = 0.0
+    cpu_sys_s: float = 0.0
+    peak_rss_bytes: int = 0
+    worker: int = 0
+    attempt: int = 1
+    leaked_processes: int = 0
+    slot: int = 0
+    page_faults: int = 0
+    model_calls: int = 0  # to models, through the gateway
+    model_wait_s: float = 0.0  # how long the agent waited for them
     # what its scenario row allowed beside the usual: {"read": [...], "network": [...]}
     allow: JsonObject | None = None
     host: str | None = None  # on a cluster: the name of the machine that ran it
-    usage: Usage = Usage(wall_clock_s=0.0)  # the whole cost, as the harness pays it
 
 
 @record

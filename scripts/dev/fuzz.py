@@ -288,27 +288,31 @@ def journal_target(folder: str) -> tuple[Callable[[bytes], Any], tuple[bytes, ..
 
 def some_row(index: int) -> EpisodeResult:
     """A row as an episode leaves it."""
-    words = ("id", "agents/a.py", "t@1")
-    hashes = ("sha256:a", "sha256:b", "x.json")
     return EpisodeResult(
-        index,
-        *words,
-        4,
-        False,
-        "timeout",
-        "timeout",
-        "timeout: x",
-        1,
-        9,
-        1,
-        9,
-        *hashes,
-        9,
-        0,
-        0,
-        0,
-        0,
-        0.5,
+        episode=index + 1,
+        episode_index=index,
+        agent="agents/a.py",
+        task_ref="t@1",
+        seed=4,
+        success=False,
+        wall_clock_s=0.5,
+        error="timeout: x",
+        artifact_bytes=9,
+        llm_trace_entries=0,
+        prompt_bytes=0,
+        completion_bytes=0,
+        tokens_used=0,
+        termination_reason="timeout",
+        failure_type="timeout",
+        steps_used=1,
+        steps_budget=9,
+        tool_calls_used=1,
+        tool_calls_budget=9,
+        run_id="id",
+        artifact="x.json",
+        artifact_hash="sha256:a",
+        trace_hash="sha256:b",
+        episode_s=0.5,
     )
 
 

@@ -219,4 +219,4 @@ def let_loose(
 
 def artifact_of(arena: Arena, row: EpisodeResult) -> dict:
     """The run artifact of a row."""
-    return json.loads((arena.runs / str(row.artifact_name)).read_text())
+    return json.loads((arena.runs / str(row.artifact)).read_text())

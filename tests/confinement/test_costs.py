@@ -70,9 +70,9 @@ def test_a_file_that_is_slow_to_compile_costs_its_own_episode_the_time_and_no_wo
         for place in range(4):
             (arena.agents / f"agent_{place}.py").write_text(SLOW + SOME)
         rows = let_loose(arena, table, limits=Limits(), timeout_s=0.2)
-        assert {
-            (row.termination_reason, row.usage.attempt, row.steps_used) for row in rows.values()
-        } == {("timeout", 1, 0)}
+        assert {(row.termination_reason, row.attempt, row.steps_used) for row in rows.values()} == {
+            ("timeout", 1, 0)
+        }
         assert "reset had not finished within the time limit of 0.2 s" in str(
             rows[table[0].name].error
         )

@@ -9,7 +9,6 @@ from tracecore.perf.documents.files import write_documents, write_series
 from tracecore.perf.documents.metrics import Metrics
 from tracecore.perf.documents.rows import feed, series_chunks
 from tracecore.perf.documents.summary import Summary
-from tracecore.records import Usage
 
 STAMP = "20260131T235959Z"
 HOSTILE = (
@@ -85,7 +84,9 @@ def write_slice(
 def _row(make_row: Callable[..., Any], index: int) -> Any:
     wall_s = 0.02 + 0.001 * (index * 7 % 13) + 0.004 * (index % 3)
     changes: dict[str, Any] = {
-        "usage": Usage(wall_s, start_offset_s=index * 0.1, end_offset_s=index * 0.1 + wall_s)
+        "wall_clock_s": wall_s,
+        "start_offset_s": index * 0.1,
+        "end_offset_s": index * 0.1 + wall_s,
     }
     changes |= {
         "agent": AGENTS[index % 3],

@@ -1,6 +1,6 @@
 """Rows of episodes that never ran."""
 
-from tracecore.records import EpisodeResult, Usage
+from tracecore.records import EpisodeResult
 
 
 def make_row(
@@ -10,7 +10,8 @@ def make_row(
     field.
     """
     fields = {
-        "index": index,
+        "episode": index + 1,
+        "episode_index": index,
         "run_id": f"{index:032x}",
         "agent": "agents/toy_agent.py",
         "task_ref": "filesystem_hidden_config@1",
@@ -25,16 +26,16 @@ def make_row(
         "tool_calls_budget": 40,
         "artifact_hash": f"sha256:{index:064x}",
         "trace_hash": f"sha256:{index + 1:064x}",
-        "artifact_name": f"{index:032x}.json",
+        "artifact": f"{index:032x}.json",
         "artifact_bytes": 1000,
         "llm_trace_entries": 2,
         "prompt_bytes": 30,
         "completion_bytes": 40,
         "tokens_used": 50,
         "episode_s": wall_clock_s / 2,
-        "usage": Usage(
-            wall_clock_s, start_offset_s=index * 0.1, end_offset_s=index * 0.1 + wall_clock_s
-        ),
+        "wall_clock_s": wall_clock_s,
+        "start_offset_s": index * 0.1,
+        "end_offset_s": index * 0.1 + wall_clock_s,
         **changes,
     }
     return EpisodeResult(**fields)

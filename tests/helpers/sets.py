@@ -7,7 +7,6 @@ from tracecore.perf.documents.rows import feed, series_chunks
 from tracecore.perf.documents.summary import Summary
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict, replace
-from tracecore.records import Usage
 
 TASKS = [row.task_ref for row in DEFAULT_SCENARIO]
 HOST = {"cpu_model": "Fast CPU", "cpus_usable": 2, "machine": "x86_64", "python_version": "3.11.7"}
@@ -80,18 +79,17 @@ class Sets:
         place = index % len(DEFAULT_SCENARIO)
         scenario = DEFAULT_SCENARIO[place]
         spent_s = cpu_s * slower.get(scenario.task_ref, 1.0) * (1 + index % 3 / 100)
-        usage = Usage(
-            spent_s * 1.5,
-            cpu_user_s=spent_s * 0.6,
-            cpu_sys_s=spent_s * 0.4,
-            peak_rss_bytes=15 << 20,
-        )
         return self._make_row(
             index,
             agent=scenario.agent,
             task_ref=scenario.task_ref,
             seed=scenario.seed + index,
-            usage=usage,
+            wall_clock_s=spent_s * 1.5,
+            start_offset_s=0.0,
+            end_offset_s=0.0,
+            cpu_user_s=spent_s * 0.6,
+            cpu_sys_s=spent_s * 0.4,
+            peak_rss_bytes=15 << 20,
         )
 
     def five(self, **changes):
@@ -107,7 +105,7 @@ def verdicts(document, metric="cpu"):
 
 
 def only(index, **changes):
-    return lambda row: replace(row, **changes) if row.index == index else row
+    return lambda row: replace(row, **changes) if row.episode_index == index else row
 
 
 def work_of(*, lines=None, faults=None):

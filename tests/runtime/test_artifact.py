@@ -333,7 +333,7 @@ def files(job: Job) -> list[str]:
 def test_an_artifact_is_published_under_its_run_id_byte_for_byte(job: Job):
     outcome = play(job)
     row = publish(job, outcome)
-    assert files(job) == [row.artifact_name] == [f"{job.run_id}.json"]
+    assert files(job) == [row.artifact] == [f"{job.run_id}.json"]
     assert pathlib.Path(artifact_path(job)).read_bytes() == outcome.artifact
     assert (row.success, row.error, row.artifact_bytes) == (True, None, len(outcome.artifact))
     assert (row.artifact_hash, row.trace_hash) == (
@@ -352,7 +352,12 @@ def test_an_artifact_is_published_under_its_run_id_byte_for_byte(job: Job):
         5,
         5,
     )
-    assert (row.index, row.agent, row.task_ref, row.seed) == (3, job.agent.ref, "plain@1", 7)
+    assert (row.episode_index, row.agent, row.task_ref, row.seed) == (
+        3,
+        job.agent.ref,
+        "plain@1",
+        7,
+    )
     assert row.episode_s == outcome.head["wall_clock_elapsed_s"]
 
 
@@ -362,7 +367,7 @@ def test_the_first_artifact_stays_and_a_second_publish_gives_its_row(job: Job):
     for how in ("success", "steps_exhausted"):
         assert publish(job, play(job, how)) == first
     assert publish(job, mute(job)) == first
-    assert files(job) == [first.artifact_name]
+    assert files(job) == [first.artifact]
     assert pathlib.Path(artifact_path(job)).read_bytes() == first_outcome.artifact
 
 
@@ -384,7 +389,7 @@ def test_what_is_not_kept_leaves_no_file_and_its_row_all_the_same(job: Job, keep
     assert files(job) == ([f"{job.run_id}.json"] if kept else [])
     assert row == replace(
         result_row(job, outcome.head, outcome.artifact),
-        artifact_name=f"{job.run_id}.json" if kept else None,
+        artifact=f"{job.run_id}.json" if kept else None,
     )
 
 
@@ -452,7 +457,7 @@ def test_an_invalid_artifact_is_a_failure_under_strict_spec_alone(
 def test_an_invalid_artifact_is_kept_where_failures_are(job: Job, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(spec, "problems", lambda _artifact: ["$.a: wrong"])
     strict = with_settings(job, strict_spec=True, keep_runs="failed")
-    assert publish(strict, play(strict)).artifact_name == files(job)[0]
+    assert publish(strict, play(strict)).artifact == files(job)[0]
 
 
 def test_an_artifact_of_an_earlier_attempt_is_checked_as_it_stands(job: Job):

@@ -39,7 +39,7 @@ def run(folder: pathlib.Path) -> pathlib.Path:
         seed=42,
         settings=Settings(runs_dir=str(folder)),
     )
-    return folder / str(run_job_in_process(job).artifact_name)
+    return folder / str(run_job_in_process(job).artifact)
 
 
 @pytest.fixture(scope="module")

@@ -177,7 +177,7 @@ def compare_with_second_runs(slice_: Slice, count: int) -> Determinism:
     )
     with second_runs_folder(options.output.output_dir, slice_.stamp) as folder:
         settings = replace(plan.settings, runs_dir=folder, keep_runs="all")
-        jobs = (replace(plan.job(row.index), settings=settings) for row in chosen)
+        jobs = (replace(plan.job(row.episode_index), settings=settings) for row in chosen)
         finished = slice_.engine.episodes_again(replace(plan, settings=settings), jobs, len(chosen))
         with contextlib.closing(finished) as second_rows:
             return compare_runs(

@@ -375,7 +375,7 @@ def check_rows(journal: Journal, plan: Plan) -> None:
     """
     try:
         foreign = next(
-            (row for row in journal.rows_in_order() if row.run_id != plan.job(row.index).run_id),
+            (row for row in journal.rows_in_order() if row.run_id != plan.job(row.episode_index).run_id),
             None,
         )
     except BaseException:
@@ -383,9 +383,12 @@ def check_rows(journal: Journal, plan: Plan) -> None:
         raise
     if foreign:
         journal.close(sync=False)
-        expected = f"{plan.job(foreign.index).run_id!r}, as this slice would have given"
+        expected = f"{plan.job(foreign.episode_index).run_id!r}, as this slice would have given"
         raise InputError(
-            journal.path, f"row of episode {foreign.index + 1}: run_id", foreign.run_id, expected
+            journal.path,
+            f"row of episode {foreign.episode_index + 1}: run_id",
+            foreign.run_id,
+            expected,
         )
 
 

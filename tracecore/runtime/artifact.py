@@ -9,7 +9,7 @@ from typing import Final
 from tracecore import __version__, canon
 from tracecore.errors import OutputError
 from tracecore.files import create_atomic
-from tracecore.record import field, mutable_record, replace
+from tracecore.record import field, field_names, mutable_record, replace
 from tracecore.records import SPEC_VERSION, Budgets, EpisodeResult, Job, JsonObject, Outcome, Usage
 from tracecore.runtime import spec
 from tracecore.runtime.trace import LlmTotals, TraceEntry, stable_entry
@@ -190,7 +190,7 @@ def publish(job: Job, outcome: Outcome) -> EpisodeResult:
     """
     row = result_row(job, outcome.head, outcome.artifact)
     if not is_kept(job, row):
-        return replace(row, artifact_name=None)
+        return replace(row, artifact=None)
     path = artifact_path(job)
     if not create_atomic(path, outcome.artifact, fsync=job.settings.fsync):
         # An earlier attempt finished its artifact and died before it could tell: that one counts.
@@ -210,7 +210,13 @@ def keep_returned(job: Job, row: EpisodeResult, artifact: bytes) -> EpisodeResul
     if create_atomic(path, artifact, fsync=job.settings.fsync):
         return row
     data = _read(path)
-    return replace(result_row(job, canon.decode(data), data), usage=row.usage, host=row.host)
+    standing = result_row(job, canon.decode(data), data)
+    return with_usage(replace(standing, host=row.host), row)
+
+
+def with_usage(row: EpisodeResult, source: Usage | EpisodeResult) -> EpisodeResult:
+    """The row with the cost that ``source`` has."""
+    return replace(row, **{name: getattr(source, name) for name in field_names(Usage)})
 
 
 def is_kept(job: Job, row: EpisodeResult) -> bool:
@@ -238,7 +244,8 @@ def result_row(job: Job, head: JsonObject, artifact: bytes) -> EpisodeResult:
         error = "strict-spec: " + "; ".join(found)
     used = head["metrics"]
     return EpisodeResult(
-        index=job.index,
+        episode=job.index + 1,
+        episode_index=job.index,
         run_id=job.run_id,
         agent=job.agent.ref,
         task_ref=job.task.ref,
@@ -253,7 +260,7 @@ def result_row(job: Job, head: JsonObject, artifact: bytes) -> EpisodeResult:
         tool_calls_budget=head["budgets"]["tool_calls"],
         artifact_hash=head["artifact_hash"],
         trace_hash=head["trace_hash"],
-        artifact_name=f"{job.run_id}.json",
+        artifact=f"{job.run_id}.json",
         artifact_bytes=len(artifact),
         llm_trace_entries=used["llm_trace_entries"],
         prompt_bytes=used["prompt_bytes"],
@@ -261,7 +268,7 @@ def result_row(job: Job, head: JsonObject, artifact: bytes) -> EpisodeResult:
         tokens_used=used["tokens_used"],
         episode_s=head["wall_clock_elapsed_s"],
         allow=job.allow.as_json(),
-        usage=Usage(wall_clock_s=head["wall_clock_elapsed_s"]),
+        wall_clock_s=head["wall_clock_elapsed_s"],
     )
 
 

@@ -9,7 +9,6 @@ from tracecore.clock import utc_text
 from tracecore.errors import OutputError, TracecoreError
 from tracecore.files import has_room
 from tracecore.processes import describe_exit, describe_signal
-from tracecore.record import replace
 from tracecore.records import (
     Ended,
     EpisodeResult,
@@ -24,7 +23,13 @@ from tracecore.records import (
 )
 from tracecore.runtime.agent.client import InProcessAgent, ProcessAgent
 from tracecore.runtime.agent.process import AgentLink
-from tracecore.runtime.artifact import EpisodeFacts, artifact_path, build_outcome, publish
+from tracecore.runtime.artifact import (
+    EpisodeFacts,
+    artifact_path,
+    build_outcome,
+    publish,
+    with_usage,
+)
 from tracecore.runtime.episode import run_episode
 from tracecore.runtime.task.task import compile_task, read_manifest
 
@@ -72,7 +77,7 @@ def settle(ended: Ended) -> EpisodeResult:
             raise OutputError(artifact_path(ended.job), OSError(_cause_in(message)))
         case _:
             row = publish(ended.job, build_outcome(ended.job, mute_facts(ended)))
-    return replace(row, usage=ended.usage)
+    return with_usage(row, ended.usage)
 
 
 def mute_facts(ended: Ended) -> EpisodeFacts:

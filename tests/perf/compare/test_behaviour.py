@@ -113,7 +113,7 @@ def test_other_behaviour_of_a_changed_task_is_told_and_not_judged(sets):
 
 def test_a_few_bytes_more_are_no_change_and_six_percent_are(sets):
     def grow(by):
-        return lambda row: replace(row, artifact_bytes=row.artifact_bytes + by(row.index))
+        return lambda row: replace(row, artifact_bytes=row.artifact_bytes + by(row.episode_index))
 
     base = sets.write()
     jitter = compare_paths([base], [sets.write(change=grow(lambda index: index % 7 - 3))], DEFAULTS)

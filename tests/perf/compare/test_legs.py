@@ -86,14 +86,14 @@ def test_a_noisy_host_takes_times_to_no_answer_and_never_to_pass(sets):
 @pytest.mark.parametrize("nothing", [{"cpu_user_s": 0.0, "cpu_sys_s": 0.0}, {"peak_rss_bytes": 0}])
 def test_a_measurement_of_nothing_is_missing_and_never_small(sets, nothing):
     def lose(row):
-        return replace(row, usage=replace(row.usage, **nothing))
+        return replace(row, **nothing)
 
     document = compare_paths(sets.five(change=lose), sets.five(), DEFAULTS)
     metric = "rss" if "peak_rss_bytes" in nothing else "cpu"
     assert metric not in {one["metric"] for one in document["decisions"]}
     if metric == "cpu":
         assert (document["verdict"], legs_of(document)["time"]) == ("inconclusive", "inconclusive")
-    one_lost = sets.five(change=lambda row: lose(row) if row.index == 5 else row)
+    one_lost = sets.five(change=lambda row: lose(row) if row.episode_index == 5 else row)
     document = compare_paths(one_lost, sets.five(), DEFAULTS)
     assert document["verdict"] == "unchanged"
     assert metric in {one["metric"] for one in document["decisions"]}

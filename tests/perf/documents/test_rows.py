@@ -3,6 +3,7 @@ import json
 import pytest
 
 from tracecore.perf.documents.rows import feed, series_chunks
+from tracecore.record import as_dict
 from tracecore.records import Usage
 
 
@@ -30,8 +31,8 @@ def test_the_fields_of_the_contract_come_first(make_row):
 
 
 def test_the_rest_says_where_time_went_and_what_was_left(make_row):
-    usage = Usage(1 / 3, 0.1, 0.2, 0.3, 0.4, 0.5, 6, 7, 2, 9)
-    [row] = json.loads(document_of([make_row(0, usage=usage)]))
+    usage = Usage(1 / 3, 0.1, 0.2, 0.3, 0.4, 0.5, 6, 7, 2, 9, 3, 1234)
+    [row] = json.loads(document_of([make_row(0, episode_s=0.125, **as_dict(usage))]))
     assert dict(list(row.items())[13:]) == {
         "termination_reason": "success",
         "failure_type": None,
@@ -53,6 +54,10 @@ def test_the_rest_says_where_time_went_and_what_was_left(make_row):
         "worker": 7,
         "attempt": 2,
         "leaked_processes": 9,
+        "slot": 3,
+        "page_faults": 1234,
+        "model_calls": 0,
+        "model_wait_s": 0.0,
     }
     assert row["wall_clock_s"] == 1 / 3
 

@@ -108,7 +108,7 @@ def test_an_empty_slice_has_nulls_and_no_crash():
 
 
 def test_artifacts_that_were_not_kept_are_no_files(make_row):
-    document = document_of([make_row(0), make_row(1, artifact_name=None)])
+    document = document_of([make_row(0), make_row(1, artifact=None)])
     assert document["run_artifacts"] == {
         "root": "runs",
         "file_count": 1,

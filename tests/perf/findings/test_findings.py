@@ -10,7 +10,6 @@ import pytest
 from tracecore.perf.findings.findings import KINDS, Findings
 from tracecore.perf.host.noise import HostNoise
 from tracecore.perf.slice.second_runs import Determinism
-from tracecore.records import Usage
 
 SCENARIOS = [("toy.py", "alpha@1"), ("b.py", "beta@1"), ("c.py", "gamma@1"), ("d.py", "delta@1")]
 QUIET = HostNoise(
@@ -41,14 +40,13 @@ def slice_rows(make_row, episodes=400, *, seed=1, change=None):
         if change is not None:
             change(index, fields)
         wall_s, start_s = fields.pop("wall_clock_s"), fields.pop("start_s")
-        usage = Usage(
-            wall_s,
+        yield make_row(
+            index,
+            wall_clock_s=wall_s,
             start_offset_s=start_s,
             end_offset_s=start_s + wall_s,
-            peak_rss_bytes=fields.pop("peak_rss_bytes"),
-            worker=fields.pop("worker"),
+            **fields,
         )
-        yield make_row(index, usage=usage, **fields)
 
 
 def look(rows, *, host=QUIET, determinism=None, **changes):

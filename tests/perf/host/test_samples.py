@@ -61,7 +61,7 @@ def test_a_sample_is_taken_at_each_tick_and_tells_the_slice_and_the_machine(
             make_row(
                 index,
                 error="no" if index == 3 else None,
-                artifact_name=None if index == 5 else "a.json",
+                artifact=None if index == 5 else "a.json",
             )
         )
         samples.look(in_flight=4)

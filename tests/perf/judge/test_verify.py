@@ -35,7 +35,7 @@ def write_artifacts(rows, folder):
         }
         artifact |= {"steps_used": row.steps_used, "tool_calls_used": row.tool_calls_used}
         artifact |= dict(zip(("artifact_hash", "trace_hash"), hash_artifact(artifact), strict=True))
-        (folder / row.artifact_name).write_text(json.dumps(artifact))
+        (folder / row.artifact).write_text(json.dumps(artifact))
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def slice_of(tmp_path, make_row):
     write_artifacts(rows, runs)
     rows = [
         make_row(
-            row.index,
+            row.episode_index,
             error=row.error,
-            artifact_bytes=os.path.getsize(runs / row.artifact_name),
+            artifact_bytes=os.path.getsize(runs / row.artifact),
             **hashes,
         )
         for row in rows

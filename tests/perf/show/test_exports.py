@@ -17,7 +17,6 @@ from tracecore.perf.show.exports import (
     github_benchmark_bigger,
     write_formats,
 )
-from tracecore.records import Usage
 
 # github-action-benchmark takes an array of these, coerces what it can, and drops other keys without
 # a word.
@@ -67,14 +66,19 @@ def reduce(rows):
 @pytest.fixture
 def reduced(make_row):
     usage = [
-        Usage(wall_s, cpu_user_s=wall_s / 2, cpu_sys_s=0.01, peak_rss_bytes=1000 + n)
+        {
+            "wall_clock_s": wall_s,
+            "cpu_user_s": wall_s / 2,
+            "cpu_sys_s": 0.01,
+            "peak_rss_bytes": 1000 + n,
+        }
         for n, wall_s in enumerate([0.1, 0.2, 0.4])
     ]
     return reduce(
         [
-            *(make_row(index, task_ref="a@1", usage=usage[index]) for index in range(3)),
+            *(make_row(index, task_ref="a@1", **usage[index]) for index in range(3)),
             make_row(
-                3, task_ref="b@1", usage=Usage(9.0), error="slow", termination_reason="timeout"
+                3, task_ref="b@1", wall_clock_s=9.0, error="slow", termination_reason="timeout"
             ),
         ]
     )

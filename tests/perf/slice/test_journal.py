@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from tracecore.errors import InputError, OutputError
 from tracecore.perf.slice import journal as journal_module
 from tracecore.perf.slice.journal import create_journal, journal_path, resume_journal
-from tracecore.records import EpisodeResult, Usage
 
 HEADER = {
     "slice_id": "20260101T000000Z",
@@ -50,6 +49,10 @@ def damage(path, offset, data=b"#"):
         file.write(data)
 
 
+def line_of(row):
+    return journal_module._line(list(journal_module.row_values(row)))
+
+
 def test_it_never_passes_for_a_published_file():
     assert journal_path("out", "20260101T000000Z") == "out/.perf-journal-20260101T000000Z.jsonl"
 
@@ -67,12 +70,12 @@ def test_rows_added_in_any_order_come_back_by_index(path, make_row):
 def test_rows_can_be_read_while_others_are_still_to_come(path, make_row):
     with create_journal(path, HEADER, 3) as journal:
         journal.add(make_row(2))
-        assert [row.index for row in journal.rows_in_order()] == [2]
+        assert [row.episode_index for row in journal.rows_in_order()] == [2]
         journal.add(make_row(0))
-        assert [row.index for row in journal.rows_in_order()] == [0, 2]
+        assert [row.episode_index for row in journal.rows_in_order()] == [0, 2]
 
 
-def test_a_row_longer_than_a_block_comes_back_whole(path, make_row):
+def test_a_long_row_comes_back_whole(path, make_row):
     long = make_row(1, error="é" * journal_module.BLOCK_BYTES)
     with create_journal(path, HEADER, 3) as journal:
         for row in (make_row(0), long, make_row(2)):
@@ -81,55 +84,25 @@ def test_a_row_longer_than_a_block_comes_back_whole(path, make_row):
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3000)), max_size=40))
-def test_rows_of_any_size_in_any_order_come_back(tmp_path_factory, entries):
+def test_rows_of_any_size_in_any_order_come_back(tmp_path_factory, make_row, entries):
     path = journal_path(str(tmp_path_factory.mktemp("journal")), "x")
-    first: dict[int, EpisodeResult] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal_module, "BLOCK_BYTES", 2000)
-        patch.setattr(journal_module, "BEHIND_BYTES", 500)
-        with create_journal(path, {}, 31, fsync="none") as journal:
-            for index, size in entries:
-                row = a_row(index, "x" * size)
-                assert journal.add(row) is (index not in first)
-                first.setdefault(index, row)
-            assert list(journal.rows_in_order()) == [first[index] for index in sorted(first)]
+    first = {}
+    with create_journal(path, {}, 31, fsync="none") as journal:
+        for index, size in entries:
+            row = a_row(make_row, index, "x" * size)
+            assert journal.add(row) is (index not in first)
+            first.setdefault(index, row)
+        assert list(journal.rows_in_order()) == [first[index] for index in sorted(first)]
 
 
-def a_row(index, error, number=0.1):
-    usage = Usage(number, number, number, number, number, number, 7, 8, 9, 10)
-    return EpisodeResult(
-        index,
-        "id",
-        "a",
-        "t@1",
-        -5,
-        False,
-        "r",
-        None,
-        error,
-        1,
-        2,
-        3,
-        4,
-        "h",
-        "t",
-        None,
-        5,
-        6,
-        7,
-        8,
-        9,
-        number,
-        None,
-        None,
-        usage,
-    )
+def a_row(make_row, index, error, number=0.1):
+    return make_row(index, error=error, wall_clock_s=number, artifact=None, seed=-5)
 
 
-@given(st.text(st.characters(codec=None)), st.floats(allow_nan=False, allow_infinity=False))
-def test_text_and_numbers_survive_exactly(tmp_path_factory, text, number):
+@given(st.text(st.characters(codec=None)), st.floats(0, 1e200))
+def test_text_and_numbers_survive_exactly(tmp_path_factory, make_row, text, number):
     path = journal_path(str(tmp_path_factory.mktemp("journal")), "x")
-    row = a_row(0, text, number)
+    row = a_row(make_row, 0, text, number)
     with create_journal(path, {}, 1, fsync="none") as journal:
         journal.add(row)
     journal, _ = resume_journal(path, fsync="none")
@@ -147,9 +120,9 @@ def test_every_line_is_json_of_its_own(path, make_row):
     write_rows(path, [make_row(0), make_row(1)], 2)
     with open(path, "rb") as file:
         about, first, second = map(json.loads, file)
-    assert about[0]["header"] == HEADER
-    assert about[0]["fields"][0] == "index"
-    assert [first[0], second[0]] == [0, 1]
+    assert about["header"] == HEADER
+    assert about["fields"][:2] == ["episode", "episode_index"]
+    assert [first[1], second[1]] == [0, 1]
 
 
 def test_the_first_row_of_an_episode_is_kept(path, make_row):
@@ -184,12 +157,12 @@ def test_resuming_gives_header_rows_and_what_is_missing(path, make_row):
         assert (
             recovery.rows,
             recovery.duplicates,
-            recovery.dropped_lines,
+            recovery.alien_lines,
             recovery.dropped_bytes,
         ) == (2, 0, 0, 0)
         assert [journal.has(index) for index in range(5)] == [True, False, False, True, False]
         journal.add(make_row(1))
-        assert [row.index for row in journal.rows_in_order()] == [0, 1, 3]
+        assert [row.episode_index for row in journal.rows_in_order()] == [0, 1, 3]
 
 
 def test_a_line_torn_anywhere_is_cut_off_and_written_again(path, make_row, tmp_path):
@@ -202,46 +175,81 @@ def test_a_line_torn_anywhere_is_cut_off_and_written_again(path, make_row, tmp_p
             file.write(whole[:cut])
         journal, recovery = resume_journal(path, fsync="none")
         with journal:
-            assert (recovery.rows, recovery.dropped_lines, recovery.dropped_bytes) == (
-                1,
-                1,
-                cut - first_end,
-            )
+            assert (recovery.rows, recovery.dropped_bytes) == (1, cut - first_end)
             journal.add(make_row(1))
             assert list(journal.rows_in_order()) == [make_row(0), make_row(1)]
     assert os.listdir(tmp_path) == [os.path.basename(path)]
 
 
-def test_a_damaged_line_in_the_middle_drops_everything_from_there(path, make_row):
+def test_a_damaged_line_in_the_middle_costs_its_own_episode_alone(path, make_row):
     write_rows(path, [make_row(index) for index in range(4)], 4)
-    ends = line_ends(path)
-    damage(path, ends[1] + 20)
+    damage(path, line_ends(path)[1] + 20, b'"')
     journal, recovery = resume_journal(path)
-    journal.close()
-    assert (recovery.rows, recovery.dropped_lines, recovery.dropped_bytes) == (
-        1,
-        3,
-        ends[4] - ends[1],
-    )
-    assert os.path.getsize(path) == ends[1]
+    with journal:
+        assert (recovery.rows, recovery.alien_lines, recovery.dropped_bytes) == (3, 1, 0)
+        assert [journal.has(index) for index in range(4)] == [True, False, True, True]
+        journal.add(make_row(1))
+        assert list(journal.rows_in_order()) == [make_row(index) for index in range(4)]
 
 
 @pytest.mark.parametrize(
-    "tail", [b"\0" * 5000, b"\n", b"[0,garbage]\n", b"\xff\xfe", b'[9,"00000000"]\n']
+    ("tail", "dropped"),
+    [
+        (b"\0" * 5000, 5000),
+        (b"\n", 0),
+        (b"[0,garbage]\n", 0),
+        (b"\xff\xfe", 2),
+        (b"{}\n", 0),
+        (b"[9]\n[9", 2),
+    ],
 )
-def test_a_foreign_tail_is_cut_off(path, make_row, tail):
+def test_a_foreign_tail_harms_no_row(path, make_row, tail, dropped):
     write_rows(path, [make_row(0)], 2)
     end = os.path.getsize(path)
     damage(path, end, tail)
     journal, recovery = resume_journal(path)
+    with journal:
+        assert (recovery.rows, recovery.dropped_bytes) == (1, dropped)
+        assert os.path.getsize(path) == end + len(tail) - dropped
+        journal.add(make_row(1))
+        assert list(journal.rows_in_order()) == [make_row(0), make_row(1)]
+
+
+@pytest.mark.parametrize("line", [b"garbage\n", b'{"half', b"[1,0]\n[2,1]\n", b"\0"])
+def test_lines_of_others_are_passed_over_while_the_slice_runs_and_after(path, make_row, line):
+    with create_journal(path, HEADER, 3) as journal:
+        for index in range(3):
+            journal.add(make_row(index))
+            with open(path, "ab") as alien:
+                alien.write(line)
+        assert list(journal.rows_in_order()) == [make_row(index) for index in range(3)]
+        assert (journal.alien_lines, journal.lost) == (2, [])
+    journal, recovery = resume_journal(path)
+    with journal:
+        assert recovery.rows == 3
+        assert list(journal.rows_in_order()) == [make_row(index) for index in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps_used", "5"),
+        ("success", 1),
+        ("episode_s", -1.0),
+        ("error", []),
+        ("allow", {"read": 1}),
+    ],
+)
+def test_a_row_with_a_field_of_another_type_is_none(path, make_row, field, value):
+    write_rows(path, [make_row(0), make_row(1, **{field: value})], 2)
+    journal, recovery = resume_journal(path)
     journal.close()
-    assert (recovery.rows, recovery.dropped_lines, recovery.dropped_bytes) == (1, 1, len(tail))
-    assert os.path.getsize(path) == end
+    assert (recovery.rows, recovery.alien_lines) == (1, 1)
 
 
 def test_a_duplicate_on_disk_is_counted_and_the_first_one_kept(path, make_row):
     write_rows(path, [make_row(0)], 2)
-    duplicate = journal_module._line(journal_module.row_values(make_row(0, error="second")))
+    duplicate = line_of(make_row(0, error="second"))
     damage(path, os.path.getsize(path), duplicate)
     journal, recovery = resume_journal(path)
     with journal:
@@ -254,30 +262,43 @@ def test_a_row_of_an_episode_beyond_the_slice_is_damage(path, make_row):
     damage(
         path,
         os.path.getsize(path),
-        journal_module._line(journal_module.row_values(make_row(10**9))),
+        line_of(make_row(10**9)),
     )
     journal, recovery = resume_journal(path)
     journal.close()
-    assert (recovery.rows, recovery.dropped_lines) == (1, 1)
+    assert (recovery.rows, recovery.alien_lines) == (1, 1)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}\n", b'[{"journal":1', b"\0" * 100, b"\n\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}\n", b'{"journal":2', b"\0" * 100, b"\n\n", b'{"a":1,"a":2}\n']
+)
 def test_a_journal_without_a_whole_header_is_refused(path, content):
     with open(path, "wb") as file:
         file.write(content)
-    with pytest.raises(InputError, match=r"first line: found .*, expected a journal's header"):
+    with pytest.raises(InputError, match=r"first line.*: found .*, expected "):
+        resume_journal(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("episodes", "3"), ("episodes", 10**12), ("episodes", 0), ("header", [])]
+)
+def test_a_header_with_a_wrong_field_is_refused(path, field, value):
+    about = {"journal": 2, "episodes": 3, "fields": list(journal_module.FIELDS), "header": {}}
+    with open(path, "wb") as file:
+        file.write(json.dumps({**about, field: value}).encode() + b"\n")
+    with pytest.raises(InputError, match=f"first line.{field}: found "):
         resume_journal(path)
 
 
 def test_a_row_in_the_place_of_the_header_is_refused(path, make_row):
     with open(path, "wb") as file:
-        file.write(journal_module._line(journal_module.row_values(make_row(0))))
+        file.write(line_of(make_row(0)))
     with pytest.raises(InputError, match="expected a journal's header"):
         resume_journal(path)
 
 
 def test_a_journal_of_another_version_is_refused(path, make_row, monkeypatch):
-    monkeypatch.setattr(journal_module, "FORMAT", 2)
+    monkeypatch.setattr(journal_module, "FORMAT", 1)
     write_rows(path, [make_row(0)], 1)
     monkeypatch.undo()
     with pytest.raises(InputError, match="this version of tracecore writes"):
@@ -324,7 +345,7 @@ def write_until_full(path, make_row, results):
             results.send((str(error), os.path.getsize(path) == whole, journal.has(1)))
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         journal.add(make_row(2))
-        results.send([row.index for row in journal.rows_in_order()])
+        results.send([row.episode_index for row in journal.rows_in_order()])
 
 
 def test_a_full_disk_leaves_the_journal_as_it_was(path, make_row):
@@ -363,7 +384,7 @@ def test_a_line_that_could_not_be_cut_off_at_once_is_cut_off_before_the_next(
             with pytest.raises(OutputError, match="No space left"):
                 journal.add(make_row(0))
         journal.add(make_row(1))
-        assert [row.index for row in journal.rows_in_order()] == [1]
+        assert [row.episode_index for row in journal.rows_in_order()] == [1]
     journal, recovery = resume_journal(path)
     journal.close()
     assert (recovery.rows, recovery.dropped_bytes) == (1, 0)
@@ -380,7 +401,7 @@ def test_an_interrupt_in_the_middle_of_a_line_harms_no_later_one(path, make_row,
             with pytest.raises(KeyboardInterrupt):
                 journal.add(make_row(0))
         journal.add(make_row(1))
-        assert [row.index for row in journal.rows_in_order()] == [1]
+        assert [row.episode_index for row in journal.rows_in_order()] == [1]
 
 
 WRITER = """
@@ -404,8 +425,8 @@ def test_a_killed_writer_loses_at_most_the_line_it_was_writing(path):
     journal, recovery = resume_journal(path)
     with journal:
         assert recovery.rows > 200
-        assert recovery.dropped_lines <= 1
-        assert [row.index for row in journal.rows_in_order()] == list(range(recovery.rows))
+        assert recovery.alien_lines == 0
+        assert [row.episode_index for row in journal.rows_in_order()] == list(range(recovery.rows))
 
 
 def count_syncs(monkeypatch):
@@ -469,9 +490,10 @@ def test_nothing_stays_open(path, make_row):
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_row_that_was_changed_under_us_is_told(path, make_row):
-    with create_journal(path, HEADER, 1) as journal:
-        journal.add(make_row(0))
-        damage(path, line_ends(path)[0], b"[[")
-        with pytest.raises(InputError, match="expected the row of an episode"):
-            list(journal.rows_in_order())
+def test_a_row_that_was_changed_under_us_is_lost_and_named(path, make_row):
+    with create_journal(path, HEADER, 3) as journal:
+        for index in range(3):
+            journal.add(make_row(index))
+        damage(path, line_ends(path)[1], b"[[")
+        assert [row.episode_index for row in journal.rows_in_order()] == [0, 2]
+        assert (journal.lost, journal.rows, journal.has(1)) == ([1], 2, False)

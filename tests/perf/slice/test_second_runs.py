@@ -32,7 +32,7 @@ def choose(make_row, count, *, episodes=24, scenario_rows=4, cut_off=()):
     reasons = {index: {"termination_reason": "timeout", "error": "slow"} for index in cut_off}
     rows = (make_row(index, **reasons.get(index, {})) for index in range(episodes))
     return [
-        row.index
+        row.episode_index
         for row in choose_episodes(rows, count, episodes=episodes, scenario_rows=scenario_rows)
     ]
 
@@ -96,7 +96,7 @@ def test_a_difference_names_its_first_step_and_field(make_row, tmp_path: pathlib
     )
     for folder, value in (("first", 1), ("second", 2)):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / first.artifact_name).write_text(json.dumps({"value": value}))
+        (tmp_path / folder / first.artifact).write_text(json.dumps({"value": value}))
 
     def find(old, new):
         return Difference(7, "result.value", old["value"], new["value"])
@@ -123,7 +123,7 @@ def test_a_difference_names_its_first_step_and_field(make_row, tmp_path: pathlib
 def test_where_the_first_artifact_is_gone_the_difference_has_no_place(
     make_row, tmp_path: pathlib.Path
 ):
-    first, second = make_row(3, artifact_name=None), make_row(3, artifact_hash="sha256:other")
+    first, second = make_row(3, artifact=None), make_row(3, artifact_hash="sha256:other")
     (difference,) = compare([first], [second], second_runs_dir=tmp_path)["differences"]
     assert difference["step"] is difference["field"] is None
     assert difference["same_behaviour"] is True

@@ -102,9 +102,9 @@ def _placed(chunk: Chunk, folder: str) -> list[Job]:
 
 def _taken(runs_dir: str, row: EpisodeResult) -> bytes:
     """The artifact of a row, which does not stay here; b"" of one that was not kept."""
-    if row.artifact_name is None:
+    if row.artifact is None:
         return b""
-    path = os.path.join(runs_dir, row.artifact_name)
+    path = os.path.join(runs_dir, row.artifact)
     with open(path, "rb") as file:
         data = file.read()
     os.unlink(path)

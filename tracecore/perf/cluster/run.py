@@ -212,8 +212,8 @@ class ClusterRun:
         one = self._cluster.nodes[end.node]
         one.is_used = True
         rows = self._rows(asked, end)
-        self._chunks.learn(len(rows), sum(row.usage.wall_clock_s for row in rows))
-        done = {row.index for row in rows}
+        self._chunks.learn(len(rows), sum(row.wall_clock_s for row in rows))
+        done = {row.episode_index for row in rows}
         left = tuple(job for job in asked.share.jobs if job.index not in done)
         if end.trouble:
             self._chunks.put_back(replace(asked.share, jobs=left))
@@ -231,14 +231,16 @@ class ClusterRun:
         shift_s = clock.monotonic_s() - end.spent_s - self._begun_s
         rows = []
         for row, artifact in zip(end.rows, end.artifacts, strict=True):
-            usage = replace(
-                row.usage,
-                start_offset_s=max(0.0, row.usage.start_offset_s + shift_s),
-                end_offset_s=max(0.0, row.usage.end_offset_s + shift_s),
-                worker=one.first_slot + row.usage.worker,
+            here = replace(
+                row,
+                start_offset_s=max(0.0, row.start_offset_s + shift_s),
+                end_offset_s=max(0.0, row.end_offset_s + shift_s),
+                worker=one.first_slot + row.worker,
+                host=one.about["hostname"],
             )
-            here = replace(row, usage=usage, host=one.about["hostname"])
-            rows.append(keep_returned(jobs[row.index], here, artifact) if artifact else here)
+            rows.append(
+                keep_returned(jobs[row.episode_index], here, artifact) if artifact else here
+            )
         return rows
 
     def _blame(self, asked: _Asked, jobs: tuple[Job, ...], why: str) -> list[EpisodeResult]:

@@ -72,7 +72,7 @@ class Group:
         self._termination_reasons[row.termination_reason] += 1
         if is_latency(row):
             self._timed_count += 1
-            self._wall_clock_s += row.usage.wall_clock_s
+            self._wall_clock_s += row.wall_clock_s
         self._artifact_bytes += row.artifact_bytes
         self._largest_artifact_bytes = max(self._largest_artifact_bytes, row.artifact_bytes)
         self._llm_trace_entries += row.llm_trace_entries

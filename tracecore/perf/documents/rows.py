@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
+from tracecore.perf.slice.journal import FIELDS, row_values
 from tracecore.records import EpisodeResult, JsonObject
+
+OMITTED: Final = frozenset({"allow", "host"})  # from the series, where they are null
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
 
@@ -40,42 +43,9 @@ def series_chunks(rows: Iterable[EpisodeResult]) -> Iterator[bytes]:
 
 
 def series_row(row: EpisodeResult) -> JsonObject:
-    """One episode as the series tells it."""
-    usage = row.usage
+    """One episode as an object of the series."""
     return {
-        "episode": row.index + 1,
-        "episode_index": row.index,
-        "agent": row.agent,
-        "task_ref": row.task_ref,
-        "seed": row.seed,
-        "success": row.success,
-        "wall_clock_s": usage.wall_clock_s,
-        "error": row.error,
-        "artifact_bytes": row.artifact_bytes,
-        "llm_trace_entries": row.llm_trace_entries,
-        "prompt_bytes": row.prompt_bytes,
-        "completion_bytes": row.completion_bytes,
-        "tokens_used": row.tokens_used,
-        "termination_reason": row.termination_reason,
-        "failure_type": row.failure_type,
-        "steps_used": row.steps_used,
-        "steps_budget": row.steps_budget,
-        "tool_calls_used": row.tool_calls_used,
-        "tool_calls_budget": row.tool_calls_budget,
-        "run_id": row.run_id,
-        "artifact": row.artifact_name,
-        "artifact_hash": row.artifact_hash,
-        "trace_hash": row.trace_hash,
-        "episode_s": row.episode_s,
-        "start_offset_s": usage.start_offset_s,
-        "end_offset_s": usage.end_offset_s,
-        "queue_wait_s": usage.queue_wait_s,
-        "cpu_user_s": usage.cpu_user_s,
-        "cpu_sys_s": usage.cpu_sys_s,
-        "peak_rss_bytes": usage.peak_rss_bytes,
-        "worker": usage.worker,
-        "attempt": usage.attempt,
-        "leaked_processes": usage.leaked_processes,
-        **({} if row.allow is None else {"allow": row.allow}),
-        **({} if row.host is None else {"host": row.host}),
+        name: value
+        for name, value in zip(FIELDS, row_values(row), strict=True)
+        if value is not None or name not in OMITTED
     }

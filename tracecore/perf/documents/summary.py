@@ -42,7 +42,7 @@ class Summary:
         """Count one finished episode."""
         self._total += 1
         if is_latency(row):
-            self._walls_s.append(row.usage.wall_clock_s)
+            self._walls_s.append(row.wall_clock_s)
         self._timeouts += row.termination_reason in TIMEOUTS
         self._crashes += row.termination_reason in CRASHES
         self._termination_reasons[row.termination_reason] += 1
@@ -50,7 +50,7 @@ class Summary:
             self._success_count += 1
         else:
             self._count_failure(row)
-        if row.artifact_name is not None:
+        if row.artifact is not None:
             self._kept_files += 1
             self._kept_bytes += row.artifact_bytes
         self._artifact_bytes += row.artifact_bytes

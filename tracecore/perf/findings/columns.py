@@ -43,22 +43,22 @@ class Columns:
 
     def add(self, row: EpisodeResult) -> None:
         """Keep one finished episode."""
-        place, usage = len(self.indices), row.usage
-        start = float(row.index) if self._is_resumed else usage.start_offset_s
-        self.indices.append(row.index)
+        place = len(self.indices)
+        start = float(row.episode_index) if self._is_resumed else row.start_offset_s
+        self.indices.append(row.episode_index)
         self.seeds.append(row.seed)
         self.scenario.append(self._group_number(row))
-        self.workers.append(usage.worker)
+        self.workers.append(row.worker)
         self.starts.append(start)
-        self.walls_s.append(usage.wall_clock_s if is_latency(row) else LEFT_OUT)
+        self.walls_s.append(row.wall_clock_s if is_latency(row) else LEFT_OUT)
         self.artifact_bytes.append(row.artifact_bytes)
-        self.peak_rss_bytes.append(usage.peak_rss_bytes)
-        self.cpu_s += usage.cpu_user_s + usage.cpu_sys_s
+        self.peak_rss_bytes.append(row.peak_rss_bytes)
+        self.cpu_s += row.cpu_user_s + row.cpu_sys_s
         if not row.success:
             self.failed.append(place)
-        first = self.first_places.get(usage.worker)
+        first = self.first_places.get(row.worker)
         if first is None or start < self.starts[first]:
-            self.first_places[usage.worker] = place
+            self.first_places[row.worker] = place
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -125,7 +125,7 @@ class Findings:
 
     def _failure(self, row: EpisodeResult) -> JsonObject:
         return {
-            "episode": row.index + 1,
+            "episode": row.episode,
             "run_id": row.run_id,
             "agent": row.agent,
             "task_ref": row.task_ref,

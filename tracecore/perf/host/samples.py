@@ -64,7 +64,7 @@ class Samples:
         """Count one finished episode."""
         self._finished += 1
         self._failed += not row.success
-        if row.artifact_name is not None:
+        if row.artifact is not None:
             self._artifact_bytes += row.artifact_bytes
 
     def look(self, in_flight: int) -> None:

@@ -6,17 +6,17 @@ mistake in one is still refused.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from tracecore.errors import ThresholdError
-from tracecore.perf.documents.rows import series_row
+from tracecore.perf.documents.rows import OMITTED
 from tracecore.perf.documents.summary import Summary
 from tracecore.perf.findings.findings import Findings
 from tracecore.perf.host.facts import FIGURES as SAMPLE_FIGURES
 from tracecore.perf.judge.thresholds import Threshold, leaf_paths, parse_threshold, read_thresholds
 from tracecore.perf.slice.second_runs import Determinism
 from tracecore.record import field_names, record
-from tracecore.records import EpisodeResult, JsonObject, Usage
+from tracecore.records import EpisodeResult, JsonObject
 from tracecore.stats import wilson_interval
 
 SMALL_SLICE: Final = 100  # episodes; up to here a slice is too short to show a trend
@@ -185,8 +185,7 @@ def summary_paths() -> tuple[str, ...]:
 
 def series_fields() -> tuple[str, ...]:
     """Every field of the series that a threshold may name."""
-    values: dict[str, Any] = dict.fromkeys(field_names(EpisodeResult), 0)
-    return tuple(series_row(EpisodeResult(**{**values, "usage": Usage(0.0)})))
+    return tuple(name for name in field_names(EpisodeResult) if name not in OMITTED)
 
 
 def summary_of(summary: Summary, episodes: int) -> JsonObject:

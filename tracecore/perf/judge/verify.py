@@ -29,20 +29,15 @@ from tracecore.perf.judge.verify_files import (
 )
 from tracecore.perf.slice.second_runs import DIFFERENCES_SHOWN
 from tracecore.record import field_names, has_default, replace
-from tracecore.records import EpisodeResult, JsonObject, Usage
+from tracecore.records import EpisodeResult, JsonObject
 from tracecore.runtime.artifact import artifact_hash, trace_hash
 
 COMPARED: Final = ("observed", "limit", "margin", "status")
 
-_USAGE_FIELDS: Final = field_names(Usage)
-
-_ROW_FIELDS: Final = tuple(name for name in field_names(EpisodeResult) if name != "usage")
+_ROW_FIELDS: Final = field_names(EpisodeResult)
 _OPTIONAL_FIELDS: Final = frozenset(
     name for name in field_names(EpisodeResult) if has_default(EpisodeResult, name)
 )
-
-# where the series says it otherwise
-_SERIES_NAMES: Final = {"index": "episode_index", "artifact_name": "artifact"}
 
 
 def verify_path(path: str, runs_dir: str | None = None) -> tuple[list[str], JsonObject]:
@@ -176,13 +171,13 @@ def row_of(said: Mapping[str, Any]) -> EpisodeResult:
         InputError: A field is missing, as in series of other versions.
     """
     try:
-        names = {name: _SERIES_NAMES.get(name, name) for name in _ROW_FIELDS}
-        values = {
-            name: said[key]
-            for name, key in names.items()
-            if key in said or name not in _OPTIONAL_FIELDS
-        }
-        return EpisodeResult(**values, usage=Usage(**{name: said[name] for name in _USAGE_FIELDS}))
+        return EpisodeResult(
+            **{
+                name: said[name]
+                for name in _ROW_FIELDS
+                if name in said or name not in _OPTIONAL_FIELDS
+            }
+        )
     except KeyError as error:
         expected = (
             f"the field {error.args[0]}, without which summary and metrics cannot be made again"

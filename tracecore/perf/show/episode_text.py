@@ -35,7 +35,7 @@ def episode_lines(artifact: JsonObject, row: EpisodeResult) -> list[str]:
         *_line("because", _reason(artifact, row)),
         *_line("agent", row.agent),
         *_line("task", f"{row.task_ref}, seed {row.seed}"),
-        *_line("used", f"{used}, {seconds_text(row.usage.wall_clock_s)}"),
+        *_line("used", f"{used}, {seconds_text(row.wall_clock_s)}"),
         *_model_calls(row),
         *_step_lines(artifact["action_trace"]),
         *_line("hash", row.artifact_hash),

@@ -100,11 +100,10 @@ class Group:
     def add(self, row: EpisodeResult) -> None:
         self.episodes += 1
         self.failures += not row.success
-        usage = row.usage
-        self.peak_rss_bytes = max(self.peak_rss_bytes, usage.peak_rss_bytes)
+        self.peak_rss_bytes = max(self.peak_rss_bytes, row.peak_rss_bytes)
         if is_latency(row):
-            self.walls_s.append(usage.wall_clock_s)
-            self.cpus_s.append(usage.cpu_user_s + usage.cpu_sys_s)
+            self.walls_s.append(row.wall_clock_s)
+            self.cpus_s.append(row.cpu_user_s + row.cpu_sys_s)
 
 
 def write_formats(

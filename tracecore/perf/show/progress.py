@@ -95,7 +95,7 @@ class Progress:
         repeats it.
         """
         self._done += 1
-        self._walls_s.add(row.usage.wall_clock_s)
+        self._walls_s.add(row.wall_clock_s)
         if not row.success:
             self._failed += 1
             self._kinds[row.failure_type or row.termination_reason] += 1
@@ -121,7 +121,7 @@ class Progress:
 
     def _name(self, row: EpisodeResult) -> None:
         self._clear()
-        where = f"episode {row.index + 1}: {row.agent} on {row.task_ref}, seed {row.seed}"
+        where = f"episode {row.episode_index + 1}: {row.agent} on {row.task_ref}, seed {row.seed}"
         self._console.say(one_line(f"failed {where}: {reason_text(row)}"))
         self._console.say(one_line(f"  again: {self._repro(row)}"))
         if self._failed == FAILURES_NAMED:

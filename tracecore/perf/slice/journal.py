@@ -4,19 +4,19 @@ it.
 ``.perf-journal-<stamp>.jsonl`` lies in the output folder, under a dot so that it never passes for a
 published file::
 
-    [{"journal":1,"episodes":24,"fields":["index",...],"usage_fields":[...],"header":{...}},"0a1b2c3d"]
-    [0,"5f...","agents/toy_agent.py",...,[0.021,...],"77c0ffee"] [3,...]
+    {"journal": 2, "episodes": 24, "fields": ["episode", "episode_index", ...], "header": {...}}
+    [1, 0, "agents/toy_agent.py", ...]
+    [4, 3, ...]
 
-Rows stand in the order in which episodes ended. They are lists, not objects: half the bytes and
-half the time. Each line ends with its own crc32, and counts when it ends in a newline and its
-checksum holds. There is one writer, which holds a lock on the file, and each line is one append:
-what a killed harness can leave behind is one torn line at the end, and resuming cuts it off.
+Rows stand in the order in which episodes ended, as lists, which are half the bytes of objects.
+There is one writer, which holds a lock on the file, and each line is one append: what a killed
+harness can leave behind is one torn line at the end, which does not parse. Lines of others are
+passed over and counted.
 """
 
 import contextlib
 import json
 import os
-import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from operator import attrgetter
@@ -27,7 +27,8 @@ from tracecore import clock
 from tracecore.errors import InputError, OutputError
 from tracecore.files import SHARED, write_all, write_atomic_stream
 from tracecore.record import field_names, record
-from tracecore.records import EpisodeResult, JsonObject, Usage
+from tracecore.records import EpisodeResult, JsonObject
+from tracecore.strict import COUNT, OBJECT, check_fields, parse_json, read_row
 
 try:
     import fcntl
@@ -36,23 +37,20 @@ except ImportError:  # a platform without it: two writers are kept apart by thei
 
 Fsync = Literal["none", "batch", "full"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 BATCH_ROWS: Final = 500  # under "batch", what a power cut may cost: so many rows,
 BATCH_S: Final = 1.0  # or the rows of so many seconds
-BLOCK_BYTES: Final = 1 << 18  # read at once when rows are read back
-# of a block, what lies before the row that was asked for: rows are nearly in order
-BEHIND_BYTES: Final = 1 << 16
+BLOCK_BYTES: Final = 1 << 18  # copied at once
 LONGEST_LINE_BYTES: Final = 1 << 24  # anything longer is no line of ours
 ABSENT: Final = -1
+EPISODES_MOST: Final = 10_000_000  # of a slice
 JOURNAL_BEGIN: Final = ".perf-journal-"
 JOURNAL_END: Final = ".jsonl"
 
-_FIELDS: Final = list(field_names(EpisodeResult))
-_USAGE_FIELDS: Final = list(field_names(Usage))
-_own_values = attrgetter(*_FIELDS[:-1])  # the last one is `usage`, which is a list of its own
-_usage_values = attrgetter(*_USAGE_FIELDS)
+FIELDS: Final = field_names(EpisodeResult)
+row_values: Final = attrgetter(*FIELDS)  # in the order of FIELDS
+
 _encode = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder().raw_decode
 
 
 @record
@@ -61,8 +59,8 @@ class Recovery:
 
     rows: int  # episodes that need not run again
     duplicates: int  # further rows of an episode that already had one; the first counts
-    dropped_lines: int  # lines cut off, a torn one included
-    dropped_bytes: int
+    alien_lines: int  # that are no rows of this slice, and stay where they are
+    dropped_bytes: int  # of a torn line at the end, which is cut off
 
 
 def journal_path(folder: str, stamp: str) -> str:
@@ -112,8 +110,8 @@ def resume_journal(
 ) -> tuple["Journal", Recovery]:
     """Open the journal of an unfinished slice, to read its rows and add the missing ones.
 
-    Everything from the first line on that is torn or damaged is cut off, and reported: those
-        episodes run again.
+    A line that is torn at the end is cut off, and lines that are no rows are passed over: those
+    episodes run again.
 
     Raises:
         InputError: There is no such journal, its first line is damaged, or another process is
@@ -140,8 +138,11 @@ def resume_journal(
 
 
 class Journal:
-    """An open journal: one writer, any number of passes over its rows. 8 bytes of memory per
+    """An open journal: one writer, any number of passes over its rows. 12 bytes of memory per
     episode.
+
+    The file is not believed to be as it was left: what others append is passed over, and a row that
+    does not read back as it was written is lost, and counted.
 
     Made by :func:`create_journal` and :func:`resume_journal`.
 
@@ -150,6 +151,8 @@ class Journal:
         header: What the rows depend on, as given when it was created.
         episodes: Of the whole slice.
         rows: How many episodes have one.
+        alien_lines: How often others had written into the file.
+        lost: Indices of episodes whose rows did not read back; they count as having none.
     """
 
     def __init__(
@@ -166,8 +169,11 @@ class Journal:
         self._fd, self._fsync, self._monotonic_s = fd, fsync, monotonic_s
         # where in the file each episode's line begins
         self._offsets = array("q", [ABSENT]) * episodes
+        self._lengths = array("I", [0]) * episodes  # of it, newline included
         self._end = 0  # behind the last whole line
-        self._torn = False  # something may lie behind it
+        self._torn = False  # a part of a line of ours may lie behind it
+        self.alien_lines = 0
+        self.lost: list[int] = []
         self._unsynced_rows, self._synced_at_s = 0, monotonic_s()
 
     def add(self, row: EpisodeResult) -> bool:
@@ -178,10 +184,10 @@ class Journal:
             OutputError: It could not be written, as on a full disk. The journal holds what it held
                 before.
         """
-        index = row.index
+        index = row.episode_index
         if self.has(index):
             return False
-        self._append(_line(row_values(row)), index)
+        self._append(_line(list(row_values(row))), index)
         self._unsynced_rows += 1
         if self._fsync != "none" and self._is_sync_due():
             self.sync()
@@ -194,23 +200,23 @@ class Journal:
         return self._offsets[index] != ABSENT
 
     def rows_in_order(self) -> Iterator[EpisodeResult]:
-        """Every row, by episode index; reads the file once, in large blocks, and holds one of them.
+        """Every row, by episode index, each read back from the file.
+
+        A row that was damaged there is given up: its index joins ``lost``, and ``has`` denies it.
 
         Raises:
-            InputError: A line is no row: the file was changed, or is of another version.
             OSError: The file cannot be read.
         """
-        block, block_at = "", 0
-        for offset in self._offsets:
+        for index, offset in enumerate(self._offsets):
             if offset == ABSENT:
                 continue
-            start = offset - block_at
-            end = block.find("\n", start) if start >= 0 else -1
-            if end < 0:
-                block_at = max(0, offset - BEHIND_BYTES)
-                start = offset - block_at
-                block, end = self._read_block(block_at, start)
-            yield self._parse_row(block[start:end])
+            row = self._parse_row(_read_at(self._fd, offset, self._lengths[index]))
+            if row is None or row.episode_index != index:
+                self._offsets[index] = ABSENT
+                self.rows -= 1
+                self.lost.append(index)
+            else:
+                yield row
 
     def sync(self) -> None:
         """Make every row so far survive a power cut.
@@ -274,19 +280,15 @@ class Journal:
         self.close()
 
     def _start(self) -> None:
-        about = {
-            "journal": FORMAT,
-            "episodes": self.episodes,
-            "fields": _FIELDS,
-            "usage_fields": _USAGE_FIELDS,
-        }
-        self._append(_line([{**about, "header": self.header}]), None)
+        about = {"journal": FORMAT, "episodes": self.episodes, "fields": list(FIELDS)}
+        self._append(_line({**about, "header": self.header}), None)
         if self._fsync != "none":
             self.sync()
 
     def _append(self, line: bytes, index: int | None) -> None:
         if self._torn:
             self._cut_back()
+        self._step_over_aliens()
         # until the line is whole: also an interrupt between two system calls leaves a torn one
         self._torn = True
         try:
@@ -296,10 +298,23 @@ class Journal:
                 self._cut_back()
             raise OutputError(self.path, error) from error
         if index is not None:
-            self._offsets[index] = self._end
+            self._offsets[index], self._lengths[index] = self._end, len(line)
             self.rows += 1
         self._end += len(line)
         self._torn = False
+
+    def _step_over_aliens(self) -> None:
+        """Begin behind what others have appended, or at the end of what they have cut off."""
+        size = os.fstat(self._fd).st_size
+        if size == self._end:
+            return
+        self.alien_lines += 1
+        try:
+            # on a line of its own, whatever half a line theirs may be
+            write_all(self._fd, b"\n")
+        except OSError as error:
+            raise OutputError(self.path, error) from error
+        self._end = size + 1
 
     def _cut_back(self) -> None:
         try:
@@ -316,110 +331,60 @@ class Journal:
         )
 
     def _recover(self, end: int) -> Recovery:
-        """Find every row from offset ``end`` on, and cut off what follows the last good line."""
-        self._end = end
-        duplicates = dropped_lines = 0
+        """Find every row from offset ``end`` on, and cut off half a line at the end of the file."""
+        duplicates = alien_lines = dropped_bytes = 0
         with open(self._fd, "rb", buffering=BLOCK_BYTES, closefd=False) as file:
             file.seek(end)
-            while (
-                index := _index_of(line := file.readline(LONGEST_LINE_BYTES), self.episodes)
-            ) is not None:
-                if self._offsets[index] == ABSENT:
-                    self._offsets[index] = self._end
-                    self.rows += 1
-                else:
+            while line := file.readline(LONGEST_LINE_BYTES):
+                row = self._parse_row(line)
+                if not line.endswith(b"\n") and len(line) < LONGEST_LINE_BYTES:
+                    dropped_bytes = len(line)
+                    os.ftruncate(self._fd, end)
+                    break
+                if row is None or row.episode_index >= self.episodes:
+                    alien_lines += line != b"\n"
+                elif self._offsets[row.episode_index] != ABSENT:
                     duplicates += 1
-                self._end += len(line)
-            dropped_bytes = os.fstat(self._fd).st_size - self._end
-            if dropped_bytes:
-                dropped_lines = _count_lines(file, line)
-                os.ftruncate(self._fd, self._end)
-        return Recovery(self.rows, duplicates, dropped_lines, dropped_bytes)
+                else:
+                    self._offsets[row.episode_index] = end
+                    self._lengths[row.episode_index] = len(line)
+                    self.rows += 1
+                end += len(line)
+        self._end = end
+        self.alien_lines = alien_lines
+        return Recovery(self.rows, duplicates, alien_lines, dropped_bytes)
 
-    def _read_block(self, at: int, start: int) -> tuple[str, int]:
-        """The text from offset ``at`` on, long enough to hold the whole line at ``start``; and
-        where that line ends.
-        """
-        size = BLOCK_BYTES
-        while True:
-            # Lines are ASCII, so that a place in the text is a place in the file; the parser
-            # refuses anything else.
-            block = _read_at(self._fd, at, size).decode("ascii", "replace")
-            end = block.find("\n", start)
-            if end >= 0 or len(block) < size:
-                return block, end if end >= 0 else len(block)
-            size *= 2
-
-    def _parse_row(self, line: str) -> EpisodeResult:
+    def _parse_row(self, line: bytes) -> EpisodeResult | None:
+        """The row in a line; None if it is none."""
         try:
-            return row_from(_decode(line)[0][:-1])
-        except (ValueError, TypeError, LookupError) as error:
-            raise InputError(
-                self.path, "", line, "the row of an episode, as this version writes it"
-            ) from error
+            values = parse_json(self.path, line)
+            if not isinstance(values, list) or len(values) != len(FIELDS):
+                return None
+            return read_row(self.path, "", dict(zip(FIELDS, values, strict=True)))
+        except InputError:
+            return None
 
 
-# What ends every line, checksum and newline included: `,"0a1b2c3d"]\n`. The checksum covers what
-# precedes it.
-_SEAL_BYTES: Final = 13
-
-
-def row_values(row: EpisodeResult) -> list[Any]:
-    """A row as a list that JSON holds, in the order of its fields."""
-    return [*_own_values(row), _usage_values(row.usage)]
-
-
-def row_from(values: list[Any]) -> EpisodeResult:
-    """The row that :func:`row_values` made a list of; takes that list over.
-
-    Raises:
-        TypeError: There are too few or too many values.
-    """
-    values[-1] = Usage(*values[-1])
-    return EpisodeResult(*values)
-
-
-def _line(values: list[Any]) -> bytes:
-    body = _encode(values)[:-1].encode("ascii")
-    return b'%b,"%08x"]\n' % (body, zlib.crc32(body))
-
-
-def _is_whole(line: bytes) -> bool:
-    return line[-_SEAL_BYTES:] == b',"%08x"]\n' % zlib.crc32(line[:-_SEAL_BYTES])
-
-
-def _index_of(line: bytes, episodes: int) -> int | None:
-    """The index in a row's line; None if it is not whole, or no row of this slice."""
-    if not _is_whole(line):
-        return None
-    digits = line[1 : line.index(b",")]
-    return int(digits) if digits.isdigit() and len(digits) < 19 and int(digits) < episodes else None
-
-
-def _count_lines(file: Any, first: bytes) -> int:
-    """How many lines ``first`` and the rest of the file make, the last one with or without a
-    newline.
-    """
-    lines, block = 0, first
-    while block:
-        lines, last = lines + block.count(b"\n"), block
-        block = file.read(BLOCK_BYTES)
-    return lines if last.endswith(b"\n") else lines + 1
+def _line(value: Any) -> bytes:
+    return _encode(value).encode("ascii") + b"\n"
 
 
 def _read_header(fd: int, path: str) -> tuple[JsonObject, int, int]:
     """The caller's header, how many episodes the slice has, and where its rows begin."""
     with open(fd, "rb", closefd=False) as file:
         line = file.readline(LONGEST_LINE_BYTES)
-    if not _is_whole(line) or not line.startswith(b"[{"):
-        raise InputError(
-            path, "first line", line[:80], "a journal's header, whole and with its checksum"
-        )
-    about = json.loads(line)[0]
-    written = {name: about.get(name) for name in ("journal", "fields", "usage_fields")}
-    if written != {"journal": FORMAT, "fields": _FIELDS, "usage_fields": _USAGE_FIELDS}:
+    if not line.startswith(b"{") or not line.endswith(b"\n"):
+        raise InputError(path, "first line", line[:80], "a journal's header, whole")
+    about = parse_json(path, line, where="first line")
+    written = {name: about.get(name) for name in ("journal", "fields")}
+    if written != {"journal": FORMAT, "fields": list(FIELDS)}:
         raise InputError(
             path, "first line", written, "the fields of a row that this version of tracecore writes"
+        )
+    check_fields(path, "first line", about, {"episodes": COUNT, "header": OBJECT})
+    if not 1 <= about["episodes"] <= EPISODES_MOST:
+        raise InputError(
+            path, "first line.episodes", about["episodes"], f"1 to {EPISODES_MOST} episodes"
         )
     return about["header"], about["episodes"], len(line)
 

@@ -77,9 +77,13 @@ def choose_episodes(
     }
     chosen = []
     for row in rows:
-        targets = wanted[row.index % scenario_rows]
+        targets = wanted[row.episode_index % scenario_rows]
         # A wanted one that cannot be repeated hands its turn on to the next of its scenario row.
-        if targets and row.index >= targets[0] and row.termination_reason not in NOT_REPEATABLE:
+        if (
+            targets
+            and row.episode_index >= targets[0]
+            and row.termination_reason not in NOT_REPEATABLE
+        ):
             targets.pop(0)
             chosen.append(row)
     return chosen
@@ -133,14 +137,14 @@ def compare_runs(
         second_runs_dir: Where those of the second lie.
         first_difference: From two artifacts to where they first differ.
     """
-    first_rows = {row.index: row for row in chosen}
+    first_rows = {row.episode_index: row for row in chosen}
     result = Determinism(requested)
     for second in second_rows:
-        first = first_rows[second.index]
+        first = first_rows[second.episode_index]
         result.checked += 1
         if first.artifact_hash != second.artifact_hash:
-            old = _read_artifact(runs_dir, first.artifact_name)
-            new = _read_artifact(second_runs_dir, second.artifact_name)
+            old = _read_artifact(runs_dir, first.artifact)
+            new = _read_artifact(second_runs_dir, second.artifact)
             place = first_difference(old, new) if old is not None and new is not None else None
             result.differences.append(_difference(first, second, place))
     result.differences.sort(key=lambda difference: int(difference["episode_index"]))
@@ -154,8 +158,8 @@ def _difference(
     was not kept.
     """
     return {
-        "episode": first.index + 1,
-        "episode_index": first.index,
+        "episode": first.episode_index + 1,
+        "episode_index": first.episode_index,
         "run_id": first.run_id,
         "agent": first.agent,
         "task_ref": first.task_ref,
