@@ -30,6 +30,7 @@ ROOT: Final = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from tracecore import descendants  # noqa: E402 - the clone that this file lies in, installed or not
+from tracecore.perf.slice.journal import FIELDS
 from tracecore.record import field, mutable_record  # noqa: E402
 from tracecore.runtime import spec  # noqa: E402
 
@@ -362,7 +363,7 @@ class Round:
         """Note every result that has been journalled: it must be there to the end, unchanged."""
         for path in (self._place / "out").glob(".perf-journal-*.jsonl"):
             for line in path.read_bytes().split(b"\n")[1:-1]:
-                run_id = json.loads(line)[1]
+                run_id = json.loads(line)[FIELDS.index("run_id")]
                 artifact = self._place / "runs" / f"{run_id}.json"
                 found = (
                     hashlib.sha256(artifact.read_bytes()).hexdigest()

@@ -8,7 +8,6 @@ import pathlib
 import random
 import signal
 import time
-import zlib
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from helpers.slices import (
 )
 
 from tracecore.descendants import children_of, send_signal
+from tracecore.perf.slice.journal import FIELDS
 
 pytestmark = pytest.mark.usefixtures("adopting")
 KILLS = int(os.environ.get("TRACECORE_TEST_KILLS", "4"))
@@ -218,11 +218,10 @@ def test_a_row_of_another_slice_is_refused_before_anything_runs(
     folder, options, stamp = killed
     (journal,) = journals(folder)
     journal_of_two = journal.read_bytes()
-    body = b'[%d,"%b"' % (EPISODES - 1, b"0" * 32) + journal_of_two.splitlines()[1].partition(
-        b'",'
-    )[2].join([b",", b""])
-    body = body[: -len(b',"00000000"]')]
-    journal_of_two += b'%b,"%08x"]\n' % (body, zlib.crc32(body))
+    values = json.loads(journal_of_two.splitlines()[1])
+    values[0], values[1] = EPISODES, EPISODES - 1
+    values[FIELDS.index("run_id")] = "0" * 32
+    journal_of_two += json.dumps(values).encode() + b"\n"
     journal.write_bytes(journal_of_two)
 
     done = slices.run(harness_clone, folder, *options, "--resume", stamp)
@@ -244,7 +243,7 @@ def test_finished_episodes_are_not_run_again(
     assert done.exit_code == 1, done.stderr
     written = {path.stem for path in (folder / "runs").iterdir()}
     assert len(written) == EPISODES - len(rows)
-    assert {row[1] for row in rows} & written == set()
+    assert {row[FIELDS.index("run_id")] for row in rows} & written == set()
 
 
 def test_a_slice_can_be_resumed_by_one_harness_at_a_time(

@@ -375,7 +375,11 @@ def check_rows(journal: Journal, plan: Plan) -> None:
     """
     try:
         foreign = next(
-            (row for row in journal.rows_in_order() if row.run_id != plan.job(row.episode_index).run_id),
+            (
+                row
+                for row in journal.rows_in_order()
+                if row.run_id != plan.job(row.episode_index).run_id
+            ),
             None,
         )
     except BaseException:
