@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tracecore.confinement import doctor
+from tracecore.confinement import doctor, trials
 from tracecore.confinement.layers import LAYERS, SWITCHED_OFF
 from tracecore.confinement.readable import Reach
 from tracecore.errors import OptionError
@@ -24,7 +24,7 @@ def test_every_layer_is_told_about() -> None:
     assert found["audit_hook"] is found["own_session"] is found["resource_limits"] is True
 
 
-@pytest.mark.parametrize("layer", sorted(doctor.TRIALS))
+@pytest.mark.parametrize("layer", sorted(trials.TRIALS))
 def test_a_trial_fails_where_its_layer_is_off(layer: str) -> None:
     everything_off = Limits(layers_off=",".join(LAYERS))
     reach = Reach(os.path.dirname(os.__file__), (), (), (), ())
@@ -32,8 +32,8 @@ def test_a_trial_fails_where_its_layer_is_off(layer: str) -> None:
         pytest.skip("who is not root has none to give up")
     if layer == "mount_namespace" and not os.access("/", os.W_OK):
         pytest.skip("the root folder cannot be written anyway")
-    status = doctor.run_trial(doctor.TRIALS[layer], everything_off, reach)
-    assert not doctor.was_stopped(status)
+    status = trials.run_trial(trials.TRIALS[layer], everything_off, reach)
+    assert not trials.was_stopped(status)
 
 
 def test_a_layer_that_is_off_is_told_as_off() -> None:

@@ -5,25 +5,24 @@ guessed.
 import contextlib
 import json
 import os
-import select
-import signal
-import socket
 import sys
-from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from tracecore import descendants, frames, processes
-from tracecore.confinement import layers, namespaces, privileges
-from tracecore.confinement.layers import LAYERS, NAMESPACES, Confinement
-from tracecore.confinement.readable import Reach
-from tracecore.confinement.witness import VIOLATION_EXIT
+from tracecore.confinement import layers, trials
+from tracecore.confinement.layers import LAYERS, State
 from tracecore.records import JsonObject, Limits
 
-PATIENCE_S: Final = 20.0
-PROBE_NONCE: Final = "doctor"
-HELD, LET_THROUGH = 0, 1  # exit codes of a trial: the layer stopped it, or let it through
-
-State = dict[str, bool | str]
+_NAMESPACES_HELP: Final = (
+    "unprivileged user namespaces must be permitted (sysctl kernel.unprivileged_userns_clone,"
+    " user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns; in a container, a"
+    " seccomp profile that permits unshare)"
+)
+HELP: Final = {
+    "seccomp": "it takes a kernel with seccomp filters, on x86_64 or aarch64",
+    "landlock": "it takes Linux 5.13 or later with landlock among its security modules (lsm=)",
+    **dict.fromkeys(layers.NAMESPACES, _NAMESPACES_HELP),
+}
 
 
 def probe(limits: Limits, method: str = "auto", *, thorough: bool = True) -> State:
@@ -70,7 +69,7 @@ class Probe:
         """What was found, as soon as it is."""
         if self._state is None:
             try:
-                found: State = json.loads(_read_within(self._read_fd, PATIENCE_S))
+                found: State = json.loads(trials.read_within(self._read_fd, trials.PATIENCE_S))
             except (frames.ChannelClosed, ValueError):
                 found = dict.fromkeys(LAYERS, "the trial itself died")
             self._state = {layer: found.get(layer, "not tried") for layer in LAYERS}
@@ -83,7 +82,7 @@ class Probe:
             # ever given.
             arguments = (write_fd, limits, method, thorough)
             self._pid = processes.start(
-                _probe_all, arguments, method=processes.SPAWN, keep_fds=[write_fd]
+                trials.probe_all, arguments, method=processes.SPAWN, keep_fds=[write_fd]
             )
         except OSError:
             os.close(read_fd)
@@ -115,215 +114,30 @@ def as_json(state: State) -> JsonObject:
 
 
 def as_text(state: State) -> str:
-    """For people."""
+    """For people: each layer with what it stops and, where it is missing, why and what helps."""
     lines = ["Confinement of agents on this machine, each layer tried out:", ""]
+    lines.append(f"       {'layer':18} what it stops")
     for layer, found in state.items():
-        lines.append(f"  {'yes' if found is True else 'no ':3}  {layer:18} stops {LAYERS[layer]}")
+        lines.append(f"  {'yes' if found is True else 'no ':3}  {layer:18} {LAYERS[layer]}")
         if found is not True:
-            lines.append(f"       {'':18} here: {found}")
-    verdict = (
-        "The kernel confines agents: this is a wall for what docs/security.md lists."
-        if is_wall(state)
-        else (
-            "The kernel does not confine agents fully: against code that means harm, this is a"
-            " guard rail and no wall."
-        )
-    )
-    return "\n".join([*lines, "", verdict, ""])
+            help_ = f"; {HELP[layer]}" if layer in HELP and found != layers.SWITCHED_OFF else ""
+            lines.append(f"       {'':18} here: {found}{help_}")
+    return "\n".join([*lines, "", *_verdict(state), ""])
+
+
+def _verdict(state: State) -> list[str]:
+    if is_wall(state):
+        return [
+            "The kernel confines agents: this is a wall for what docs/security.md lists, and agents",
+            "may load native code (NumPy, pydantic, ctypes and their kin).",
+        ]
+    return [
+        f"Missing for the wall: {', '.join(layers.missing_for_wall(state))}.",
+        "Against code that means harm, this is a guard rail and no wall. Native code beyond Python's",
+        "own library is refused; --confinement off lets it run, with nothing confined.",
+    ]
 
 
 def is_wall(state: State) -> bool:
     """Whether the kernel itself bounds system calls and files, whatever happens inside Python."""
     return not layers.missing_for_wall(state)
-
-
-# --- in a lean process ---
-
-
-def _probe_all(write_fd: int, limits: Limits, method: str, thorough: bool) -> None:
-    reach = Reach(os.path.dirname(os.__file__), (), (), (), ())
-    state = _state_of(limits, reach, method)
-    for layer, attempt in TRIALS.items():
-        if (
-            thorough
-            and state.get(layer) is True
-            and not _is_stopped(layer, attempt, limits, reach, method)
-        ):
-            state[layer] = "it is on, but stopped nothing"
-    frames.write_message(write_fd, json.dumps(state).encode())
-
-
-def _state_of(limits: Limits, reach: Reach, method: str) -> State:
-    """What :mod:`confine` says of itself when all layers are put on, as for an agent."""
-    read_fd, write_fd = os.pipe()
-
-    def tell(confinement: Confinement) -> int:
-        frames.write_message(write_fd, json.dumps(confinement.state).encode())
-        return HELD
-
-    status = _in_confined_child(tell, limits, reach, method)
-    os.close(write_fd)
-    try:
-        state: State = json.loads(_read_within(read_fd, PATIENCE_S))
-    except (frames.ChannelClosed, ValueError):
-        return dict.fromkeys(LAYERS, f"a confined process {processes.describe_status(status)}")
-    finally:
-        os.close(read_fd)
-    return state
-
-
-def _is_stopped(
-    layer: str, attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str
-) -> bool:
-    """Whether ``attempt`` fails with this one layer on, and what it needs to be put on."""
-    needed = {layer, "no_new_privileges"}
-    if layer in NAMESPACES:
-        # Inside a user namespace the others are permitted; a disk of one's own would hide what the
-        # trials look at.
-        needed |= set(NAMESPACES) - {"mount_namespace"}
-    off = ",".join(name for name in LAYERS if name not in needed)
-    alone = Limits(memory_bytes=limits.memory_bytes, confinement="auto", layers_off=off)
-
-    return was_stopped(run_trial(attempt, alone, reach, method))
-
-
-def run_trial(
-    attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str = processes.FORK
-) -> int:
-    """The wait status of a process that is confined by ``limits`` and makes the attempt."""
-
-    def run(_confinement: Confinement) -> int:
-        try:
-            return HELD if attempt() else LET_THROUGH
-        except OSError:
-            return HELD
-
-    return _in_confined_child(run, limits, reach, method)
-
-
-def was_stopped(status: int) -> bool:
-    """Whether an attempt failed, or its process was ended for it."""
-    if os.WIFSIGNALED(status):
-        return os.WTERMSIG(status) == signal.SIGSYS
-    return os.WEXITSTATUS(status) in {HELD, VIOLATION_EXIT}
-
-
-def _in_confined_child(
-    function: Callable[[Confinement], int], limits: Limits, reach: Reach, method: str
-) -> int:
-    """Run ``function`` in a process confined as an agent is that is started by ``method``; gives
-    its wait status.
-    """
-    inherits = method == processes.FORK
-    keeper = os.fork()
-    if keeper == 0:
-        code = 1
-        with contextlib.suppress(BaseException):
-            confinement = layers.begin(limits, reach)
-            layers.leave_namespaces(
-                confinement, layers.NAMESPACES if inherits else layers.OF_KEEPER
-            )
-            zygote = os.fork()
-            if zygote:
-                os._exit(_pass_on(os.waitpid(zygote, 0)[1]))
-            if inherits:
-                layers.confine(confinement)
-            agent = os.fork()
-            if agent:
-                os._exit(_pass_on(os.waitpid(agent, 0)[1]))
-            if not inherits:
-                layers.leave_namespaces(confinement, layers.OF_SPAWNED)
-                layers.confine(confinement)
-            null = os.open(os.devnull, os.O_RDWR)
-            confinement.state.setdefault("audit_hook", True)
-            layers.confine_agent(confinement, null, PROBE_NONCE)
-            code = function(confinement)
-        os._exit(code)
-    status = os.waitpid(keeper, 0)[1]
-    code = os.WEXITSTATUS(status)
-    # a signal's number stands for itself in a wait status
-    return code - 128 if code > 128 else code << 8
-
-
-def _pass_on(status: int) -> int:
-    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-
-
-def _read_within(fd: int, patience_s: float) -> bytes:
-    readable = select.poll()
-    readable.register(fd, select.POLLIN)
-    if not readable.poll(patience_s * 1000):
-        raise frames.ChannelClosed
-    return frames.read_message(fd)
-
-
-# --- the attempts: true, or OSError, when they were stopped; a death by the layer counts too ---
-
-
-def _open_users() -> bool:
-    with open("/etc/passwd", "rb"):
-        return False
-
-
-def _grow_file() -> bool:
-    import resource  # noqa: PLC0415 - not there on every platform
-
-    return resource.getrlimit(resource.RLIMIT_FSIZE)[1] == 0
-
-
-def _read_status(name: str) -> str:
-    with open("/proc/self/status", encoding="ascii") as file:
-        return next(line.split()[1] for line in file if line.startswith(name + ":"))
-
-
-def _is_without_new_privileges() -> bool:
-    return _read_status("NoNewPrivs") == "1"
-
-
-def _is_without_capabilities() -> bool:
-    return int(_read_status("CapEff"), 16) & ~privileges.CAP_DAC_READ_SEARCH == 0
-
-
-def _signal_parent() -> bool:
-    os.kill(os.getppid(), 0)
-    return False
-
-
-def _connect_to_itself() -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
-        datagram.connect(("127.0.0.1", 9))
-    return False
-
-
-def _has_left(kind: str) -> Callable[[], bool]:
-    outside = _namespace(kind)
-    return lambda: _namespace(kind) != outside
-
-
-def _namespace(kind: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/ns/{kind}")
-    except OSError:
-        return "out of sight"
-
-
-def _write_or_see_disk() -> bool:
-    if os.path.exists("/etc/passwd"):
-        return False
-    os.close(os.open("/", os.O_TMPFILE | os.O_RDWR, 0o600))
-    return False
-
-
-TRIALS: Final[dict[str, Any]] = {
-    "audit_hook": _open_users,
-    "resource_limits": _grow_file,
-    "no_new_privileges": _is_without_new_privileges,
-    "capabilities": _is_without_capabilities,
-    "seccomp": _signal_parent,
-    "landlock": _open_users,
-    "user_namespace": _has_left(namespaces.PROC_LINKS["user_namespace"]),
-    "network_namespace": _connect_to_itself,
-    "ipc_namespace": _has_left(namespaces.PROC_LINKS["ipc_namespace"]),
-    "pid_namespace": _has_left("pid"),
-    "mount_namespace": _write_or_see_disk,
-}

@@ -1,0 +1,216 @@
+"""Layers, each tried out by a process that makes an attempt which the layer should stop."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from tracecore import frames, processes
+from tracecore.confinement import layers, namespaces, privileges
+from tracecore.confinement.layers import LAYERS, NAMESPACES, Confinement, State
+from tracecore.confinement.readable import Reach
+from tracecore.confinement.witness import VIOLATION_EXIT
+from tracecore.records import Limits
+
+PATIENCE_S: Final = 20.0
+PROBE_NONCE: Final = "doctor"
+HELD, LET_THROUGH = 0, 1  # exit codes of a trial: the layer stopped it, or let it through
+
+
+def probe_all(write_fd: int, limits: Limits, method: str, thorough: bool) -> None:
+    """In a lean process: try the layers out, and write what was found as JSON."""
+    reach = Reach(os.path.dirname(os.__file__), (), (), (), ())
+    state = _state_of(limits, reach, method)
+    for layer, attempt in TRIALS.items():
+        if (
+            thorough
+            and state.get(layer) is True
+            and not _is_stopped(layer, attempt, limits, reach, method)
+        ):
+            state[layer] = "it is on, but stopped nothing"
+    frames.write_message(write_fd, json.dumps(state).encode())
+
+
+def _state_of(limits: Limits, reach: Reach, method: str) -> State:
+    """What :mod:`confine` says of itself when all layers are put on, as for an agent."""
+    read_fd, write_fd = os.pipe()
+
+    def tell(confinement: Confinement) -> int:
+        frames.write_message(write_fd, json.dumps(confinement.state).encode())
+        return HELD
+
+    status = run_confined(tell, limits, reach, method)
+    os.close(write_fd)
+    try:
+        state: State = json.loads(read_within(read_fd, PATIENCE_S))
+    except (frames.ChannelClosed, ValueError):
+        return dict.fromkeys(LAYERS, f"a confined process {processes.describe_status(status)}")
+    finally:
+        os.close(read_fd)
+    return state
+
+
+def _is_stopped(
+    layer: str, attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str
+) -> bool:
+    """Whether ``attempt`` fails with this one layer on, and what it needs to be put on."""
+    needed = {layer, "no_new_privileges"}
+    if layer in NAMESPACES:
+        # Inside a user namespace the others are permitted; a disk of one's own would hide what the
+        # trials look at.
+        needed |= set(NAMESPACES) - {"mount_namespace"}
+    off = ",".join(name for name in LAYERS if name not in needed)
+    alone = Limits(memory_bytes=limits.memory_bytes, confinement="auto", layers_off=off)
+
+    return was_stopped(run_trial(attempt, alone, reach, method))
+
+
+def run_trial(
+    attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str = processes.FORK
+) -> int:
+    """The wait status of a process that is confined by ``limits`` and makes the attempt."""
+
+    def run(_confinement: Confinement) -> int:
+        try:
+            return HELD if attempt() else LET_THROUGH
+        except OSError:
+            return HELD
+
+    return run_confined(run, limits, reach, method)
+
+
+def was_stopped(status: int) -> bool:
+    """Whether an attempt failed, or its process was ended for it."""
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status) == signal.SIGSYS
+    return os.WEXITSTATUS(status) in {HELD, VIOLATION_EXIT}
+
+
+def run_confined(
+    function: Callable[[Confinement], int], limits: Limits, reach: Reach, method: str
+) -> int:
+    """Run ``function`` in a process confined as an agent is that is started by ``method``; gives
+    its wait status.
+    """
+    inherits = method == processes.FORK
+    keeper = os.fork()
+    if keeper == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            confinement = layers.begin(limits, reach)
+            layers.leave_namespaces(
+                confinement, layers.NAMESPACES if inherits else layers.OF_KEEPER
+            )
+            zygote = os.fork()
+            if zygote:
+                os._exit(_pass_on(os.waitpid(zygote, 0)[1]))
+            if inherits:
+                layers.confine(confinement)
+            agent = os.fork()
+            if agent:
+                os._exit(_pass_on(os.waitpid(agent, 0)[1]))
+            if not inherits:
+                layers.leave_namespaces(confinement, layers.OF_SPAWNED)
+                layers.confine(confinement)
+            null = os.open(os.devnull, os.O_RDWR)
+            confinement.state.setdefault("audit_hook", True)
+            layers.confine_agent(confinement, null, PROBE_NONCE)
+            code = function(confinement)
+        os._exit(code)
+    status = os.waitpid(keeper, 0)[1]
+    code = os.WEXITSTATUS(status)
+    # a signal's number stands for itself in a wait status
+    return code - 128 if code > 128 else code << 8
+
+
+def _pass_on(status: int) -> int:
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def read_within(fd: int, patience_s: float) -> bytes:
+    """A message, if it begins in time.
+
+    Raises:
+        ChannelClosed: It does not, or the other side is gone.
+    """
+    readable = select.poll()
+    readable.register(fd, select.POLLIN)
+    if not readable.poll(patience_s * 1000):
+        raise frames.ChannelClosed
+    return frames.read_message(fd)
+
+
+# --- the attempts: true, or OSError, when they were stopped; a death by the layer counts too ---
+
+
+def _open_users() -> bool:
+    with open("/etc/passwd", "rb"):
+        return False
+
+
+def _grow_file() -> bool:
+    import resource  # noqa: PLC0415 - not there on every platform
+
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[1] == 0
+
+
+def _read_status(name: str) -> str:
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(line.split()[1] for line in file if line.startswith(name + ":"))
+
+
+def _is_without_new_privileges() -> bool:
+    return _read_status("NoNewPrivs") == "1"
+
+
+def _is_without_capabilities() -> bool:
+    return int(_read_status("CapEff"), 16) & ~privileges.CAP_DAC_READ_SEARCH == 0
+
+
+def _signal_parent() -> bool:
+    os.kill(os.getppid(), 0)
+    return False
+
+
+def _connect_to_itself() -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+        datagram.connect(("127.0.0.1", 9))
+    return False
+
+
+def _has_left(kind: str) -> Callable[[], bool]:
+    outside = _namespace(kind)
+    return lambda: _namespace(kind) != outside
+
+
+def _namespace(kind: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/ns/{kind}")
+    except OSError:
+        return "out of sight"
+
+
+def _write_or_see_disk() -> bool:
+    if os.path.exists("/etc/passwd"):
+        return False
+    os.close(os.open("/", os.O_TMPFILE | os.O_RDWR, 0o600))
+    return False
+
+
+TRIALS: Final[dict[str, Any]] = {
+    "audit_hook": _open_users,
+    "resource_limits": _grow_file,
+    "no_new_privileges": _is_without_new_privileges,
+    "capabilities": _is_without_capabilities,
+    "seccomp": _signal_parent,
+    "landlock": _open_users,
+    "user_namespace": _has_left(namespaces.PROC_LINKS["user_namespace"]),
+    "network_namespace": _connect_to_itself,
+    "ipc_namespace": _has_left(namespaces.PROC_LINKS["ipc_namespace"]),
+    "pid_namespace": _has_left("pid"),
+    "mount_namespace": _write_or_see_disk,
+}
