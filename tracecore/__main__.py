@@ -139,16 +139,15 @@ def read_allowance(
     """
     from tracecore.confinement.readable import secret_folders
     from tracecore.errors import OptionError
-    from tracecore.perf.slice.scenario import resolve_allowance
+    from tracecore.perf.slice.plan import resolve_allowance
     from tracecore.records import Allowance
 
-    def refuse(part: str, _place: int, found: str, expected: str) -> OptionError:
-        return OptionError(f"--allow-{part}", "", found, expected)
-
     asked = Allowance(tuple(arguments.allow_read), tuple(arguments.allow_network))
-    return resolve_allowance(
-        asked, task, secret_folders(arguments.tasks_dirs, settings.runs_dir, task.folder), refuse
-    )
+    secret = secret_folders(arguments.tasks_dirs, settings.runs_dir, task.folder)
+    allowance, mistakes = resolve_allowance(asked, secret)
+    for where, found, expected in mistakes:
+        raise OptionError(f"--allow-{where.partition('[')[0]}", "", found, expected)
+    return allowance
 
 
 def new_job(
@@ -510,10 +509,10 @@ def allowances() -> Mapping[str, Option]:
         ),
         "allow_network": Option(
             "--allow-network",
-            "HOST",
+            "HOST:PORT",
             path,
             (),
-            "a host of the task's own network_hosts that the agent may connect to; may be repeated",
+            "a host and port that the agent may connect to; may be repeated",
             action=APPEND,
         ),
     }

@@ -14,6 +14,14 @@
     └── EngineError                                exit 4: no worker could be kept alive
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self  # not in Python 3.10, which is refused in one line
+
 
 class TracecoreError(Exception):
     """The root: one clear line for a person to read."""
@@ -37,6 +45,20 @@ class InputError(TracecoreError):
         self.path, self.field, self.found, self.expected = path, field, found, expected
         where = f"{path}: {field}" if field else path
         super().__init__(one_line(f"{where}: found {describe(found)}, expected {expected}"))
+
+    @classmethod
+    def of_all(cls, path: str, mistakes: Sequence[tuple[str, object, str]]) -> Self:
+        """One error for several mistakes in one file, a clause each; at least one.
+
+        Args:
+            path: The file.
+            mistakes: Of each its field, what was found and what was expected.
+        """
+        (field, found, expected), *others = mistakes
+        clauses = [
+            f"{where}: found {describe(what)}, expected {how}" for where, what, how in others
+        ]
+        return cls(path, field, found, "; ".join([expected, *clauses]))
 
 
 class ScenarioError(InputError):

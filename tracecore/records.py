@@ -93,7 +93,7 @@ class Allowance:
     """What a scenario row lets its agent reach beside what every agent may."""
 
     read: tuple[str, ...] = ()  # absolute paths of files, and of folders with all below
-    network: tuple[str, ...] = ()  # hosts
+    network: tuple[str, ...] = ()  # "host:port"
 
     def as_json(self) -> JsonObject | None:
         """As documents show it; ``None`` when it allows nothing."""
@@ -116,6 +116,7 @@ class Job:
     settings: Settings
     allow: Allowance = Allowance()
     model_limits: ModelLimits = ModelLimits()
+    preload: bool = True  # whether what the agent imports may be loaded once for many episodes
 
 
 @record

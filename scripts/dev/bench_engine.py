@@ -33,7 +33,8 @@ sys.path.insert(0, ROOT)
 # ours does, so that this script, unlike the harness, reaches below perf/.
 from tracecore.batch.endings import describe_ending  # noqa: E402
 from tracecore.batch.pool import BatchOptions, run_batch  # noqa: E402
-from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, plan  # noqa: E402
+from tracecore.perf.slice.plan import plan  # noqa: E402
+from tracecore.perf.slice.scenario import DEFAULT_SCENARIO  # noqa: E402
 from tracecore.records import Job, Returned, Settings  # noqa: E402
 from tracecore.runtime.job import run_job_in_process  # noqa: E402
 from tracecore.runtime.task.catalog import find_agent, find_task  # noqa: E402

@@ -548,7 +548,7 @@ def test_what_refuses_another_python_can_be_read_by_it() -> None:
     places = ["scripts/perf_harness.py", "tracecore/__init__.py", "tracecore/__main__.py"]
     places += [f"tracecore/command_line/{name}.py" for name in ("__init__", "run", "parser")]
     for place in [*places, "tracecore/errors.py"]:
-        tree = ast.parse((ROOT / place).read_text(), feature_version=(3, 7))
+        tree = ast.parse((ROOT / place).read_text(), feature_version=(3, 9))
         if tree.body[1:] and "errors" not in place and "__init__" not in place:
             # annotations such as `str | None` are no expressions then
             assert ast.unparse(tree.body[1]) == "from __future__ import annotations", place

@@ -27,7 +27,7 @@ from tracecore.perf.slice.cleanup import (
 from tracecore.perf.slice.commands import repro_of, resume_command, without_cluster
 from tracecore.perf.slice.journal import Journal
 from tracecore.perf.slice.options import SliceOptions
-from tracecore.perf.slice.scenario import Plan
+from tracecore.perf.slice.plan import Plan
 from tracecore.perf.slice.second_runs import (
     Determinism,
     choose_episodes,

@@ -14,7 +14,7 @@ from tracecore.perf.slice.engine import Look
 from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.slice.limits import limit_behind_timeout
 from tracecore.perf.slice.options import WORKERS, RunOptions
-from tracecore.perf.slice.scenario import Plan
+from tracecore.perf.slice.plan import Plan
 from tracecore.records import EpisodeResult, Job, JsonObject
 from tracecore.runtime.agent.process import Preparation
 from tracecore.runtime.job import make_ready, run_job, settle

@@ -22,8 +22,9 @@ from tracecore.perf.slice.engine import Engine
 from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.slice.journal import Journal, create_journal, journal_path, resume_journal
 from tracecore.perf.slice.options import JudgeOptions, OutputOptions, RunOptions, SliceOptions
-from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, Plan, read_scenario
-from tracecore.perf.slice.scenario import plan as plan_rows
+from tracecore.perf.slice.plan import Plan
+from tracecore.perf.slice.plan import plan as plan_rows
+from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, read_scenario
 from tracecore.record import as_dict, record, replace
 from tracecore.records import JsonObject, Settings, TaskSource
 from tracecore.runtime.task.catalog import find_agent, find_task

@@ -19,7 +19,7 @@ from tracecore.perf.cluster.sources import pack_sources
 from tracecore.perf.slice import options
 from tracecore.perf.slice.interrupt import Interruption
 from tracecore.perf.slice.options import RunOptions
-from tracecore.perf.slice.scenario import Plan
+from tracecore.perf.slice.plan import Plan
 from tracecore.record import replace
 from tracecore.records import EpisodeResult, Job, JsonObject
 

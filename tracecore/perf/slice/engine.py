@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol
 
-from tracecore.perf.slice.scenario import Plan
+from tracecore.perf.slice.plan import Plan
 from tracecore.records import EpisodeResult, Job, JsonObject, Running
 
 Look = Callable[[Sequence[Running]], None]  # called with what is running, as time goes by

@@ -1,35 +1,28 @@
-"""What a slice repeats: rows of agent, task and seed, from a file or built in, and the plan that
-makes jobs of them.
-"""
+"""What a slice repeats: rows of agent, task and seed, from a file or built in."""
 
 import difflib
-import functools
-import hashlib
 import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Any, Final
 
-from tracecore.confinement.readable import is_below, is_of_task, secret_folders
-from tracecore.errors import MISSING, InputError, ScenarioError
+from tracecore.errors import MISSING, ScenarioError
 from tracecore.record import field, record
-from tracecore.records import AgentSource, Allowance, Job, JsonObject, Settings, TaskSource
-from tracecore.runtime.sandbox import Sandbox, SandboxViolation
-from tracecore.runtime.task.catalog import AGENT_REFERENCE, TASK_REFERENCE
-from tracecore.runtime.task.manifest import read_manifest
+from tracecore.records import Allowance, JsonObject, ModelLimits
+
+Mistake = tuple[str, object, str]  # field, what was found, what was expected
 
 MAX_FILE_BYTES: Final = 8 << 20
 MIN_SEED: Final = -(1 << 63)
 MAX_SEED: Final = (1 << 63) - 1
 
-Source = TypeVar("Source", AgentSource, TaskSource)
-
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _ROWS = "a list of at least one row: {agent, task_ref, seed}"
-_KEYS = ("agent", "task_ref", "seed", "allow")
+_KEYS = ("agent", "task_ref", "seed", "allow", "preload", "models")
 _ALLOW_KEYS = ("read", "network")
+_MODEL_KEYS = ("calls", "bytes", "wait_s")
 _SEEDS = "an integer of 64 bits: -2**63 to 2**63 - 1"
 
 
@@ -42,6 +35,8 @@ class ScenarioRow:
     seed: int = 0  # of 64 bits, signed; an episode adds its index
     # as written: paths may be relative to the working directory
     allow: Allowance = field(default_factory=Allowance)
+    preload: bool = True  # whether what the agent imports may be loaded once for many episodes
+    models: ModelLimits = field(default_factory=ModelLimits)
 
 
 DEFAULT_SCENARIO: Final = (
@@ -50,185 +45,6 @@ DEFAULT_SCENARIO: Final = (
     ScenarioRow("agents/chain_agent.py", "rate_limited_chain@1", 7),
     ScenarioRow("agents/ops_triage_agent.py", "log_alert_triage@1", 21),
 )
-
-
-@record
-class Plan:
-    """Every episode of a slice, made on demand: a million of them take no more memory than one.
-
-    Episode ``index`` (0-based) takes row ``index`` modulo the number of rows; its seed is the row's
-    plus ``index``.
-    """
-
-    rows: tuple[ScenarioRow, ...]
-    sources: tuple[tuple[AgentSource, TaskSource], ...]  # of each row
-    allowances: tuple[Allowance, ...]  # of each row, with absolute paths
-    episodes: int
-    settings: Settings
-    # makes the run ids: the same slice and index give the same id, another slice another
-    slice_id: str
-
-    def job(self, index: int) -> Job:
-        """Episode ``index``.
-
-        Raises:
-            IndexError: The slice has no such episode.
-        """
-        if not 0 <= index < self.episodes:
-            raise IndexError(f"episode {index} of a slice of {self.episodes}")
-        place = index % len(self.rows)
-        agent, task = self.sources[place]
-        return Job(
-            index=index,
-            run_id=hashlib.sha256(f"{self.slice_id}:{index}".encode("ascii")).hexdigest()[:32],
-            agent=agent,
-            task=task,
-            seed=self.rows[place].seed + index,
-            settings=self.settings,
-            allow=self.allowances[place],
-        )
-
-    def jobs(self, indices: Iterable[int] | None = None) -> Iterator[Job]:
-        """The episodes of ``indices``, in that order; of the whole slice when there are none given."""
-        return map(self.job, range(self.episodes) if indices is None else indices)
-
-    def scenario_document(self) -> list[JsonObject]:
-        """The rows as the manifest tells them: what was run, and the hashes of what it was."""
-        return [
-            {
-                "agent": agent.ref,
-                "task_ref": task.ref,
-                "seed": row.seed,
-                "agent_hash": agent.sha256,
-                "task_hash": task.sha256,
-                **({} if (shown := allow.as_json()) is None else {"allow": shown}),
-            }
-            for row, (agent, task), allow in zip(
-                self.rows, self.sources, self.allowances, strict=True
-            )
-        ]
-
-
-def plan(
-    rows: tuple[ScenarioRow, ...],
-    episodes: int,
-    settings: Settings,
-    find_agent: Callable[[str], AgentSource],
-    find_task: Callable[[str], TaskSource],
-    *,
-    slice_id: str,
-    scenario: str = "the default scenario",
-) -> Plan:
-    """Find every agent and task of the scenario, each once, before anything runs.
-
-    Args:
-        rows: The scenario; at least one row.
-        episodes: How many episodes the slice has; at least 1.
-        settings: What all episodes share.
-        find_agent: From an agent's reference to its file.
-        find_task: From a task's reference to its folder.
-        slice_id: 16 hex digits that no other slice has.
-        scenario: What errors call the scenario: its file, usually.
-
-    Raises:
-        ScenarioError: A reference means nothing, or a seed plus its episode's index does not fit
-            into 64 bits.
-        InputError: Whatever ``find_agent`` and ``find_task`` raise of the files that they find.
-    """
-    for place, row in enumerate(rows):
-        _check_last_seed(scenario, place, row.seed, len(rows), episodes)
-    agents = _find_all(find_agent, [row.agent for row in rows], scenario, "agent")
-    tasks = _find_all(find_task, [row.task_ref for row in rows], scenario, "task_ref")
-    sources = tuple((agents[row.agent], tasks[row.task_ref]) for row in rows)
-    secret = secret_folders((), settings.runs_dir, *(task.folder for task in tasks.values()))
-    allowances = tuple(
-        resolve_allowance(
-            row.allow,
-            tasks[row.task_ref],
-            secret,
-            functools.partial(_refuse_allowance, scenario, place),
-        )
-        for place, row in enumerate(rows)
-    )
-    return Plan(rows, sources, allowances, episodes, settings, slice_id)
-
-
-def _find_all(
-    find: Callable[[str], Source], refs: list[str], scenario: str, field: str
-) -> dict[str, Source]:
-    """What each reference means; where one means nothing, the first row that holds it is named."""
-    found: dict[str, Source] = {}
-    for place, ref in enumerate(refs):
-        if ref in found:
-            continue
-        try:
-            found[ref] = find(ref)
-        except InputError as error:
-            if error.path not in {AGENT_REFERENCE, TASK_REFERENCE}:
-                raise  # it names a file of its own
-            raise ScenarioError(
-                scenario, f"scenario[{place}].{field}", error.found, error.expected
-            ) from error
-    return found
-
-
-def resolve_allowance(
-    allow: Allowance,
-    task: TaskSource,
-    secret: tuple[str, ...],
-    refuse: Callable[[str, int, str, str], InputError],
-) -> Allowance:
-    """What is allowed beside the usual, as the agent gets it: paths absolute, hosts in their one
-    normal form.
-
-    Args:
-        allow: As written.
-        task: Whose own hosts bound those that can be allowed.
-        secret: Folders that no agent may read.
-        refuse: Makes the error, of ``read`` or ``network``, the place in it, what was found, and
-            what is expected.
-
-    Raises:
-        InputError: What ``refuse`` makes.
-    """
-    paths = tuple(os.path.abspath(path) for path in allow.read)
-    for place, path in enumerate(paths):
-        if not os.path.exists(path):
-            raise refuse("read", place, allow.read[place], "a file or folder that exists")
-        if is_below(
-            os.path.realpath(path), [*secret, *map(os.path.realpath, secret)]
-        ) or is_of_task(path):
-            expected = "no folder of tasks or runs: those are closed to every agent"
-            raise refuse("read", place, allow.read[place], expected)
-    hosts = []
-    if allow.network:
-        allowed = read_manifest(task.folder).network_hosts
-        sandbox = Sandbox((), allowed)
-        for place, host in enumerate(allow.network):
-            try:
-                hosts.append(sandbox.check_host(host))
-            except SandboxViolation as violation:
-                expected = (
-                    f"a host that {task.ref} allows ({', '.join(allowed) or 'it allows none'})"
-                )
-                raise refuse("network", place, host, expected) from violation
-    return Allowance(paths, tuple(hosts))
-
-
-def _refuse_allowance(
-    scenario: str, row: int, part: str, place: int, found: str, expected: str
-) -> InputError:
-    return ScenarioError(scenario, f"scenario[{row}].allow.{part}[{place}]", found, expected)
-
-
-def _check_last_seed(scenario: str, place: int, seed: int, row_count: int, episodes: int) -> None:
-    last_index = episodes - 1 - (episodes - 1 - place) % row_count
-    if last_index >= place and seed + last_index > MAX_SEED:
-        expected = (
-            f"at most {MAX_SEED - last_index}: episode {last_index} adds its index, and seeds have"
-            " 64 bits"
-        )
-        raise ScenarioError(scenario, f"scenario[{place}].seed", seed, expected)
 
 
 def read_scenario(path: str) -> tuple[ScenarioRow, ...]:
@@ -240,8 +56,8 @@ def read_scenario(path: str) -> tuple[ScenarioRow, ...]:
             ``.toml``.
 
     Raises:
-        ScenarioError: It names the file, the row and the field, what was found there and what was
-            expected.
+        ScenarioError: It names the file, each row that is wrong and its field, what was found there
+            and what was expected.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in _PARSERS:
@@ -252,7 +68,11 @@ def read_scenario(path: str) -> tuple[ScenarioRow, ...]:
     except RecursionError as error:
         raise ScenarioError(path, "", _Words("very deep nesting"), _ROWS) from error
     rows = _find_rows(path, document, allow_list=suffix == ".json")
-    return tuple(_check_row(path, f"scenario[{place}]", row) for place, row in enumerate(rows))
+    mistakes: list[Mistake] = []
+    found = [_Row(f"scenario[{place}]", row, mistakes).read() for place, row in enumerate(rows)]
+    if mistakes:
+        raise ScenarioError.of_all(path, mistakes)
+    return tuple(found)
 
 
 def _read_bytes(path: str) -> bytes:
@@ -336,7 +156,9 @@ def _syntax_error(
 def _find_rows(path: str, document: Any, *, allow_list: bool) -> list[Any]:
     rows, field = document, ""
     if isinstance(document, dict):
-        _check_keys(path, "", document, ("scenario",))
+        for key in document:
+            if key != "scenario":
+                raise ScenarioError(path, *_unknown_key("", key, ("scenario",)))
         rows, field = document.get("scenario", MISSING), "scenario"
     elif not allow_list:
         rows = MISSING
@@ -345,68 +167,90 @@ def _find_rows(path: str, document: Any, *, allow_list: bool) -> list[Any]:
     return rows
 
 
-def _check_row(path: str, where: str, row: Any) -> ScenarioRow:
-    if not isinstance(row, dict):
-        raise ScenarioError(path, where, row, "an object: {agent, task_ref, seed}")
-    _check_keys(path, where, row, _KEYS)
-    return ScenarioRow(
-        agent=_check_text(
-            path, f"{where}.agent", row.get("agent", MISSING), "the path of an agent file"
-        ),
-        task_ref=_check_text(
-            path, f"{where}.task_ref", row.get("task_ref", MISSING), "<task id>@<version>"
-        ),
-        seed=_check_seed(path, f"{where}.seed", row.get("seed", 0)),
-        allow=_check_allow(path, f"{where}.allow", row.get("allow", {})),
-    )
+class _Row:
+    """Reads a row; what is wrong with it goes into ``mistakes``, and a stand-in takes its place."""
+
+    def __init__(self, where: str, row: Any, mistakes: list[Mistake]) -> None:
+        self._where, self._row, self._mistakes = where, row, mistakes
+
+    def read(self) -> ScenarioRow:
+        row = self._table(self._where, self._row, _KEYS)
+        if row is None:
+            return ScenarioRow("", "")
+        where = self._where
+        agent = row.get("agent", MISSING)
+        task_ref = row.get("task_ref", MISSING)
+        return ScenarioRow(
+            agent=self._text(f"{where}.agent", agent, "the path of an agent file"),
+            task_ref=self._text(f"{where}.task_ref", task_ref, "<task id>@<version>"),
+            seed=self._seed(f"{where}.seed", row.get("seed", 0)),
+            allow=self._allowance(f"{where}.allow", row.get("allow", {})),
+            preload=self._boolean(f"{where}.preload", row.get("preload", True)),
+            models=self._limits(f"{where}.models", row.get("models", {})),
+        )
+
+    def _allowance(self, where: str, value: Any) -> Allowance:
+        table = self._table(where, value, _ALLOW_KEYS) or {}
+        read, network = table.get("read", []), table.get("network", [])
+        return Allowance(
+            read=self._texts(f"{where}.read", read, "the path of a file or folder"),
+            network=self._texts(f"{where}.network", network, "a host and a port"),
+        )
+
+    def _limits(self, where: str, value: Any) -> ModelLimits:
+        table = self._table(where, value, _MODEL_KEYS) or {}
+        for key, one in table.items():
+            kinds = (int, float) if key == "wait_s" else (int,)
+            if type(one) not in kinds or not 0 <= one < float("inf"):
+                whole = "a number" if key == "wait_s" else "a whole number"
+                self._mistakes.append((f"{where}.{key}", one, f"{whole} of at least 0"))
+        return ModelLimits(**table)
+
+    def _texts(self, where: str, value: Any, meaning: str) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            self._mistakes.append((where, value, "a list"))
+            return ()
+        return tuple(
+            self._text(f"{where}[{place}]", text, meaning) for place, text in enumerate(value)
+        )
+
+    def _table(self, where: str, table: Any, known: tuple[str, ...]) -> JsonObject | None:
+        """``table`` without keys that are not known; None where it is none."""
+        if not isinstance(table, dict):
+            self._mistakes.append((where, table, f"an object: {{{', '.join(known)}}}"))
+            return None
+        self._mistakes += [_unknown_key(where, key, known) for key in table if key not in known]
+        return {key: value for key, value in table.items() if key in known}
+
+    def _text(self, where: str, value: Any, meaning: str) -> str:
+        # Control characters and lone surrogates are in no file's name, and the calls that look for
+        # one answer them oddly.
+        if (
+            not isinstance(value, str)
+            or not value.strip()
+            or any(c < " " or "\ud800" <= c <= "\udfff" for c in value)
+        ):
+            self._mistakes.append((where, value, f"{meaning}, as text"))
+            return ""
+        return value
+
+    def _seed(self, where: str, value: Any) -> int:
+        # True is an int to isinstance
+        if type(value) is not int or not MIN_SEED <= value <= MAX_SEED:
+            self._mistakes.append((where, value, _SEEDS))
+            return 0
+        return value
+
+    def _boolean(self, where: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            self._mistakes.append((where, value, "true or false"))
+        return bool(value)
 
 
-def _check_allow(path: str, where: str, value: Any) -> Allowance:
-    if not isinstance(value, dict):
-        raise ScenarioError(path, where, value, "an object: {read, network}")
-    _check_keys(path, where, value, _ALLOW_KEYS)
-    return Allowance(
-        read=_check_texts(
-            path, f"{where}.read", value.get("read", []), "the path of a file or folder"
-        ),
-        network=_check_texts(path, f"{where}.network", value.get("network", []), "a host name"),
-    )
-
-
-def _check_texts(path: str, where: str, value: Any, meaning: str) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ScenarioError(path, where, value, "a list")
-    return tuple(
-        _check_text(path, f"{where}[{place}]", text, meaning) for place, text in enumerate(value)
-    )
-
-
-def _check_keys(path: str, where: str, table: JsonObject, known: tuple[str, ...]) -> None:
-    for key in table:
-        if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1)
-            hint = f" (did you mean {nearest[0]}?)" if nearest else ""
-            raise ScenarioError(
-                path, where, _Words(f"the key {key[:60]!r}"), f"only {', '.join(known)}{hint}"
-            )
-
-
-def _check_text(path: str, where: str, value: Any, meaning: str) -> str:
-    # Control characters and lone surrogates are in no file's name, and the calls that look for one
-    # answer them oddly.
-    if (
-        not isinstance(value, str)
-        or not value.strip()
-        or any(c < " " or "\ud800" <= c <= "\udfff" for c in value)
-    ):
-        raise ScenarioError(path, where, value, f"{meaning}, as text")
-    return value
-
-
-def _check_seed(path: str, where: str, value: Any) -> int:
-    if type(value) is not int or not MIN_SEED <= value <= MAX_SEED:  # True is an int to isinstance
-        raise ScenarioError(path, where, value, _SEEDS)
-    return value
+def _unknown_key(where: str, key: str, known: tuple[str, ...]) -> Mistake:
+    nearest = difflib.get_close_matches(key, known, n=1)
+    hint = f" (did you mean {nearest[0]}?)" if nearest else ""
+    return where, _Words(f"the key {key[:60]!r}"), f"only {', '.join(known)}{hint}"
 
 
 def _mark_repeated(pairs: list[tuple[str, Any]]) -> JsonObject:

@@ -274,7 +274,8 @@ def reach_of(job: Job, hidden: tuple[str, ...]) -> Reach:
     folder = os.path.dirname(job.agent.path)
     in_task = is_below(folder, hidden + more) or os.path.lexists(os.path.join(folder, TASK_MARK))
     agents = (job.agent.path,) if in_task else ()
-    return Reach(folder, agents, job.allow.read, job.allow.network, hidden + more)
+    hosts = tuple(address.rpartition(":")[0] for address in job.allow.network)
+    return Reach(folder, agents, job.allow.read, hosts, hidden + more)
 
 
 def ask_how_it_ended(link: AgentLink) -> AgentEnd:

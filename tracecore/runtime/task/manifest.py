@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracecore.errors import MISSING, TaskError, describe
+from tracecore.errors import MISSING, TaskError
 from tracecore.record import record
 from tracecore.records import Budgets
 from tracecore.runtime.sandbox import is_host_pattern, is_root
@@ -114,18 +114,8 @@ def parse_manifest(folder: str, data: bytes) -> Manifest:
     if "schema" in actions.data:
         actions.text("schema")
     if problems:
-        raise _error(path, problems)
+        raise TaskError.of_all(path, problems)
     return manifest
-
-
-def _error(path: str, problems: Sequence[_Problem]) -> TaskError:
-    """One error for all of them, a clause each."""
-    (field, found, expected), *others = problems
-    clauses = [
-        f"{field}: found {describe(found)}, expected {expected}"
-        for field, found, expected in others
-    ]
-    return TaskError(path, field, found, "; ".join([expected, *clauses]))
 
 
 def is_task_id(text: str) -> bool:
