@@ -1,9 +1,5 @@
-import json
-import pathlib
-import subprocess
-import sys
-
 import pytest
+from helpers import slices
 from helpers.github import read_command, read_outputs
 from helpers.sets import DEFAULTS, TASKS, only, verdicts
 
@@ -15,8 +11,6 @@ from tracecore.perf.compare.comparison import (
 from tracecore.perf.show.comparison_page import show_comparison
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict, replace
-
-SCRIPT = pathlib.Path(__file__).parents[3] / "scripts" / "perf_harness.py"
 
 
 def test_equal_runs_are_unchanged_in_every_row(sets):
@@ -128,21 +122,11 @@ def test_a_row_name_from_elsewhere_ends_no_line(sets):
     assert not any(line.startswith("::") for line in show_comparison(document).splitlines())
 
 
-def run_script(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-    )
-
-
-def test_the_command_answers_in_json_and_in_words_with_its_exit_code(sets, tmp_path):
+def test_the_command_answers_in_json_and_in_words_with_its_exit_code(sets):
     slow = sets.five(slower={TASKS[2]: 1.5})
-    done = run_script("compare", *sets.five(), "--to", *slow, cwd=tmp_path)
-    document = json.loads(done.stdout)
-    assert (done.returncode, document["ok"], document["exit_code"], document["verdict"]) == (
+    done = slices.call("compare", *sets.five(), "--to", *slow)
+    document = done.document
+    assert (done.exit_code, document["ok"], document["exit_code"], document["verdict"]) == (
         3,
         False,
         3,
@@ -158,13 +142,13 @@ def test_the_command_tells_a_github_job_or_who_asks_for_it(sets, tmp_path, monke
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
     monkeypatch.setenv("GITHUB_OUTPUT", str(values))
     sides = [*sets.five(), "--to", *sets.five(slower={TASKS[2]: 1.5})]
-    done = run_script("compare", *sides, cwd=tmp_path)
+    done = slices.call("compare", *sides)
     assert page.read_text("utf-8").startswith("### Perf: FAIL - comparison: regressed")
     assert read_outputs(values.read_text())["verdict"] == "fail"
     commands = [read_command(line) for line in done.stderr.splitlines() if line.startswith("::")]
     assert commands[0][0] == "error"
     assert TASKS[2] in commands[0][2]
-    said = run_script("compare", *sides, "--step-summary", "off", cwd=tmp_path).stderr
+    said = slices.call("compare", *sides, "--step-summary", "off").stderr
     assert "::" not in said
     assert page.read_text("utf-8").count("### Perf") == 1
 
@@ -182,8 +166,8 @@ def test_the_command_tells_a_github_job_or_who_asks_for_it(sets, tmp_path, monke
         (["x", "--to", "y", "--fast"], "'--fast': found no such option"),
     ],
 )
-def test_a_wrong_command_is_one_clear_line_and_exit_2(tmp_path, arguments, said):
-    done = run_script("compare", *arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert said in json.loads(done.stdout)["error"]
+def test_a_wrong_command_is_one_clear_line_and_exit_2(arguments, said):
+    done = slices.call("compare", *arguments)
+    assert done.exit_code == 2
+    assert said in done.document["error"]
     assert len(done.stderr.splitlines()) == 1
