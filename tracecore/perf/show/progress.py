@@ -163,7 +163,7 @@ class Progress:
         return -(-tenths * self._total // PLAIN_STEPS)
 
     def _parts(self, now_s: float) -> list[str]:
-        """The line in pieces, the most important first; those at the end that do not fit are left out."""
+        """The line in pieces, those at the end are left out first."""
         ran, elapsed_s = self._done - self._already_done, now_s - self._began_s
         percent = self._done * 100 // max(self._total, 1)
         parts = [

@@ -2,6 +2,7 @@
 shown on a terminal, in the summary of a job and as a report.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -41,6 +42,10 @@ from tracecore.records import JsonObject
 from tracecore.units import NONE_TEXT, bytes_text
 
 REASONS_SHOWN: Final = 5  # of failures, on a terminal
+MONTHS: Final = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
 RUN_FACTS: Final = (
     *("generated_at", "machine_class", "strict_spec", "start_method", "timeout", "keep_runs"),
 )
@@ -195,15 +200,25 @@ def _about(summary: JsonObject, manifest: JsonObject) -> tuple[Line, ...]:
     lines: list[Line] = [f"tracecore {identity.get('version', NONE_TEXT)}"]
     if sha:
         lines.append(("commit ", Code(sha[:12]), changed))
-    lines += [
-        str(manifest[name]) for name in ("generated_at", "machine_class") if manifest.get(name)
-    ]
+    if manifest.get("generated_at"):
+        lines.append(_date_text(str(manifest["generated_at"])))
+    if manifest.get("machine_class"):
+        lines.append(str(manifest["machine_class"]))
     base = (summary.get("comparison") or {}).get("base") or ()
     for run in base[:1]:
         more = f" and {len(base) - 1} more" if len(base) > 1 else ""
         commit = str(run.get("git_sha") or NONE_TEXT)[:12]
         lines.append((f"compared with {run.get('stamp')}{more}, commit ", Code(commit)))
     return tuple(lines)
+
+
+def _date_text(utc: str) -> str:
+    """``25 November 2026, 20:07 UTC``; anything else as it is."""
+    found = re.match(r"(\d{4})-(0[1-9]|1[0-2])-(\d\d)T(\d\d:\d\d)", utc)
+    if not found:
+        return utc
+    year, month, day, time = found.groups()
+    return f"{int(day)} {MONTHS[int(month) - 1]} {year}, {time} UTC"
 
 
 # --- host and files

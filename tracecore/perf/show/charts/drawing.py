@@ -26,7 +26,9 @@ DASHES: Final[tuple[Any, ...]] = (
 SHOWN_GROUPS: Final = len(SERIES)
 SHOWN_POINTS: Final = 1500  # of a scatter; beyond it, every k-th, and all failures
 SHOWN_STEPS: Final = 300  # of a distribution
-SIZE_INCHES: Final = (5.0, 3.1)
+WIDTH_INCHES: Final = 5.0
+HEIGHT_INCHES: Final = 2.9  # without the legend
+LEGEND_ROW_INCHES: Final = 0.19
 LEGEND_MARKER: Final = 6.0  # points: markers of a scatter are too small to be told apart
 LONG_TAIL: Final = 10.0  # times the median: beyond it a linear axis shows the tail alone
 
@@ -61,8 +63,7 @@ def figure_with_axes(rows: int = 1) -> tuple[Any, Any]:
     """A figure without a ground, and its axes from the top."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # the report extra
 
-    height = SIZE_INCHES[1] if rows == 1 else 3.6
-    figure = Figure(figsize=(SIZE_INCHES[0], height), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.subplots(rows, 1, squeeze=False, sharex=True)[:, 0]
     for one in axes:
@@ -83,6 +84,8 @@ def _add_legend(figure: Any) -> None:
     if not handles:
         return
     columns = 1 if max(len(label) for _, label in handles) > 28 else 2
+    rows = math.ceil(len(handles) / columns)
+    figure.set_size_inches(WIDTH_INCHES, HEIGHT_INCHES + LEGEND_ROW_INCHES * rows)
     legend = figure.legend(
         *zip(*handles, strict=True), loc="outside lower left", ncols=columns, handlelength=2.6
     )

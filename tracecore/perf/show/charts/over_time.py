@@ -116,7 +116,10 @@ def draw_throughput(data: ReportData) -> Picture:
     edges = [*(width_s * place for place in range(max(1, int(last_s / width_s)))), last_s or 1.0]
     good_eps, bad_eps = (_rates(some, width_s, edges) for some in ends)
     finished_eps = [good + bad for good, bad in zip(good_eps, bad_eps, strict=True)]
-    axes.stairs(finished_eps, edges, color=SERIES[0], linewidth=1.6, label="finished")
+    # Without a baseline: a line down to zero at the end would look like a fall, too.
+    axes.stairs(
+        finished_eps, edges, baseline=None, color=SERIES[0], linewidth=1.6, label="finished"
+    )
     if ends[1]:
         axes.stairs(
             bad_eps, edges, fill=True, facecolor="none", edgecolor=FAILURE, hatch="////",
@@ -158,6 +161,7 @@ def draw_in_flight(data: ReportData) -> Picture:
     if isinstance(slots, int):
         axes.axhline(slots, color=INK, linestyle="--", linewidth=1.2, label=f"asked for: {slots}")
     axes.set_ylim(bottom=0)
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlim(0, last_s)
     axes.set_xlabel(TIME_AXIS)
     axes.set_ylabel("episodes")
