@@ -47,8 +47,8 @@ stdout is one JSON object: {ok, exit_code, verdict, reasons, ...}; docs/gates.md
 """
 REPORT_DESCRIPTION = """\
 Draws a slice that has been run: SVG charts, perf-report-<stamp>.html for a browser and
-perf-report-<stamp>.md for a code host. Needs matplotlib and Jinja2. Exit 0; 2 where the slice
-cannot be read.
+perf-report-<stamp>.md for a code host. Needs matplotlib. Exit 0; 2 where the slice cannot be
+read.
 """
 VERIFY_DESCRIPTION = """\
 Recomputes summary, metrics and verdict of archived perf files from their series, checks every hash,
@@ -176,11 +176,11 @@ def report(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 def verify(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Recompute what perf files hold."""
     from tracecore.command_line.run import say
-    from tracecore.perf.judge.verify import verify_path
+    from tracecore.perf.judge.verify import agreement, verify_path
 
     problems, document = verify_path(arguments.path, arguments.runs_dir)
-    for problem in problems:
-        say(f"perf_harness: {problem}")
+    for line in problems or [agreement(document)]:
+        say(f"perf_harness: {line}")
     exit_code = int(bool(problems))
     about = {"ok": not problems, "exit_code": exit_code}
     return exit_code, {**about, **document, "problems": problems}

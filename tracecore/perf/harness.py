@@ -18,6 +18,7 @@ from tracecore.perf.reduce import Reduced, Run, reduce_rows, write_files
 from tracecore.perf.show.github import tell_github
 from tracecore.perf.show.progress import Progress, Watch
 from tracecore.perf.show.slice_page import human_summary
+from tracecore.perf.show.text import WIDTH
 from tracecore.perf.slice.cleanup import (
     remove_doubtful_artifacts,
     remove_stray_artifacts,
@@ -232,7 +233,16 @@ def show(
     if run.trouble:
         console.say(f"perf_harness: {run.trouble}")
     summary = reduced.summary
-    console.say(human_summary(summary, paths, stamp=slice_.stamp, next_command=resume))
+    console.say(
+        human_summary(
+            summary,
+            paths,
+            stamp=slice_.stamp,
+            next_command=resume,
+            width=console.width() if console.is_terminal else WIDTH,
+            has_colour=console.has_colour,
+        )
+    )
     step_summary = options.output.step_summary
     tell_github(summary, reduced.figures, reduced.manifest, paths, step_summary, console)
     document = {

@@ -110,7 +110,9 @@ def test_the_oldest_episode_in_flight_is_told_even_when_none_finishes(start, clo
     progress = start(9, terminal)
     clock.now_s += 7
     progress.look([running(4, 106.0), running(2, 101.5), running(5, 106.9)])
-    assert terminal.getvalue() == "\r0/9 (0%)  0 failed  oldest 5.5s: episode 3 rate_limited_api@1"
+    assert terminal.getvalue() == (
+        "\r0/9 (0%)  0 failed  3 in flight  oldest 5.5s: episode 3 rate_limited_api@1"
+    )
 
 
 def test_a_narrow_terminal_gets_the_first_parts_whole(start, run):

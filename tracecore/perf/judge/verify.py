@@ -31,6 +31,7 @@ from tracecore.perf.slice.second_runs import DIFFERENCES_SHOWN
 from tracecore.record import field_names, has_default, replace
 from tracecore.records import EpisodeResult, JsonObject
 from tracecore.runtime.artifact import artifact_hash, trace_hash
+from tracecore.units import counted
 
 COMPARED: Final = ("observed", "limit", "margin", "status")
 
@@ -90,6 +91,23 @@ def verify_sets(
     indexed = Problems()
     check_index(folder, indexed)
     return problems + indexed.sentences, {"sets": told, "indexed_files": indexed.files}
+
+
+def agreement(document: JsonObject) -> str:
+    """What was verified and agrees, in a sentence, from what is written to stdout."""
+    sets, checked = document["sets"], [one["checked"] for one in document["sets"]]
+    episodes, files, artifacts = (
+        sum(one[name] for one in checked) for name in ("episodes", "files", "run_artifacts")
+    )
+    recomputed = counted(episodes, "episode") + " of " + counted(len(sets), "slice")
+    hashed = counted(files + document["indexed_files"], "file")
+    kept = (
+        counted(artifacts, "run artifact") if artifacts else "no run artifact, since none is here"
+    )
+    return (
+        f"everything agrees: summary, metrics and verdict recomputed from {recomputed};"
+        f" {hashed} and {kept} checked by their bytes"
+    )
 
 
 def verify_set(

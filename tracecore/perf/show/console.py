@@ -9,8 +9,6 @@ from typing import Final, TextIO
 # at most 4000 bytes: a pipe that has room at all has room for so many
 PIECE_CHARACTERS: Final = 400
 LAST_PATIENCE_S: Final = 0.5  # for a stream that takes nothing, once somebody has asked for the end
-RED: Final = "\x1b[31m"
-RESET: Final = "\x1b[0m"
 
 
 class Console:

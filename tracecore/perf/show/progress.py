@@ -11,7 +11,8 @@ from tracecore import clock
 from tracecore.errors import one_line
 from tracecore.perf.documents.summary import reason_text
 from tracecore.perf.host.samples import Samples
-from tracecore.perf.show.console import RED, RESET, Console
+from tracecore.perf.show.console import Console
+from tracecore.perf.show.text import COLOURS, RESET
 from tracecore.perf.slice.commands import repro_command
 from tracecore.records import EpisodeResult, Running
 from tracecore.units import duration_text, seconds_text
@@ -147,7 +148,7 @@ class Progress:
     def _coloured(self, line: str) -> str:
         count = f"{self._failed} failed"
         if self._failed and self._console.has_colour:
-            return line.replace(count, RED + count + RESET, 1)
+            return line.replace(count, COLOURS["bad"] + count + RESET, 1)
         return line
 
     def _write_plain(self) -> None:
@@ -179,10 +180,8 @@ class Progress:
         if self._running:
             oldest = min(self._running, key=lambda running: running.since_s)
             age_s = max(0.0, now_s - oldest.since_s)
-            parts.append(
-                f"oldest {age_s:.1f}s: episode {oldest.job.index + 1}"
-                f" {one_line(oldest.job.task.ref)}"
-            )
+            what = f"episode {oldest.job.index + 1} {one_line(oldest.job.task.ref)}"
+            parts += [f"{len(self._running)} in flight", f"oldest {age_s:.1f}s: {what}"]
         return parts
 
     def _kinds_text(self) -> str:
