@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tracecore.runtime.replay import Difference
 
 PROG = "python -m tracecore"
-DESCRIPTION = "Runs one episode, checks run artifacts, or runs the episode of an artifact again."
+DESCRIPTION = "Runs one episode; shows, checks or runs again the episodes of run artifacts."
 EPILOG = """\
 `COMMAND --help` explains a command; slices are run by perf_harness.py.
 """
@@ -39,6 +39,10 @@ Runs one episode in processes of its own, writes its run artifact, and shows wha
 CHECK_TEXT = """\
 Checks run artifacts: whether each is JSON, keeps to the schema, and has the hashes of what it
 holds. Prints a line for each file that is valid, and a line for each problem of one that is not.
+"""
+SHOW_TEXT = """\
+Tells what happened in the episode of a run artifact: the task, each step with what it gave, model
+calls, and how it ended.
 """
 DOCTOR_TEXT = """\
 Tries out, in processes confined as agents are, which layers of confinement are in force on this
@@ -64,6 +68,7 @@ EXITS = {
         1: "some are not",
         2: "a wrong option, or a file that cannot be read; the others have been checked",
     },
+    "show": {0: "it was shown", 2: "a wrong option, or an artifact that is not valid"},
     "doctor": {0: "it was found out", 2: "a wrong option", 4: "tracecore itself failed"},
     "replay": {
         0: "the runs agree",
@@ -203,6 +208,19 @@ def check_file(path: str) -> int:
         return 2
     write(sys.stdout, "".join(f"{one_line(f'{path}: {what}')}\n" for what in problems or ["valid"]))
     return 1 if problems else 0
+
+
+# --- show -------------------------------------------------------------------------------------
+
+
+def show(arguments: argparse.Namespace) -> tuple[int, str]:
+    """``show``: the episode of an artifact, step by step."""
+    from tracecore.perf.show.console import Console
+    from tracecore.perf.show.episode_text import story
+
+    artifact = read_valid_artifact(arguments.file)
+    console = Console(sys.stdout)
+    return 0, story(artifact, console.page_width(), has_colour=console.has_colour)
 
 
 # --- doctor -----------------------------------------------------------------------------------
@@ -368,6 +386,7 @@ def build_parser() -> Parser:
     parser = Parser(PROG, DESCRIPTION, EPILOG)
     parser.add_version(f"tracecore {__version__}")
     add_run(parser)
+    add_show(parser)
     add_check(parser)
     add_replay(parser)
     add_doctor(parser)
@@ -411,6 +430,15 @@ def add_run(parser: Parser) -> None:
             ),
         }
     )
+
+
+def add_show(parser: Parser) -> None:
+    """``show``."""
+    from tracecore.command_line.options import Option, path
+
+    command = add_command(parser, "show", show, "tell an artifact's episode", SHOW_TEXT)
+    what = "a valid run artifact of at most 64 MiB"
+    command.add_options({"file": Option("file", "FILE", path, help=what, is_required=True)})
 
 
 def add_check(parser: Parser) -> None:

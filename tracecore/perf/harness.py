@@ -18,7 +18,6 @@ from tracecore.perf.reduce import Reduced, Run, reduce_rows, write_files
 from tracecore.perf.show.github import tell_github
 from tracecore.perf.show.progress import Progress, Watch
 from tracecore.perf.show.slice_page import human_summary
-from tracecore.perf.show.text import WIDTH
 from tracecore.perf.slice.cleanup import (
     remove_doubtful_artifacts,
     remove_stray_artifacts,
@@ -239,7 +238,7 @@ def show(
             paths,
             stamp=slice_.stamp,
             next_command=resume,
-            width=console.width() if console.is_terminal else WIDTH,
+            width=console.page_width(),
             has_colour=console.has_colour,
         )
     )

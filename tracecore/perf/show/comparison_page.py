@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from tracecore.perf.compare.wording import UNITS
+from tracecore.perf.show.console import LOG_WIDTH
 from tracecore.perf.show.page import (
     Badge,
     Block,
@@ -21,7 +22,7 @@ from tracecore.perf.show.page import (
     first_rows,
     sections_of,
 )
-from tracecore.perf.show.text import WIDTH, write_text
+from tracecore.perf.show.text import write_text
 from tracecore.records import JsonObject
 
 FUNCTIONS_SHOWN: Final = 3  # of those that grew most, per scenario row
@@ -41,7 +42,9 @@ CELLS: Final = ("row", "behaviour", "work", "cpu", "wall")
 FIGURES_HEAD: Final = ("scenario row", "metric", "base", "new", "change", "95% interval", "verdict")
 
 
-def show_comparison(document: JsonObject, width: int = WIDTH, *, has_colour: bool = False) -> str:
+def show_comparison(
+    document: JsonObject, width: int = LOG_WIDTH, *, has_colour: bool = False
+) -> str:
     """A comparison for a terminal; no line ends the text.
 
     Args:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final, TextIO
 
+LOG_WIDTH: Final = 100
 # at most 4000 bytes: a pipe that has room at all has room for so many
 PIECE_CHARACTERS: Final = 400
 LAST_PATIENCE_S: Final = 0.5  # for a stream that takes nothing, once somebody has asked for the end
@@ -55,6 +56,10 @@ class Console:
             return os.get_terminal_size(self._stream.fileno()).columns or 80 if self._stream else 80
         except (OSError, ValueError):
             return 80
+
+    def page_width(self) -> int:
+        """Columns in which sentences are wrapped: the terminal's, or those of a log."""
+        return self.width() if self.is_terminal else LOG_WIDTH
 
     def _wait_for_room(self, stream: TextIO) -> None:
         """Wait until the stream takes more; raises BlockingIOError where it does not and somebody

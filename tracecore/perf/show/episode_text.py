@@ -1,4 +1,5 @@
-"""One episode as lines that a person reads: what it did, or how it differs from the one on record.
+"""One episode as lines that a person reads: what it did, step by step, or how it differs from the
+one on record.
 
 All text of agents and tasks goes through ``one_line``: it cannot move the cursor, and stays in its
 line.
@@ -9,13 +10,26 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tracecore.errors import MISSING, one_line
+from tracecore.perf.show.console import LOG_WIDTH
+from tracecore.perf.show.page import (
+    Badge,
+    Bullets,
+    Code,
+    Section,
+    Sentence,
+    Soft,
+    Status,
+    sections_of,
+)
+from tracecore.perf.show.text import write_text
 from tracecore.records import EpisodeResult, JsonObject
 from tracecore.runtime.replay import Difference
-from tracecore.units import seconds_text
+from tracecore.units import figure_text, seconds_text
 
 ACTION_WIDTH: Final = 44
 RESULT_WIDTH: Final = 60
 VALUE_WIDTH: Final = 100
+MODEL_TEXT_WIDTH: Final = 160
 CONTEXT: Final = 30  # characters that two long texts have in common and are shown before they part
 
 
@@ -38,6 +52,7 @@ def episode_lines(artifact: JsonObject, row: EpisodeResult) -> list[str]:
         *_line("used", f"{used}, {seconds_text(row.wall_clock_s)}"),
         *_model_calls(row),
         *_step_lines(artifact["action_trace"]),
+        *write_text(_what_it_left(artifact)).splitlines(),
         *_line("hash", row.artifact_hash),
     ]
 
@@ -100,6 +115,72 @@ def _result_text(entry: JsonObject) -> str:
         return f"ok     {json_text(rest)}" if rest else "ok"
     words = rest.get("error")
     return f"error  {words if isinstance(words, str) and len(rest) == 1 else json_text(rest)}"
+
+
+# --- the story
+
+
+def story(artifact: JsonObject, width: int = LOG_WIDTH, *, has_colour: bool = False) -> str:
+    """An episode told from its run artifact alone: the task, every step with what it gave, and the
+    end; no line ends the text.
+    """
+    trace = artifact["action_trace"]
+    first = trace[0]["observation"] if trace else {}
+    task = (first.get("task") or {}).get("description")
+    seconds = figure_text("duration", artifact.get("wall_clock_elapsed_s"))
+    status: Status = "good" if artifact["success"] else "bad"
+    ended = (Badge(status, artifact["termination_reason"]), f": {_why(artifact)}")
+    used = ", ".join(
+        f"{artifact[f'{name}_used']} of {artifact['budgets'][name]} {name.replace('_', ' ')}"
+        for name in ("steps", "tool_calls")
+    )
+    sections = sections_of(
+        Section("episode", "", (Sentence(f"{artifact['task_ref']}, seed {artifact['seed']}"),)),
+        Section("task", "", (Sentence(str(task)),)) if task else None,
+        Section("agent", "", (Sentence(artifact["agent_ref"]),)),
+        Section("began", "", (Sentence(f"{artifact['started_at']}, and took {seconds}"),)),
+        *(_step_section(entry) for entry in trace),
+        Section("ended", "", (Sentence(ended), Sentence(f"after {used}"))),
+        *_what_it_left(artifact),
+        Section("hash", "", (Sentence(Code(artifact["artifact_hash"])),)),
+    )
+    return write_text(sections, width, has_colour=has_colour)
+
+
+def _why(artifact: JsonObject) -> str:
+    said = artifact["failure_reason"] or artifact["validator"].get("message")
+    return str(
+        said or "the validator said ok" if artifact["success"] else said or "no reason given"
+    )
+
+
+def _step_section(entry: JsonObject) -> Section:
+    latency = seconds_text(entry["telemetry"]["action_metrics"]["latency_ms"] / 1000)
+    calls = [Sentence(Soft(_model_text(one))) for one in entry.get("llm_trace") or ()]
+    result = Sentence(f"{_result_text(entry)}  ({latency})")
+    blocks = (*calls, Sentence(_action_text(entry["action"])), result)
+    return Section(f"step {entry['step']}", "", blocks)
+
+
+def _model_text(call: JsonObject) -> str:
+    request, response = call.get("request") or {}, call.get("response") or {}
+    answer = response.get("completion") if response.get("success") else response.get("error")
+    prompt, completion = (
+        _cut(json_text(text), MODEL_TEXT_WIDTH) for text in (request.get("prompt"), answer)
+    )
+    return f"{request.get('provider')}/{request.get('model')}: {prompt} gave {completion}"
+
+
+def _what_it_left(artifact: JsonObject) -> tuple[Section, ...]:
+    """The traceback, and what agent and task printed."""
+    output = artifact.get("output") or {}
+    texts = {"traceback": artifact.get("error_traceback")}
+    texts |= {f"{name} said": output.get(name) for name in ("agent", "task")}
+    return tuple(
+        Section(name, "", (Bullets(tuple(map(Code, text.splitlines()))),))
+        for name, text in texts.items()
+        if text
+    )
 
 
 # --- two runs

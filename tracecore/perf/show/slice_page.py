@@ -9,6 +9,7 @@ from typing import Any, Final
 from tracecore.errors import one_line
 from tracecore.perf.judge.verdicts import Answer, answer_of
 from tracecore.perf.show.comparison_page import comparison_sections
+from tracecore.perf.show.console import LOG_WIDTH
 from tracecore.perf.show.page import (
     Badge,
     Block,
@@ -37,7 +38,7 @@ from tracecore.perf.show.sections import (
     scenario_rows,
     thresholds,
 )
-from tracecore.perf.show.text import WIDTH, write_text
+from tracecore.perf.show.text import write_text
 from tracecore.records import JsonObject
 from tracecore.units import NONE_TEXT, bytes_text
 
@@ -60,7 +61,7 @@ def human_summary(
     *,
     stamp: str,
     next_command: str | None = None,
-    width: int = WIDTH,
+    width: int = LOG_WIDTH,
     has_colour: bool = False,
 ) -> str:
     """The slice in a few lines for a terminal; no line ends the text.

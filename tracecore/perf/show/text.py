@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from tracecore.errors import one_line
+from tracecore.perf.show.console import LOG_WIDTH
 from tracecore.perf.show.page import (
     Badge,
     Block,
@@ -28,7 +29,6 @@ from tracecore.perf.show.page import (
     is_figure,
 )
 
-WIDTH: Final = 100  # where no terminal has another
 WIDTH_LEAST, WIDTH_MOST = 60, 120
 LABEL: Final = 14  # columns of the labels, their indent and their gap included
 LINES_MOST: Final = 4  # of one sentence; a message of an agent may be a megabyte
@@ -43,7 +43,9 @@ COLOURS: Final[dict[Status, str]] = {
 }
 
 
-def write_text(sections: Iterable[Section], width: int = WIDTH, *, has_colour: bool = False) -> str:
+def write_text(
+    sections: Iterable[Section], width: int = LOG_WIDTH, *, has_colour: bool = False
+) -> str:
     """Sections as lines; no line ends the text."""
     width = max(WIDTH_LEAST, min(width, WIDTH_MOST))
     writer = _Writer(width, has_colour=has_colour)
@@ -90,8 +92,10 @@ class _Writer:
 
     def _hang(self, label: str, line: Line) -> Iterator[str]:
         """The line behind its label, wrapped; further lines begin where the first one does."""
-        plain = line_text(line, most=self._width * LINES_MOST)
-        wrapped = [plain] if _is_code(line) else _wrapped(plain, self._width - LABEL)
+        if _is_code(line):
+            wrapped = [line_text(line)]
+        else:
+            wrapped = _wrapped(line_text(line, most=self._width * LINES_MOST), self._width - LABEL)
         start = f"  {one_line(label)}"
         yield f"{start:<{LABEL - 1}} {self._coloured(wrapped[0], line)}"
         yield from (INDENT + one for one in wrapped[1:])
