@@ -1,5 +1,5 @@
-"""The workflow that ships with the project: what it runs must exist, and its files must be kept
-when it is red.
+"""The workflows that ship with the project: what they run must exist, and the files of a slice must
+be kept when it is red.
 """
 
 import pathlib
@@ -7,19 +7,23 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-WORKFLOW = ROOT / ".github" / "workflows" / "perf.yml"
 
 
-@pytest.fixture(scope="module")
-def workflow():
+def read_workflow(name):
     # YAML 1.1 reads the key `on` as true; GitHub does not.
-    document = yaml.safe_load(WORKFLOW.read_text("utf-8"))
+    document = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text("utf-8"))
     return {"on" if key is True else key: value for key, value in document.items()}
+
+
+@pytest.fixture
+def workflow():
+    return read_workflow("perf.yml")
 
 
 def commands(job):
@@ -86,3 +90,24 @@ def test_every_option_it_gives_exists(workflow, name):
                 for option in options
                 if not re.search(rf"^  {option}\b", known, re.MULTILINE)
             ] == []
+
+
+def test_the_suite_runs_on_every_python_that_the_package_names():
+    suite = read_workflow("tests.yml")["jobs"]["suite"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = [
+        line.rpartition(" ")[2] for line in project["classifiers"] if ":: Python :: 3." in line
+    ]
+    assert suite["strategy"]["matrix"]["python-version"] == named
+    assert named[0] == project["requires-python"].removeprefix(">=")
+
+
+def test_the_suite_runs_as_the_readme_says():
+    suite, everything = read_workflow("tests.yml")["jobs"].values()
+    (command,) = re.findall(
+        r"^python3 -m venv .*pytest.*$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
+    )
+    for run in commands(suite):
+        assert run in command
+    assert commands(everything) == [".ci/run"]
+    assert command in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
