@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from helpers.models import KEY, StandIn, stand_in
 
-from tracecore.gateway.client import GatewayError, SessionLine, hand_over, run_gateway
+from tracecore.gateway.client import GatewayError, SessionLine, hand_over
 from tracecore.gateway.models import Model
-from tracecore.gateway.recordings import EpisodeKey
+from tracecore.gateway.process import run_gateway
 from tracecore.gateway.session import Calling
 from tracecore.records import GatewayAddress, ModelLimits
 
 pytest.importorskip("aiohttp")
-EPISODE = EpisodeKey("agents/llm.py", "world@1", 7)
+EPISODE = {"agent": "agents/llm.py", "task_ref": "world@1", "seed": 7}
 CHAT = "/openai/chat/completions"
 MESSAGES = "/openai/messages"
 

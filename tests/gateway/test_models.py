@@ -5,7 +5,8 @@ import pathlib
 import pytest
 
 from tracecore.errors import InputError
-from tracecore.gateway.models import Model, environment_of, keys_of, read_models
+from tracecore.gateway.client import environment_of
+from tracecore.gateway.models import Model, keys_of, read_models
 
 GOOD = """\
 [[model]]

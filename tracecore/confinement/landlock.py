@@ -19,7 +19,6 @@ CONNECT_TCP: Final = 1 << 1
 # on signals.
 FILE_RIGHTS: Final = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}
 NEWEST_RIGHTS: Final = 0xFFFF
-PORTS: Final = (53, 80, 443)  # names, http, https
 
 
 def version(kernel: Kernel) -> int:
@@ -37,7 +36,7 @@ def restrict(
     listable: Iterable[str],
     writable: Iterable[str],
     *,
-    network: bool,
+    ports: Iterable[int],
 ) -> int:
     """Leave to this process, and all it starts, only these files; gives the version that is in
     force.
@@ -49,7 +48,7 @@ def restrict(
         readable: Files, and folders with all that is below them.
         listable: Folders of which the names are given away, with those below.
         writable: Single files (devices).
-        network: Whether TCP connections, to the ports of names, http and https, stay possible.
+        ports: To which TCP connections stay possible.
 
     Raises:
         OSError: The kernel has it not, or refused.
@@ -66,8 +65,8 @@ def restrict(
             _allow(kernel, rules, path, 0, READ_DIR)
         for path in writable:
             _allow(kernel, rules, path, files & (READ_FILE | WRITE_FILE | TRUNCATE), 0)
-        if network and found >= 4:
-            for port in PORTS:
+        if found >= 4:
+            for port in ports:
                 kernel.syscall(ADD_RULE, rules, RULE_PORT, struct.pack("QQ", CONNECT_TCP, port), 0)
         kernel.syscall(RESTRICT_SELF, rules, 0)
     finally:

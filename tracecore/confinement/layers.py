@@ -19,7 +19,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tracecore.confinement import landlock, namespaces, private_root, privileges, seccomp
+from tracecore.confinement import door, landlock, namespaces, private_root, privileges, seccomp
+from tracecore.confinement.door import Door, hosts_text, target_of
 from tracecore.confinement.kernel import Kernel
 from tracecore.confinement.readable import Reach, Readable, is_below, landlock_paths, readable
 from tracecore.confinement.witness import WithoutCtypes, Witness
@@ -50,6 +51,7 @@ NAMESPACES: Final = tuple(namespaces.FLAGS)
 OF_KEEPER: Final = ("user_namespace", "pid_namespace")
 # and what they leave by themselves
 OF_SPAWNED: Final = tuple(name for name in NAMESPACES if name != "pid_namespace")
+NAMES_PORT: Final = 53
 SWITCHED_OFF: Final = "switched off"
 # One core and the same sums everywhere; time zones from packages alone.
 ENVIRONMENT: Final = {
@@ -75,6 +77,15 @@ class Confinement:
     last_filter: Callable[[int], int] | None = None
     last_pid_fd: int = -1  # of the zygote; -1 where process ids cannot be begun again
     drop: Callable[[], int] | None = None  # what the zygote may do and agents may not
+    doors: tuple[Door, ...] = ()  # what agents may connect to in their network
+
+    @property
+    def direct(self) -> tuple[tuple[str, int], ...]:
+        """Hosts and ports that agents reach without a door: where they have no network of their
+        own.
+        """
+        in_namespace = self.state.get("network_namespace") is True
+        return () if in_namespace else tuple(map(target_of, self.reach.network))
 
     def wants(self, layer: str) -> bool:
         """Whether a layer is asked for; says so in the state where it is not."""
@@ -107,9 +118,6 @@ def leave_namespaces(confinement: Confinement, names: Sequence[str] = NAMESPACES
             no thread.
     """
     wanted = [name for name in names if confinement.wants(name)]
-    if confinement.reach.network and "network_namespace" in wanted:
-        wanted.remove("network_namespace")
-        confinement.state["network_namespace"] = "the scenario row allows hosts"
     if "user_namespace" in wanted and privileges.needs_privilege(confinement.reach):
         wanted.remove("user_namespace")
         confinement.state["user_namespace"] = "files that agents need belong to another user"
@@ -117,6 +125,18 @@ def leave_namespaces(confinement: Confinement, names: Sequence[str] = NAMESPACES
         confinement.state.update(dict.fromkeys(wanted, _why_no_kernel()))
     elif wanted:
         confinement.state.update(namespaces.enter(confinement.kernel, wanted))
+
+
+def open_doors(confinement: Confinement) -> list[tuple[Door, socket.socket]]:
+    """What agents may connect to, once their network is there; to be handed out and closed here.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    in_namespace = confinement.state.get("network_namespace") is True
+    opened = door.open_doors(confinement.reach, in_namespace=in_namespace)
+    confinement.doors = tuple(one for one, _listener in opened)
+    return opened
 
 
 def bound_process_table(confinement: Confinement) -> None:
@@ -153,8 +173,8 @@ def confine(confinement: Confinement) -> None:
             _put_on(confinement, layer, put)
     if confinement.wants("audit_hook"):
         _close_imports(confinement)
-        if not reach.network:  # what hosts resolve to is found out for each agent
-            confinement.witness = _witness_of(confinement, frozenset())
+        if not confinement.direct:  # what hosts resolve to is found out for each agent
+            confinement.witness = _witness_of(confinement)
 
 
 def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
@@ -168,8 +188,7 @@ def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
     """
     witness = confinement.witness
     if witness is None and confinement.wants("audit_hook"):
-        hosts = frozenset(confinement.reach.network)
-        witness = _witness_of(confinement, hosts | _resolve(hosts))
+        witness = _witness_of(confinement)
     if confinement.drop is not None and confinement.drop():
         raise OSError(0, "the capabilities of the zygote could not be given up")
     if confinement.last_filter is not None and confinement.last_filter(os.getpid()):
@@ -205,7 +224,10 @@ def _why_no_kernel() -> str:
 
 def _leave_disk(confinement: Confinement, kernel: Kernel) -> None:
     assert confinement.files is not None
-    private_root.enter(kernel, confinement.files)
+    doors = confinement.doors
+    written = {"/etc/hosts": hosts_text(doors), "/etc/nsswitch.conf": "hosts: files\n"}
+    in_namespace = confinement.state.get("network_namespace") is True
+    private_root.enter(kernel, confinement.files, written if doors and in_namespace else {})
 
 
 def _turn_to_own_folder(folder: str) -> None:
@@ -229,7 +251,10 @@ def _give_up_capabilities(confinement: Confinement, kernel: Kernel) -> None:
 def _restrict_files(confinement: Confinement, kernel: Kernel) -> None:
     assert confinement.files is not None
     whole, listed = landlock_paths(confinement.files)
-    landlock.restrict(kernel, whole, listed, [os.devnull], network=bool(confinement.reach.network))
+    direct = confinement.direct
+    ports = {port for _host, port in direct} | {one.port for one in confinement.doors}
+    names = {NAMES_PORT} if direct else set()
+    landlock.restrict(kernel, whole, listed, [os.devnull], ports=sorted(ports | names))
 
 
 def _filter_calls(confinement: Confinement, kernel: Kernel) -> None:
@@ -241,7 +266,10 @@ def _filter_calls(confinement: Confinement, kernel: Kernel) -> None:
     program = seccomp.agent_filter(machine, seccomp.SOME_PID)
     places = seccomp.places_of(program, seccomp.SOME_PID)
     last_filter = kernel.prepare_filter(program, places)
-    kernel.add_filter(seccomp.zygote_filter(machine, network=bool(confinement.reach.network)))
+    network = seccomp.NO_NETWORK
+    if confinement.reach.has_doors:
+        network = seccomp.ANY_NETWORK if confinement.direct else seccomp.STREAMS
+    kernel.add_filter(seccomp.zygote_filter(machine, network=network))
     confinement.last_filter = last_filter
 
 
@@ -268,15 +296,19 @@ def _close_imports(confinement: Confinement) -> None:
 _CTYPES: Final = frozenset(("ctypes", "_ctypes"))
 
 
-def _witness_of(confinement: Confinement, peers: frozenset[str]) -> Witness:
+def _witness_of(confinement: Confinement) -> Witness:
     assert confinement.files is not None
     missing = ", ".join(missing_for_wall(confinement.state))
-    return Witness(confinement.files, missing, peers)
+    peers = {one.place for one in confinement.doors}
+    hosts = {one.relay_to[0] if one.relay_to else one.address for one in confinement.doors}
+    for host, port in confinement.direct:
+        found = {host} | _resolve(host)
+        hosts |= found
+        peers |= {f"{address}:{port}" for address in found}
+    return Witness(confinement.files, missing, frozenset(peers), frozenset(hosts))
 
 
-def _resolve(hosts: frozenset[str]) -> frozenset[str]:
-    found: set[str] = set()
-    for host in hosts:
-        with contextlib.suppress(OSError):
-            found |= {str(address[4][0]) for address in socket.getaddrinfo(host, None)}
-    return frozenset(found)
+def _resolve(host: str) -> set[str]:
+    with contextlib.suppress(OSError):
+        return {str(address[4][0]) for address in socket.getaddrinfo(host, None)}
+    return set()

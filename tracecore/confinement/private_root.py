@@ -9,7 +9,7 @@ import contextlib
 import os
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tracecore.confinement.kernel import Kernel
@@ -25,11 +25,12 @@ AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 PLACES: Final = ("/tmp", "/mnt", "/usr")  # noqa: S108 - folders that are there; what lies in them is not touched
 
 
-def enter(kernel: Kernel, found: Readable) -> None:
+def enter(kernel: Kernel, found: Readable, written: Mapping[str, str]) -> None:
     """In a mount namespace of one's own: leave the disk for one that holds what ``found`` says,
     read-only.
 
-    Hidden folders inside of readable ones are empty there; links on the way are there too.
+    Hidden folders inside of readable ones are empty there; links on the way are there too. Files
+    that ``written`` has hold its text there.
 
     Raises:
         OSError: The kernel refused. The disk is as it was.
@@ -41,6 +42,7 @@ def enter(kernel: Kernel, found: Readable) -> None:
     if number is None or place is None:
         raise OSError(0, "no number of the call, or no folder to begin with")
     links, copied, emptied = _plan(found)
+    copied = [path for path in copied if path not in written]
     kernel.mount("none", "/", "none", MS_REC | MS_PRIVATE)
     trees: dict[str, int] = {}
     try:
@@ -54,6 +56,7 @@ def enter(kernel: Kernel, found: Readable) -> None:
         kernel.mount("none", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
         try:
             _furnish(kernel, place, links, trees, emptied)
+            _write(place, written)
             _turn_to(kernel, number, place)
         except OSError:
             kernel.unmount(place)
@@ -120,6 +123,13 @@ def _furnish(
         if not os.path.lexists(there):
             os.makedirs(os.path.dirname(there), exist_ok=True)
             os.symlink(target, there)
+
+
+def _write(place: str, written: Mapping[str, str]) -> None:
+    for path, text in written.items():
+        os.makedirs(os.path.dirname(place + path), exist_ok=True)
+        with open(place + path, "w", encoding="ascii") as file:
+            file.write(text)
 
 
 def _put_nothing_over(kernel: Kernel, path: str, nothing: str) -> None:

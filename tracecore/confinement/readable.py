@@ -47,19 +47,25 @@ class Reach:
     folder: str  # of the agent
     agents: tuple[str, ...]  # agent files, readable wherever they lie
     read: tuple[str, ...]  # what a scenario row allows beside
-    network: tuple[str, ...]  # hosts that it allows
+    network: tuple[str, ...]  # "host:port" that it allows
     hidden: tuple[str, ...]  # folders of tasks, runs and results: readable by no agent
+    models: bool = False  # whether its agents may call models, through the gateway
+
+    @property
+    def has_doors(self) -> bool:
+        """Whether there is anything that they may connect to."""
+        return self.models or bool(self.network)
 
     def as_json(self) -> dict[str, Any]:
         """For :func:`reach_from_json`."""
-        names = ("folder", "agents", "read", "network", "hidden")
+        names = ("folder", "agents", "read", "network", "hidden", "models")
         return {name: getattr(self, name) for name in names}
 
 
 def reach_from_json(document: dict[str, Any]) -> Reach:
     """What :meth:`Reach.as_json` gave."""
-    lists = (tuple(document[name]) for name in ("agents", "read", "network", "hidden"))
-    return Reach(document["folder"], *lists)
+    lists = {name: tuple(document[name]) for name in ("agents", "read", "network", "hidden")}
+    return Reach(folder=document["folder"], models=document["models"], **lists)
 
 
 @record
@@ -94,7 +100,7 @@ def readable(reach: Reach) -> Readable:
     own = [reach.folder, *reach.read]
     secrets = _secrets_below(reach, [os.path.realpath(folder) for folder in libraries])
     linked = loader_files()
-    resolver = RESOLVER_FILES if reach.network else ()
+    resolver = RESOLVER_FILES if reach.has_doors else ()
     return Readable(
         folders=tuple(_both([*libraries, *loader, *own])),
         files=frozenset(_both([*SYSTEM_FILES, *linked, *resolver, *reach.agents])),

@@ -37,6 +37,10 @@ Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, co
 
 # column of the tables, AUDIT_ARCH
 ARCHITECTURES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+NO_NETWORK: Final = "none"
+STREAMS: Final = "streams"
+ANY_NETWORK: Final = "any"
+SOCK_STREAM, TYPE_MASK = 1, 0xF
 SOME_PID: Final = 0x5A5A5A5A  # beyond every process id
 X32_BIT: Final = 0x40000000
 CLONE_THREAD: Final = 0x10000
@@ -61,8 +65,8 @@ SOCKET_BUFFERS: Final = (7, 8, 32, 33)  # SO_SNDBUF SO_RCVBUF SO_SNDBUFFORCE SO_
 RET_KILL: Final = 0x80000000  # the process, not the thread
 RET_ALLOW: Final = 0x7FFF0000
 RET_ERRNO: Final = 0x00050000
-EINVAL, ENOTTY, ENOSYS = 22, 25, 38
-_LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
+EACCES, EINVAL, ENOTTY, ENOSYS = 13, 22, 25, 38
+_LOAD, _EQUAL, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x45, 0x54, 0x06
 _NUMBER, _ARCH, _ARGS = 0, 4, 16  # offsets in struct seccomp_data
 
 
@@ -72,10 +76,17 @@ def architecture() -> str | None:
     return machine if machine in ARCHITECTURES else None
 
 
-def zygote_filter(machine: str, *, network: bool) -> bytes:
-    """The first stage, for the zygote and, by inheritance, its agents."""
+def zygote_filter(machine: str, *, network: str) -> bytes:
+    """The first stage, for the zygote and, by inheritance, its agents.
+
+    Args:
+        machine: Of which the numbers are.
+        network: ``NO_NETWORK``; ``STREAMS`` where agents share a network of their own, in which
+            datagrams would be a way from one to another; or ``ANY_NETWORK``.
+    """
     column, arch = ARCHITECTURES[machine]
-    families = (AF_UNIX, AF_INET, AF_INET6, *((AF_NETLINK,) if network else ()))
+    has_network = network != NO_NETWORK
+    families = (AF_UNIX, AF_INET, AF_INET6, *((AF_NETLINK,) if has_network else ()))
     program: list[Instruction] = [
         (_LOAD, 0, 0, _ARCH),
         (_EQUAL, 1, 0, arch),
@@ -84,7 +95,7 @@ def zygote_filter(machine: str, *, network: bool) -> bytes:
         *([(_ANY_BIT, 0, 1, X32_BIT), _return(RET_KILL)] if machine == "x86_64" else []),
         # its flags lie in memory: callers fall back to clone
         *_when(CLONE3[column], [_return(RET_ERRNO | ENOSYS)]),
-        *_when(SOCKET[column], _one_of(0, families, RET_KILL)),
+        *_when(SOCKET[column], _sockets(families, network)),
         *_when(SOCKETPAIR[column], _one_of(0, (AF_UNIX,), RET_KILL)),
         *_when(
             IOCTL[column],
@@ -99,15 +110,31 @@ def zygote_filter(machine: str, *, network: bool) -> bytes:
     ]
     # A socket pair's own ends may be written to; a call that names somebody is a message to the
     # outside.
-    program += _when(SENDTO[column], [_return(RET_ALLOW)] if network else _null_pointer(4))
+    program += _when(SENDTO[column], [_return(RET_ALLOW)] if has_network else _null_pointer(4))
     for name in (KILL, TGKILL, CLONE, PRCTL, PRLIMIT64):
         program += _when(name[column], [_return(RET_ALLOW)])
     program += _listed(LAST, column, RET_ALLOW)
-    program += _listed(NETWORK, column, RET_ALLOW if network else RET_KILL)
+    program += _listed(NETWORK, column, RET_ALLOW if has_network else RET_KILL)
     program += _listed(REFUSED, column, RET_KILL)
     program += _listed(ALLOWED, column, RET_ALLOW)
     program.append(_return(RET_ERRNO | ENOSYS))
     return _pack(program)
+
+
+def _sockets(families: Iterable[int], network: str) -> list[Instruction]:
+    if network != STREAMS:
+        return _one_of(0, families, RET_KILL)
+    # Looking names up tries a datagram socket, and goes on without one.
+    return [
+        (_LOAD, 0, 0, _ARGS),
+        (_EQUAL, 1, 0, AF_INET),
+        (_EQUAL, 0, 4, AF_INET6),
+        (_LOAD, 0, 0, _ARGS + 8),
+        (_AND, 0, 0, TYPE_MASK),
+        (_EQUAL, 1, 0, SOCK_STREAM),
+        _return(RET_ERRNO | EACCES),
+        *_one_of(0, families, RET_KILL),
+    ]
 
 
 def agent_filter(machine: str, pid: int) -> bytes:

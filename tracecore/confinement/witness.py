@@ -80,11 +80,14 @@ class Witness:
     Args:
         found: What may be read and loaded.
         missing: The kernel's layers that are not in force; with any, native code is refused.
-        peers: Hosts and addresses that may be connected to; none, usually.
+        peers: ``address:port`` that may be connected to; none, usually.
+        hosts: Names and addresses that may be looked up for that.
     """
 
-    def __init__(self, found: Readable, missing: str, peers: frozenset[str]) -> None:
-        self._found, self._missing, self._peers = found, missing, peers
+    def __init__(
+        self, found: Readable, missing: str, peers: frozenset[str], hosts: frozenset[str]
+    ) -> None:
+        self._found, self._missing, self._peers, self._hosts = found, missing, peers, hosts
         self._lacks = f"native code, without {missing} {MISSING_ADVICE}"
         self._fd, self._nonce = -1, ""
 
@@ -170,7 +173,7 @@ class Witness:
             port = str(args[1]) if event == "socket.getaddrinfo" and args[1] is not None else port
         if event in PEERS and address is None:
             return  # to the peer that it has
-        if host not in self._peers or (event in PEERS and port not in {"80", "443"}):
+        if f"{host}:{port}" not in self._peers if event in PEERS else host not in self._hosts:
             self._tell(f"connect {host}:{port}" if port else "connect " + host)
 
     def _may_read(self, path: str) -> bool:

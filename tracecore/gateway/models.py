@@ -120,20 +120,3 @@ def _is_url(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query
-
-
-def environment_of(
-    models: tuple[tuple[str, str, str], ...], address: str, token: str
-) -> dict[str, str]:
-    """What an agent finds in its environment: for each model an address and a token.
-
-    Args:
-        models: Name, and the variables for address and token.
-        address: ``host:port`` at which the agent reaches the gateway.
-        token: Of its episode.
-    """
-    found: dict[str, str] = {}
-    for name, base_url_env, api_key_env in models:
-        found[base_url_env] = f"http://{address}/{name}"
-        found[api_key_env] = token
-    return found

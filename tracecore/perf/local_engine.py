@@ -48,14 +48,14 @@ class LocalEngine:
         self, plan: Plan, jobs: Iterator[Job], count: int, look: Look | None = None
     ) -> Generator[EpisodeResult, None, None]:
         """The rows of ``jobs`` as they end."""
-        del plan, count  # jobs carry all they need, and are taken one by one
+        del count  # jobs are taken one by one
         if self._interruption.is_set:
             return
         method, limits = self._options.method, self._options.limits
         batch_options = BatchOptions(
             slots=self.slots,
             limit_s=limit_behind_timeout(method),
-            prepare=Preparation(limits, self._secret),
+            prepare=Preparation(limits, self._secret, plan.settings.gateway),
             make_ready=make_ready,
             method=method,
             stop_fd=self._interruption.wake_fd,

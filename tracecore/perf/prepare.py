@@ -194,7 +194,7 @@ def reach_models(options: SliceOptions, plan: Plan) -> Iterator[Plan]:
         return
     if options.cluster.address is not None:
         raise OptionError("--cluster", "", "--models or allow.network", "one of the two")
-    from tracecore.gateway.client import open_gateway  # noqa: PLC0415
+    from tracecore.gateway.process import open_gateway  # noqa: PLC0415
     from tracecore.gateway.session import Calling  # noqa: PLC0415
 
     if run.models is not None:

@@ -3,6 +3,7 @@ that gave no answer.
 """
 
 import contextlib
+import functools
 from typing import Final
 
 from tracecore.clock import utc_text
@@ -22,6 +23,7 @@ from tracecore.records import (
     WorkerLost,
 )
 from tracecore.runtime.agent.client import InProcessAgent, ProcessAgent
+from tracecore.runtime.agent.models import AgentWithModels
 from tracecore.runtime.agent.process import AgentLink
 from tracecore.runtime.artifact import (
     EpisodeFacts,
@@ -30,7 +32,7 @@ from tracecore.runtime.artifact import (
     publish,
     with_usage,
 )
-from tracecore.runtime.episode import run_episode
+from tracecore.runtime.episode import Agent, run_episode
 from tracecore.runtime.task.task import compile_task, read_manifest
 
 ROOM_BYTES: Final = 64 << 20  # a disk that has so much has had room for any artifact
@@ -50,7 +52,14 @@ def run_job(job: Job, link: AgentLink) -> EpisodeResult:
     Raises:
         OutputError: The artifact could not be written.
     """
-    return publish(job, run_episode(job, lambda job: ProcessAgent(job, link)))
+    return publish(job, run_episode(job, lambda job: _start_agent(job, link)))
+
+
+def _start_agent(job: Job, link: AgentLink) -> Agent:
+    gateway = job.settings.gateway
+    if gateway is None or not gateway.models:
+        return ProcessAgent(job, link)
+    return AgentWithModels(job, gateway, link.door, functools.partial(ProcessAgent, link=link))
 
 
 def run_job_in_process(job: Job) -> EpisodeResult:

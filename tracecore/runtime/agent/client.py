@@ -1,6 +1,7 @@
 """The episode's side of the agent: ask, wait no longer than the deadline, and believe nothing."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tracecore import canon, processes
@@ -31,10 +32,20 @@ INVALID_REASONS: Final = frozenset({"action_must_be_dict", "action_not_json", "a
 
 
 class ProcessAgent:
-    """An agent in a process of its own, behind a link that the worker made."""
+    """An agent in a process of its own, behind a link that the worker made.
 
-    def __init__(self, job: Job, link: AgentLink) -> None:
+    Args:
+        job: Of the episode.
+        link: To the agent.
+        environment: Variables that it finds beside those that every agent has.
+    """
+
+    def __init__(
+        self, job: Job, link: AgentLink, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._job, self._link = job, link
+        # The first question brings them: they have to be there before the agent is loaded.
+        self._more = b',"environment":%b' % canon.encode(dict(environment)) if environment else b""
         self._limits = job.settings.limits
         self._channel = Channel(
             link.read_fd, link.write_fd, self._limits.message_bytes, link.life_fd
@@ -62,7 +73,8 @@ class ProcessAgent:
     def _ask(self, call: str, value: bytes, deadline_s: float) -> Any:
         """One question and its answer; the answer's ``did`` part."""
         self._seq += 1
-        question = b'{"call":"%s","seq":%d,"value":%s}' % (call.encode(), self._seq, value)
+        more, self._more = self._more, b""
+        question = b'{"call":"%s","seq":%d,"value":%s%s}' % (call.encode(), self._seq, value, more)
         try:
             if self._channel.spoke_unasked():
                 raise self._last_words() or self._broken(UNASKED)

@@ -1,11 +1,9 @@
 """An agent that may call models: its calls are taken from the gateway, step by step."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from tracecore.gateway.client import GatewayError, SessionLine
-from tracecore.gateway.models import environment_of
-from tracecore.gateway.recordings import EpisodeKey
+from tracecore.gateway.client import GatewayError, SessionLine, environment_of
 from tracecore.record import mutable_record
 from tracecore.records import GatewayAddress, Job, JsonObject
 from tracecore.runtime.endings import End
@@ -13,8 +11,11 @@ from tracecore.runtime.episode import Agent
 
 UNRECORDED = "model_call_unrecorded"
 
-# Starts an agent that finds these variables in its environment.
-StartAgent = Callable[[Job, dict[str, str]], Agent]
+
+class StartAgent(Protocol):
+    """Starts an agent that finds these variables in its environment."""
+
+    def __call__(self, job: Job, *, environment: Mapping[str, str]) -> Agent: ...
 
 
 @mutable_record
@@ -44,14 +45,14 @@ class AgentWithModels:
 
     def __init__(self, job: Job, address: GatewayAddress, door: str, start: StartAgent) -> None:
         self.use = ModelUse()
-        key = EpisodeKey(job.agent.ref, job.task.ref, job.seed)
+        episode = {"agent": job.agent.ref, "task_ref": job.task.ref, "seed": job.seed}
         try:
-            self._session = SessionLine(address, key, job.model_limits)
+            self._session = SessionLine(address, episode, job.model_limits)
         except GatewayError as error:
             raise End(UNRECORDED, str(error)) from error
         environment = environment_of(address.models, door, self._session.token)
         try:
-            self._agent = start(job, environment)
+            self._agent = start(job, environment=environment)
         except BaseException:
             self._session.close(keep=False)
             raise

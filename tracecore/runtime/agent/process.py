@@ -32,13 +32,15 @@ from tracecore import descendants, processes
 from tracecore.clock import monotonic_s
 from tracecore.confinement.kernel import close_own_memory
 from tracecore.confinement.readable import TASK_MARK, Reach, is_below
-from tracecore.errors import TracecoreError
+from tracecore.errors import EngineError, TracecoreError
+from tracecore.gateway.client import hand_over
 from tracecore.record import mutable_record, record
-from tracecore.records import Job, Limits
+from tracecore.records import GatewayAddress, Job, Limits
 from tracecore.runtime.agent.zygote import EXPLAIN, MESSAGE_BYTES, NurserySetup, run_nursery
 
 # the zygote only kills and reaps: one that is silent for so long is gone
 ANSWER_PATIENCE_S: Final = 5.0
+DOORS_MOST: Final = 253  # hosts that a scenario row may allow, and the models
 ZYGOTES_MOST: Final = 8  # that a worker keeps; one that is needed again later is started again
 
 
@@ -62,6 +64,7 @@ class AgentLink:
     write_fd: int  # questions to it
     output_fd: int  # what it prints
     life_fd: int  # readable when it is dead; see :func:`ask_how_it_ended`
+    door: str = ""  # "host:port" at which it reaches the gateway to models
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -98,6 +101,7 @@ class Preparation:
 
     limits: Limits
     hidden: tuple[str, ...] = ()  # folders of tasks, runs and results, that no agent may read
+    gateway: GatewayAddress | None = None  # where models and allowed hosts are reached
 
     def __call__(self, method: str, slots: int) -> "AgentZygotes":
         return AgentZygotes(method, self, slots)
@@ -109,6 +113,7 @@ class _Zygote:
 
     control: socket.socket
     live: set[int]  # serials of the agents whose end it has not reported
+    door: str  # "host:port" at which its agents reach the gateway
 
 
 class AgentZygotes:
@@ -123,7 +128,7 @@ class AgentZygotes:
 
     def __init__(self, method: str, preparation: Preparation, slots: int) -> None:
         self._nursery, theirs = _socket_pair()
-        self._hidden = preparation.hidden
+        self._hidden, self._gateway = preparation.hidden, preparation.gateway
         self._serial = 0
         self._zygotes: dict[Reach, _Zygote] = {}
         self._zygote_of: dict[int, _Zygote] = {}  # by serial, until the agent's end is taken
@@ -182,6 +187,7 @@ class AgentZygotes:
             write_fd=question_w,
             output_fd=output_r,
             life_fd=life,
+            door=zygote.door,
         )
 
     def hear(self, fd: int) -> None:
@@ -239,10 +245,35 @@ class AgentZygotes:
         zygote = self._zygotes.pop(reach, None)
         if zygote is None:
             self._let_one_go()
-            zygote = _Zygote(self._start_zygote(reach), set())
+            control = self._start_zygote(reach)
+            zygote = _Zygote(control, set(), self._take_doors(control, reach))
         # at the end: the first is the one that was not needed for longest
         self._zygotes[reach] = zygote
         return zygote
+
+    def _take_doors(self, control: socket.socket, reach: Reach) -> str:
+        """Hand what listens in the network of a new zygote's agents to the gateway; the place of
+        that to models, as agents find it.
+
+        Raises:
+            ZygoteLost: The zygote could not make it, or the gateway is gone.
+        """
+        if not reach.has_doors:
+            return ""
+        assert self._gateway is not None, "a slice whose agents reach anything has a gateway"
+        message, fds, _flags, _address = socket.recv_fds(control, MESSAGE_BYTES, DOORS_MOST)
+        try:
+            report = json.loads(message or b"{}")
+            if "doors" not in report:
+                raise ZygoteLost(f"no door to the gateway: {report.get('refused', 'zygote gone')}")
+            for fd, (_place, relay_to) in zip(fds, report["doors"], strict=True):
+                hand_over(self._gateway, fd, relay_to)
+        except EngineError as error:
+            raise ZygoteLost(str(error)) from error
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return report["doors"][0][0] if reach.models else ""
 
     def _let_one_go(self) -> None:
         idle = [reach for reach, zygote in self._zygotes.items() if not zygote.live]
@@ -274,8 +305,15 @@ def reach_of(job: Job, hidden: tuple[str, ...]) -> Reach:
     folder = os.path.dirname(job.agent.path)
     in_task = is_below(folder, hidden + more) or os.path.lexists(os.path.join(folder, TASK_MARK))
     agents = (job.agent.path,) if in_task else ()
-    hosts = tuple(address.rpartition(":")[0] for address in job.allow.network)
-    return Reach(folder, agents, job.allow.read, hosts, hidden + more)
+    gateway = job.settings.gateway
+    return Reach(
+        folder=folder,
+        agents=agents,
+        read=job.allow.read,
+        network=job.allow.network,
+        hidden=hidden + more,
+        models=gateway is not None and bool(gateway.models),
+    )
 
 
 def ask_how_it_ended(link: AgentLink) -> AgentEnd:

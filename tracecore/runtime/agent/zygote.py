@@ -112,9 +112,17 @@ def run_keeper(control_fd: int, setup: NurserySetup, reach: dict[str, Any]) -> N
     """Be the zygote, or, where process ids have a namespace, start it inside and wait for its end."""
     method = setup.method
     confinement = layers.begin(setup.shared_limits, reach_from_json(reach))
-    layers.leave_namespaces(
-        confinement, layers.NAMESPACES if method == processes.FORK else layers.OF_KEEPER
-    )
+    has_doors = confinement.reach.has_doors
+    names = layers.NAMESPACES if method == processes.FORK else layers.OF_KEEPER
+    if has_doors and "network_namespace" not in names:
+        names = (*names, "network_namespace")  # the doors have to be where the agents are
+    layers.leave_namespaces(confinement, names)
+    if has_doors:
+        try:
+            _hand_out_doors(control_fd, confinement)
+        except OSError as error:
+            refuse(control_fd, error)
+            return
     # which cannot be sent
     confinement.kernel = None if method == processes.SPAWN else confinement.kernel
     if confinement.state["pid_namespace"] is True:
@@ -128,6 +136,17 @@ def run_keeper(control_fd: int, setup: NurserySetup, reach: dict[str, Any]) -> N
         os.waitpid(pid, 0)
         return
     run_zygote(control_fd, setup, confinement)
+
+
+def _hand_out_doors(control_fd: int, confinement: Confinement) -> None:
+    """Give the worker what agents may connect to; neither zygote nor agents keep any of it."""
+    opened = layers.open_doors(confinement)
+    doors = [(one.place, one.relay_to) for one, _listener in opened]
+    with socket.socket(fileno=os.dup(control_fd)) as control:
+        fds = [listener.fileno() for _door, listener in opened]
+        socket.send_fds(control, [json.dumps({"doors": doors}).encode()], fds)
+    for _door, listener in opened:
+        listener.close()
 
 
 def run_zygote(control_fd: int, setup: NurserySetup, confinement: Confinement) -> None:
@@ -239,7 +258,9 @@ class _Zygote:
             arguments = (self._confinement, self._may_fork, work)
             layers.before_fork(self._confinement)
         else:
-            arguments = (path, sha256, nonce, fds, limits, self._confinement.reach.as_json())
+            confinement = self._confinement
+            network = (confinement.doors, confinement.state.get("network_namespace"))
+            arguments = (path, sha256, nonce, fds, limits, (confinement.reach.as_json(), network))
         start = serve_forked if method == processes.FORK else serve_spawned
         try:
             kept = fds if proof_w < 0 else [*fds, proof_w]
@@ -384,17 +405,22 @@ def serve_forked(
 
 
 def serve_spawned(
-    path: str, sha256: str, nonce: str, fds: list[int], limits: Limits, reach: dict[str, Any]
+    path: str, sha256: str, nonce: str, fds: list[int], limits: Limits, where: tuple[Any, ...]
 ) -> None:
     """The start of an agent process that was not forked from its zygote, and so has inherited
-    nothing.
+    nothing but the network that its doors are in.
     """
     sys.dont_write_bytecode = True
     descendants.become_subreaper()
     question_fd, answer_fd = _take_ends(fds)
+    reach, (doors, network) = where
     confinement = layers.begin(limits, reach_from_json(reach))
     code, problem = _compile(path, sha256)
-    layers.leave_namespaces(confinement, layers.OF_SPAWNED)
+    names = layers.OF_SPAWNED
+    if confinement.reach.has_doors:
+        confinement.doors, confinement.state["network_namespace"] = doors, network
+        names = tuple(name for name in names if name != "network_namespace")
+    layers.leave_namespaces(confinement, names)
     layers.confine(confinement)
     layers.confine_agent(confinement, answer_fd, nonce)
     serve(code, problem, path, nonce, (question_fd, answer_fd), limits.message_bytes)
