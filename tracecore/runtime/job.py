@@ -10,6 +10,7 @@ from tracecore.clock import utc_text
 from tracecore.errors import OutputError, TracecoreError
 from tracecore.files import has_room
 from tracecore.processes import describe_exit, describe_signal
+from tracecore.record import replace
 from tracecore.records import (
     Ended,
     EpisodeResult,
@@ -23,7 +24,7 @@ from tracecore.records import (
     WorkerLost,
 )
 from tracecore.runtime.agent.client import InProcessAgent, ProcessAgent
-from tracecore.runtime.agent.models import AgentWithModels
+from tracecore.runtime.agent.models import AgentWithModels, ModelUse
 from tracecore.runtime.agent.process import AgentLink
 from tracecore.runtime.artifact import (
     EpisodeFacts,
@@ -52,14 +53,18 @@ def run_job(job: Job, link: AgentLink) -> EpisodeResult:
     Raises:
         OutputError: The artifact could not be written.
     """
-    return publish(job, run_episode(job, lambda job: _start_agent(job, link)))
+    use = ModelUse()
+    outcome = run_episode(job, lambda job: _start_agent(job, link, use))
+    row = publish(job, outcome)
+    return replace(row, model_calls=use.calls, model_wait_s=use.wait_s) if use.calls else row
 
 
-def _start_agent(job: Job, link: AgentLink) -> Agent:
+def _start_agent(job: Job, link: AgentLink, use: ModelUse) -> Agent:
     gateway = job.settings.gateway
     if gateway is None or not gateway.models:
         return ProcessAgent(job, link)
-    return AgentWithModels(job, gateway, link.door, functools.partial(ProcessAgent, link=link))
+    start = functools.partial(ProcessAgent, link=link)
+    return AgentWithModels(job, gateway, link.door, start, use)
 
 
 def run_job_in_process(job: Job) -> EpisodeResult:

@@ -24,7 +24,6 @@ class ModelUse:
 
     calls: int = 0
     wait_s: float = 0.0
-    bytes: int = 0
 
 
 class AgentWithModels:
@@ -35,16 +34,16 @@ class AgentWithModels:
         address: Of the gateway.
         door: ``host:port`` at which the agent reaches it.
         start: Starts the agent itself.
-
-    Attributes:
-        use: What has been used so far.
+        use: Kept up with what has been used.
 
     Raises:
         End: The episode was not recorded, or the gateway is gone.
     """
 
-    def __init__(self, job: Job, address: GatewayAddress, door: str, start: StartAgent) -> None:
-        self.use = ModelUse()
+    def __init__(
+        self, job: Job, address: GatewayAddress, door: str, start: StartAgent, use: ModelUse
+    ) -> None:
+        self._use = use
         episode = {"agent": job.agent.ref, "task_ref": job.task.ref, "seed": job.seed}
         try:
             self._session = SessionLine(address, episode, job.model_limits)
@@ -94,7 +93,7 @@ class AgentWithModels:
             new = self._session.take()
         except GatewayError as error:
             raise End("logic_failure", str(error)) from error
-        self.use.calls, self.use.bytes, self.use.wait_s = new["calls"], new["bytes"], new["wait_s"]
+        self._use.calls, self._use.wait_s = new["calls"], new["wait_s"]
         if new["failure"]:
             raise End(UNRECORDED, new["failure"])
         entries: list[JsonObject] = new["entries"]

@@ -1,0 +1,113 @@
+"""Slices of agents that call a model, through the gateway and out of recordings."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from helpers import slices
+from helpers.models import KEY, StandIn, stand_in
+
+pytest.importorskip("aiohttp")
+AGENT = """\
+import json, os, urllib.request
+
+
+class Agent:
+    def reset(self, task_spec): pass
+
+    def observe(self, observation): self.step = observation["step"]
+
+    def act(self):
+        prompt = os.path.basename(__file__) + f" in step {self.step}"
+        body = {"model": "m-1", "messages": [{"role": "user", "content": prompt}]}
+        headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
+        url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request) as answer:
+            text = json.load(answer)["choices"][0]["message"]["content"]
+        return {"type": "list_dir", "args": {"path": "/app"}} if self.step < 3 else {"type": text}
+"""
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[StandIn]:
+    with stand_in() as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path, model: StandIn) -> pathlib.Path:
+    (tmp_path / "llm.py").write_text(AGENT)
+    row = {"agent": "llm.py", "task_ref": "filesystem_hidden_config@1", "seed": 1}
+    (tmp_path / "scenario.json").write_text(json.dumps([row]))
+    text = f'[[model]]\nname = "openai"\nupstream = "{model.url}"\nkey_env = "REAL_KEY"\n'
+    (tmp_path / "models.toml").write_text(text)
+    return tmp_path
+
+
+def run(
+    clone: pathlib.Path, folder: pathlib.Path, how: str, *options: str
+) -> tuple[slices.Done, list[dict[str, Any]]]:
+    """One slice, and its artifacts in the order of their seeds."""
+    words = ("--scenario", "scenario.json", "--models", "models.toml", "--model-calls", how)
+    more = ("--episodes", "3", "--strict-spec", "--runs-dir", how, *options)
+    done = slices.run(clone, folder, *words, *more, env={**os.environ, "REAL_KEY": KEY})
+    found = [json.loads(path.read_text()) for path in (folder / how).glob("*.json")]
+    return done, sorted(found, key=lambda artifact: artifact["seed"])
+
+
+def test_a_recorded_slice_has_the_same_hashes_replayed_and_the_key_is_nowhere(
+    harness_clone: pathlib.Path, folder: pathlib.Path, model: StandIn
+) -> None:
+    recorded, first = run(harness_clone, folder, "record")
+    calls = len(model.seen)
+    replayed, again = run(harness_clone, folder, "replay")
+
+    assert (recorded.exit_code, replayed.exit_code) == (1, 1), recorded.stderr
+    assert len(model.seen) == calls == 9
+    assert [one["artifact_hash"] for one in again] == [one["artifact_hash"] for one in first]
+    step = first[0]["action_trace"][0]["llm_trace"][0]
+    assert step["response"]["completion"] == "echo llm.py in step 1"
+    assert {one["termination_reason"] for one in first} == {"invalid_action"}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert KEY.encode() not in path.read_bytes(), path
+    assert KEY not in recorded.stderr + json.dumps(recorded.document)
+    series = json.loads(pathlib.Path(folder, recorded.document["artifacts"]["series"]).read_text())
+    assert [row["model_calls"] for row in series] == [3, 3, 3]
+    assert all(row["model_wait_s"] > 0 for row in series)
+
+
+def test_a_changed_prompt_ends_a_replayed_episode_with_the_difference(
+    harness_clone: pathlib.Path, folder: pathlib.Path
+) -> None:
+    run(harness_clone, folder, "record")
+    (folder / "llm.py").write_text(AGENT.replace(" in step", " at step"))
+    replayed, found = run(harness_clone, folder, "replay", "--start-method", "spawn")
+
+    assert replayed.exit_code == 1
+    assert {one["termination_reason"] for one in found} == {"model_call_unrecorded"}
+    assert found[0]["failure_reason"] == (
+        'model call 1: body.messages[0].content: found "llm.py at step 1",'
+        ' recorded "llm.py in step 1"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--model-calls", "replay"), "--model-calls: found 'replay', expected --models with it"),
+        (("--models", "models.toml"), "openai: key_env: found 'REAL_KEY', expected a variable"),
+        (("--models", "none.toml"), "none.toml: found"),
+        (("--models", "models.toml", "--cluster", "local:1"), "--cluster: found"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(
+    harness_clone: pathlib.Path, folder: pathlib.Path, options: tuple[str, ...], words: str
+) -> None:
+    done = slices.run(harness_clone, folder, *options)
+    assert done.exit_code == 2
+    assert words in done.document["error"]
