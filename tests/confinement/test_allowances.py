@@ -211,28 +211,29 @@ class Agent:
     def observe(self, observation):
         pass
     def act(self):
-        with socket.create_connection(("localhost", {port})) as line:
+        with socket.create_connection(({host!r}, {port})) as line:
             return {{"type": "say", "args": {{"text": line.recv(5).decode()}}}}
 """
 
 
 @pytest.mark.parametrize(
-    ("port", "allow", "ending"),
+    ("host", "port", "allow", "ending"),
     [
-        (80, ["localhost:80"], "success"),
-        (80, [], "sandbox_violation"),
-        (8642, ["localhost:80"], "sandbox_violation"),
+        ("localhost", 8641, ["example.test:1", "localhost:8641"], "success"),
+        ("127.0.0.1", 8641, ["127.0.0.1:8641"], "success"),
+        ("localhost", 8641, [], "sandbox_violation"),
+        ("localhost", 8641, ["localhost:80"], "sandbox_violation"),
     ],
 )
-def test_an_allowed_host_can_be_reached_at_the_ports_of_the_web(
-    port: int, allow: list[str], ending: str, tmp_path: pathlib.Path
+def test_an_allowed_host_is_reached_at_its_port_and_nothing_else_is(
+    host: str, port: int, allow: list[str], ending: str, tmp_path: pathlib.Path
 ) -> None:
     folder = tmp_path / "tasks" / "caller"
     folder.mkdir(parents=True)
     for name, text in TASK_WITH_A_HOST.items():
         (folder / name).write_text(text)
     (tmp_path / "agents").mkdir()
-    (tmp_path / "agents" / "caller.py").write_text(CALLER.format(port=port))
+    (tmp_path / "agents" / "caller.py").write_text(CALLER.format(host=host, port=port))
     try:
         listener = socket.create_server(("127.0.0.1", port))
     except OSError:

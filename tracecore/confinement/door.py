@@ -17,7 +17,7 @@ from tracecore.record import record
 LOCAL: Final = "127.0.0.1"
 MODELS_PORT: Final = 8000  # always the same: agents see it
 BACKLOG: Final = 1024
-SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR, IFF_UP = 0x8913, 0x8914, 0x8916, 1
 
 
 @record
@@ -64,6 +64,10 @@ def open_doors(reach: Reach, *, in_namespace: bool) -> list[tuple[Door, socket.s
         for number, text in enumerate(reach.network, 2):
             target = target_of(text)
             address = f"127.0.{number >> 8}.{number & 255}"
+            if _is_address(target[0]):  # which no name stands for: it is given to the loopback
+                address = target[0]
+                if not address.startswith("127."):  # those are there already
+                    _add_address(number, address)
             doors.append(Door(address, target[1], target))
     found = []
     for door in doors:
@@ -77,9 +81,23 @@ def open_doors(reach: Reach, *, in_namespace: bool) -> list[tuple[Door, socket.s
 
 def hosts_text(doors: tuple[Door, ...]) -> str:
     """The file of host names for agents that have these doors."""
-    lines = [f"{LOCAL} localhost"]
-    lines += [f"{door.address} {door.relay_to[0]}" for door in doors if door.relay_to]
+    names = {door.relay_to[0]: door.address for door in doors if door.relay_to}
+    lines = [f"{address} {name}" for name, address in {"localhost": LOCAL, **names}.items()]
     return "\n".join(lines) + "\n"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(socket.inet_pton(socket.AF_INET, host))
+    except OSError:
+        return False
+
+
+def _add_address(number: int, address: str) -> None:
+    packed = socket.inet_pton(socket.AF_INET, address)
+    request = struct.pack("16sHH4s8x", b"lo:%d" % number, socket.AF_INET, 0, packed)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as some:
+        fcntl.ioctl(some, SIOCSIFADDR, request)
 
 
 def _raise_loopback() -> None:
