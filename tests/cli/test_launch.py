@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -379,6 +380,26 @@ def test_it_ends_the_same_without_proc(
     if subprocess.run([*away, "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounts cannot be taken away here")
     assert launch([*away, sys.executable, script_of(clone)], write_job(tmp_path / "job")) == plain
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.slow
+def test_it_ends_the_same_for_another_user(clone: pathlib.Path, plain: dict[str, Any]) -> None:
+    somebody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    asked = "import sys; sys.exit(sys.base_prefix)"
+    there = subprocess.run(
+        [*somebody, sys.executable, "-c", asked], capture_output=True, text=True, check=False
+    )
+    if there.stderr.strip() != sys.base_prefix:
+        pytest.skip("this interpreter is root's own")
+    with tempfile.TemporaryDirectory() as folder:  # the tests' own folders are root's alone
+        os.chmod(folder, 0o777)
+        shutil.copytree(clone, f"{folder}/clone", symlinks=True)
+        job = write_job(pathlib.Path(folder) / "job")
+        for path in (pathlib.Path(folder), *pathlib.Path(folder).rglob("*")):
+            os.chown(path, 65534, 65534, follow_symlinks=False)
+        command = [*somebody, sys.executable, script_of(pathlib.Path(folder) / "clone")]
+        assert launch(command, job) == plain
 
 
 @pytest.mark.slow
