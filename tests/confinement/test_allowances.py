@@ -222,7 +222,7 @@ class Agent:
         ("localhost", 8641, ["example.test:1", "localhost:8641"], "success"),
         ("127.0.0.1", 8641, ["127.0.0.1:8641"], "success"),
         ("localhost", 8641, [], "sandbox_violation"),
-        ("localhost", 8641, ["localhost:80"], "sandbox_violation"),
+        ("localhost", 8641, ["other.test:80"], "sandbox_violation"),
     ],
 )
 def test_an_allowed_host_is_reached_at_its_port_and_nothing_else_is(
