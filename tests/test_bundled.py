@@ -69,8 +69,8 @@ class Replay:
         del deadline_s
         return self.actions[min(canon.decode(observation)["step"], len(self.actions)) - 1], None
 
-    def close(self) -> None:
-        pass
+    def close(self) -> str | None:
+        return None
 
 
 def artifact_of(outcome):
@@ -114,7 +114,7 @@ class World:
     def do(self, name: str, **args: Any) -> JsonObject:
         action = call(name, **args)
         assert self.task.surface.why_invalid(action) is None
-        result = self.task.surface.call(action)
+        result = canon.decode(self.task.surface.call(action))
         assert isinstance(result, dict)
         return result
 
@@ -341,7 +341,7 @@ def test_extract_value_reads_what_it_is_given_and_nothing_else() -> None:
         "value": "2=3",
     }
     assert world.do("extract_value", content="A=1\nno equals sign", key="API_KEY")["ok"] is False
-    assert world.env.take_audit()[-1]["op"] == "write_file"  # the last of setup's
+    assert world.env.audit[-1]["op"] == "write_file"  # the last of setup's
 
 
 def test_the_code_of_every_other_trail_is_refused() -> None:

@@ -53,6 +53,7 @@ ON_REQUEST = {f"tracecore.gateway.{name}" for name in ("process", "session", "up
         "show.report",
     )
 }
+ON_REQUEST |= {f"tracecore.runtime.work.{name}" for name in ("counter", "second_pass")}
 # `python -m tracecore`: a command line, which stands above every floor.
 FRONT_DOOR = "tracecore.__main__"
 # What a wrong Python can import, to be refused in one line.

@@ -6,12 +6,24 @@ written as its ``\uXXXX`` escape, so that whatever text an agent sends survives 
 
 import hashlib
 import json
+from json import encoder
 from typing import Any
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-).encode
-_decode = json.JSONDecoder().decode
+# The standard library's own encoder and scanner in C, held ready: its `encode` and `decode` make
+# them anew, or look at what stands around, each time.
+_open: dict[int, Any] = {}  # the containers that are being encoded, which finds circles
+_chunks = encoder.c_make_encoder(  # type: ignore[attr-defined]
+    _open,
+    json.JSONEncoder().default,
+    encoder.encode_basestring,
+    None,  # indent
+    ":",
+    ",",
+    True,  # keys sorted
+    False,  # and none skipped
+    False,  # no NaN
+)
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def encode(value: Any) -> bytes:
@@ -23,14 +35,17 @@ def encode(value: Any) -> bytes:
         TypeError: It holds something that JSON has no form for.
         RecursionError: It is nested deeper than the interpreter follows.
     """
-    text = _encode(value)
     try:
-        return text.encode("utf-8")
+        return "".join(_chunks(value, 0)).encode()
     except UnicodeEncodeError:
         # Two surrogates that make a pair are read back as one character: they are joined before
         # anything is sorted or hashed.
-        paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-        return _encode(_decode(paired)).encode("utf-8", "backslashreplace")
+        paired = "".join(_chunks(value, 0)).encode("utf-16-le", "surrogatepass")
+        joined = json.loads(paired.decode("utf-16-le", "surrogatepass"))
+        return "".join(_chunks(joined, 0)).encode("utf-8", "backslashreplace")
+    except BaseException:
+        _open.clear()  # what was left in it would be taken for a circle
+        raise
 
 
 def encode_foreign(value: Any) -> bytes:
@@ -38,23 +53,28 @@ def encode_foreign(value: Any) -> bytes:
 
     Keys may be numbers: they are sorted as the strings that they become, 10 before 9.
     """
-    data = encode(value)
-    return data if _has_text_keys(value) else encode(decode(data))
-
-
-def _has_text_keys(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _has_text_keys(child) for key, child in value.items())
-    if isinstance(value, list | tuple):
-        return all(map(_has_text_keys, value))
-    return True
+    try:
+        text = "".join(_chunks(value, 0))
+    except BaseException:
+        _open.clear()
+        raise
+    return encode(_scan(text, 0)[0])
 
 
 def decode(data: bytes) -> Any:
-    """The value of JSON that this project has written; faster than ``json.loads``, which guesses at
-    encodings first.
+    """The value of JSON that this project has written.
+
+    Raises:
+        ValueError: It is no JSON.
     """
-    return _decode(data.decode("utf-8"))
+    text = data.decode()
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration as error:
+        raise ValueError(f"no JSON value at character {error.value}") from None
+    if end != len(text) and text[end:].strip():
+        raise ValueError(f"more than one JSON value: the first ends at character {end}")
+    return value
 
 
 def splice(name: bytes, value: bytes, rest: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ who polls.
 import contextlib
 import os
 import select
-from typing import Final
+from typing import Final, Protocol
 
 from tracecore.clock import monotonic_s
 
@@ -130,11 +130,25 @@ def _end_of_message(data: bytes | bytearray, at: int) -> int | None:
     return end if len(data) >= end else None
 
 
+class Beside(Protocol):
+    """A stream that is read beside the messages."""
+
+    fd: int
+
+    def drain(self) -> bool:
+        """Take some of what is there; whether more may come."""
+
+
 class Channel:
     """One side of a pair of pipes to a process that is not trusted to answer, or to read."""
 
     def __init__(
-        self, read_fd: int, write_fd: int, limit_bytes: int, gone_fd: int | None = None
+        self,
+        read_fd: int,
+        write_fd: int,
+        limit_bytes: int,
+        gone_fd: int | None = None,
+        beside: Beside | None = None,
     ) -> None:
         """Take over both descriptors.
 
@@ -144,14 +158,20 @@ class Channel:
             limit_bytes: The longest message that is received.
             gone_fd: Turns readable, or ends, when the process at the other side is dead: a process
                 that it has left behind may hold its pipe open. Not closed here.
+            beside: What else the other side writes: drained while a message is waited for, since
+                it would wait for room as long. Not closed here.
         """
         self.read_fd, self.write_fd, self.limit_bytes = read_fd, write_fd, limit_bytes
         # A process that does not read fills the pipe: a blocking write would wait for it past every
         # deadline.
         os.set_blocking(write_fd, False)
         self._readable = select.poll()
-        for fd in (read_fd,) if gone_fd is None else (read_fd, gone_fd):
-            self._readable.register(fd, select.POLLIN)
+        self._beside = beside
+        # The order in which they are reported: what stands beside is looked at when nothing else
+        # has come.
+        for fd in (read_fd, gone_fd, None if beside is None else beside.fd):
+            if fd is not None:
+                self._readable.register(fd, select.POLLIN)
 
     def send(self, message: bytes, deadline_s: float) -> None:
         """Send one message.
@@ -206,6 +226,10 @@ class Channel:
 
     def _read_some(self, deadline_s: float, most: int) -> bytes:
         ready = self._readable.poll(max(0.0, deadline_s - monotonic_s()) * 1000)
+        while ready and self._beside is not None and ready[0][0] == self._beside.fd:
+            if not self._beside.drain():
+                self._readable.unregister(self._beside.fd)  # it would be ready for ever
+            ready = self._readable.poll(max(0.0, deadline_s - monotonic_s()) * 1000)
         if not ready:
             raise ChannelTimeout
         # What it had sent before it died is read first.

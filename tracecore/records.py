@@ -117,6 +117,7 @@ class Job:
     allow: Allowance = Allowance()
     model_limits: ModelLimits = ModelLimits()
     preload: bool = True  # whether what the agent imports may be loaded once for many episodes
+    count_work: bool = False  # run it once more afterwards, under counting
 
 
 @record
@@ -234,6 +235,7 @@ class Outcome:
     tool_calls_used: int
     head: JsonObject  # the run artifact without its action_trace
     artifact: bytes  # the whole run artifact as it will lie on disk
+    stable_bytes: int = 0  # of what the artifact's hash covers
 
 
 @record
@@ -284,6 +286,10 @@ class EpisodeResult:
     # what its scenario row allowed beside the usual: {"read": [...], "network": [...]}
     allow: JsonObject | None = None
     host: str | None = None  # on a cluster: the name of the machine that ran it
+    # What the episode executes, of one that was counted: {"episode": {"lines", "calls",
+    # "page_faults"}, "agent": {the same}, "messages", "bytes_written", "functions": {"episode":
+    # {"module:function": [lines, calls]}, "agent": {…}}}.
+    work: JsonObject | None = None
 
 
 @record

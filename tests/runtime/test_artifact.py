@@ -83,8 +83,8 @@ class Plan:
             raise answer
         return answer, [CALL] if self.given == 1 else []
 
-    def close(self) -> None:
-        pass
+    def close(self) -> str | None:
+        return None
 
 
 @pytest.fixture

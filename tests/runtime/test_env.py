@@ -6,6 +6,12 @@ from tracecore.runtime.env import Environment
 from tracecore.runtime.sandbox import Sandbox, SandboxViolation
 
 
+def take(env: Environment) -> list[dict[str, object]]:
+    """The calls on record, which are taken."""
+    taken, env.audit = env.audit, []
+    return taken
+
+
 @pytest.fixture
 def env() -> Environment:
     return Environment(Sandbox(["/app"], ["api.example.org"]))
@@ -71,14 +77,14 @@ def test_every_call_is_on_record_in_order_and_taken_once(env: Environment) -> No
     env.list_dir("/app")
     env.exists("/app/b")
     env.require_network("https://API.example.org/v1")
-    assert env.take_audit() == [
+    assert take(env) == [
         fs("write_file", "/app/a"),
         fs("read_file", "/app/a"),
         fs("list_dir", "/app"),
         fs("exists", "/app/b"),
         {"type": "net", "host": "api.example.org"},
     ]
-    assert env.take_audit() == []
+    assert take(env) == []
 
 
 def test_a_refused_call_is_on_record_as_it_was_tried(env: Environment) -> None:
@@ -90,7 +96,7 @@ def test_a_refused_call_is_on_record_as_it_was_tried(env: Environment) -> None:
     with pytest.raises(SandboxViolation, match=r"^connect evil\.net: "):
         env.require_network("evil.net")
     tried = [fs(op, "/app/../etc") for op in ("read_file", "list_dir", "exists")]
-    assert env.take_audit() == [
+    assert take(env) == [
         *tried,
         fs("write_file", "/etc/x"),
         {"type": "net", "host": "evil.net"},
@@ -100,7 +106,7 @@ def test_a_refused_call_is_on_record_as_it_was_tried(env: Environment) -> None:
 def test_a_failed_read_is_on_record_too(env: Environment) -> None:
     with pytest.raises(FileNotFoundError):
         env.read_file("/app/none")
-    assert env.take_audit() == [fs("read_file", "/app/none")]
+    assert take(env) == [fs("read_file", "/app/none")]
 
 
 def test_the_record_of_a_huge_attempt_is_bounded(env: Environment) -> None:
@@ -108,7 +114,7 @@ def test_the_record_of_a_huge_attempt_is_bounded(env: Environment) -> None:
         env.read_file("/app/" + "x" * 1_000_000)
     with pytest.raises(SandboxViolation):
         env.require_network("x" * 1_000_000)
-    path, host = env.take_audit()
+    path, host = take(env)
     assert len(path["path"]) == 4096
     assert len(host["host"]) == 2048
 
@@ -118,7 +124,7 @@ def test_a_path_or_host_that_is_no_string_is_an_error_without_record(env: Enviro
         env.read_file(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a host is a string, not NoneType"):
         env.require_network(None)  # type: ignore[arg-type]
-    assert env.take_audit() == []
+    assert take(env) == []
 
 
 def test_marked_paths_are_visible_sorted_and_once(env: Environment) -> None:
@@ -146,4 +152,4 @@ def test_hidden_state_and_agent_output_are_kept_apart(env: Environment) -> None:
     assert env.get_agent_output("k") == "answer"
     assert env.get_hidden_state("none") is None
     assert env.get_agent_output("none", 7) == 7
-    assert env.take_audit() == []
+    assert take(env) == []

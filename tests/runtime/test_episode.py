@@ -73,8 +73,9 @@ class Plan:
             raise answer
         return canon.decode(canon.encode(answer)), self.llm_trace
 
-    def close(self) -> None:
+    def close(self) -> str | None:
         self.closed += 1
+        return None
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from tracecore.records import JsonObject
 from tracecore.runtime import spec
 from tracecore.runtime.agent.host import AgentHost
 from tracecore.runtime.artifact import EpisodeFacts
-from tracecore.runtime.stable_text import WORDS_MOST, stable_words
+from tracecore.runtime.foreign.stable_text import WORDS_MOST, stable_words
 from tracecore.runtime.trace import (
     TOKENS_MOST,
     LlmTotals,

@@ -44,7 +44,8 @@ class EpisodeFacts:
     failure_type: str | None = "logic_failure"
     failure_reason: str | None = None
     error_traceback: str | None = None  # of the agent's or the task's own frames
-    output: dict[str, str | None] | None = None  # what "agent" and "task" printed
+    printed_by_agent: str | None = None  # the end of it
+    printed_by_task: str | None = None
     steps_used: int = 0
     tool_calls_used: int = 0
     budgets: Budgets = field(default_factory=lambda: Budgets(0, 0))
@@ -65,9 +66,8 @@ def build_outcome(job: Job, facts: EpisodeFacts) -> Outcome:
     stable_trace = b"[%b]" % b",".join([entry.stable for entry in facts.action_trace])
     outcome = {key: head[key] for key in OUTCOME_KEYS}
     head["trace_hash"] = canon.sha256(canon.splice(b"action_trace", stable_trace, outcome))
-    head["artifact_hash"] = canon.sha256(
-        canon.splice(b"action_trace", stable_trace, stable_head(head))
-    )
+    stable = canon.splice(b"action_trace", stable_trace, stable_head(head))
+    head["artifact_hash"] = canon.sha256(stable)
     trace = b"[%b]" % b",".join([entry.whole for entry in facts.action_trace])
     return Outcome(
         termination_reason=facts.termination_reason,
@@ -77,6 +77,7 @@ def build_outcome(job: Job, facts: EpisodeFacts) -> Outcome:
         tool_calls_used=facts.tool_calls_used,
         head=head,
         artifact=canon.splice(b"action_trace", trace, head) + b"\n",
+        stable_bytes=len(stable),
     )
 
 
@@ -112,7 +113,9 @@ def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
         "failure_type": facts.failure_type,
         "failure_reason": facts.failure_reason,
         "error_traceback": facts.error_traceback,
-        "output": facts.output,
+        "output": {"agent": facts.printed_by_agent, "task": facts.printed_by_task}
+        if facts.printed_by_agent or facts.printed_by_task
+        else None,
         **used,
         "metrics": {
             **used,

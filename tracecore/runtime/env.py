@@ -15,29 +15,35 @@ class Environment:
     or network call is put on record before it is allowed or refused; all of them raise
     :class:`~tracecore.runtime.sandbox.SandboxViolation` for what the task does not allow, and
     ``TypeError`` for a path or host that is not a string.
+
+    Attributes:
+        audit: The file and network calls since the episode last took them, oldest first. Each is
+            ``{"type": "fs", "op": ..., "path": ...}`` or ``{"type": "net", "host": ...}``; an
+            allowed one holds the path or host in its normal form, a refused one as it was given.
+        violation: The first call that was refused, even where task code has caught it.
     """
 
     __slots__ = (
         "_agent_output",
-        "_audit",
         "_children",
         "_files",
         "_hidden_state",
         "_seen",
+        "audit",
         "sandbox",
         "violation",
     )
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
-        self.violation: SandboxViolation | None = None  # the first one, whoever may have caught it
+        self.violation: SandboxViolation | None = None
         self._files: dict[str, str] = {}  # path -> content
         # folder -> full paths of what lies directly in it
         self._children: dict[str, set[str]] = {"/": set()}
         self._seen: set[str] = set()
         self._hidden_state: dict[str, Any] = {}
         self._agent_output: dict[str, Any] = {}
-        self._audit: list[JsonObject] = []
+        self.audit: list[JsonObject] = []
 
     def read_file(self, path: str) -> str:
         """The content of a file.
@@ -87,7 +93,7 @@ class Environment:
         if not isinstance(host, str):
             raise TypeError(f"a host is a string, not {type(host).__name__}")
         entry = {"type": "net", "host": host[:HOST_LIMIT]}
-        self._audit.append(entry)
+        self.audit.append(entry)
         try:
             entry["host"] = self.sandbox.check_host(host)
         except SandboxViolation as violation:
@@ -101,8 +107,10 @@ class Environment:
             TypeError: ``paths`` is one string, or holds something that is none; nothing has been
                 marked.
         """
-        marked = [paths] if isinstance(paths, str) else list(paths)
-        if isinstance(paths, str) or not all(isinstance(path, str) for path in marked):
+        if isinstance(paths, str):
+            raise TypeError("mark_seen takes a list of paths, each a string")
+        marked = set(paths)
+        if not set(map(type, marked)) <= {str}:
             raise TypeError("mark_seen takes a list of paths, each a string")
         self._seen.update(marked)
 
@@ -126,20 +134,11 @@ class Environment:
         """What was handed in under ``key``, else ``default``."""
         return self._agent_output.get(key, default)
 
-    def take_audit(self) -> list[JsonObject]:
-        """The file and network calls since the last take, oldest first.
-
-        Each is ``{"type": "fs", "op": ..., "path": ...}`` or ``{"type": "net", "host": ...}``; an
-        allowed one holds the path or host in its normal form, a refused one as it was given.
-        """
-        taken, self._audit = self._audit, []
-        return taken
-
     def _allowed_path(self, op: str, path: str) -> str:
         if not isinstance(path, str):
             raise TypeError(f"a path is a string, not {type(path).__name__}")
         entry = {"type": "fs", "op": op, "path": path[:PATH_LIMIT]}
-        self._audit.append(entry)
+        self.audit.append(entry)
         try:
             entry["path"] = allowed = self.sandbox.check_path(path, op)
         except SandboxViolation as violation:

@@ -11,23 +11,33 @@ from typing import Any, Final, Protocol
 
 from tracecore import canon
 from tracecore.clock import monotonic_s, utc_text
+from tracecore.record import replace
 from tracecore.records import Job, JsonObject, Outcome
-from tracecore.runtime import validator
 from tracecore.runtime.artifact import EpisodeFacts, build_outcome
 from tracecore.runtime.endings import AgentViolation, End, InvalidAction
 from tracecore.runtime.env import Environment
+from tracecore.runtime.foreign.printed import Tail, as_text
+from tracecore.runtime.foreign.stable_text import stable_words, without_strings
+from tracecore.runtime.foreign.stack import give_full_depth
 from tracecore.runtime.sandbox import Sandbox
-from tracecore.runtime.stable_text import stable_words, without_strings
-from tracecore.runtime.stack import give_full_depth
+from tracecore.runtime.task import validator
 from tracecore.runtime.task.calls import TaskCalls
 from tracecore.runtime.task.task import Task, compile_task
 from tracecore.runtime.trace import StepRecord, TraceEntry, take_llm_entries, trace_entry
 
 NULL: Final = b"null"
-# Of a trace. Its last entry may go beyond: what an artifact is read with again takes 64 MiB.
-TRACE_BYTES_MOST: Final = 48 << 20
+# What an artifact is read with again takes 64 MiB: the trace before the last entry, that entry, and
+# some room for the rest. An observation goes into its entry.
+TRACE_BYTES_MOST: Final = 44 << 20
+ENTRY_BYTES_MOST: Final = 16 << 20
+OBSERVATION_BYTES_MOST: Final = 12 << 20
+CUT_ACTION_BYTES: Final = 1 << 20  # of an action that is kept in an entry that is cut down
 # between values, each of which costs the artifact's reader some hundred bytes
 TRACE_COMMAS_MOST: Final = 2_000_000
+OBSERVATION: Final = (
+    b'{"budget_remaining":{"steps":%d,"tool_calls":%d},"last_action":%b,"last_action_result":%b,'
+    b'"step":%d,"task":%b,"visible_state":%b}'
+)
 
 
 class Agent(Protocol):
@@ -47,8 +57,8 @@ class Agent(Protocol):
             InvalidAction: It gave no action.
         """
 
-    def close(self) -> None:
-        """The episode needs it no more."""
+    def close(self) -> str | None:
+        """The episode needs it no more. Gives the end of what it printed, ``None`` if nothing."""
 
 
 def run_episode(job: Job, start_agent: Callable[[Job], Agent]) -> Outcome:
@@ -65,12 +75,17 @@ def run_episode(job: Job, start_agent: Callable[[Job], Agent]) -> Outcome:
     facts = EpisodeFacts(started_at=utc_text())
     start_s = monotonic_s()
     episode = _Episode(job, facts, start_s + job.settings.timeout_s)
+    streams, printed = (sys.stdout, sys.stderr), Tail()
+    sys.stdout = sys.stderr = as_text(printed)
     try:
         episode.run(start_agent)
     except End as end:
         facts.termination_reason, facts.failure_type = end.reason, end.failure_type
         facts.failure_reason = None if end.words is None else stable_words(end.words)
         facts.error_traceback = end.traceback
+    finally:
+        sys.stdout, sys.stderr = streams
+    facts.printed_by_task = printed.text()
     facts.wall_clock_elapsed_s = monotonic_s() - start_s
     facts.completed_at = utc_text()
     return build_outcome(job, facts)
@@ -88,8 +103,6 @@ class _Episode:
         self._visible_state: JsonObject = {}
         self._visible_state_json = b"{}"
         self._trace_bytes = self._trace_commas = 0
-        # whether commas in text are told from those between values, which takes time
-        self._is_text_apart = False
 
     def run(self, start_agent: Callable[[Job], Agent]) -> None:
         """Never returns: every path raises :class:`End`."""
@@ -112,7 +125,7 @@ class _Episode:
             while True:
                 self._step(agent)
         finally:
-            agent.close()
+            self._facts.printed_by_agent = agent.close()
 
     # --- before the first step ---
 
@@ -122,10 +135,8 @@ class _Episode:
         facts.budgets = manifest.budgets
         facts.filesystem_roots = manifest.filesystem_roots
         facts.network_hosts = manifest.network_hosts
-        self._steps_left, self._tool_calls_left = (
-            manifest.budgets.steps,
-            manifest.budgets.tool_calls,
-        )
+        self._steps_left = manifest.budgets.steps
+        self._tool_calls_left = manifest.budgets.tool_calls
         self._task_json = canon.encode({"id": manifest.id, "description": manifest.description})
 
     def _read_task(self) -> Task:
@@ -140,7 +151,7 @@ class _Episode:
             self._call_task("task_exception", "setup", task.setup, self._job.seed, self._env)
         if task.set_env is not None:
             self._call_task("task_exception", "set_env", task.set_env, self._env)
-        self._env.take_audit()  # what setup did belongs to no step
+        self._env.audit = []  # what setup did belongs to no step
 
     def _task_spec(self) -> JsonObject:
         manifest = self._task.manifest
@@ -158,140 +169,41 @@ class _Episode:
     # --- one step ---
 
     def _step(self, agent: Agent) -> None:
+        """Observe, act, execute, record, validate: written out, since each call costs every step."""
+        facts, env = self._facts, self._env
         if monotonic_s() >= self._deadline_s:
-            raise End(
-                "timeout",
-                f"the time limit of {self._job.settings.timeout_s:g} s was over before the next"
-                " step",
-            )
-        if self._is_trace_too_large():
-            most = f"{TRACE_BYTES_MOST >> 20} MiB or {TRACE_COMMAS_MOST} values"
-            raise End(
-                "logic_failure",
-                f"the trace has grown to more than {most} after {self._facts.steps_used} steps",
-            )
+            limit = f"the time limit of {self._job.settings.timeout_s:g} s"
+            raise End("timeout", f"{limit} was over before the next step")
+        if self._trace_bytes > TRACE_BYTES_MOST or self._trace_commas > TRACE_COMMAS_MOST:
+            self._end_if_trace_is_too_large()
         if self._steps_left <= 0:
             raise End("steps_exhausted", f"all {self._task.manifest.budgets.steps} steps were used")
         observation = self._observe()
         begun_s = monotonic_s()
+        end: End | None = None
+        llm_offered, result, spent = None, NULL, 0
         try:
             action, llm_offered = agent.step(observation, self._deadline_s)
         except AgentViolation as violation:
-            self._spend_step()
-            self._record(observation, b"{}", NULL, None, begun_s, violation, 0)
-            raise
+            end, action_json = violation, b"{}"
         except InvalidAction as invalid:
-            self._spend_step()
-            given = canon.encode({"repr": stable_words(invalid.text)})
+            action_json = canon.encode({"repr": stable_words(invalid.text)})
             end = End("invalid_action", f"{invalid.reason}: {invalid.words}")
-            self._record(observation, given, NULL, None, begun_s, end, 0)
-            raise end from invalid
-        self._spend_step()
-        action_json = canon.encode(action)
-        end_or_none, result, spent = self._execute(action)
-        self._record(observation, action_json, result, llm_offered, begun_s, end_or_none, spent)
-        if end_or_none is not None:
-            raise end_or_none
-        self._last_action, self._last_result = action_json, result
-        self._validate()
-
-    def _is_trace_too_large(self) -> bool:
-        if self._trace_commas > TRACE_COMMAS_MOST and not self._is_text_apart:
-            self._is_text_apart = True
-            self._trace_commas = sum(map(self._commas, self._facts.action_trace))
-        return self._trace_bytes > TRACE_BYTES_MOST or self._trace_commas > TRACE_COMMAS_MOST
-
-    def _commas(self, entry: TraceEntry) -> int:
-        return (without_strings(entry.stable) if self._is_text_apart else entry.stable).count(b",")
-
-    def _observe(self) -> bytes:
-        visible_state = self._env.visible_state()
-        if visible_state != self._visible_state:
-            self._visible_state, self._visible_state_json = (
-                visible_state,
-                canon.encode(visible_state),
-            )
-        return (
-            b'{"budget_remaining":{"steps":%d,"tool_calls":%d},"last_action":%b,"last_action_result":%b,"step":%d,"task":%b,'
-            b'"visible_state":%b}'
-            % (
-                self._steps_left,
-                self._tool_calls_left,
-                self._last_action,
-                self._last_result,
-                self._facts.steps_used + 1,
-                self._task_json,
-                self._visible_state_json,
-            )
-        )
-
-    def _spend_step(self) -> None:
         self._steps_left -= 1
-        self._facts.steps_used += 1
-
-    def _execute(self, action: JsonObject) -> tuple[End | None, bytes, int]:
-        """Run the action; gives how the episode ends by it (``None``: it goes on), its result as
-        JSON, tool calls spent.
-        """
-        invalid = self._task.surface.why_invalid(action)
-        if invalid is not None:
-            return End("invalid_action", f"{invalid[0]}: {invalid[1]}"), NULL, 0
-        if self._tool_calls_left <= 0:
-            return (
-                End(
-                    "tool_calls_exhausted",
-                    f"all {self._facts.tool_calls_used} tool calls were used",
-                ),
-                NULL,
-                0,
-            )
-        self._tool_calls_left -= 1
-        self._facts.tool_calls_used += 1
-        # of this action alone, not of what setup or the validator may have tried
-        self._env.violation = None
-        try:
-            result_json = self._call_task(
-                "action_exception", f"action {action['type']}", self._call, action
-            )
-        except End as end:
-            return end, NULL, 1
-        # task code caught it, but the attempt was made all the same
-        if self._env.violation is not None:
-            return End("sandbox_violation", str(self._env.violation)), result_json, 1
-        if action["type"] == "list_dir":
-            self._mark_seen(canon.decode(result_json))  # not the object itself, which is the task's
-        return None, result_json, 1
-
-    def _call(self, action: JsonObject) -> bytes:
-        # Encoded at once: what task code changes in it later must not show.
-        return canon.encode_foreign(self._task.surface.call(action))
-
-    def _mark_seen(self, listing: Any) -> None:
-        if not isinstance(listing, dict) or listing.get("ok") is False:
-            return
-        files = listing.get("files")
-        if isinstance(files, list):
-            self._env.mark_seen([path for path in files if isinstance(path, str)])
-
-    def _record(
-        self,
-        observation: bytes,
-        action: bytes,
-        result: bytes,
-        llm_offered: Any,
-        begun_s: float,
-        end: End | None,
-        spent: int,
-    ) -> None:
-        facts = self._facts
-        attempts = [end.audit_entry()] if isinstance(end, AgentViolation) else []
-        record = StepRecord(
+        facts.steps_used += 1
+        if end is None:
+            action_json = canon.encode(action)
+            end, result, spent = self._execute(action)
+        audit, env.audit = env.audit, []
+        if isinstance(end, AgentViolation):
+            audit.append(end.audit_entry())
+        step = StepRecord(
             step=facts.steps_used,
             action_ts=utc_text(),
             observation=observation,
-            action=action,
+            action=action_json,
             result=result,
-            io_audit=self._env.take_audit() + attempts,
+            io_audit=audit,
             llm_trace=take_llm_entries(llm_offered, self._job.settings.redaction, facts.llm),
             steps_left=self._steps_left,
             tool_calls_left=self._tool_calls_left,
@@ -299,18 +211,107 @@ class _Episode:
             latency_ms=(monotonic_s() - begun_s) * 1000,
             error=None if end is None or end.words is None else stable_words(end.words),
         )
-        entry = trace_entry(record)
+        entry = trace_entry(step)
+        commas = entry.stable.count(b",")
+        if len(entry.whole) > ENTRY_BYTES_MOST or commas > TRACE_COMMAS_MOST:
+            end, entry, commas = self._cut_down(step, entry, commas, end)
         facts.action_trace.append(entry)
-        self._trace_bytes += len(entry.stable)
-        self._trace_commas += self._commas(entry)
-
-    def _validate(self) -> None:
-        payload = self._call_task("validator_exception", "validate", self._ask_validator)
-        self._env.take_audit()  # the validator's own looks are not the agent's
-        self._facts.validator = payload
-        end = validator.ending_of(payload)
+        self._trace_bytes += len(entry.whole)
+        self._trace_commas += commas
         if end is not None:
             raise end
+        self._last_action, self._last_result = action_json, result
+        validate = self._task.validate
+        payload = self._call_task("validator_exception", "validate", validator.ask, validate, env)
+        env.audit = []  # the validator's own looks are not the agent's
+        facts.validator = payload
+        if payload["ok"] or payload.get("terminal"):
+            raise validator.ending_of(payload)
 
-    def _ask_validator(self) -> JsonObject:
-        return validator.read_payload(self._task.validate(self._env))
+    def _observe(self) -> bytes:
+        visible_state = self._env.visible_state()
+        if visible_state != self._visible_state:
+            self._visible_state = visible_state
+            self._visible_state_json = canon.encode(visible_state)
+        observation = OBSERVATION % (
+            self._steps_left,
+            self._tool_calls_left,
+            self._last_action,
+            self._last_result,
+            self._facts.steps_used + 1,
+            self._task_json,
+            self._visible_state_json,
+        )
+        if len(observation) > OBSERVATION_BYTES_MOST:
+            most = f"{OBSERVATION_BYTES_MOST >> 20} MiB"
+            raise End("logic_failure", f"the next observation would have more than {most}")
+        return observation
+
+    def _execute(self, action: JsonObject) -> tuple[End | None, bytes, int]:
+        """Run the action; gives how the episode ends by it (``None``: it goes on), its result as
+        JSON, tool calls spent.
+        """
+        surface, env = self._task.surface, self._env
+        invalid = surface.why_invalid(action)
+        if invalid is not None:
+            return End("invalid_action", f"{invalid[0]}: {invalid[1]}"), NULL, 0
+        if self._tool_calls_left <= 0:
+            used = self._facts.tool_calls_used
+            return End("tool_calls_exhausted", f"all {used} tool calls were used"), NULL, 0
+        self._tool_calls_left -= 1
+        self._facts.tool_calls_used += 1
+        # of this action alone, not of what setup or the validator may have tried
+        env.violation = None
+        name = action["type"]
+        try:
+            result = self._call_task("action_exception", f"action {name}", surface.call, action)
+        except End as end:
+            return end, NULL, 1
+        # task code caught it, but the attempt was made all the same
+        if env.violation is not None:
+            return End("sandbox_violation", str(env.violation)), result, 1
+        if name == "list_dir":
+            self._mark_seen(canon.decode(result))  # not the object itself, which is the task's
+        return None, result, 1
+
+    def _mark_seen(self, listing: Any) -> None:
+        if not isinstance(listing, dict) or listing.get("ok") is False:
+            return
+        files = listing.get("files")
+        if isinstance(files, list):
+            self._env.mark_seen(list(filter(str.__instancecheck__, files)))
+
+    # --- what is written can be read again ---
+
+    def _end_if_trace_is_too_large(self) -> None:
+        trace = self._facts.action_trace
+        # Commas in text are told from those between values once the plain count is beyond the
+        # bound, since that takes time.
+        commas = sum(without_strings(entry.stable).count(b",") for entry in trace)
+        if self._trace_bytes > TRACE_BYTES_MOST or commas > TRACE_COMMAS_MOST:
+            most = f"{TRACE_BYTES_MOST >> 20} MiB or {TRACE_COMMAS_MOST} values"
+            steps = self._facts.steps_used
+            raise End(
+                "logic_failure", f"the trace has grown to more than {most} after {steps} steps"
+            )
+
+    def _cut_down(
+        self, step: StepRecord, entry: TraceEntry, commas: int, end: End | None
+    ) -> tuple[End | None, TraceEntry, int]:
+        """The entry of a step that holds too much, without the result, the calls and the action of
+        the step, and the ending that comes of that.
+        """
+        if len(entry.whole) <= ENTRY_BYTES_MOST:
+            commas = without_strings(entry.stable).count(b",")
+            if commas <= TRACE_COMMAS_MOST:
+                return end, entry, commas
+        most = f"{ENTRY_BYTES_MOST >> 20} MiB or {TRACE_COMMAS_MOST} values"
+        end = End(
+            "logic_failure", f"step {step.step} left more than {most}: its result and calls are cut"
+        )
+        is_large = len(step.action) > CUT_ACTION_BYTES
+        action = b'{"bytes":%d}' % len(step.action) if is_large else step.action
+        entry = trace_entry(
+            replace(step, action=action, result=NULL, io_audit=[], llm_trace=None, error=end.words)
+        )
+        return end, entry, entry.stable.count(b",")

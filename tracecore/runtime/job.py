@@ -53,6 +53,11 @@ def run_job(job: Job, link: AgentLink) -> EpisodeResult:
     Raises:
         OutputError: The artifact could not be written.
     """
+    if job.count_work and not job.settings.gateway:
+        from tracecore.runtime.work.second_pass import run_counted  # noqa: PLC0415 - seldom
+
+        outcome, work = run_counted(job, link)
+        return replace(publish(job, outcome), work=work)
     use = ModelUse()
     outcome = run_episode(job, lambda job: _start_agent(job, link, use))
     row = publish(job, outcome)

@@ -2,6 +2,7 @@
 disk or network.
 """
 
+import re
 from collections.abc import Iterable
 
 from tracecore.errors import one_line
@@ -69,6 +70,10 @@ class Sandbox:
             SandboxViolation: It holds ``..`` or NUL, is too long, or lies outside every root.
             TypeError: It is not a string.
         """
+        # as it mostly is: normal already, and below a root
+        is_short = type(path) is str and len(path) <= PATH_LIMIT
+        if is_short and _is_normal(path) and f"{path}/".startswith(self._prefixes):
+            return path
         normal = normal_path(path)
         if normal is None:
             raise SandboxViolation(
@@ -96,6 +101,9 @@ class Sandbox:
         if name not in self._hosts and not name.endswith(self._suffixes):
             raise SandboxViolation(attempt, f"not among the hosts ({_listed(self.network_hosts)})")
         return name
+
+
+_is_normal = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[^/\0]+)+").fullmatch
 
 
 def normal_path(path: str) -> str | None:

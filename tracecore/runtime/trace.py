@@ -10,6 +10,8 @@ REDACTIONS: Final = ("off", "partial", "full")
 # An agent says what it spent, and nobody checks. One absurd figure must not spoil the sums of a
 # slice, which every reader of JSON must be able to hold: beyond 2**53 many of them round.
 TOKENS_MOST: Final = 1 << 53
+MODELS_MOST: Final = 100  # that an artifact lists
+NAME_MOST: Final = 200  # characters of a model's or provider's name there
 
 
 @record
@@ -42,47 +44,34 @@ class TraceEntry:
     stable: bytes
 
 
-def trace_entry(record: StepRecord) -> TraceEntry:
+def trace_entry(step: StepRecord) -> TraceEntry:
     """The entry of one step.
 
     Put together from parts that are encoded once: an observation goes to the agent, into the entry
-        and into two hashes.
+    and into two hashes.
     """
-    llm_trace = b"null" if record.llm_trace is None else canon.encode(record.llm_trace)
-    stable_llm = (
-        canon.encode(without_timestamps(record.llm_trace)) if record.llm_trace else llm_trace
+    llm = stable_llm = b"null" if step.llm_trace is None else b"[]"
+    if step.llm_trace:
+        llm = canon.encode(step.llm_trace)
+        stable_llm = canon.encode(without_timestamps(step.llm_trace))
+    budgets = b'"budget_after_step":{"steps":%d,"tool_calls":%d},"budget_delta":%b' % (
+        step.steps_left,
+        step.tool_calls_left,
+        b'{"steps":1,"tool_calls":%d}' % step.tool_calls_spent,
     )
-    budgets = (
-        b'"budget_after_step":{"steps":%d,"tool_calls":%d},"budget_delta":{"steps":1,"tool_calls":%d}'
-        % (
-            record.steps_left,
-            record.tool_calls_left,
-            record.tool_calls_spent,
-        )
+    audit = canon.encode(step.io_audit) if step.io_audit else b"[]"
+    rest = b'"observation":%b,"result":%b,"step":%d,"telemetry":{"action_metrics":{"error":%b' % (
+        step.observation,
+        step.result,
+        step.step,
+        b"null" if step.error is None else canon.encode(step.error),
     )
-    audit = canon.encode(record.io_audit) if record.io_audit else b"[]"
-    seen = b'"observation":%b,"result":%b,"step":%d' % (
-        record.observation,
-        record.result,
-        record.step,
-    )
-    error = b"null" if record.error is None else canon.encode(record.error)
-    latency = repr(record.latency_ms).encode()
+    form = b'{"action":%b,%b%b,"io_audit":%b,"llm_trace":%b,%b%b}}}'
+    time = b'"action_ts":"%b",' % step.action_ts.encode()
+    latency = b',"latency_ms":%b' % repr(step.latency_ms).encode()
     return TraceEntry(
-        whole=b'{"action":%b,"action_ts":"%b",%b,"io_audit":%b,"llm_trace":%b,%b,'
-        b'"telemetry":{"action_metrics":{"error":%b,"latency_ms":%b}}}'
-        % (
-            record.action,
-            record.action_ts.encode(),
-            budgets,
-            audit,
-            llm_trace,
-            seen,
-            error,
-            latency,
-        ),
-        stable=b'{"action":%b,%b,"io_audit":%b,"llm_trace":%b,%b,"telemetry":{"action_metrics":{"error":%b}}}'
-        % (record.action, budgets, audit, stable_llm, seen, error),
+        form % (step.action, time, budgets, audit, llm, rest, latency),
+        form % (step.action, b"", budgets, audit, stable_llm, rest, b""),
     )
 
 
@@ -135,6 +124,8 @@ def take_llm_entries(offered: Any, redaction: str, totals: LlmTotals) -> list[Js
         redaction: ``off``, ``partial`` (``[redacted]:<characters>``) or ``full`` (``[redacted]``).
         totals: Grows by what is taken.
     """
+    if not offered:
+        return offered if isinstance(offered, list) else None
     if not isinstance(offered, list):
         return None
     return [_take_entry(entry, redaction, totals) for entry in offered]
@@ -149,11 +140,11 @@ def _take_entry(entry: Any, redaction: str, totals: LlmTotals) -> JsonObject:
     totals.tokens_used += _tokens(response.get("tokens_used"))
     metadata = request.get("metadata")
     version = metadata.get("version") if isinstance(metadata, dict) else None
-    totals.models[_text(request.get("provider")), _text(request.get("model")), _text(version)] = (
-        None
-    )
+    model = (_text(request.get("provider")), _text(request.get("model")), _text(version))
+    if len(totals.models) < MODELS_MOST:
+        totals.models[model] = None
     if request.get("shim_used") is True:
-        totals.mocks[_text(request.get("provider"))] = None
+        totals.mocks[model[0]] = None
     return {
         "request": {**request, "prompt": redact(request.get("prompt"), redaction)},
         "response": {**response, "completion": redact(response.get("completion"), redaction)},
@@ -171,7 +162,7 @@ def _part(entry: Any, name: str) -> JsonObject:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "unknown"
+    return value[:NAME_MOST] if isinstance(value, str) else "unknown"
 
 
 def _text_bytes(text: Any) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tracecore import canon
 from tracecore.runtime.agent.agent import compile_agent, execute_agent
 from tracecore.runtime.agent.host import AgentHost
 
@@ -17,7 +18,6 @@ HEAD = "class Agent:\n    def reset(self, spec): pass\n    def observe(self, see
 
 
 def make_host(tmp_path: pathlib.Path, source: str, limit: int = LIMIT) -> AgentHost:
-    from tracecore import canon
 
     path = tmp_path / "some" / "agent.py"
     path.parent.mkdir(exist_ok=True)
@@ -93,23 +93,20 @@ def test_where_an_agent_lies_shows_in_no_word(tmp_path):
     ],
 )
 def test_a_huge_action_is_refused_without_being_encoded(tmp_path, monkeypatch, body):
-    from tracecore import canon
 
-    encoded: list[int] = []
-    monkeypatch.setattr(
-        canon, "_encode", lambda value, real=canon._encode: _note(real, value, encoded)
-    )
+    sizes: list[int] = []
+
+    def encode(value: Any, level: int, chunks: Any = canon._chunks) -> Any:
+        text = "".join(chunks(value, level))
+        sizes.append(len(text))
+        return (text,)
+
+    monkeypatch.setattr(canon, "_chunks", encode)
     invalid = answers(make_host(tmp_path, act(body)))[1]["invalid"]
     assert invalid["reason"] == "action_too_large"
     assert "which is the limit" in invalid["why"]
     assert len(invalid["repr"]) <= 200
-    assert max(encoded) < 10_000
-
-
-def _note(real: Any, value: Any, encoded: list[int]) -> Any:
-    text = real(value)
-    encoded.append(len(text))
-    return text
+    assert max(sizes) < 10_000
 
 
 @pytest.mark.parametrize(

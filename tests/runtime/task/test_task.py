@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tracecore import canon
 from tracecore.errors import TaskError
 from tracecore.records import TaskSource
 from tracecore.runtime.env import Environment
@@ -60,7 +61,7 @@ def test_a_task_sets_its_world_up_acts_and_validates(execute: Callable[..., Task
     task = execute()
     env = world(task, seed=7)
     assert task.surface.parameters == {"look": ["path"]}
-    assert task.surface.call({"type": "look", "args": {"path": "/app/seed"}}) == "7"
+    assert canon.decode(task.surface.call({"type": "look", "args": {"path": "/app/seed"}})) == "7"
     assert task.validate(env) == {"ok": True}
 
 
@@ -85,7 +86,7 @@ def test_every_execution_starts_afresh(make_task: MakeTask) -> None:
     )
     for _ in range(3):
         task = code.execute()
-        assert task.surface.call({"type": "go"}) == 1
+        assert canon.decode(task.surface.call({"type": "go"})) == 1
     task.close()
 
 
@@ -115,7 +116,7 @@ def test_siblings_are_imported_in_every_spelling_and_never_another_tasks(
             else f"{source}\ndef go():\n    return VALUE"
         )
         task = execute(task_id, {"shared.py": f"VALUE = '{task_id}'", "actions.py": actions})
-        values.append(task.surface.call({"type": "go"}))
+        values.append(canon.decode(task.surface.call({"type": "go"})))
     assert values == ["one", "two", "one"]
 
 
@@ -144,7 +145,7 @@ def test_modules_in_a_folder_below_are_imported_in_every_spelling_too(
         task = execute(
             task_id, {**files, "lib/deep.py": f"VALUE = '{task_id}'", "actions.py": actions}
         )
-        values.append(task.surface.call({"type": "go"}))
+        values.append(canon.decode(task.surface.call({"type": "go"})))
     assert values == ["one", "two", "one"]
 
 
@@ -153,7 +154,7 @@ def test_an_id_with_a_dash_imports_relatively(execute: Callable[..., Task]) -> N
         "with-dash",
         {"shared.py": "V = 1", "actions.py": "from .shared import V\ndef go(): return V"},
     )
-    assert task.surface.call({"type": "go"}) == 1
+    assert canon.decode(task.surface.call({"type": "go"})) == 1
 
 
 def test_one_module_is_one_module_under_all_its_names(execute: Callable[..., Task]) -> None:
@@ -168,7 +169,7 @@ def test_one_module_is_one_module_under_all_its_names(execute: Callable[..., Tas
     task = execute(files=files)
     world(task, seed=5)
     name = "tasks.world.shared"
-    assert task.surface.call({"type": "go"}) == [[5], True, name, name]
+    assert canon.decode(task.surface.call({"type": "go"})) == [[5], True, name, name]
 
 
 def test_siblings_may_import_each_other_in_a_circle(execute: Callable[..., Task]) -> None:
@@ -177,7 +178,7 @@ def test_siblings_may_import_each_other_in_a_circle(execute: Callable[..., Task]
         "right.py": "import left\nR = 2",
         "actions.py": "import left\ndef go(): return left.total()",
     }
-    assert execute(files=files).surface.call({"type": "go"}) == 3
+    assert canon.decode(execute(files=files).surface.call({"type": "go"})) == 3
 
 
 def test_folders_below_are_packages(execute: Callable[..., Task]) -> None:
@@ -191,7 +192,11 @@ def test_folders_below_are_packages(execute: Callable[..., Task]) -> None:
             "def go(): return [V, NAME, again.W]"
         ),
     }
-    assert execute(files=files).surface.call({"type": "go"}) == [3, "tasks.world.lib", 4]
+    assert canon.decode(execute(files=files).surface.call({"type": "go"})) == [
+        3,
+        "tasks.world.lib",
+        4,
+    ]
 
 
 def test_the_standard_library_keeps_its_names(execute: Callable[..., Task]) -> None:
@@ -202,7 +207,7 @@ def test_the_standard_library_keeps_its_names(execute: Callable[..., Task]) -> N
             " 'Random'), mine.MINE]"
         ),
     }
-    assert execute(files=files).surface.call({"type": "go"}) == [True, True]
+    assert canon.decode(execute(files=files).surface.call({"type": "go"})) == [True, True]
 
 
 def test_a_module_knows_its_file_but_reads_and_writes_no_disk(make_task: MakeTask) -> None:
@@ -214,7 +219,7 @@ def test_a_module_knows_its_file_but_reads_and_writes_no_disk(make_task: MakeTas
     for path in folder.iterdir():
         path.write_text("raise RuntimeError('read again')")
     task = code.execute()
-    assert task.surface.call({"type": "go"}) == str(folder / "shared.py")
+    assert canon.decode(task.surface.call({"type": "go"})) == str(folder / "shared.py")
     assert sorted(path.name for path in folder.iterdir()) == names
     task.close()
 
@@ -235,7 +240,7 @@ def test_modules_that_stood_in_the_way_are_put_back(
         ),
     }
     task = execute(files=files)
-    assert task.surface.call({"type": "go"}) == [1, False, False]
+    assert canon.decode(task.surface.call({"type": "go"})) == [1, False, False]
     task.close()
     assert {name: sys.modules.get(name) for name in users} == users
     assert "tasks.world" not in sys.modules

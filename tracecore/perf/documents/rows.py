@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from tracecore.perf.slice.journal import FIELDS, row_values
 from tracecore.records import EpisodeResult, JsonObject
 
-OMITTED: Final = frozenset({"allow", "host"})  # from the series, where they are null
+OMITTED: Final = frozenset({"allow", "host", "work"})  # from the series, where they are null
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
 

@@ -15,8 +15,9 @@ from tracecore.runtime.agent.host import AgentHost
 from tracecore.runtime.agent.message import NotJson, parse_message
 from tracecore.runtime.agent.process import AgentEnd, AgentLink, ask_how_it_ended
 from tracecore.runtime.endings import AgentViolation, End, InvalidAction
-from tracecore.runtime.stable_text import LOOKED_AT_MOST, cut_bytes, without_places
-from tracecore.runtime.tracebacks import TRACEBACK_MOST
+from tracecore.runtime.foreign.printed import PipeTail
+from tracecore.runtime.foreign.stable_text import LOOKED_AT_MOST, cut_bytes, without_places
+from tracecore.runtime.foreign.tracebacks import TRACEBACK_MOST
 
 # Whether it is found before a question or in place of its answer is a matter of luck, and must not
 # be told.
@@ -47,8 +48,9 @@ class ProcessAgent:
         # The first question brings them: they have to be there before the agent is loaded.
         self._more = b',"environment":%b' % canon.encode(dict(environment)) if environment else b""
         self._limits = job.settings.limits
+        self._output = PipeTail(link.output_fd)
         self._channel = Channel(
-            link.read_fd, link.write_fd, self._limits.message_bytes, link.life_fd
+            link.read_fd, link.write_fd, self._limits.message_bytes, link.life_fd, self._output
         )
         self._seq = 0
 
@@ -66,9 +68,22 @@ class ProcessAgent:
             raise self._broken("answered a step without an action")
         return action, did.get("llm_trace")
 
-    def close(self) -> None:
-        """Close the channel: an agent that waits for a question leaves."""
+    def count(self, *, is_beginning: bool, deadline_s: float) -> Any:
+        """Have its process begin to count what it executes, or give the counts; raises
+        :class:`End`.
+        """
+        return self._ask("count", b"true" if is_beginning else b"false", deadline_s)
+
+    def close(self) -> str | None:
+        """Close the channel: an agent that waits for a question leaves. Gives what it printed."""
         self._channel.close()
+        printed = self.printed()
+        os.close(self._output.fd)
+        return printed
+
+    def printed(self) -> str | None:
+        """The end of what it has printed; ``None`` if that is nothing."""
+        return self._output.text()
 
     def _ask(self, call: str, value: bytes, deadline_s: float) -> Any:
         """One question and its answer; the answer's ``did`` part."""
@@ -200,8 +215,9 @@ class InProcessAgent:
         did = self._take(self._host.step(canon.decode(observation)))
         return did["action"], did["llm_trace"]
 
-    def close(self) -> None:
-        """Nothing to close."""
+    def close(self) -> str | None:
+        """Nothing to close: it prints as the task does."""
+        return None
 
     def _take(self, data: bytes) -> Any:
         try:

@@ -24,9 +24,9 @@ from tracecore import canon, frames
 from tracecore.errors import MISSING, AgentError
 from tracecore.runtime.agent.agent import execute_agent
 from tracecore.runtime.agent.message import VALUES_MOST
-from tracecore.runtime.stable_text import cut_words, describe_error
-from tracecore.runtime.stack import give_full_depth
-from tracecore.runtime.tracebacks import own_traceback
+from tracecore.runtime.foreign.stable_text import cut_words, describe_error
+from tracecore.runtime.foreign.stack import give_full_depth
+from tracecore.runtime.foreign.tracebacks import own_traceback
 
 ENVELOPE_BYTES: Final = 256  # what stands around an outcome in its message, at most
 # In an episode, for threads that go on behind an answer: what one of them tries is told then, and
@@ -34,6 +34,8 @@ ENVELOPE_BYTES: Final = 256  # what stands around an outcome in its message, at 
 THREADS_PATIENCE_S: Final = 0.25
 LOOK_INTERVAL_S: Final = 0.001
 REPR_MOST: Final = 200  # characters of an action that is none
+FEW: Final = 100
+PLAIN: Final = frozenset((str, int, float, bool, type(None)))
 LEVELS_MOST: Final = 1_000  # of an action: nothing that is nested as deeply can be encoded
 
 
@@ -87,6 +89,22 @@ class AgentHost:
         except BaseException as error:
             return self._raised(where, error)
 
+    def count(self, is_beginning: bool) -> bytes:
+        """Begin to count what is executed here, or give the counts; what was before is no part of
+        them but for its page faults.
+        """
+        from tracecore.runtime.work.counter import WorkCounter, page_faults  # noqa: PLC0415 - seldom
+
+        if is_beginning:
+            self._faults = page_faults()
+            self._counter = WorkCounter(((self._folder, "agent"),))
+            self._counter.start()
+            return b'{"did":{}}'
+        self._counter.stop()
+        counts = {**self._counter.as_json(), "page_faults": self._faults}
+        whole = canon.encode({"did": counts})
+        return whole if len(whole) <= self._most_bytes else canon.encode({"did": None})
+
     def _await(self, value: Any) -> Any:
         """What an awaitable comes to; any other value as it is."""
         if not hasattr(type(value), "__await__"):
@@ -100,7 +118,7 @@ class AgentHost:
 
     def _offer(self, action: Any, llm_trace: list[Any] | None) -> bytes:
         # Before it is encoded whole, which may take long, and more memory than there is.
-        if too_large := _too_large((action, llm_trace), self._most_bytes):
+        if too_large := _too_large(action, llm_trace, self._most_bytes):
             return _invalid("action_too_large", too_large, _short_repr(action))
         if not isinstance(action, dict):
             why = f"act returned {type(action).__name__}, not a dict"
@@ -170,7 +188,7 @@ def serve(
     give_full_depth()
     _show_lines_at_once()
     host = AgentHost(load, limit, path)
-    calls = {"reset": host.reset, "step": host.step}
+    calls = {"reset": host.reset, "step": host.step, "count": host.count}
     read_fd, write_fd = fds
     left = THREADS_PATIENCE_S
     try:
@@ -181,8 +199,9 @@ def serve(
             if left > 0 and thread_count():
                 left = _await_threads(left)
             _flush_prints()
-            envelope = b'{"nonce":"%b","seq":%d,' % (nonce.encode(), request["seq"])
-            frames.write_message(write_fd, envelope + outcome[1:])
+            # In the order of canonical JSON, which the episode reads fastest.
+            envelope = b',"nonce":"%b","seq":%d}' % (nonce.encode(), request["seq"])
+            frames.write_message(write_fd, outcome[:-1] + envelope)
     except (frames.ChannelClosed, BrokenPipeError):
         pass  # the episode is over
 
@@ -194,8 +213,10 @@ def _show_lines_at_once() -> None:
 
 
 def _flush_prints() -> None:
-    with contextlib.suppress(Exception):  # the agent may have put anything in its place
+    try:  # noqa: SIM105 - a context would cost calls in each step
         sys.stdout.flush()
+    except Exception:  # noqa: S110 - the agent may have put anything in its place
+        pass
 
 
 def _await_threads(left_s: float) -> float:
@@ -208,11 +229,19 @@ def _await_threads(left_s: float) -> float:
     return left_s - used_s
 
 
-def _too_large(value: Any, most_bytes: int) -> str:
-    """What makes ``value`` too large for a message, in words; "" if nothing does.
+def _too_large(action: Any, llm_trace: list[Any] | None, most_bytes: int) -> str:
+    """What makes an answer too large for a message, in words; "" if nothing does.
 
     It is looked at level by level, and no further than what a message may hold.
     """
+    if not llm_trace and type(action) is dict and action.keys() <= {"type", "args"}:
+        # one look at the usual action: a name and some plain arguments
+        args = action.get("args")
+        if type(action.get("type")) is str and type(args) is dict and len(args) <= FEW:
+            parts = (action["type"], *args, *args.values())
+            if set(map(type, parts)) <= PLAIN and sum(map(sys.getsizeof, parts)) < most_bytes // 8:
+                return ""
+    value = (action, llm_trace)
     size, count, level = 0, 0, [value]
     for _ in range(LEVELS_MOST):
         inner: list[Any] = []

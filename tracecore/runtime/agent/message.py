@@ -2,14 +2,17 @@
 
 import json
 import math
+import re
 from typing import Any, Final
 
+from tracecore import canon
 from tracecore.records import JsonObject, Limits
-from tracecore.runtime.stable_text import without_strings
+from tracecore.runtime.foreign.stable_text import without_strings
 
 INTEGER_MOST: Final = 1 << 63  # an integer beyond is not the same in every reader of the artifact
 # A message of many small values costs its reader a hundred times what it cost to send.
 VALUES_MOST: Final = 10_000
+_LONG_NUMBER: Final = re.compile(rb"\d{19}").search
 
 
 class NotJson(ValueError):
@@ -34,6 +37,17 @@ def parse_message(data: bytes, limits: Limits) -> Any:
     """
     if len(data) > VALUES_MOST:  # each takes a byte at least
         _check_values(data)
+    try:
+        # What is canonical has no key twice and no number out of range, but for long integers.
+        value = canon.decode(data)
+        if canon.encode(value) == data and not _LONG_NUMBER(data):
+            if data.count(b"{") + data.count(b"[") > limits.message_depth:
+                _check_depth(value, limits.message_depth)
+            return value
+    except NotJson:
+        raise
+    except (ValueError, RecursionError):
+        pass  # said by the strict reader, in its own words
     try:
         value = _decode(data.decode("utf-8"))
     except NotJson:

@@ -78,10 +78,10 @@ class AgentWithModels:
         entries = self._take()
         return action, entries if offered is None and entries else offered
 
-    def close(self) -> None:
-        """Let go of the agent, and have its calls kept."""
+    def close(self) -> str | None:
+        """Let go of the agent, and have its calls kept. Gives what it printed."""
         try:
-            self._agent.close()
+            return self._agent.close()
         finally:
             try:
                 self._session.close(keep=True)

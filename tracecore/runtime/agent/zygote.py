@@ -430,6 +430,8 @@ def serve_spawned(
 def _take_ends(fds: list[int]) -> tuple[int, int]:
     """The descriptors of questions and answers; the third is for what the agent prints."""
     question_fd, answer_fd, output_fd = fds
+    for stream in (1, 2):
+        os.dup2(output_fd, stream)
     os.close(output_fd)
     return question_fd, answer_fd
 

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from tracecore import canon
 from tracecore.errors import TaskError, one_line
 from tracecore.record import record
 
 Action = Callable[..., Any]
 
+_NO_ARGS: dict[str, Any] = {}
 _SET_ENV = "set_env"  # the one public function of an action module that is no action
 _SHOWN = 120  # characters of names that a message repeats
 _HAS_ANY_KEYWORDS = 0x08  # CO_VARKEYWORDS
@@ -49,6 +51,19 @@ class ActionSurface:
         ``args_must_be_dict``, ``missing_arg``, ``unexpected_arg``. The words are the same for the
         same action always.
         """
+        # one look at the usual case, which every step takes
+        if type(action) is dict and type(name := action.get("type")) is str:
+            signature = self._signatures.get(name)
+            args = action.get("args")
+            if args is None:
+                args = _NO_ARGS
+            if signature is not None and type(args) is dict:
+                given = args.keys()
+                if given >= signature.needed and given <= signature.known:
+                    return None
+        return self._explain(action)
+
+    def _explain(self, action: object) -> tuple[str, str] | None:
         if not isinstance(action, dict):
             return "action_must_be_dict", f"the action is {_kind(action)}, expected an object"
         name = action.get("type")
@@ -72,9 +87,11 @@ class ActionSurface:
             f"there is no action {_shown([name])}, expected one of {_shown(self._functions)}{hint}"
         )
 
-    def call(self, action: Mapping[str, Any]) -> Any:
-        """Execute an action that is valid; what its function returns or raises is passed on."""
-        return self._functions[action["type"]](**(action.get("args") or {}))
+    def call(self, action: Mapping[str, Any]) -> bytes:
+        """Execute an action that is valid; what its function returns, as canonical JSON: what task
+        code changes in it later must not show. What it raises is passed on.
+        """
+        return canon.encode_foreign(self._functions[action["type"]](**(action.get("args") or {})))
 
 
 def public_functions(module: ModuleType) -> dict[str, Action]:
@@ -94,7 +111,9 @@ def public_functions(module: ModuleType) -> dict[str, Action]:
 @record
 class _Signature:
     names: tuple[str, ...]
+    known: frozenset[str]  # the same
     required: tuple[str, ...]  # those without a default
+    needed: frozenset[str]  # the same
     takes_any: bool  # has **kwargs
 
     def why_invalid(self, action: str, args: Mapping[Any, Any]) -> tuple[str, str] | None:
@@ -129,10 +148,14 @@ def _read_signature(name: str, function: Action) -> _Signature:
     positional = code.co_varnames[: code.co_argcount]
     by_name = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     defaults = function.__kwdefaults__ or {}
+    names = positional + by_name
     required = positional[: len(positional) - len(function.__defaults__ or ())]
+    required += tuple([parameter for parameter in by_name if parameter not in defaults])
     return _Signature(
-        names=positional + by_name,
-        required=required + tuple(parameter for parameter in by_name if parameter not in defaults),
+        names=names,
+        known=frozenset(names),
+        required=required,
+        needed=frozenset(required),
         takes_any=bool(code.co_flags & _HAS_ANY_KEYWORDS),
     )
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 from tracecore.clock import monotonic_s
 from tracecore.records import TaskSource
 from tracecore.runtime.endings import End
+from tracecore.runtime.foreign.stable_text import describe_error
+from tracecore.runtime.foreign.tracebacks import own_traceback
 from tracecore.runtime.sandbox import SandboxViolation
-from tracecore.runtime.stable_text import describe_error
-from tracecore.runtime.tracebacks import own_traceback
 
 RING_INTERVAL_S: Final = 0.05
 

@@ -67,8 +67,8 @@ class TaskModules:
         if _installed is not self:
             return
         sys.meta_path.remove(cast("Any", self))
-        for name in self._taken_names():
-            del sys.modules[name]
+        for name in (*self._specs, *self._aliases):
+            sys.modules.pop(name, None)
         sys.modules.update(self._displaced)
         self._displaced = {}
         _installed = None

@@ -8,7 +8,7 @@ from types import CodeType
 from typing import Final
 
 from tracecore.errors import InputError
-from tracecore.runtime.stack import give_full_depth
+from tracecore.runtime.foreign.stack import give_full_depth
 
 SOURCE_BYTES_MOST: Final = 4 << 20  # of Python, and of a manifest: more takes seconds to compile
 DATA_BYTES_MOST: Final = 64 << 20  # of any other file of a task

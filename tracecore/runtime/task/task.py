@@ -7,7 +7,7 @@ from typing import Any
 
 from tracecore.errors import MISSING, TaskError
 from tracecore.record import record
-from tracecore.records import JsonObject, TaskSource
+from tracecore.records import TaskSource
 from tracecore.runtime.env import Environment
 from tracecore.runtime.task.actions import ActionSurface, public_functions
 from tracecore.runtime.task.folder import MANIFEST_NAME, hash_folder, read_folder
@@ -25,7 +25,7 @@ __all__ = [
     "read_manifest",
 ]
 
-_compiled: "dict[TaskSource, TaskCode]" = {}
+_compiled: "dict[tuple[str, str, str], TaskCode]" = {}
 
 
 @record
@@ -36,7 +36,7 @@ class Task:
     setup: Callable[[int, Environment], object] | None  # makes the world of a seed
     set_env: Callable[[Environment], object] | None  # gives the actions their world
     surface: ActionSurface
-    validate: Callable[[Environment], JsonObject]  # unchecked: may return anything
+    validate: Callable[[Environment], object]
     # takes the task's modules out of the interpreter; needed only if the process lives on
     close: Callable[[], None]
 
@@ -107,9 +107,10 @@ def compile_task(source: TaskSource) -> TaskCode:
             files is not Python (file and line are named), or one never mentions the function that
             the manifest wants from it.
     """
-    code = _compiled.get(source)
+    key = (source.ref, source.folder, source.sha256)
+    code = _compiled.get(key)
     if code is None:
-        code = _compiled[source] = _read_task(source)
+        code = _compiled[key] = _read_task(source)
     return code
 
 

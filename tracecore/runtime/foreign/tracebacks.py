@@ -6,7 +6,7 @@ import os
 from types import FrameType, TracebackType
 from typing import Final
 
-from tracecore.runtime.stable_text import PACKAGE_FOLDER, describe_error
+from tracecore.runtime.foreign.stable_text import PACKAGE_FOLDER, describe_error
 
 FRAMES_MOST: Final = 20
 TRACEBACK_MOST: Final = 4_000  # characters

@@ -1,10 +1,12 @@
 """What a task's validator gave, made plain, and the ending that it asks for."""
 
+from collections.abc import Callable
 from typing import Final
 
 from tracecore.records import JsonObject
 from tracecore.runtime.endings import FAILURE_TYPE_OF, FAILURE_TYPES, End
-from tracecore.runtime.stable_text import cut_words, stable_words
+from tracecore.runtime.env import Environment
+from tracecore.runtime.foreign.stable_text import cut_words, stable_words
 
 FLAGS: Final = frozenset({"ok", "terminal"})
 KNOWN_KEYS: Final = FLAGS | {
@@ -16,39 +18,34 @@ KNOWN_KEYS: Final = FLAGS | {
 }
 
 
-def read_payload(payload: object) -> JsonObject:
-    """The known keys of what ``validate`` gave, as plain values: the objects that it gave are task
-    code, and may raise when looked at.
+def ask(validate: Callable[[Environment], object], env: Environment) -> JsonObject:
+    """The known keys of what ``validate`` gives, as plain values. To be called as task code: the
+    objects that it gives are the task's, and may raise when looked at.
 
     Raises:
         End: It is no dictionary with a bool ``ok``.
     """
-    known = _known_keys(payload) if isinstance(payload, dict) else {}
-    if "ok" not in known:
-        found = cut_words(repr(payload), 200)
-        raise End("validator_exception", f"validate gave {found}, not a dict with a bool ok")
-    return known
-
-
-def _known_keys(payload: JsonObject) -> JsonObject:
+    payload = validate(env)
     known: JsonObject = {}
-    for key in KNOWN_KEYS & payload.keys():
-        value = payload[key]
+    given: JsonObject = payload if isinstance(payload, dict) else {}
+    for key in KNOWN_KEYS & given.keys():
+        value = given[key]
         if key in FLAGS:
             if isinstance(value, bool):
                 known[key] = value
         elif value is not None:
             # str.__str__ makes a plain string of a subclass, which could not leave this process.
             known[key] = stable_words(str.__str__(value if isinstance(value, str) else repr(value)))
+    if "ok" not in known:
+        found = cut_words(repr(payload), 200)
+        raise End("validator_exception", f"validate gave {found}, not a dict with a bool ok")
     return known
 
 
-def ending_of(payload: JsonObject) -> End | None:
-    """The ending that a payload asks for; ``None`` when the episode goes on."""
+def ending_of(payload: JsonObject) -> End:
+    """The ending that a payload with ``ok`` or ``terminal`` asks for."""
     if payload["ok"]:
         return End("success", None)
-    if not payload.get("terminal"):
-        return None
     failure_type = payload.get("failure_type")
     if failure_type not in FAILURE_TYPES:
         failure_type = None

@@ -3,7 +3,7 @@ import traceback
 
 import pytest
 
-from tracecore.runtime.stable_text import PACKAGE_FOLDER, describe_error, without_places
+from tracecore.runtime.foreign.stable_text import PACKAGE_FOLDER, describe_error, without_places
 
 HERE = [("/home/a b/agents", ""), ("/srv/tasks/world", "world@1")]
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
+import tracecore
 from tracecore.errors import one_line
 
 ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}")
@@ -15,7 +16,7 @@ ADDRESS_IN_BYTES: Final = re.compile(ADDRESS.pattern.encode())
 WORDS_MOST: Final = 600
 MESSAGE_MOST: Final = 500  # characters of an exception's message
 LOOKED_AT_MOST: Final = 1 << 16  # characters: what lies beyond is cut off anyway
-PACKAGE_FOLDER: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PACKAGE_FOLDER: Final = os.path.dirname(os.path.abspath(tracecore.__file__))
 
 Place = tuple[str, str]  # a folder, and what stands for it
 
@@ -31,6 +32,8 @@ def cut_words(text: str, most: int) -> str:
 
 def stable_words(text: str) -> str:
     """A failure in words that are the same in every run: no memory address, bounded length."""
+    if len(text) <= WORDS_MOST and "0x" not in text:
+        return text
     text = cut_words(text, WORDS_MOST + 1)
     return text if len(text) <= WORDS_MOST else text[: WORDS_MOST - 1] + "…"
 
@@ -61,7 +64,7 @@ def without_places(text: str, places: Iterable[Place]) -> str:
     """
     if "/" not in text:
         return text
-    for folder, name in (*places, *_library_places()):
+    for folder, name in (*places, *library_places()):
         if len(folder) < 2:
             continue  # everything lies below the root
         spellings = {folder, os.path.realpath(folder)}
@@ -75,7 +78,7 @@ def without_places(text: str, places: Iterable[Place]) -> str:
     return text
 
 
-def _library_places() -> list[Place]:
+def library_places() -> list[Place]:
     """Where this package, the interpreter's library and installed packages lie."""
     installed = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     return [
