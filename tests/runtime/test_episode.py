@@ -14,6 +14,7 @@ from tracecore.records import AgentSource, Job, JsonObject, Outcome, Settings
 from tracecore.runtime import episode, spec
 from tracecore.runtime.endings import FAILURE_TYPE_OF, AgentViolation, End, InvalidAction
 from tracecore.runtime.episode import run_episode
+from tracecore.runtime.replay import read_artifact
 from tracecore.runtime.task.catalog import find_task
 from tracecore.runtime.task.task import compile_task
 
@@ -961,3 +962,51 @@ def test_commas_in_text_do_not_count_as_values(
     monkeypatch.setattr(episode, "TRACE_COMMAS_MOST", 200)
     look = {"type": "look", "args": {"path": "/app/" + "a," * 500}}
     assert artifact_of(Plan(look, look, FINISH))["success"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return 'x' * (100 << 20)", "step 1 left more than 16 MiB or 2000000 values"),
+        ("return [1] * 3_000_000", "step 1 left more than"),
+        ("[ENV.exists('/app/' + 'd' * 4000) for _ in range(5000)]", "step 1 left more than"),
+        (
+            "ENV.mark_seen([f'/app/{n:0200}' for n in range(80_000)])",
+            "the next observation would have more than 12 MiB",
+        ),
+        ("return 'x' * (13 << 20)", "the next observation would have more than 12 MiB"),
+    ],
+)
+def test_what_a_step_leaves_can_be_read_again(artifact_of: Run, tmp_path, body: str, words: str):
+    artifact = artifact_of(Plan(ACT), actions=action_code(body))
+    assert end_of(artifact)[:2] == ("logic_failure", "logic_failure")
+    assert words in artifact["failure_reason"]
+    assert len(artifact["action_trace"]) == 1
+    path = tmp_path / "artifact.json"
+    path.write_bytes(canon.encode(artifact))
+    assert read_artifact(str(path)) == (artifact, [])
+
+
+def test_commas_in_text_are_no_values(artifact_of: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(episode, "TRACE_COMMAS_MOST", 200)
+    artifact = artifact_of(Plan(ACT), actions=action_code("return ',' * 500"))
+    assert artifact["termination_reason"] == "tool_calls_exhausted"
+
+
+def deep(reached: str) -> str:
+    return f"def dig(n=0):\n    return 1 + dig(n - 1) if n else 1\n{reached}"
+
+
+@pytest.mark.parametrize("below", [0, 300])
+def test_task_code_may_call_as_deep_whatever_stands_below_it(artifact_of: Run, below: int):
+    actions = ACTIONS + deep("def act(*, n=0):\n    return dig(960)\n")
+
+    def at(depth: int) -> JsonObject:
+        if depth:
+            return at(depth - 1)
+        return artifact_of(Plan(ACT, FINISH), actions=actions, under=f"below_{below}")
+
+    assert at(below)["success"]
+    too_deep = ACTIONS + deep("def act(*, n=0):\n    return dig(1_010)\n")
+    artifact = artifact_of(Plan(ACT), actions=too_deep, under=f"deep_{below}")
+    assert "RecursionError" in artifact["failure_reason"]

@@ -287,8 +287,8 @@ class _Episode:
         trace = self._facts.action_trace
         # Commas in text are told from those between values once the plain count is beyond the
         # bound, since that takes time.
-        commas = sum(without_strings(entry.stable).count(b",") for entry in trace)
-        if self._trace_bytes > TRACE_BYTES_MOST or commas > TRACE_COMMAS_MOST:
+        self._trace_commas = sum([without_strings(entry.stable).count(b",") for entry in trace])
+        if self._trace_bytes > TRACE_BYTES_MOST or self._trace_commas > TRACE_COMMAS_MOST:
             most = f"{TRACE_BYTES_MOST >> 20} MiB or {TRACE_COMMAS_MOST} values"
             steps = self._facts.steps_used
             raise End(

@@ -194,7 +194,8 @@ def serve(
     try:
         while True:
             request = canon.decode(frames.read_message(read_fd))
-            os.environ.update(request.get("environment", {}))
+            if "environment" in request:
+                os.environ.update(request["environment"])
             outcome = calls[request["call"]](request["value"])
             if left > 0 and thread_count():
                 left = _await_threads(left)
