@@ -287,10 +287,7 @@ def test_formats_and_the_github_files_are_written(bench):
     assert page.startswith(
         "what stood there before\n### Perf: FAIL - episodes &gt; 9 does not hold"
     )
-    assert (
-        "::error title=perf::episodes > 9 does not hold: observed 4, which is off by 5."
-        in done.stderr
-    )
+    assert "::error title=perf::episodes > 9 does not hold: 4 against 9, off by 5." in done.stderr
     assert "exit_code=3\n" in (bench.folder / "outputs").read_text()
     assert done.stdout.count("\n") == 1
 

@@ -14,7 +14,7 @@ from tracecore.perf.documents.files import check_writable, reserve_stamp
 from tracecore.perf.host import provenance
 from tracecore.perf.host.facts import host_block, machine_class
 from tracecore.perf.host.samples import Samples
-from tracecore.perf.judge.gate import Gate, read_gate
+from tracecore.perf.judge.gate import Gate, check_selectors, read_gate
 from tracecore.perf.local_engine import LocalEngine
 from tracecore.perf.show.console import Console
 from tracecore.perf.slice.commands import REDACTION_VARIABLE, resume_command
@@ -75,6 +75,14 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         engine = around.enter_context(find_engine(options, interruption, console))
         plan = plan_slice(options.run, check_here=options.cluster.address is None)
         plan = around.enter_context(reach_models(options, plan))
+        check_selectors(
+            gate.thresholds,
+            [
+                (agent.ref, task.ref, row.seed)
+                for row, (agent, task) in zip(plan.rows, plan.sources, strict=True)
+            ],
+            plan.episodes,
+        )
         baseline = find_baseline(options, plan, engine)
         stamp, plan, journal = open_journal(options, plan)
         if trouble := provenance.git_trouble():

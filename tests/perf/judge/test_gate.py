@@ -1,7 +1,9 @@
 import json
 import pathlib
+import re
 
 import pytest
+from helpers.sets import work_of
 
 from tracecore.errors import ThresholdError
 from tracecore.perf.documents.summary import Summary
@@ -10,6 +12,7 @@ from tracecore.perf.judge.abort import AbortWatch, GateReadings
 from tracecore.perf.judge.gate import (
     Gate,
     builtin_expressions,
+    check_selectors,
     read_gate,
     series_fields,
     summary_paths,
@@ -182,7 +185,11 @@ def test_a_good_slice_says_so(make_row):
     gate = read_gate(episodes=4, builtin=True)
     verdict = verdict_of(gate, [make_row(index) for index in range(4)], determinism=CHECKED)
     assert (verdict.exit_code, verdict.exit_codes) == (0, (0,))
-    assert verdict.reasons == ("All 4 episodes succeeded.", "5 of 5 thresholds hold.")
+    assert verdict.reasons == (
+        "All 4 episodes succeeded.",
+        "5 of 5 thresholds hold.",
+        "Times were not judged: no baseline was given.",
+    )
     assert [status["status"] for status in verdict.thresholds] == ["passed"] * 5
 
 
@@ -191,7 +198,7 @@ def test_a_breach_is_exit_3_with_observed_limit_and_margin(make_row):
     verdict = verdict_of(gate, [make_row(0)])
     assert verdict.exit_code == 3
     assert verdict.reasons == (
-        "run_artifacts.avg_bytes <= 900 does not hold: observed 1000, which is off by 100.",
+        "run_artifacts.avg_bytes <= 900 does not hold: 1 kB of 900 B, off by 100 B.",
     )
     (status,) = verdict.thresholds
     assert (status["observed"], status["limit"], status["margin"], status["status"]) == (
@@ -205,18 +212,18 @@ def test_a_breach_is_exit_3_with_observed_limit_and_margin(make_row):
 @pytest.mark.parametrize(
     ("expression", "artifact_bytes", "said"),
     [
-        ("artifact_bytes:max <= 2_000_000", 2_000_001, "observed 2000001, which is off by 1."),
+        ("artifact_bytes:max <= 2_000_000", 2_000_001, "2 MB of 2 MB, off by 1 B."),
         (
             "artifact_bytes:max <= 150_000",
             12_345_678,
-            "observed 12345678, which is off by 12195678.",
+            "12.3 MB of 150 kB, off by 12.2 MB.",
         ),
-        ("artifact_bytes:avg < 0.5", 1, "observed 1, which is off by 0.5."),
-        ("artifact_bytes:max > 7", 7, "observed 7, which is the limit itself."),
-        ("artifact_bytes:max != 7", 7, "observed 7, which is the limit itself."),
+        ("artifact_bytes:avg < 0.5", 1, "1 B of 0.5 B, off by 0.5 B."),
+        ("artifact_bytes:max > 7", 7, "7 B against 7 B, which is the limit itself."),
+        ("artifact_bytes:max != 7", 7, "7 B against 7 B, which is the limit itself."),
     ],
 )
-def test_a_breach_tells_its_figures_to_the_digit(make_row, expression, artifact_bytes, said):
+def test_a_breach_has_its_figures_with_units(make_row, expression, artifact_bytes, said):
     verdict = verdict_of(
         read_gate(episodes=1, expressions=[expression]),
         [make_row(0, artifact_bytes=artifact_bytes)],
@@ -229,7 +236,7 @@ def test_a_warning_gates_nothing(tmp_path: pathlib.Path, make_row):
     file.write_text('[[threshold]]\nexpr = "episodes > 3"\nseverity = "warn"\n')
     verdict = verdict_of(read_gate(episodes=1, files=[str(file)]), [make_row(0)])
     assert verdict.exit_code == 0
-    assert verdict.warnings == ("episodes > 3 does not hold: observed 1, which is off by 2.",)
+    assert verdict.warnings == ("episodes > 3 does not hold: 1 against 3, off by 2.",)
 
 
 @pytest.mark.parametrize(
@@ -359,3 +366,76 @@ def test_thresholds_without_abort_are_not_watched(make_row):
     watch = AbortWatch(read_gate(episodes=24, expressions=["failure_count == 0"]).thresholds, 24)
     assert not watch.is_watching
     assert watch.add(make_row(0, error="no")) is None
+
+
+# --- what a threshold may bound besides
+
+
+def judged(expression, summary):
+    gate = read_gate(episodes=4, expressions=[expression])
+    return GateReadings(gate.thresholds).status(gate.thresholds[0], {"episodes": 4, **summary})
+
+
+@pytest.mark.parametrize(
+    ("expression", "observed"),
+    [
+        ("work.lines{task_ref=rate_limited_api@1} <= 7_000", 5800),
+        ("work.lines <= 7_000", 11_600),
+        ("work.calls:min <= 7_000", 1060),
+        ("work.page_faults:sum <= 7_000", 4800),
+        ("work.messages:avg <= 7_000", 20),
+        ("work.bytes_written{agent=agents/toy_agent.py} <= 7_000", 9000),
+        ("work.lines{seed=99} <= 7_000", None),
+    ],
+)
+def test_counted_work_can_be_bounded_of_one_scenario_row_or_of_all(expression, observed):
+    work = work_of(lines={"filesystem_hidden_config@1": 2.16})
+    assert judged(expression, {"work": work}).observed == observed
+
+
+def test_a_bound_on_work_that_was_not_counted_has_no_data():
+    assert judged("work.lines <= 7_000", {}).status == "no_data"
+
+
+def test_no_bound_on_work_can_end_a_slice(tmp_path):
+    file = tmp_path / "gate.toml"
+    file.write_text('[[threshold]]\nexpr = "work.lines <= 3"\nabort = true\n')
+    with pytest.raises(ThresholdError, match="known while the slice runs"):
+        read_gate(episodes=1, files=[str(file)])
+
+
+def test_cpu_time_and_page_faults_of_episodes_can_be_bounded(make_row):
+    gate = read_gate(episodes=1, expressions=["cpu_s:max <= 1", "page_faults:max <= 1"])
+    readings = GateReadings(gate.thresholds)
+    readings.add(make_row(0, cpu_user_s=0.5, cpu_sys_s=0.25, page_faults=1780))
+    found = [readings.status(one, {"episodes": 1}).observed for one in gate.thresholds]
+    assert found == [0.75, 1780]
+
+
+ROWS = [
+    ("agents/toy_agent.py", "filesystem_hidden_config@1", 42),
+    ("a.py", "rate_limited_api@1", 7),
+]
+
+
+@pytest.mark.parametrize(
+    ("selector", "nearest"),
+    [
+        ("task_ref=rate_limited_apj@1", "did you mean rate_limited_api@1?"),
+        ("agent=agents/toy_agnt.py", "did you mean agents/toy_agent.py?"),
+        ("agent=a.py,task_ref=filesystem_hidden_config@1", "go together"),
+        ("seed=43", "seeds of the scenario"),
+    ],
+)
+def test_a_selector_that_no_episode_matches_is_refused_with_the_nearest(selector, nearest):
+    gate = read_gate(episodes=4, expressions=[f"wall_clock_s{{{selector}}}:max <= 1"])
+    with pytest.raises(ThresholdError, match=re.escape(nearest)):
+        check_selectors(gate.thresholds, ROWS, 4)
+
+
+@pytest.mark.parametrize(
+    "selector", ["task_ref=rate_limited_api@1", "seed=44", "agent=a.py,seed=8", "success=true"]
+)
+def test_a_selector_that_an_episode_matches_is_taken(selector):
+    gate = read_gate(episodes=4, expressions=[f"wall_clock_s{{{selector}}}:max <= 1"])
+    check_selectors(gate.thresholds, ROWS, 4)

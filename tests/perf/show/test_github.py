@@ -129,7 +129,7 @@ def test_reasons_are_errors_and_warnings_are_warnings(make_row):
     lines = annotations_of(slice_telling(document, MANIFEST, figures.rows(), PATHS))
     assert all("\n" not in line and "\r" not in line for line in lines)
     assert [read_command(line) for line in lines] == [
-        ("error", {"title": "perf"}, "episodes > 3 does not hold: observed 1, which is off by 2."),
+        ("error", {"title": "perf"}, "episodes > 3 does not hold: 1 against 3, off by 2."),
         ("warning", {"title": "perf"}, "50% of it\r\nis odd"),
     ]
 

@@ -237,14 +237,6 @@ def test_the_answer_is_the_verdict_or_what_the_counts_say(summary, exit_code, he
     )
 
 
-def test_shipping_is_advised_only_where_a_gate_held():
-    assert "Ship it." not in answer_of(summary_of()).advice
-    assert (
-        answer_of(summary_of(verdict={"exit_code": 0, "thresholds": [{"text": "a < 1"}]})).advice
-        == "Ship it."
-    )
-
-
 def test_a_slice_is_found_by_its_stamp_and_by_its_path(folder):
     assert find_set(STAMP, str(folder)).stamp == STAMP
     assert find_set(str(folder / f"perf-artifacts-{STAMP}.zip"), "elsewhere").stamp == STAMP

@@ -66,7 +66,8 @@ class GateReadings:
     def add(self, row: EpisodeResult) -> None:
         """Count one finished episode."""
         if self._is_needed:
-            self._aggregates.add(series_row(row))
+            cpu_s = row.cpu_user_s + row.cpu_sys_s
+            self._aggregates.add({**series_row(row), "cpu_s": cpu_s or None})
 
     def status(self, threshold: Threshold, summary_document: JsonObject) -> ThresholdStatus:
         """How one of the thresholds comes out."""

@@ -14,21 +14,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from tracecore.perf.documents.summary import Readings
-from tracecore.perf.judge.thresholds import Operator, Selector, Severity, Threshold
+from tracecore.perf.judge.thresholds import (
+    PLANNED_FIELDS,
+    WORK_FIELDS,
+    Operator,
+    Selector,
+    Severity,
+    Threshold,
+)
+from tracecore.perf.judge.work_figures import work_figure
 from tracecore.record import record
 from tracecore.records import JsonObject
 from tracecore.stats import nearest_rank
 
-# What a scenario decides. Rows of a task that did not run are missing data; that no row failed is
-# an answer.
-PLANNED_FIELDS: Final = frozenset({"agent", "task_ref", "seed"})
 # Tables of the summary that count by name: what is not there has happened no times.
 COUNT_TABLES: Final = frozenset({"failure_types", "termination_reasons"})
 # An agent may claim any number of tokens, also one that no double holds. Cut off here, a hundred
 # million of them still add up.
 LARGEST: Final = 1e300
-WRITTEN_OUT: Final = 1e15  # a double holds no further digits that mean anything
-
 Status = Literal["passed", "failed", "no_data"]
 
 
@@ -53,7 +56,7 @@ class SeriesAggregates:
     def __init__(self, thresholds: Sequence[Threshold]) -> None:
         self._groups: dict[tuple[str, Selector], _Group] = {}
         for threshold in thresholds:
-            if threshold.metric is None:
+            if threshold.metric is None or threshold.metric in WORK_FIELDS:
                 continue
             group = self._groups.setdefault(
                 (threshold.metric, threshold.selector), _Group(threshold)
@@ -97,25 +100,16 @@ def evaluate(
     )
 
 
-def figure_text(value: float) -> str:
-    """A figure of a threshold for people: whole numbers to the last digit, others to six, and no
-    powers of ten for bytes.
-    """
-    if abs(value) >= WRITTEN_OUT:
-        return f"{value:.6g}"
-    return f"{value:.0f}" if value == round(value) or abs(value) >= 1e6 else f"{value:.6g}"
-
-
 def _observe(
     threshold: Threshold, summary_document: JsonObject, aggregates: SeriesAggregates
 ) -> float | None:
     if not summary_document.get("episodes"):  # "no failures" of no episodes is no news
         return None
-    return (
-        aggregates.value(threshold)
-        if threshold.path is None
-        else _look_up(summary_document, threshold.path)
-    )
+    if threshold.path is not None:
+        return _look_up(summary_document, threshold.path)
+    if threshold.metric in WORK_FIELDS:
+        return work_figure(threshold, summary_document)
+    return aggregates.value(threshold)
 
 
 def _look_up(document: JsonObject, path: str) -> float | None:

@@ -5,7 +5,7 @@ and ``--threshold`` add their own or work alone, and ``--no-gate`` takes all of 
 mistake in one is still refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tracecore.errors import ThresholdError
@@ -13,18 +13,27 @@ from tracecore.perf.documents.rows import OMITTED
 from tracecore.perf.documents.summary import Summary
 from tracecore.perf.findings.findings import Findings
 from tracecore.perf.host.facts import FIGURES as SAMPLE_FIGURES
-from tracecore.perf.judge.thresholds import Threshold, leaf_paths, parse_threshold, read_thresholds
+from tracecore.perf.judge.thresholds import (
+    PLANNED_FIELDS,
+    Threshold,
+    leaf_paths,
+    nearest,
+    parse_threshold,
+    read_thresholds,
+)
 from tracecore.perf.slice.second_runs import Determinism
 from tracecore.record import field_names, record
 from tracecore.records import EpisodeResult, JsonObject
 from tracecore.stats import wilson_interval
 
+DERIVED_FIELDS: Final = ("cpu_s",)  # user and system time together
 SMALL_SLICE: Final = 100  # episodes; up to here a slice is too short to show a trend
 DEFAULT_EPISODES: Final = 24
 VERIFIED_MOST: Final = 16  # episodes that the built-in profile runs a second time
 SURE: Final = 0.95  # of the interval that a large slice's success rate must keep to
 # Paths that have no value before the slice has ended, so that nothing can be ended by them.
 KNOWN_AT_THE_END: Final = (
+    "work.",
     "elapsed_s",
     "summary.throughput_eps",
     "system_samples.",
@@ -108,16 +117,13 @@ def read_gate(
         parse_threshold(text, "--threshold", paths=paths, fields=names) for text in expressions
     ]
     for threshold in thresholds:
-        if (
-            threshold.abort
-            and threshold.path is not None
-            and threshold.path.startswith(KNOWN_AT_THE_END)
-        ):
+        name = threshold.path or threshold.metric or ""
+        if threshold.abort and name.startswith(KNOWN_AT_THE_END):
             expected = (
                 "with abort = true a figure that is known while the slice runs, such as"
                 " failure_count"
             )
-            raise ThresholdError(threshold.source, "", threshold.path, expected)
+            raise ThresholdError(threshold.source, "", name, expected)
     if off:
         return Gate(is_off=True, verify=verify)
     texts = builtin_expressions(episodes, keep_runs=keep_runs) if builtin else ()
@@ -125,6 +131,38 @@ def read_gate(
         texts = (*texts, "determinism.differing == 0")
     own = tuple(parse_threshold(text, "--gate", paths=paths, fields=names) for text in texts)
     return Gate((*own, *thresholds), profile_name(episodes) if builtin else None, verify=verify)
+
+
+def check_selectors(
+    thresholds: Sequence[Threshold], rows: Sequence[tuple[str, str, int]], episodes: int
+) -> None:
+    """Refuse a threshold that selects no episode of the slice: it would have no data, at its end.
+
+    Args:
+        thresholds: All of them.
+        rows: Agent, task reference and seed of each scenario row.
+        episodes: Of the slice.
+
+    Raises:
+        ThresholdError: It names the value, and the nearest that the scenario has.
+    """
+    for threshold in thresholds:
+        wanted = {name: value for name, value in threshold.selector if name in PLANNED_FIELDS}
+        if not wanted or any(
+            _is_selected(wanted, rows[index % len(rows)], index) for index in range(episodes)
+        ):
+            continue
+        name, value = next(iter(wanted.items()))
+        known = {str(dict(zip(PLANNED_FIELDS, row, strict=True))[name]) for row in rows}
+        expected = f"{name}s of the scenario that go together{nearest(value, known)}"
+        found = ",".join(f"{name}={value}" for name, value in wanted.items())
+        raise ThresholdError(threshold.source, threshold.text, f"{{{found}}}", expected)
+
+
+def _is_selected(wanted: Mapping[str, str], row: tuple[str, str, int], index: int) -> bool:
+    agent, task_ref, seed = row
+    values = {"agent": agent, "task_ref": task_ref, "seed": str(seed + index)}
+    return all(values[name] == value for name, value in wanted.items())
 
 
 def profile_name(episodes: int) -> str:
@@ -185,7 +223,8 @@ def summary_paths() -> tuple[str, ...]:
 
 def series_fields() -> tuple[str, ...]:
     """Every field of the series that a threshold may name."""
-    return tuple(name for name in field_names(EpisodeResult) if name not in OMITTED)
+    own = (name for name in field_names(EpisodeResult) if name not in OMITTED)
+    return (*own, *DERIVED_FIELDS)
 
 
 def summary_of(summary: Summary, episodes: int) -> JsonObject:

@@ -2,8 +2,9 @@
 answer that a summary with a verdict gives.
 """
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from tracecore.exit_codes import (
     EXIT_BREACHED,
@@ -15,10 +16,13 @@ from tracecore.exit_codes import (
     EXIT_UNWRITTEN,
     HEADLINES,
 )
-from tracecore.perf.judge.aggregates import ThresholdStatus, figure_text
+from tracecore.perf.judge.aggregates import ThresholdStatus
 from tracecore.perf.judge.gate import Gate
 from tracecore.record import as_dict, record
 from tracecore.records import JsonObject, Verdict
+from tracecore.units import Unit, figure_text, unit_of
+
+NO_ANSWER: Final = "NO ANSWER"
 
 
 @record
@@ -49,7 +53,7 @@ def judge(summary: JsonObject, evidence: Evidence) -> Verdict:
         EXIT_BREACHED: breaches,
     }
     codes = tuple(code for code in EXIT_CODES if found.get(code)) or (EXIT_GOOD,)
-    reasons = [reason for code in codes for reason in found.get(code, ())] or _praise(
+    reasons = [reason for code in codes for reason in found.get(code, ())] or _good(
         summary, evidence
     )
     return Verdict(
@@ -128,20 +132,39 @@ def _broken(statuses: Sequence[ThresholdStatus], severity: str) -> list[str]:
 def _sentence(status: ThresholdStatus) -> str:
     if status.observed is None or status.margin is None:
         return f"{status.text} has no data to judge, which counts as a breach."
-    distance = (
-        f"which is off by {figure_text(abs(status.margin))}"
-        if status.margin
-        else "which is the limit itself"
+    unit = unit_of_threshold(status.text)
+    observed, limit, off = (
+        figure_text(unit, value) for value in (status.observed, status.limit, abs(status.margin))
     )
-    return f"{status.text} does not hold: observed {figure_text(status.observed)}, {distance}."
+    distance = f"off by {off}" if status.margin else "which is the limit itself"
+    against = "of" if "<" in status.text else "against"
+    return f"{status.text} does not hold: {observed} {against} {limit}, {distance}."
 
 
-def _praise(summary: JsonObject, evidence: Evidence) -> list[str]:
+def unit_of_threshold(text: str) -> Unit:
+    """The unit of what a threshold bounds: ``wall_clock_s{agent=a}:p(95) <= 1`` bounds seconds."""
+    found = re.match(r"\s*([\w.]+)(?:\{.*?\})?(?::(\w+))?", text)
+    if not found:
+        return "number"
+    return {"rate": "percent", "count": "count"}.get(found[2]) or unit_of(found[1])  # type: ignore[return-value]
+
+
+def _good(summary: JsonObject, evidence: Evidence) -> list[str]:
     reasons = [f"All {summary['episodes']} episodes succeeded."]
     held = sum(status.status == "passed" for status in evidence.statuses)
     if held:
         reasons.append(f"{held} of {len(evidence.statuses)} thresholds hold.")
-    return reasons
+    return [*reasons, times_sentence(summary)]
+
+
+def times_sentence(summary: JsonObject) -> str:
+    """The second of the two answers: what is known of times and work, which a good slice alone
+    does not give.
+    """
+    comparison = summary.get("comparison")
+    if not isinstance(comparison, dict):
+        return "Times were not judged: no baseline was given."
+    return f"Compared with the baseline: {comparison.get('answer') or comparison.get('verdict')}."
 
 
 # --- the answer of a summary
@@ -152,8 +175,11 @@ class Answer:
     """The verdict as it is shown."""
 
     exit_code: int
+    word: str  # PASS, FAIL or NO ANSWER
     headline: str
     advice: str
+    correctness: str  # the first answer: episodes, thresholds, determinism
+    times: str  # the second: work and times, against a baseline
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
     thresholds: tuple[JsonObject, ...]  # text, observed, limit, margin, status, severity
@@ -170,14 +196,17 @@ def answer_of(summary: JsonObject) -> Answer:
     verdict = summary.get("verdict")
     if not isinstance(verdict, dict) or not isinstance(verdict.get("exit_code"), int):
         verdict = verdict_document(judge(summary, Evidence()), Gate())
-    exit_code = verdict["exit_code"]
+    exit_code, word = verdict["exit_code"], word_of(summary, verdict["exit_code"])
     thresholds = tuple(
         one for one in verdict.get("thresholds") or () if isinstance(one, dict) and "text" in one
     )
     return Answer(
         exit_code=exit_code,
-        headline=HEADLINES.get(exit_code, f"Exit code {exit_code}"),
-        advice=_advice(exit_code, gated=bool(thresholds)),
+        word=word,
+        headline=HEADLINES.get(exit_code, f"Exit code {exit_code}") if word != NO_ANSWER else word,
+        advice=_advice(exit_code, word, summary, is_gated=bool(thresholds)),
+        correctness=_correctness(summary, thresholds),
+        times=times_sentence(summary),
         reasons=_texts(verdict.get("reasons")),
         warnings=_texts(verdict.get("warnings")),
         thresholds=thresholds,
@@ -185,16 +214,39 @@ def answer_of(summary: JsonObject) -> Answer:
     )
 
 
-def _advice(exit_code: int, *, gated: bool) -> str:
-    if exit_code == 0:
-        return (
-            "Ship it."
-            if gated
-            else "No episode failed. No gate was asked for: latency and size are for you to judge."
-        )
-    if exit_code in {1, 3}:
+def word_of(summary: JsonObject, exit_code: int) -> str:
+    """PASS, FAIL or NO ANSWER: the last where a comparison was asked for and came to none."""
+    if exit_code:
+        return "FAIL"
+    comparison = summary.get("comparison")
+    asked = comparison.get("headline") if isinstance(comparison, dict) else None
+    return NO_ANSWER if asked == NO_ANSWER else "PASS"
+
+
+def _advice(exit_code: int, word: str, summary: JsonObject, *, is_gated: bool) -> str:
+    if exit_code in {EXIT_FAILED, EXIT_BREACHED}:
         return "Do not ship before each reason below is understood."
-    return "This slice decides nothing: finish or repeat it."
+    if exit_code:
+        return "This slice decides nothing: finish or repeat it."
+    if word == NO_ANSWER:
+        return "Nothing speaks against it, and the comparison is not answered yet: see its legs."
+    if not summary.get("comparison"):
+        gate = "" if is_gated else " No gate was asked for either: size is for you to judge."
+        return f"Nothing speaks against it; times were not judged: no baseline was given.{gate}"
+    return "Ship it." if is_gated else "Nothing got worse. No gate was asked for."
+
+
+def _correctness(summary: JsonObject, thresholds: Sequence[JsonObject]) -> str:
+    finished, failed = summary["episodes"], summary["failure_count"]
+    parts = [f"{finished - failed:,} of {finished:,} episodes succeeded"]
+    if thresholds:
+        held = sum(one.get("status") == "passed" for one in thresholds)
+        parts.append(f"{held} of {len(thresholds)} thresholds hold")
+    determinism = summary.get("determinism")
+    if isinstance(determinism, dict) and determinism.get("checked"):
+        differing, checked = determinism.get("differing") or 0, determinism["checked"]
+        parts.append(f"{checked - differing} of {checked} second runs agree")
+    return "; ".join(parts) + "."
 
 
 def _gate(verdict: JsonObject, thresholds: tuple[JsonObject, ...]) -> str:
@@ -203,11 +255,15 @@ def _gate(verdict: JsonObject, thresholds: tuple[JsonObject, ...]) -> str:
     if not thresholds:
         return "No gate was asked for."
     profile = verdict.get("profile")
-    return (
-        f"The built-in profile for {profile} slices, and what was added to it."
-        if profile
-        else "The thresholds given."
-    )
+    if not profile:
+        return "The thresholds given."
+    about = f"The built-in profile for {profile} slices, and what was added to it."
+    if profile == "large":
+        about += (
+            " Its success rate is no licence to fail: it is the lowest that 24 successes of 24"
+            " leave open, and any failed episode is exit 1 by itself."
+        )
+    return about
 
 
 def _texts(value: Any) -> tuple[str, ...]:

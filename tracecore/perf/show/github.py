@@ -10,6 +10,7 @@ from typing import Final
 
 from tracecore.errors import one_line
 from tracecore.perf.compare.wording import UNITS
+from tracecore.perf.judge.verdicts import word_of
 from tracecore.perf.show.comparison_page import comparison_in, comparison_page, headline_of
 from tracecore.perf.show.console import Console
 from tracecore.perf.show.exports import ScenarioFigures
@@ -72,7 +73,7 @@ def slice_telling(
         errors=verdict["reasons"] if verdict["exit_code"] else (),
         warnings=[*verdict["warnings"], *findings],
         outputs={
-            "verdict": "pass" if verdict["exit_code"] == 0 else "fail",
+            "verdict": word_of(summary, verdict["exit_code"]).lower().replace(" ", "_"),
             "exit_code": verdict["exit_code"],
             "regressions": len(verdict["breaches"]),
             **paths,

@@ -171,11 +171,11 @@ def _headline(summary: JsonObject, stamp: str) -> str:
 
 
 def _word(answer: Answer) -> str:
-    return "PASS" if answer.is_good else "FAIL"
+    return answer.word
 
 
 def _status(answer: Answer) -> Status:
-    return "good" if answer.is_good else "bad"
+    return {"PASS": "good", "NO ANSWER": "warn"}.get(answer.word, "bad")  # type: ignore[return-value]
 
 
 def _warnings(answer: Answer) -> tuple[Line, ...]:

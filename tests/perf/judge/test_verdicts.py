@@ -1,0 +1,69 @@
+"""Two answers, never one for the other: whether the slice is right, and what is known of times."""
+
+import pytest
+
+from tracecore.perf.judge.verdicts import answer_of
+
+GOOD = {
+    "episodes": 24,
+    "failure_count": 0,
+    "failure_reasons": {},
+    "determinism": {"checked": 4, "differing": 0},
+    "verdict": {
+        "exit_code": 0,
+        "thresholds": [{"text": "failure_count == 0", "status": "passed"}],
+        "reasons": [],
+    },
+}
+
+
+def compared(headline, answer):
+    return {**GOOD, "comparison": {"headline": headline, "answer": answer}}
+
+
+@pytest.mark.parametrize(
+    ("summary", "word", "times", "advice"),
+    [
+        (GOOD, "PASS", "Times were not judged: no baseline was given.", "times were not judged"),
+        (
+            compared("NO ANSWER", "no answer on time; it takes 3 base runs"),
+            "NO ANSWER",
+            "Compared with the baseline: no answer on time; it takes 3 base runs.",
+            "not answered yet",
+        ),
+        (
+            compared("PASS", "no change that matters"),
+            "PASS",
+            "Compared with the baseline: no change that matters.",
+            "Ship it.",
+        ),
+    ],
+)
+def test_only_a_slice_whose_comparison_is_answered_is_to_be_shipped(summary, word, times, advice):
+    answer = answer_of(summary)
+    assert (answer.word, answer.times) == (word, times)
+    assert advice in answer.advice
+    assert ("Ship it" in answer.advice) is (advice == "Ship it.")
+    assert answer.correctness == (
+        "24 of 24 episodes succeeded; 1 of 1 thresholds hold; 4 of 4 second runs agree."
+    )
+
+
+@pytest.mark.parametrize("exit_code", [1, 3, 4, 5, 130])
+def test_a_slice_that_is_not_good_fails_whatever_its_comparison_came_to(exit_code):
+    summary = compared("PASS", "no change that matters")
+    answer = answer_of({**summary, "verdict": {"exit_code": exit_code}})
+    assert answer.word == "FAIL"
+    assert "Ship it" not in answer.advice
+
+
+def test_a_summary_without_a_verdict_is_judged_by_its_counts():
+    summary = {"episodes": 4, "failure_count": 1, "failure_reasons": {"lost": 1}}
+    answer = answer_of(summary)
+    assert (answer.exit_code, answer.word) == (1, "FAIL")
+    assert answer.reasons == ("1 of 4 episodes failed; most often (1): lost.",)
+
+
+def test_the_success_rate_of_the_large_profile_is_explained():
+    verdict = {**GOOD["verdict"], "profile": "large"}
+    assert "no licence to fail" in answer_of({**GOOD, "verdict": verdict}).gate
