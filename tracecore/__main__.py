@@ -172,16 +172,23 @@ def run_episode(job: Job, arguments: argparse.Namespace) -> tuple[EpisodeResult,
     it.
     """
     from tracecore.canon import decode
+    from tracecore.command_line.options import fill
     from tracecore.command_line.run import say
     from tracecore.perf.documents.files import check_writable
     from tracecore.perf.host import provenance
     from tracecore.perf.local_engine import run_one
     from tracecore.perf.prepare import COMMIT_UNKNOWN
+    from tracecore.perf.slice.models import reach_models
+    from tracecore.perf.slice.options import RunOptions
+    from tracecore.record import replace
 
     check_writable(arguments.runs_dir)
     if trouble := provenance.git_trouble():
         say(f"{PROG}: {COMMIT_UNKNOWN}: {trouble}")
-    row = run_one(job, arguments.start_method, arguments.tasks_dirs)
+    options = fill(RunOptions, arguments)
+    with reach_models(options, reaches_hosts=bool(job.allow.network)) as gateway:
+        job = replace(job, settings=replace(job.settings, gateway=gateway))
+        row = run_one(job, arguments.start_method, arguments.tasks_dirs)
     path = os.path.join(arguments.runs_dir, f"{job.run_id}.json")
     with open(path, "rb") as file:
         return row, decode(file.read()), path

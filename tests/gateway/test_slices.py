@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import shlex
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -94,6 +96,22 @@ def test_a_changed_prompt_ends_a_replayed_episode_with_the_difference(
         'model call 1: body.messages[0].content: found "llm.py at step 1",'
         ' recorded "llm.py in step 1"'
     )
+
+
+def test_the_command_of_a_failure_replays_its_episode_alone(
+    harness_clone: pathlib.Path, folder: pathlib.Path
+) -> None:
+    run(harness_clone, folder, "record")
+    replayed, found = run(harness_clone, folder, "replay")
+    command = next(line for line in replayed.stderr.splitlines() if "again: " in line)
+    words = shlex.split(command.partition("again: ")[2])
+    done = subprocess.run(
+        [*words, "--json"], capture_output=True, text=True, cwd=folder, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    hashes = {artifact["seed"]: artifact["artifact_hash"] for artifact in found}
+    episode = json.loads(done.stdout)["episode"]
+    assert episode["artifact_hash"] == hashes[episode["seed"]]
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,9 @@ def run_one(job: Job, start_method: str = "auto", tasks_dirs: Sequence[str] = ()
         batch_options = BatchOptions(
             slots=1,
             limit_s=limit_behind_timeout(method),
-            prepare=Preparation(job.settings.limits, secret_folders(tasks_dirs)),
+            prepare=Preparation(
+                job.settings.limits, secret_folders(tasks_dirs), job.settings.gateway
+            ),
             make_ready=make_ready,
             method=method,
             stop_fd=interruption.wake_fd,

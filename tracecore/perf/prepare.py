@@ -21,6 +21,7 @@ from tracecore.perf.slice.commands import REDACTION_VARIABLE, resume_command
 from tracecore.perf.slice.engine import Engine
 from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.slice.journal import Journal, create_journal, journal_path, resume_journal
+from tracecore.perf.slice.models import reach_models
 from tracecore.perf.slice.options import JudgeOptions, OutputOptions, RunOptions, SliceOptions
 from tracecore.perf.slice.plan import Plan
 from tracecore.perf.slice.plan import plan as plan_rows
@@ -74,7 +75,7 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         gate = find_gate(options)
         engine = around.enter_context(find_engine(options, interruption, console))
         plan = plan_slice(options.run, check_here=options.cluster.address is None)
-        plan = around.enter_context(reach_models(options, plan))
+        plan = replace(plan, settings=around.enter_context(find_gateway(options, plan)))
         check_selectors(
             gate.thresholds,
             [
@@ -187,33 +188,18 @@ def plan_slice(options: RunOptions, *, check_here: bool) -> Plan:
 
 
 @contextlib.contextmanager
-def reach_models(options: SliceOptions, plan: Plan) -> Iterator[Plan]:
-    """The plan with a gateway to the models, where some may be called, or to allowed hosts.
+def find_gateway(options: SliceOptions, plan: Plan) -> Iterator[Settings]:
+    """The settings of a plan, with the gateway to what its agents may reach.
 
     Raises:
         InputError: The file of models, or an option that goes with it, is wrong.
         EngineError: The gateway could not be started.
     """
-    run = options.run
-    if run.models is None and run.model_calls != "live":
-        raise OptionError("--model-calls", "", run.model_calls, "--models with it")
-    if run.models is None and not any(allow.network for allow in plan.allowances):
-        yield plan
-        return
-    if options.cluster.address is not None:
+    reaches_hosts = any(allow.network for allow in plan.allowances)
+    if options.cluster.address and (options.run.models or reaches_hosts):
         raise OptionError("--cluster", "", "--models or allow.network", "one of the two")
-    from tracecore.gateway.process import open_gateway  # noqa: PLC0415
-    from tracecore.gateway.session import Calling  # noqa: PLC0415
-
-    if run.models is not None:
-        require_packages("--models", "aiohttp")
-    calling = Calling(
-        mode=run.model_calls,
-        recordings=os.path.abspath(run.recordings),
-        is_delayed=run.model_delay == "recorded",
-    )
-    with open_gateway(run.models, calling) as address:
-        yield replace(plan, settings=replace(plan.settings, gateway=address))
+    with reach_models(options.run, reaches_hosts=reaches_hosts) as gateway:
+        yield replace(plan.settings, gateway=gateway)
 
 
 def open_journal(options: SliceOptions, plan: Plan) -> tuple[str, Plan, Journal]:

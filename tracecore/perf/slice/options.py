@@ -172,6 +172,7 @@ class RunOptions:
         "a TOML file of [[model]] tables: agents may call these through the gateway, which needs"
         " aiohttp",
         shown="none",
+        is_of_episode=True,
     )
     model_calls: str = option(
         "--model-calls",
@@ -180,6 +181,7 @@ class RunOptions:
         "live",
         "live, record (live, and every call is kept) or replay (what was recorded, without a"
         " network)",
+        is_of_episode=True,
     )
     recordings: str = option(
         "--recordings",
@@ -187,6 +189,7 @@ class RunOptions:
         path,
         ".agent_bench/recordings",
         "folder of recorded model calls",
+        is_of_episode=True,
     )
     model_delay: str = option(
         "--model-delay",
@@ -194,6 +197,7 @@ class RunOptions:
         one_of("recorded", "none"),
         "none",
         "how long a replayed call takes: as long as it was recorded, or no time",
+        is_of_episode=True,
     )
     runs_dir: str = option(
         "--runs-dir",
