@@ -162,6 +162,15 @@ class Environment:
             path = folder
 
 
+def snapshot(env: Environment) -> JsonObject:
+    """All that a world holds, for comparing two of them."""
+    return {
+        "files": dict(env._files),  # noqa: SLF001 - a friend, so that tasks are offered no more
+        "hidden state": dict(env._hidden_state),  # noqa: SLF001
+        "visible files": sorted(env._seen),  # noqa: SLF001
+    }
+
+
 def _folders_above(path: str) -> list[str]:
     """The folders that hold ``path``, from the nearest up to ``/``."""
     folders = []

@@ -33,7 +33,7 @@ _FIELDS = (
 # of an entrypoint without one: table -> what its function is usually called
 _FUNCTIONS = {"setup": ("setup",), "validator": ("validate", "validator")}
 # field, what was found, what was expected
-_Problem = tuple[str, object, str]
+Problem = tuple[str, object, str]
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -84,8 +84,18 @@ def parse_manifest(folder: str, data: bytes) -> Manifest:
     ``read_manifest``.
     """
     path = os.path.join(folder, MANIFEST_NAME)
-    problems: list[_Problem] = []
-    top = _Table("", _parse_toml(path, data), _FIELDS, problems)
+    manifest, problems = read_fields(folder, parse_toml(path, data))
+    if problems:
+        raise TaskError.of_all(path, problems)
+    return manifest
+
+
+def read_fields(folder: str, document: dict[str, Any]) -> tuple[Manifest, list[Problem]]:
+    """The manifest that a document holds, and all that is wrong with it; a field that is wrong is
+    something harmless in the manifest.
+    """
+    problems: list[Problem] = []
+    top = _Table("", document, _FIELDS, problems)
     budgets = top.table("budgets", ("steps", "tool_calls"))
     actions = top.table("action_surface", ("source", "schema"))
     sandbox = top.table("sandbox", ("filesystem_roots", "network_hosts"))
@@ -113,9 +123,7 @@ def parse_manifest(folder: str, data: bytes) -> Manifest:
     )
     if "schema" in actions.data:
         actions.text("schema")
-    if problems:
-        raise TaskError.of_all(path, problems)
-    return manifest
+    return manifest, problems
 
 
 def is_task_id(text: str) -> bool:
@@ -123,7 +131,8 @@ def is_task_id(text: str) -> bool:
     return 0 < len(text) <= 80 and _ID_CHARACTERS.issuperset(text)
 
 
-def _parse_toml(path: str, data: bytes) -> dict[str, Any]:
+def parse_toml(path: str, data: bytes) -> dict[str, Any]:
+    """The document in the bytes of the file ``path``; raises :class:`TaskError`."""
     if len(data) > SIZE_LIMIT_BYTES:
         raise TaskError(path, "", f"{len(data)} bytes", f"at most {SIZE_LIMIT_BYTES} bytes")
     if data.startswith(b"\xef\xbb\xbf"):
@@ -146,7 +155,7 @@ class _Table:
     """
 
     def __init__(
-        self, name: str, data: dict[str, Any], known: Sequence[str], problems: list[_Problem]
+        self, name: str, data: dict[str, Any], known: Sequence[str], problems: list[Problem]
     ) -> None:
         self.name, self.data, self._problems = name, data, problems
         for key in data:
