@@ -9,6 +9,7 @@ from helpers.batches import make_job
 from helpers.faults import PLAIN_TASK, write_agent
 
 from tracecore.errors import OutputError
+from tracecore.record import replace
 from tracecore.records import (
     Ended,
     Ending,
@@ -22,7 +23,9 @@ from tracecore.records import (
     WorkerLost,
 )
 from tracecore.runtime import spec
-from tracecore.runtime.job import run_job_in_process, settle
+from tracecore.runtime.artifact import artifact_hash
+from tracecore.runtime.job import run_job_debug, run_job_in_process, settle
+from tracecore.runtime.task.catalog import find_agent
 
 
 @pytest.fixture
@@ -101,3 +104,26 @@ def test_an_artifact_that_its_own_process_alone_could_not_write_is_one(job: Job)
         == "the episode process could not write its artifact: File too large"
     )
     assert spec.problems(artifact) == []
+
+
+def test_in_a_debugger_prints_are_seen_and_the_artifact_says_so(
+    job: Job, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = tmp_path / "debugged.py"
+    agent.write_text(
+        "class Agent:\n    def reset(self, spec): print('words of the agent')\n"
+        "    def observe(self, seen): pass\n    def act(self): return {}['no']\n"
+    )
+    debugged = replace(job, agent=find_agent(str(agent)))
+    before = os.getcwd()
+    row = run_job_debug(debugged)
+    said = capsys.readouterr()
+    assert "words of the agent" in said.out
+    assert 'debugged.py", line 4, in act' in said.err
+    assert "KeyError: 'no'" in said.err
+    artifact = json.loads((pathlib.Path(job.settings.runs_dir) / f"{job.run_id}.json").read_bytes())
+    assert artifact["debug"] is True
+    assert (row.termination_reason, artifact["output"]) == ("agent_exception", None)
+    assert artifact_hash({**artifact, "debug": False}) != artifact["artifact_hash"]
+    assert spec.problems(artifact) == []
+    assert os.getcwd() == before

@@ -44,6 +44,7 @@ class EpisodeFacts:
     failure_type: str | None = "logic_failure"
     failure_reason: str | None = None
     error_traceback: str | None = None  # of the agent's or the task's own frames
+    is_debugged: bool = False
     printed_by_agent: str | None = None  # the end of it
     printed_by_task: str | None = None
     steps_used: int = 0
@@ -83,6 +84,8 @@ def build_outcome(job: Job, facts: EpisodeFacts) -> Outcome:
 
 def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
     """The artifact but for its trace and its hashes."""
+    # Hashed, too: what was run under a debugger is no evidence of what runs without one.
+    debug = {"debug": True} if facts.is_debugged else {}
     used = {"steps_used": facts.steps_used, "tool_calls_used": facts.tool_calls_used}
     llm = facts.llm
     task_id, _, version = job.task.ref.rpartition("@")
@@ -144,6 +147,7 @@ def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
         },
         "validator": facts.validator,
         "evidence_links": {"bundle_dir": None, "bundle_manifest": None},
+        **debug,
     }
 
 

@@ -61,12 +61,16 @@ class Agent(Protocol):
         """The episode needs it no more. Gives the end of what it printed, ``None`` if nothing."""
 
 
-def run_episode(job: Job, start_agent: Callable[[Job], Agent]) -> Outcome:
+def run_episode(
+    job: Job, start_agent: Callable[[Job], Agent], *, is_debugged: bool = False
+) -> Outcome:
     """Run one episode to its end.
 
     Args:
         job: What to run.
         start_agent: Gives the agent; called once the task has been loaded.
+        is_debugged: What task code prints goes where it always does, and exceptions of task code
+            are printed whole.
 
     Returns:
         The outcome, whatever happened: success, a failure of the agent or the task, a budget spent,
@@ -75,14 +79,18 @@ def run_episode(job: Job, start_agent: Callable[[Job], Agent]) -> Outcome:
     facts = EpisodeFacts(started_at=utc_text())
     start_s = monotonic_s()
     episode = _Episode(job, facts, start_s + job.settings.timeout_s)
+    facts.is_debugged = is_debugged
     streams, printed = (sys.stdout, sys.stderr), Tail()
-    sys.stdout = sys.stderr = as_text(printed)
+    if not is_debugged:
+        sys.stdout = sys.stderr = as_text(printed)
     try:
         episode.run(start_agent)
     except End as end:
         facts.termination_reason, facts.failure_type = end.reason, end.failure_type
         facts.failure_reason = None if end.words is None else stable_words(end.words)
         facts.error_traceback = end.traceback
+        if is_debugged and end.__cause__ is not None:
+            sys.excepthook(type(end.__cause__), end.__cause__, end.__cause__.__traceback__)
     finally:
         sys.stdout, sys.stderr = streams
     facts.printed_by_task = printed.text()

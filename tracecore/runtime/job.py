@@ -4,6 +4,8 @@ that gave no answer.
 
 import contextlib
 import functools
+import os
+import sys
 from typing import Final
 
 from tracecore.clock import utc_text
@@ -36,6 +38,7 @@ from tracecore.runtime.artifact import (
 from tracecore.runtime.episode import Agent, run_episode
 from tracecore.runtime.task.task import compile_task, read_manifest
 
+DEBUG_S: Final = 86_400.0  # of an episode in a debugger
 ROOM_BYTES: Final = 64 << 20  # a disk that has so much has had room for any artifact
 
 
@@ -75,6 +78,24 @@ def _start_agent(job: Job, link: AgentLink, use: ModelUse) -> Agent:
 def run_job_in_process(job: Job) -> EpisodeResult:
     """The same with the agent in this very process: no isolation, and no limit on the agent's time."""
     return publish(job, run_episode(job, InProcessAgent))
+
+
+def run_job_debug(job: Job) -> EpisodeResult:
+    """The same for a debugger: prints are seen, ``breakpoint()`` works, exceptions are shown whole,
+    and no time limit interrupts. The artifact says ``debug``, and is no evidence.
+    """
+    unlimited = replace(job, settings=replace(job.settings, timeout_s=DEBUG_S, keep_runs="all"))
+
+    def show(error: BaseException) -> None:
+        sys.excepthook(type(error), error, error.__traceback__)
+
+    before = os.getcwd()
+    os.chdir(os.path.dirname(job.agent.path))  # where agents stand, also when they are confined
+    try:
+        start = functools.partial(InProcessAgent, show_error=show)
+        return publish(unlimited, run_episode(unlimited, start, is_debugged=True))
+    finally:
+        os.chdir(before)
 
 
 def settle(ended: Ended) -> EpisodeResult:

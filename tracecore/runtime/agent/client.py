@@ -1,7 +1,7 @@
 """The episode's side of the agent: ask, wait no longer than the deadline, and believe nothing."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tracecore import canon, processes
@@ -193,13 +193,14 @@ class InProcessAgent:
     else's business.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, show_error: Callable[[BaseException], None] | None = None) -> None:
         source = job.agent
         self._limits = job.settings.limits
         self._host = AgentHost(
             lambda: execute_agent(compile_agent(source.path, source.sha256), source.path),
             self._limits.message_bytes,
             source.path,
+            show_error,
         )
         self._steps = 0
 

@@ -51,11 +51,18 @@ class AgentHost:
         message_bytes: Of one answer, at most.
         path: The agent's file. Errors tell paths relative to its folder, which differs from machine
             to machine.
+        show_error: Given each exception of the agent, for a debugger's eyes.
     """
 
-    def __init__(self, load: Callable[[], Any], message_bytes: int, path: str) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Any],
+        message_bytes: int,
+        path: str,
+        show_error: Callable[[BaseException], None] | None = None,
+    ) -> None:
         self._load, self._most_bytes = load, message_bytes - ENVELOPE_BYTES
-        self._folder = os.path.dirname(path)
+        self._folder, self._show_error = os.path.dirname(path), show_error
         self._agent: Any = None
         self._known_llm: list[Any] = []
         self._loop: Any = None
@@ -149,6 +156,8 @@ class AgentHost:
         return trace[shown:]
 
     def _raised(self, where: str, error: BaseException) -> bytes:
+        if self._show_error is not None:
+            self._show_error(error)
         kind, message = describe_error(error, [(self._folder, "")])
         raised: dict[str, Any] = {"where": where, "type": kind, "message": message}
         whole = canon.encode({"raised": {**raised, "traceback": self._traceback(error)}})
