@@ -111,6 +111,7 @@ def test_without_options_the_promised_defaults_hold(read_options: Any) -> None:
         "thresholds": (),
         "threshold": (),
         "verify_determinism": None,
+        "work": False,
         "baseline": (),
         "gate_on": ("cpu",),
         "compare_anyway": False,
@@ -134,7 +135,7 @@ def test_every_option_reaches_the_harness(read_options: Any, tmp_path: pathlib.P
         " 512MiB --message-limit 4KiB --confinement off --keep-runs failed --fsync full"
         " --baseline a b --gate-on cpu,rss --compare-anyway --require-conclusive --accept-changes"
         " --resume 20260131T120000Z --sample-interval 0 --gate --no-gate --thresholds a.toml"
-        " --thresholds b.toml --verify-determinism 0 --emit bmf,github-benchmark --step-summary off"
+        " --thresholds b.toml --verify-determinism 0 --work --emit bmf,github-benchmark --step-summary off"
         " --report --cluster tcp://127.0.0.1:8786 --artifacts node --models m.toml"
         " --model-calls replay --recordings kept --model-delay recorded"
     )
@@ -174,6 +175,7 @@ def test_every_option_reaches_the_harness(read_options: Any, tmp_path: pathlib.P
         "thresholds": ("a.toml", "b.toml"),
         "threshold": ("failure_count == 0", "episodes > 3"),
         "verify_determinism": 0,
+        "work": True,
         "baseline": ("a", "b"),
         "gate_on": ("cpu", "rss"),
         "compare_anyway": True,

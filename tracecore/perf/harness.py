@@ -158,7 +158,12 @@ def run_again(slice_: Slice, run: Run) -> Run:
         # the slice itself is whole, and is shown; that it was not checked is too
         except (EngineError, OutputError) as error:
             slice_.console.say(f"perf_harness: the second runs could not go on: {error}")
-    return replace(run, determinism=determinism.document(), interrupted=slice_.interruption.is_set)
+    return replace(
+        run,
+        determinism=determinism.document(),
+        work=determinism.work,
+        interrupted=slice_.interruption.is_set,
+    )
 
 
 def compare_with_second_runs(slice_: Slice, count: int) -> Determinism:
@@ -177,7 +182,10 @@ def compare_with_second_runs(slice_: Slice, count: int) -> Determinism:
     )
     with second_runs_folder(options.output.output_dir, slice_.stamp) as folder:
         settings = replace(plan.settings, runs_dir=folder, keep_runs="all")
-        jobs = (replace(plan.job(row.episode_index), settings=settings) for row in chosen)
+        jobs = (
+            replace(plan.job(row.episode_index), settings=settings, count_work=True)
+            for row in chosen
+        )
         finished = slice_.engine.episodes_again(replace(plan, settings=settings), jobs, len(chosen))
         with contextlib.closing(finished) as second_rows:
             return compare_runs(

@@ -158,6 +158,7 @@ def find_gate(options: SliceOptions) -> Gate:
         expressions=judge.threshold,
         verify=judge.verify_determinism,
         keep_runs=options.run.keep_runs,
+        work=judge.work,
     )
 
 

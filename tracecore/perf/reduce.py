@@ -32,6 +32,7 @@ class Run:
     aborted: str | None  # the threshold that ended it
     noise: HostNoise  # what the host did meanwhile
     determinism: JsonObject = field(default_factory=dict)  # what second runs came to
+    work: list[JsonObject] = field(default_factory=list)  # what was counted in them
 
     @property
     def is_cut_short(self) -> bool:
@@ -86,7 +87,7 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
         interrupted=run.interrupted,
     )
     found = findings.document(host=run.noise, determinism=run.determinism)
-    summary_document |= {"determinism": run.determinism, **found}
+    summary_document |= {"determinism": run.determinism, "work": run.work, **found}
     if baseline:
         is_complete = not run.is_cut_short and summary_document["episodes"] == options.run.episodes
         summary_document["comparison"] = baseline.document(

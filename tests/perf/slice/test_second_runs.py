@@ -14,6 +14,7 @@ from tracecore.perf.slice.second_runs import (
     compare_runs,
     second_runs_folder,
 )
+from tracecore.record import replace
 
 
 @dataclass
@@ -161,3 +162,21 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: pathlib.Path)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError), second_runs_folder(str(tmp_path / "file"), "S"):
         pass
+
+
+def test_what_was_counted_in_second_runs_is_kept_by_scenario_row(make_row, tmp_path):
+    first = [make_row(index) for index in (0, 5)]
+    second = [replace(row, work={"messages": row.episode_index}) for row in reversed(first)]
+    found = compare_runs(
+        first,
+        second,
+        requested=2,
+        runs_dir=str(tmp_path),
+        second_runs_dir=str(tmp_path),
+        first_difference=lambda _old, _new: None,
+    )
+    assert [(one["seed"], one["episode_index"], one["counts"]) for one in found.work] == [
+        (42, 0, {"messages": 0}),
+        (42, 5, {"messages": 5}),
+    ]
+    assert found.document()["checked"] == 2

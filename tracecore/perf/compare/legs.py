@@ -17,7 +17,6 @@ from tracecore.perf.compare.samples import (
 )
 from tracecore.perf.compare.timing import (
     FLOORS,
-    NOISY,
     Decision,
     detectable_share,
     power_of,
@@ -157,7 +156,7 @@ def time_leg(times: Times, untimed: Sequence[str]) -> Leg:
         return Leg("time", "inconclusive", "no time that gates was measured", needs)
     if times.noise:
         needs = "a quieter host, or `ab`, whose runs take turns"
-        return Leg("time", "inconclusive", f"{NOISY}: {times.noise}", needs)
+        return Leg("time", "inconclusive", times.noise, needs)
     # What all rows have in common leaves nothing open that each row by itself has settled.
     by_itself = {
         one.verdict for one in times.decisions if one.row != OVERALL and one.metric in METRICS

@@ -180,6 +180,8 @@ def _change(
     if quantity == "calls" and abs(new - base) <= CALLS_SLACK:
         return None
     share = new / base - 1 if base else float(new > 0)
+    if quantity == "page_faults" and abs(share) <= FAULTS_SHARE:
+        return None  # a few come and go from run to run
     verdict: Judgement = "unchanged"
     if quantity in {"lines", "calls"} and abs(share) > FAIL_SHARE:
         verdict = "regressed" if share > 0 else "improved"

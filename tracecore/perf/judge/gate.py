@@ -15,6 +15,7 @@ from tracecore.perf.findings.findings import Findings
 from tracecore.perf.host.facts import FIGURES as SAMPLE_FIGURES
 from tracecore.perf.judge.thresholds import (
     PLANNED_FIELDS,
+    WORK_FIELDS,
     Threshold,
     leaf_paths,
     nearest,
@@ -76,12 +77,14 @@ class Gate:
     is_off: bool = False  # --no-gate: a comparison's breaches do not count either
     # episodes to run a second time; None: one per scenario row under a profile, else none
     verify: int | None = None
+    counts_work: bool = False  # one episode per scenario row at least runs a second time for that
 
     def episodes_to_verify(self, episodes: int, scenario_rows: int) -> int:
         """How many of ``episodes`` are to run a second time."""
+        count = min(scenario_rows, episodes, VERIFIED_MOST) if self.profile else 0
         if self.verify is not None:
-            return min(self.verify, episodes)
-        return min(scenario_rows, episodes, VERIFIED_MOST) if self.profile else 0
+            count = min(self.verify, episodes)
+        return max(count, min(scenario_rows, episodes)) if self.counts_work else count
 
 
 def read_gate(
@@ -93,6 +96,7 @@ def read_gate(
     expressions: Sequence[str] = (),
     verify: int | None = None,
     keep_runs: str = "all",
+    work: bool = False,
 ) -> Gate:
     """Read every condition, before anything runs.
 
@@ -104,6 +108,7 @@ def read_gate(
         expressions: Thresholds as they stand on the command line.
         verify: How many episodes are to run a second time, if somebody said so.
         keep_runs: Which run artifacts stay on disk: all, failed or none.
+        work: Whether work is counted, whatever the thresholds ask for.
 
     Raises:
         ThresholdError: One of them is wrong; it names the place, and for an unknown name the
@@ -125,12 +130,17 @@ def read_gate(
             )
             raise ThresholdError(threshold.source, "", name, expected)
     if off:
-        return Gate(is_off=True, verify=verify)
+        return Gate(is_off=True, verify=verify, counts_work=work)
     texts = builtin_expressions(episodes, keep_runs=keep_runs) if builtin else ()
     if verify or (builtin and verify is None):
         texts = (*texts, "determinism.differing == 0")
     own = tuple(parse_threshold(text, "--gate", paths=paths, fields=names) for text in texts)
-    return Gate((*own, *thresholds), profile_name(episodes) if builtin else None, verify=verify)
+    return Gate(
+        thresholds=(*own, *thresholds),
+        profile=profile_name(episodes) if builtin else None,
+        verify=verify,
+        counts_work=work or any(one.metric in WORK_FIELDS for one in thresholds),
+    )
 
 
 def check_selectors(

@@ -295,6 +295,11 @@ class JudgeOptions:
         "run N of the episodes twice; if a hash differs, exit 3",
         shown="0; with --gate one per scenario row",
     )
+    work: bool = switch(
+        "--work",
+        "run one episode per scenario row a second time and count how much Python it executes;"
+        " --gate does so too",
+    )
     baseline: tuple[str, ...] = repeated(
         "--baseline",
         "PATH",

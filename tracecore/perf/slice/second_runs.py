@@ -43,6 +43,7 @@ class Determinism:
     requested: int = 0  # episodes that were to run twice, of those that can
     checked: int = 0
     differences: list[JsonObject] = field(default_factory=list)
+    work: list[JsonObject] = field(default_factory=list)  # the summary's, by episode
 
     def document(self) -> JsonObject:
         """The ``determinism`` block of the summary.
@@ -147,8 +148,22 @@ def compare_runs(
             new = _read_artifact(second_runs_dir, second.artifact)
             place = first_difference(old, new) if old is not None and new is not None else None
             result.differences.append(_difference(first, second, place))
+        if second.work:
+            result.work.append(_work(second))
+    result.work.sort(key=lambda counted: int(counted["episode_index"]))
     result.differences.sort(key=lambda difference: int(difference["episode_index"]))
     return result
+
+
+def _work(row: EpisodeResult) -> JsonObject:
+    """What was counted of an episode, under the scenario row that it belongs to."""
+    return {
+        "agent": row.agent,
+        "task_ref": row.task_ref,
+        "seed": row.seed - row.episode_index,
+        "episode_index": row.episode_index,
+        "counts": row.work,
+    }
 
 
 def _difference(
