@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import select
 import signal
 import threading
 import time
@@ -275,27 +274,3 @@ def test_a_child_does_not_outlive_its_worker(tmp_path: pathlib.Path, method: str
         os.close(stop_r)
         os.close(stop_w)
     assert outlived == [False]
-
-
-def test_jobs_may_run_out_for_a_while_and_go_on() -> None:
-    read_fd, write_fd = os.pipe()
-    later = [Errand(1, "fine"), Errand(2, "fine")]
-
-    def feed() -> Iterator[Errand | None]:
-        yield Errand(0, "fine")
-        while later:
-            yield None
-            if select.select([read_fd], [], [], 0)[0]:
-                os.read(read_fd, 1)
-                yield later.pop(0)
-
-    ended = []
-    batch = run_batch(jobs.answer, feed(), options(slots=1, more_fd=read_fd))
-    with contextlib.closing(batch):
-        for one in batch:
-            ended.append(one.job.index)
-            if later:
-                os.write(write_fd, b"!")
-    os.close(read_fd)
-    os.close(write_fd)
-    assert ended == [0, 1, 2]

@@ -1,11 +1,15 @@
 """Functions for the pool that are no episodes: most of them do something bad to it."""
 
+import contextlib
 import os
 import pathlib
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
+
+from tracecore.descendants import children_of
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,7 @@ class Errand:
 
     index: int
     path: str = ""
+    count: int = 0
 
 
 def double(job: Errand, link: Any) -> int:
@@ -102,6 +107,128 @@ def _was_here(job: Errand) -> bool:
     except FileExistsError:
         return True
     return False
+
+
+# --- many at a time ---
+
+
+def meet(job: Errand, link: Any) -> int:
+    """Wait until as many as ``count`` are here at the same time."""
+    del link
+    _arrive(job)
+    return job.count
+
+
+def _arrive(job: Errand, name: str = "here") -> None:
+    pathlib.Path(job.path, f"{name}-{job.index}").touch()
+    while len(list(pathlib.Path(job.path).glob(f"{name}-*"))) < job.count:
+        time.sleep(0.01)
+
+
+def count_beside(job: Errand, link: Any) -> int:
+    """How many are here now, this one included."""
+    del link
+    mark = pathlib.Path(job.path, f"{job.index}")
+    mark.touch()
+    time.sleep(0.05)
+    count = len(list(pathlib.Path(job.path).iterdir()))
+    mark.unlink()
+    return count
+
+
+def leave_or_keep_a_daemon(job: Errand, link: Any) -> str:
+    """The first leaves a detached process, and ends; the other has one too, and outlasts the
+    first's.
+    """
+    del link
+    _start_daemon(job)
+    both = [pathlib.Path(job.path, f"daemon-{index}") for index in range(2)]
+    while not all(path.exists() for path in both):
+        time.sleep(0.01)
+    if job.index == 0:
+        return "left"
+    theirs, own = (int(path.read_text()) for path in both)
+    while _exists(theirs):
+        time.sleep(0.01)
+    return "alive" if _exists(own) else "dead"
+
+
+def _start_daemon(job: Errand) -> None:
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            path = pathlib.Path(job.path, f"daemon-{job.index}")
+            path.with_suffix(".new").write_text(str(os.getpid()))
+            path.with_suffix(".new").rename(path)
+            time.sleep(600)
+        os._exit(0)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def outlast(job: Errand, link: Any) -> str:
+    """The last one ends when its worker has no other left."""
+    del link
+    if job.index < job.count - 1:
+        time.sleep(600)
+    while children_of(os.getppid()) != [os.getpid()]:
+        time.sleep(0.01)
+    return "last"
+
+
+def flood_or_return(job: Errand, link: Any) -> int:
+    """The first writes into everything that it can write to, and never ends."""
+    del link
+    while job.index == 0:
+        for fd in range(3, 64):
+            with contextlib.suppress(OSError):
+                os.write(fd, b"\x7f" * (1 << 16))
+    return job.index
+
+
+def meet_and_kill_first_worker(job: Errand, link: Any) -> int:
+    """The first ``count`` meet; one of them kills their worker."""
+    if job.index < job.count and not _was_here(Errand(job.index, job.path + "/seen")):
+        _arrive(job)
+        if job.index == 0:
+            kill_worker(job, link)
+        time.sleep(600)
+    return job.index
+
+
+def kill_worker_once_alone(job: Errand, link: Any) -> int:
+    """The first kills its worker as soon as the others have ended, or at once when it comes
+    back.
+    """
+    if job.index == 0:
+        kill_worker(job, link)
+    return job.index
+
+
+PLAIN_SIGNALS = ([], [signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ])
+
+
+def signal_state(job: Errand, link: Any) -> Any:
+    """The signals that are blocked, and that are ignored."""
+    del job, link
+    ignored = [
+        number
+        for number in sorted(signal.valid_signals())
+        if signal.getsignal(number) is signal.SIG_IGN
+    ]
+    return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())), ignored
+
+
+def search_path(job: Errand, link: Any) -> list[str]:
+    """Where this process imports from."""
+    del job, link
+    return sys.path
 
 
 class Stillborn:

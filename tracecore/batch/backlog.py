@@ -23,7 +23,7 @@ class Backlog:
     """The jobs of a batch that no worker has.
 
     Args:
-        jobs: Taken as they are needed; ``None`` is none at the moment.
+        jobs: Taken as they are needed.
         limit_s: Of a job: when its worker kills its process.
         key: Gives jobs that take about as long the same key. Without it, all keep their order.
     """
@@ -45,11 +45,11 @@ class Backlog:
 
     @property
     def has_more(self) -> bool:
-        """Whether there is something left to hand out, or may be later."""
+        """Whether there may be something left to hand out."""
         return self._more_jobs or bool(self._count or self._again)
 
     def take(self) -> Assignment | None:
-        """The next to hand out; ``None`` when there is none, or none at the moment."""
+        """The next to hand out; ``None`` when there is none left."""
         if self._again:
             return self._again.popleft()
         self._look_ahead()
@@ -83,8 +83,6 @@ class Backlog:
                 job = next(self._jobs)
             except StopIteration:
                 self._more_jobs = False
-                return
-            if job is None:
                 return
             key = self._key(job) if self._key else None
             self._waiting.setdefault(key, deque()).append((self._turns, job))

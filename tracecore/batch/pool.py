@@ -72,9 +72,6 @@ class BatchOptions:
     # gives jobs that take about as long the same key: then the longest are handed out first
     key: Callable[[Any], Hashable] | None = None
     stop_fd: int | None = None  # turns readable when the batch is to end now, finished or not
-    # Turns readable when jobs that have run out for now go on: such jobs give None for "none at the
-    # moment".
-    more_fd: int | None = None
     # Whether this process is here for the batch alone. Then it adopts what a killed worker leaves
     # behind, and kills it: every child that it did not have before the batch, and that is no
     # worker.
@@ -95,8 +92,7 @@ def run_batch(
 
     Args:
         function: Importable by name. What it returns must pickle.
-        jobs: Taken as they are needed: an endless iterable is fine. With ``more_fd``, None means
-            that there is none now.
+        jobs: Taken as they are needed: an endless iterable is fine.
         options: See there.
 
     Yields:
@@ -128,9 +124,6 @@ def _children_can_be_reaped() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
-_MORE: Final = object()  # what the selector says when jobs go on
-
-
 class _Pool:
     def __init__(
         self, function: Callable[[Any, Any], object], jobs: Iterator[Any], options: BatchOptions
@@ -139,8 +132,6 @@ class _Pool:
         self._selector = selectors.DefaultSelector()
         if options.stop_fd is not None:
             self._selector.register(options.stop_fd, selectors.EVENT_READ, None)
-        if options.more_fd is not None:
-            self._selector.register(options.more_fd, selectors.EVENT_READ, _MORE)
         self._backlog = Backlog(jobs, options.limit_s, options.key)
         self._workers: list[Worker] = []
         count = min(options.slots, len(usable_cores()))

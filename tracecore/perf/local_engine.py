@@ -27,6 +27,7 @@ class LocalEngine:
 
     def __init__(self, options: RunOptions, output_dir: str, interruption: Interruption) -> None:
         self._options, self._interruption = options, interruption
+        self._notes: list[str] = []  # what the manifest says of how the workers run
         self._secret = secret_folders(options.tasks_dirs, options.runs_dir, output_dir)
 
     @property
@@ -35,8 +36,8 @@ class LocalEngine:
         return self._options.workers or WORKERS
 
     def host(self) -> JsonObject:
-        """Nothing beside the facts of this machine."""
-        return {}
+        """Why workers do not keep to a core of their own, where they do not."""
+        return {"not_pinned": self._notes[0]} if self._notes else {}
 
     def machine_class(self) -> None:
         """That of this machine."""
@@ -58,6 +59,9 @@ class LocalEngine:
             prepare=Preparation(limits, self._secret, plan.settings.gateway),
             make_ready=make_ready,
             method=method,
+            # what a scenario row has taken so far is what its next episode is expected to take
+            key=lambda job: job.index % len(plan.rows),
+            on_note=self._notes.append,
             stop_fd=self._interruption.wake_fd,
             adopt_orphans=True,
             on_tick=look,
