@@ -91,10 +91,21 @@ def was_stopped(status: int) -> bool:
 
 
 def run_confined(
-    function: Callable[[Confinement], int], limits: Limits, reach: Reach, method: str
+    function: Callable[[Confinement], int],
+    limits: Limits,
+    reach: Reach,
+    method: str,
+    words_fd: int | None = None,
 ) -> int:
     """Run ``function`` in a process confined as an agent is that is started by ``method``; gives
     its wait status.
+
+    Args:
+        function: Gets the confinement, gives the exit code.
+        limits: Of the process.
+        reach: What it may reach.
+        method: How it would be started.
+        words_fd: Where the audit hook writes what was tried; nowhere, by default.
     """
     inherits = method == processes.FORK
     keeper = os.fork()
@@ -116,9 +127,10 @@ def run_confined(
             if not inherits:
                 layers.leave_namespaces(confinement, layers.OF_SPAWNED)
                 layers.confine(confinement)
-            null = os.open(os.devnull, os.O_RDWR)
+            if words_fd is None:
+                words_fd = os.open(os.devnull, os.O_RDWR)
             confinement.state.setdefault("audit_hook", True)
-            layers.confine_agent(confinement, null, PROBE_NONCE)
+            layers.confine_agent(confinement, words_fd, PROBE_NONCE)
             code = function(confinement)
         os._exit(code)
     status = os.waitpid(keeper, 0)[1]

@@ -16,7 +16,8 @@ from tracecore.perf.slice.limits import limit_behind_timeout
 from tracecore.perf.slice.options import WORKERS, RunOptions
 from tracecore.perf.slice.plan import Plan
 from tracecore.records import EpisodeResult, Job, JsonObject
-from tracecore.runtime.agent.process import Preparation
+from tracecore.runtime.agent.preload import Preload, find_preloads
+from tracecore.runtime.agent.process import Preparation, reach_of
 from tracecore.runtime.job import make_ready, run_job, settle
 
 
@@ -29,6 +30,8 @@ class LocalEngine:
         self._options, self._interruption = options, interruption
         self._notes: list[str] = []  # what the manifest says of how the workers run
         self._secret = secret_folders(options.tasks_dirs, options.runs_dir, output_dir)
+        self._preloads: dict[str, Preload] | None = None  # by the agent's path
+        self._refs: dict[str, str] = {}
 
     @property
     def slots(self) -> int:
@@ -45,6 +48,11 @@ class LocalEngine:
     def document(self) -> None:
         """There is no cluster."""
 
+    def preload(self) -> JsonObject:
+        """What was found when the first episodes were asked for."""
+        found = self._preloads or {}
+        return {self._refs[path]: preload.as_json() for path, preload in found.items()}
+
     def episodes(
         self, plan: Plan, jobs: Iterator[Job], count: int, look: Look | None = None
     ) -> Generator[EpisodeResult, None, None]:
@@ -56,7 +64,9 @@ class LocalEngine:
         batch_options = BatchOptions(
             slots=self.slots,
             limit_s=limit_behind_timeout(method),
-            prepare=Preparation(limits, self._secret, plan.settings.gateway),
+            prepare=Preparation(
+                limits, self._secret, plan.settings.gateway, self._find_preloads(plan)
+            ),
             make_ready=make_ready,
             method=method,
             # what a scenario row has taken so far is what its next episode is expected to take
@@ -69,6 +79,15 @@ class LocalEngine:
         )
         with contextlib.closing(run_batch(run_job, jobs, batch_options)) as endings:
             yield from map(settle, endings)
+
+    def _find_preloads(self, plan: Plan) -> dict[str, tuple[str, ...]]:
+        if self._preloads is None and self._options.method == processes.FORK:
+            jobs = [plan.job(index) for index in range(min(len(plan.rows), plan.episodes))]
+            self._refs = {job.agent.path: job.agent.ref for job in jobs}
+            each = plan.episodes // len(plan.rows)
+            reaches = {job.agent.path: reach_of(job, self._secret) for job in jobs if job.preload}
+            self._preloads = find_preloads(reaches, each, self._options.limits)
+        return {path: found.statements for path, found in (self._preloads or {}).items()}
 
     def episodes_again(
         self, plan: Plan, jobs: Iterator[Job], count: int

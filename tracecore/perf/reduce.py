@@ -88,6 +88,7 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
     )
     found = findings.document(host=run.noise, determinism=run.determinism)
     summary_document |= {"determinism": run.determinism, "work": run.work, **found}
+    summary_document["preload"] = slice_.engine.preload()
     if baseline:
         is_complete = not run.is_cut_short and summary_document["episodes"] == options.run.episodes
         summary_document["comparison"] = baseline.document(

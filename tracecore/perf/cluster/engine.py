@@ -79,6 +79,10 @@ class ClusterEngine:
         """The class that all nodes are of, or ``mixed:`` and all classes."""
         return self._cluster.machine_class()
 
+    def preload(self) -> JsonObject:
+        """Nodes import in each episode."""
+        return {}
+
     def document(self) -> JsonObject:
         """The ``cluster`` block of the manifest."""
         about = {"artifacts": self._options.artifacts, "machine_class": self.machine_class()}

@@ -34,6 +34,12 @@ class Engine(Protocol):
         """The ``cluster`` block of the manifest; None where there is no cluster."""
         ...
 
+    def preload(self) -> JsonObject:
+        """By agent: the packages that are imported once for many episodes, and those that are not,
+        with the reason.
+        """
+        ...
+
     def episodes(
         self, plan: Plan, jobs: Iterator[Job], count: int, look: Look | None = None
     ) -> Generator[EpisodeResult, None, None]:

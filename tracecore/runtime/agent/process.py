@@ -34,7 +34,7 @@ from tracecore.confinement.kernel import close_own_memory
 from tracecore.confinement.readable import TASK_MARK, Reach, is_below
 from tracecore.errors import EngineError, TracecoreError
 from tracecore.gateway.client import hand_over
-from tracecore.record import mutable_record, record
+from tracecore.record import field, mutable_record, record
 from tracecore.records import GatewayAddress, Job, Limits
 from tracecore.runtime.agent.zygote import EXPLAIN, MESSAGE_BYTES, NurserySetup, run_nursery
 
@@ -102,6 +102,7 @@ class Preparation:
     limits: Limits
     hidden: tuple[str, ...] = ()  # folders of tasks, runs and results, that no agent may read
     gateway: GatewayAddress | None = None  # where models and allowed hosts are reached
+    preload: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by the agent's path
 
     def __call__(self, method: str, slots: int) -> "AgentZygotes":
         return AgentZygotes(method, self, slots)
@@ -129,8 +130,9 @@ class AgentZygotes:
     def __init__(self, method: str, preparation: Preparation, slots: int) -> None:
         self._nursery, theirs = _socket_pair()
         self._hidden, self._gateway = preparation.hidden, preparation.gateway
+        self._preload = preparation.preload
         self._serial = 0
-        self._zygotes: dict[Reach, _Zygote] = {}
+        self._zygotes: dict[tuple[Reach, tuple[str, ...]], _Zygote] = {}
         self._zygote_of: dict[int, _Zygote] = {}  # by serial, until the agent's end is taken
         self._spent: dict[int, AgentSpent] = {}
         setup = NurserySetup(method, preparation.limits, slots)
@@ -241,14 +243,15 @@ class AgentZygotes:
         self._spent[report["serial"]] = AgentSpent(*report["spent"])
 
     def _zygote_for(self, job: Job) -> _Zygote:
-        reach = reach_of(job, self._hidden)
-        zygote = self._zygotes.pop(reach, None)
+        preload = self._preload.get(job.agent.path, ()) if job.preload else ()
+        kind = reach_of(job, self._hidden), preload
+        zygote = self._zygotes.pop(kind, None)
         if zygote is None:
             self._let_one_go()
-            control = self._start_zygote(reach)
-            zygote = _Zygote(control, set(), self._take_doors(control, reach))
+            control = self._start_zygote(*kind)
+            zygote = _Zygote(control, set(), self._take_doors(control, kind[0]))
         # at the end: the first is the one that was not needed for longest
-        self._zygotes[reach] = zygote
+        self._zygotes[kind] = zygote
         return zygote
 
     def _take_doors(self, control: socket.socket, reach: Reach) -> str:
@@ -276,14 +279,14 @@ class AgentZygotes:
         return report["doors"][0][0] if reach.models else ""
 
     def _let_one_go(self) -> None:
-        idle = [reach for reach, zygote in self._zygotes.items() if not zygote.live]
+        idle = [kind for kind, zygote in self._zygotes.items() if not zygote.live]
         if len(self._zygotes) >= ZYGOTES_MOST and idle:
             self._zygotes.pop(idle[0]).control.close()
 
-    def _start_zygote(self, reach: Reach) -> socket.socket:
+    def _start_zygote(self, reach: Reach, preload: tuple[str, ...]) -> socket.socket:
         control, theirs = _socket_pair()
         try:
-            message = json.dumps(reach.as_json()).encode()
+            message = json.dumps({"reach": reach.as_json(), "preload": preload}).encode()
             socket.send_fds(self._nursery, [message], [theirs.fileno()])
         except OSError as error:
             control.close()
@@ -304,6 +307,8 @@ def reach_of(job: Job, hidden: tuple[str, ...]) -> Reach:
     more = tuple(folder for folder in own if not is_below(folder, hidden))
     folder = os.path.dirname(job.agent.path)
     in_task = is_below(folder, hidden + more) or os.path.lexists(os.path.join(folder, TASK_MARK))
+    with contextlib.suppress(OSError):  # a second name of a file may be a task's: see readable.py
+        in_task = in_task or os.stat(job.agent.path).st_nlink > 1
     agents = (job.agent.path,) if in_task else ()
     gateway = job.settings.gateway
     return Reach(

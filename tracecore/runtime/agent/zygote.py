@@ -42,6 +42,7 @@ from tracecore.record import mutable_record, record, replace
 from tracecore.records import Limits
 from tracecore.runtime.agent.agent import compile_agent, compiled_agent
 from tracecore.runtime.agent.host import serve
+from tracecore.runtime.agent.preload import load
 
 MESSAGE_BYTES: Final = 1 << 16
 EXPLAIN: Final = b"explain"  # over the life line: how did it end?
@@ -86,7 +87,8 @@ def run_nursery(control_fd: int, setup: NurserySetup) -> None:
                 pass  # zygotes that were closed
         if not message:
             return
-        arguments = (fds[0], setup, json.loads(message))
+        request = json.loads(message)
+        arguments = (fds[0], setup, request["reach"], tuple(request["preload"]))
         try:
             processes.start(run_keeper, arguments, method=setup.method, keep_fds=fds)
         except OSError as error:
@@ -108,7 +110,9 @@ def refuse(control_fd: int, error: OSError) -> None:
             _report(control, {"refused": str(error)})
 
 
-def run_keeper(control_fd: int, setup: NurserySetup, reach: dict[str, Any]) -> None:
+def run_keeper(
+    control_fd: int, setup: NurserySetup, reach: dict[str, Any], preload: tuple[str, ...]
+) -> None:
     """Be the zygote, or, where process ids have a namespace, start it inside and wait for its end."""
     method = setup.method
     confinement = layers.begin(setup.shared_limits, reach_from_json(reach))
@@ -126,7 +130,7 @@ def run_keeper(control_fd: int, setup: NurserySetup, reach: dict[str, Any]) -> N
     # which cannot be sent
     confinement.kernel = None if method == processes.SPAWN else confinement.kernel
     if confinement.state["pid_namespace"] is True:
-        arguments = (control_fd, setup, confinement)
+        arguments = (control_fd, setup, confinement, preload)
         try:
             pid = processes.start(run_zygote, arguments, method=method, keep_fds=[control_fd])
         except OSError as error:
@@ -135,7 +139,7 @@ def run_keeper(control_fd: int, setup: NurserySetup, reach: dict[str, Any]) -> N
         os.close(control_fd)
         os.waitpid(pid, 0)
         return
-    run_zygote(control_fd, setup, confinement)
+    run_zygote(control_fd, setup, confinement, preload)
 
 
 def _hand_out_doors(control_fd: int, confinement: Confinement) -> None:
@@ -149,13 +153,16 @@ def _hand_out_doors(control_fd: int, confinement: Confinement) -> None:
         listener.close()
 
 
-def run_zygote(control_fd: int, setup: NurserySetup, confinement: Confinement) -> None:
+def run_zygote(
+    control_fd: int, setup: NurserySetup, confinement: Confinement, preload: tuple[str, ...]
+) -> None:
     """Serve one worker until its side of the socket is closed."""
     sys.dont_write_bytecode = True
     layers.bound_process_table(confinement)
     descendants.prepare_subreaper()  # while there is a way to find it
     if setup.method == processes.FORK:
         layers.confine(confinement)
+        load(preload)
     zygote = _Zygote(socket.socket(fileno=control_fd), setup, confinement)
     gc.collect()
     # a collection in an agent would write into, and so copy, every page that holds an object

@@ -1,0 +1,141 @@
+"""Packages that agents use, from the package index, each imported and put to use by a confined
+agent.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import venv
+from typing import Any, Final
+
+import pytest
+from arena import ACTIONS, MANIFEST, SETUP, VALIDATE
+
+ROOT: Final = pathlib.Path(__file__).parent.parent.parent
+PAGE: Final = ROOT / "docs" / "security.md"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
+    pytest.mark.timeout(1800),
+]
+LITELLM: Final = "import os\nos.environ['LITELLM_LOCAL_MODEL_COST_MAP'] = 'True'\nimport litellm"
+TIKTOKEN: Final = (
+    "tiktoken.Encoding('x', pat_str='.', mergeable_ranks={bytes([n]): n for n in range(256)},"
+    " special_tokens={}).encode('hi')"
+)
+HTTPX: Final = (
+    "httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, text='x')))"
+    ".get('http://x').text"
+)
+COMPLETE: Final = (
+    "litellm.completion(model='gpt-4o', messages=[{'role': 'user', 'content': '?'}],"
+    " mock_response='hello').choices[0].message.content"
+)
+# Name, memory limit in MiB that it needs, what is imported, and what is said of what.
+PACKAGES: Final[tuple[tuple[str, int, str, str, str], ...]] = (
+    ("numpy", 256, "import numpy", "numpy.linalg.inv(numpy.eye(3)).sum()", "3.0"),
+    ("scipy", 256, "from scipy import optimize",
+     "round(optimize.brentq(lambda x: x * x - 2, 0, 2), 6)", "1.414214"),
+    ("pandas", 512, "import pandas",
+     "int(pandas.DataFrame({'a': [1, 2, 2]}).groupby('a').size().max())", "2"),
+    ("pydantic", 256, "from pydantic import BaseModel, create_model",
+     "create_model('M', n=(int, ...))(n='4').n + 1", "5"),
+    ("orjson", 256, "import orjson", "orjson.dumps({'a': [1]}).decode()", '{"a":[1]}'),
+    ("lxml", 256, "from lxml import etree", "etree.fromstring('<a><b/></a>')[0].tag", "b"),
+    ("tokenizers", 256, "from tokenizers import Tokenizer, models",
+     "Tokenizer(models.WordLevel({'a': 3, '?': 0}, unk_token='?')).encode('a').ids", "[3]"),
+    ("tiktoken", 256, "import tiktoken",
+     TIKTOKEN, "[104, 105]"),
+    ("httpx", 256, "import httpx",
+     HTTPX, "x"),
+    ("requests", 256, "import requests", "requests.Request('GET', 'http://x/').prepare().url",
+     "http://x/"),
+    ("openai", 512, "import openai", "openai.OpenAI(api_key='x').base_url.host", "api.openai.com"),
+    ("anthropic", 512, "import anthropic", "anthropic.Anthropic(api_key='x').base_url.host",
+     "api.anthropic.com"),
+    ("langchain-core", 512, "from langchain_core.prompts import ChatPromptTemplate",
+     "ChatPromptTemplate.from_template('hi {x}').invoke({'x': 'you'}).to_string()",
+     "Human: hi you"),
+    ("litellm", 1024, LITELLM,
+     COMPLETE, "hello"),
+    ("cffi", 256, "import cffi", "cffi.FFI().new('int[]', [1, 2])[1]", "2"),
+)  # fmt: skip
+AGENT: Final = """\
+{imports}
+
+class Agent:
+    def reset(self, spec):
+        pass
+
+    def observe(self, observation):
+        pass
+
+    def act(self):
+        return {{"type": "answer", "args": {{"text": str({said})}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def python(pytestconfig: pytest.Config) -> str:
+    """An interpreter of an environment that has the packages; made once, and kept."""
+    names = sorted(package[0] for package in PACKAGES)
+    digest = hashlib.sha256(f"{sys.version} {names}".encode()).hexdigest()[:12]
+    kept = os.environ.get("TRACECORE_TEST_PACKAGES")
+    folder = pathlib.Path(kept or pytestconfig.cache.mkdir(f"packages-{digest}"))
+    path = folder / "bin" / "python"
+    if not (folder / "complete").exists() and not kept:
+        venv.create(folder, with_pip=True, symlinks=True, clear=True)
+        command = [str(path), "-m", "pip", "install", "--quiet", *names]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"the packages could not be had: {done.stderr[-300:]}")
+        (folder / "complete").touch()
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("packages")
+    task = folder / "tasks" / "secret"
+    task.mkdir(parents=True)
+    for name, text in (
+        ("task.toml", MANIFEST),
+        ("actions.py", ACTIONS),
+        ("validate.py", VALIDATE),
+        ("setup.py", SETUP.format(salt="x")),
+    ):
+        (task / name).write_text(text)
+    return folder
+
+
+def said_by(python: str, folder: pathlib.Path, package: tuple[str, int, str, str, str]) -> Any:
+    """What an agent that uses the package answers within its memory limit; or how it ended."""
+    name, memory_mib, imports, said, _ = package
+    (folder / f"{name}.agent.py").write_text(AGENT.format(imports=imports, said=said))
+    row = {"agent": f"{name}.agent.py", "task_ref": "secret@1"}
+    (folder / "scenario.json").write_text(json.dumps([row]))
+    command = [python, str(ROOT / "scripts" / "perf_harness.py"), "--scenario=scenario.json"]
+    command += ["--tasks-dir=tasks", "--episodes=6", "--workers=2", "--progress=never"]
+    command.append(f"--memory-limit={memory_mib}MiB")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    end = json.loads(done.stdout)
+    series = json.loads((folder / end["artifacts"]["series"]).read_text())
+    texts = []
+    for row in series:
+        path = folder / ".agent_bench" / "runs" / f"{row['run_id']}.json"
+        trace = json.loads(path.read_text())["action_trace"]
+        has_said = trace and trace[0]["action"].get("args")
+        texts.append(trace[0]["action"]["args"]["text"] if has_said else row["error"])
+    return texts, end["summary"]["preload"].get(f"{name}.agent.py")
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package[0])
+def test_a_confined_agent_uses(
+    package: tuple[str, int, str, str, str], python: str, folder: pathlib.Path
+) -> None:
+    texts, preload = said_by(python, folder, package)
+    assert texts == [package[4]] * 6, preload
+    assert f"| `{package[0]}` | {package[1]} MiB |" in PAGE.read_text()
