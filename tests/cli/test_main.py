@@ -14,6 +14,7 @@ import tempfile
 import time
 
 import pytest
+from helpers import slices
 
 from tracecore.__main__ import main
 from tracecore.perf.host import provenance
@@ -265,7 +266,7 @@ def test_whatever_goes_wrong_is_told_in_lines_that_move_no_cursor(
     assert stdout.splitlines()[0] == headline
     assert words in stdout
     assert all(line.isprintable() for line in stdout.splitlines())
-    assert "noise" not in stdout
+    assert "agent said  noise on stdout" in stdout
 
 
 def test_an_episode_that_takes_no_step_says_so(bench: pathlib.Path) -> None:
@@ -315,7 +316,10 @@ def test_every_start_method_gives_the_same_hash_under_strict_spec() -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), "found no command, expected one of run, check, replay, doctor; try --help"),
+        (
+            (),
+            "found no command, expected one of run, show, check, replay, list, doctor; try --help",
+        ),
         (
             ("rnu",),
             "'rnu': found no such command (did you mean run?); try --help",
@@ -381,7 +385,7 @@ def test_every_start_method_gives_the_same_hash_under_strict_spec() -> None:
         ),
         (
             ("run", *TOY, "--allow-network", "example.org"),
-            "--allow-network: found 'example.org', expected a host that",
+            "--allow-network: found 'example.org', expected a host and a port",
         ),
         (("check",), "the following arguments are required: FILE; try --help"),
         (
@@ -533,7 +537,11 @@ def test_valid_artifacts_are_called_so(bench: pathlib.Path) -> None:
     run_odd(bench, "raise")
     run_odd(bench, "fine", "fail")
     paths = sorted(str(path.relative_to(bench)) for path in (bench / ".agent_bench/runs").iterdir())
-    assert call("check", *paths) == (0, "".join(f"{path}: valid\n" for path in paths), "")
+    assert call("check", *paths) == (
+        0,
+        "".join(f"{path}: valid\n" for path in paths) + "2 files: 2 valid\n",
+        "",
+    )
 
 
 def test_each_problem_of_an_invalid_one_has_a_line(bench: pathlib.Path) -> None:
@@ -551,6 +559,7 @@ def test_each_problem_of_an_invalid_one_has_a_line(bench: pathlib.Path) -> None:
         "a.json: $.steps_used: found -1, expected an integer of at least 0",
         f"{path}: valid",
     ]
+    assert lines.pop() == "4 files: 1 valid, 3 not valid"
     assert [line.partition(": found")[0] for line in lines[3:]] == [
         "b.json: $.artifact_hash",
         "b.json: $.trace_hash",
@@ -562,11 +571,47 @@ def test_a_file_that_cannot_be_read_does_not_keep_it_from_the_others(bench: path
     run_odd(bench, "raise")
     path = str(only_artifact(bench))
     (bench / "bad.json").write_text("{}")
-    code, stdout, stderr = call("check", "nope.json", path, "bad.json", ".")
+    code, stdout, stderr = call("check", "nope.json", path, "bad.json", "odd.json/x")
     assert code == 2
     assert f"{path}: valid" in stdout.splitlines()
     assert "bad.json: $.spec_version: found nothing" in stdout
-    assert [line.split(": ")[1] for line in stderr.splitlines()] == ["nope.json", "."]
+    assert [line.split(": ")[1] for line in stderr.splitlines()] == ["nope.json", "odd.json/x"]
+
+
+def test_a_folder_stands_for_the_artifacts_in_it(bench: pathlib.Path) -> None:
+    run_odd(bench, "raise")
+    run_odd(bench, "fine", "fail")
+    code, stdout, _ = call("check", ".agent_bench/runs")
+    assert code == 0
+    assert stdout.splitlines()[-1] == "2 files: 2 valid"
+    (bench / "empty").mkdir()
+    assert call("check", "empty") == (0, "0 files\n", "")
+
+
+# --- list ------------------------------------------------------------------------------------
+
+
+def test_what_there_is_to_run_and_what_was_run_is_listed(bench: pathlib.Path) -> None:
+    slices.call("--episodes", "1", "--workers", "1", "--output-dir", "out")
+    (bench / "out" / ".perf-journal-20260101T000000Z.jsonl").write_text("begun")
+    (bench / "tasks" / "broken").mkdir()
+    (bench / "tasks" / "broken" / "task.toml").write_text("")
+    where = ("--tasks-dir", "tasks", "--output-dir", "out")
+    code, stdout, _ = call("list", *where, "--json")
+    found = json.loads(stdout)
+    assert code == 0
+    assert {"odd@1", "filesystem_hidden_config@1", "broken"} <= {
+        one["name"] for one in found["tasks"]
+    }
+    assert "agents/toy_agent.py" in {one["name"] for one in found["agents"]}
+    assert [one["name"] for one in found["scenarios"]] == ["agents/scripted_llm_scenario.toml"]
+    unfinished, finished = found["slices"]
+    assert (unfinished["name"], unfinished["about"]) == ("20260101T000000Z", "unfinished")
+    assert (finished["episodes"], finished["exit_code"]) == (1, 0)
+    code, stdout, _ = call("list", *where)
+    assert code == 0
+    assert "  odd@1" in stdout
+    assert stdout.endswith("baselines\n  none\n")
 
 
 # --- replay ----------------------------------------------------------------------------------------------------------

@@ -68,6 +68,21 @@ def journal_path(folder: str, stamp: str) -> str:
     return os.path.join(folder, JOURNAL_BEGIN + stamp + JOURNAL_END)
 
 
+def unfinished_stamps(folder: str) -> list[str]:
+    """The stamps of the slices in ``folder`` that can be finished, oldest first: each has a journal
+    that has begun.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return sorted(
+            entry.name[len(JOURNAL_BEGIN) : -len(JOURNAL_END)]
+            for entry in entries
+            if entry.name.startswith(JOURNAL_BEGIN)
+            and entry.name.endswith(JOURNAL_END)
+            and entry.stat().st_size
+        )
+    return []
+
+
 def create_journal(
     path: str,
     header: JsonObject,

@@ -1,0 +1,121 @@
+"""What several commands share."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from tracecore.command_line.options import APPEND, Option, fill, path
+from tracecore.command_line.run import say
+from tracecore.errors import OptionError, UsageError
+from tracecore.exit_codes import as_help
+from tracecore.perf.slice.options import RunOptions
+from tracecore.record import replace
+from tracecore.records import Allowance, Job
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from tracecore.command_line.parser import Parser
+    from tracecore.records import AgentSource, EpisodeResult, JsonObject, Settings, TaskSource
+
+FAILED_ITSELF: Final = "the artifact could not be written, or tracecore itself failed"
+
+
+def run_episode(job: Job, arguments: argparse.Namespace) -> tuple[EpisodeResult, JsonObject, str]:
+    """Run it as a slice would; its row, its artifact, and where that lies as the caller would write
+    it.
+    """
+    from tracecore.canon import decode
+    from tracecore.perf.documents.files import check_writable
+    from tracecore.perf.host import provenance
+    from tracecore.perf.local_engine import run_one
+    from tracecore.perf.prepare import COMMIT_UNKNOWN
+    from tracecore.perf.slice.models import reach_models
+
+    check_writable(arguments.runs_dir)
+    if trouble := provenance.git_trouble():
+        say(f"tracecore: {COMMIT_UNKNOWN}: {trouble}")
+    options = fill(RunOptions, arguments)
+    with reach_models(options, reaches_hosts=bool(job.allow.network)) as gateway:
+        job = replace(job, settings=replace(job.settings, gateway=gateway))
+        row = run_one(job, arguments.start_method, arguments.tasks_dirs)
+    path = os.path.join(arguments.runs_dir, f"{job.run_id}.json")
+    with open(path, "rb") as file:
+        return row, decode(file.read()), path
+
+
+def new_job(
+    agent: AgentSource, task: TaskSource, seed: int, settings: Settings, allow: Allowance
+) -> Job:
+    """An episode that is no part of a slice."""
+    from tracecore.clock import new_id
+
+    return Job(
+        index=0, run_id=new_id(), agent=agent, task=task, seed=seed, settings=settings, allow=allow
+    )
+
+
+def read_allowance(
+    arguments: argparse.Namespace, task: TaskSource, settings: Settings
+) -> Allowance:
+    """What the agent may reach beside the usual.
+
+    Raises:
+        OptionError: It may not be allowed, or is not there.
+    """
+    from tracecore.confinement.readable import secret_folders
+    from tracecore.perf.slice.plan import resolve_allowance
+
+    asked = Allowance(tuple(arguments.allow_read), tuple(arguments.allow_network))
+    secret = secret_folders(arguments.tasks_dirs, settings.runs_dir, task.folder)
+    allowance, mistakes = resolve_allowance(asked, secret)
+    for where, found, expected in mistakes:
+        raise OptionError(f"--allow-{where.partition('[')[0]}", "", found, expected)
+    return allowance
+
+
+def read_valid_artifact(path: str) -> JsonObject:
+    """The artifact in a file.
+
+    Raises:
+        InputError: It cannot be read.
+        UsageError: It is not valid.
+    """
+    from tracecore.runtime.replay import read_artifact
+
+    artifact, problems = read_artifact(path)
+    if problems:
+        raise UsageError(f"{path}: {problems[0]}; `check` tells all that is wrong with it")
+    return artifact
+
+
+def allowances() -> Mapping[str, Option]:
+    """What an agent may reach beside the usual."""
+    return {
+        "allow_read": Option(
+            "--allow-read",
+            "PATH",
+            path,
+            (),
+            "a file, or a folder with all below, that the agent may read beside the usual; may be"
+            " repeated",
+            action=APPEND,
+        ),
+        "allow_network": Option(
+            "--allow-network",
+            "HOST:PORT",
+            path,
+            (),
+            "a host and port that the agent may connect to; may be repeated",
+            action=APPEND,
+        ),
+    }
+
+
+def add_command(
+    parser: Parser, do: Any, summary: str, description: str, exits: Mapping[int, str]
+) -> Parser:
+    """A command with its exit codes."""
+    return parser.add_command(do.__name__.rstrip("_"), do, summary, description, as_help(exits))
