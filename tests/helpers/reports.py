@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tracecore.perf.documents.files import write_documents, write_series
-from tracecore.perf.documents.metrics import Metrics
-from tracecore.perf.documents.rows import feed, series_chunks
-from tracecore.perf.documents.summary import Summary
+from tracecore.perf.documents.metrics import metrics_document
+from tracecore.perf.documents.rows import Rows, series_chunks
+from tracecore.perf.documents.summary import SliceFacts, summary_document
 
 STAMP = "20260131T235959Z"
 HOSTILE = (
@@ -31,15 +31,10 @@ def write_slice(
     """
     rows = [_row(make_row, index) for index in range(episodes)]
     folder.mkdir(exist_ok=True)
-    summary, metrics = Summary(), Metrics()
-    write_series(str(folder), STAMP, series_chunks(feed(rows, summary, metrics)))
-    document = summary.document(
-        episodes_requested=episodes,
-        workers=2,
-        runs_root="runs",
-        system_samples={"available": False},
-        elapsed_s=12.5,
-    )
+    table = Rows(rows)
+    write_series(str(folder), STAMP, series_chunks(rows))
+    facts = SliceFacts(episodes_requested=episodes, workers=2, runs_root="runs", elapsed_s=12.5)
+    document = summary_document(table, facts)
     manifest = {
         "stamp": STAMP,
         "generated_at": "2026-01-31T23:59:59.000000Z",
@@ -75,7 +70,7 @@ def write_slice(
         STAMP,
         manifest=manifest,
         summary=document,
-        metrics=metrics.document(),
+        metrics=metrics_document(table),
         compress=True,
     )
     return folder

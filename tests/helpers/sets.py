@@ -2,9 +2,9 @@
 
 from tracecore.perf.compare.comparison import CompareOptions
 from tracecore.perf.documents.files import write_documents, write_series
-from tracecore.perf.documents.metrics import Metrics
-from tracecore.perf.documents.rows import feed, series_chunks
-from tracecore.perf.documents.summary import Summary
+from tracecore.perf.documents.metrics import metrics_document
+from tracecore.perf.documents.rows import Rows, series_chunks
+from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict, replace
 
@@ -37,9 +37,9 @@ class Sets:
         folder.mkdir()
         rows = [self._row(index, cpu_s, slower or {}) for index in range(episodes)]
         rows = [change(row) if change else row for row in rows]
-        reduced, metrics = Summary(), Metrics()
-        write_series(str(folder), stamp, series_chunks(feed(rows, reduced, metrics)), fsync=False)
-        document = reduced.document(
+        table = Rows(rows)
+        write_series(str(folder), stamp, series_chunks(rows), fsync=False)
+        facts = SliceFacts(
             episodes_requested=episodes,
             workers=2,
             runs_root="r",
@@ -47,6 +47,7 @@ class Sets:
             elapsed_s=1.0,
             episodes_run=episodes,
         )
+        document = summary_document(table, facts)
         write_documents(
             str(folder),
             stamp,
@@ -69,7 +70,7 @@ class Sets:
                 **(manifest or {}),
             },
             summary={**document, "work": work or [], **(summary or {})},
-            metrics=metrics.document(),
+            metrics=metrics_document(table),
             compress=compress,
             fsync=False,
         )

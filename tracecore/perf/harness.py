@@ -12,9 +12,11 @@ from tracecore.perf.host import provenance
 from tracecore.perf.host.facts import SystemSampler, host_block
 from tracecore.perf.host.noise import HostWatch
 from tracecore.perf.judge.abort import AbortWatch
+from tracecore.perf.judge.aggregates import evaluate
 from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.prepare import Slice, prepare
 from tracecore.perf.reduce import Reduced, Run, reduce_rows, write_files
+from tracecore.perf.show.exports import ScenarioFigures
 from tracecore.perf.show.github import tell_github
 from tracecore.perf.show.progress import Progress, Watch
 from tracecore.perf.show.slice_page import human_summary
@@ -207,7 +209,7 @@ def judge_slice(slice_: Slice, run: Run, reduced: Reduced) -> Verdict:
     """
     gate = slice_.gate
     statuses = tuple(
-        reduced.readings.status(threshold, reduced.summary) for threshold in gate.thresholds
+        evaluate(threshold, reduced.summary, reduced.rows) for threshold in gate.thresholds
     )
     comparison = reduced.summary.get("comparison", {})
     breaches, warnings = (tuple(comparison.get(name, ())) for name in ("breaches", "warnings"))
@@ -251,7 +253,9 @@ def show(
         )
     )
     step_summary = options.output.step_summary
-    tell_github(summary, reduced.figures, reduced.manifest, paths, step_summary, console)
+    tell_github(
+        summary, ScenarioFigures(reduced.rows), reduced.manifest, paths, step_summary, console
+    )
     document = {
         "ok": verdict.exit_code == EXIT_GOOD,
         "stamp": slice_.stamp,

@@ -4,14 +4,13 @@ import os
 
 from tracecore import __version__, clock
 from tracecore.perf.documents.files import write_documents, write_series
-from tracecore.perf.documents.metrics import Metrics
-from tracecore.perf.documents.rows import feed, series_chunks
-from tracecore.perf.documents.summary import Summary
-from tracecore.perf.findings.findings import Findings
+from tracecore.perf.documents.metrics import metrics_document
+from tracecore.perf.documents.rows import Rows, series_chunks
+from tracecore.perf.documents.summary import SliceFacts, summary_document
+from tracecore.perf.findings.findings import Circumstances, findings_document
 from tracecore.perf.host.facts import machine_class
 from tracecore.perf.host.noise import HostNoise
 from tracecore.perf.host.samples import samples_name
-from tracecore.perf.judge.abort import GateReadings
 from tracecore.perf.prepare import Slice
 from tracecore.perf.show.exports import ScenarioFigures, write_formats
 from tracecore.perf.slice.commands import repro_of, slice_command
@@ -47,8 +46,7 @@ class Reduced:
     summary: JsonObject  # gains its verdict when the slice is judged
     metrics: list[JsonObject]
     manifest: JsonObject
-    readings: GateReadings
-    figures: ScenarioFigures
+    rows: Rows
 
 
 def reduce_rows(slice_: Slice, run: Run) -> Reduced:
@@ -60,24 +58,12 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
     """
     options, stamp, baseline = slice_.options, slice_.stamp, slice_.baseline
     manifest = manifest_document(slice_, run)
-    summary, metrics = Summary(), Metrics()
-    findings = Findings(
-        is_resumed=options.run.resume is not None,
-        repro=repro_of(options.run),
-        slice_command=slice_command(options),
-    )
-    readings, figures = GateReadings(slice_.gate.thresholds), ScenarioFigures()
-    rows = feed(
-        slice_.journal.rows_in_order(),
-        summary,
-        metrics,
-        findings,
-        readings,
-        figures,
-        *([baseline] if baseline else []),
-    )
-    write_series(options.output.output_dir, stamp, series_chunks(rows))
-    summary_document = summary.document(
+    rows = Rows()
+    kept = rows.take(slice_.journal.rows_in_order())
+    if baseline:
+        kept = baseline.take(kept)
+    write_series(options.output.output_dir, stamp, series_chunks(kept))
+    facts = SliceFacts(
         episodes_requested=options.run.episodes,
         workers=slice_.engine.slots,
         runs_root=options.run.runs_dir,
@@ -86,15 +72,26 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
         episodes_run=run.episodes_run,
         interrupted=run.interrupted,
     )
-    found = findings.document(host=run.noise, determinism=run.determinism)
-    summary_document |= {"determinism": run.determinism, "work": run.work, **found}
-    summary_document["preload"] = slice_.engine.preload()
+    about = Circumstances(
+        host=run.noise,
+        determinism=run.determinism,
+        is_resumed=options.run.resume is not None,
+        repro=repro_of(options.run),
+        slice_command=slice_command(options),
+    )
+    summary = {
+        **summary_document(rows, facts),
+        "determinism": run.determinism,
+        "work": run.work,
+        **findings_document(rows, about),
+        "preload": slice_.engine.preload(),
+    }
     if baseline:
-        is_complete = not run.is_cut_short and summary_document["episodes"] == options.run.episodes
-        summary_document["comparison"] = baseline.document(
-            options.output.output_dir, stamp, manifest, summary_document, is_complete=is_complete
+        is_complete = not run.is_cut_short and len(rows) == options.run.episodes
+        summary["comparison"] = baseline.document(
+            options.output.output_dir, stamp, manifest, summary, is_complete=is_complete
         )
-    return Reduced(summary_document, metrics.document(), manifest, readings, figures)
+    return Reduced(summary=summary, metrics=metrics_document(rows), manifest=manifest, rows=rows)
 
 
 def manifest_document(slice_: Slice, run: Run) -> JsonObject:
@@ -155,4 +152,6 @@ def write_files(slice_: Slice, reduced: Reduced) -> dict[str, str]:
         from tracecore.perf.show.report import find_set, write_report  # noqa: PLC0415
 
         paths |= write_report(find_set(stamp, options.output_dir), options.output_dir)
-    return paths | write_formats(options.output_dir, options.emit, reduced.figures, reduced.summary)
+    return paths | write_formats(
+        options.output_dir, options.emit, ScenarioFigures(reduced.rows), reduced.summary
+    )

@@ -1,18 +1,13 @@
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracecore.perf.documents.metrics import Metrics, Repeats, Tally
-from tracecore.stats import nearest_rank
+from tracecore.perf.documents.metrics import metrics_document
+from tracecore.perf.documents.rows import Rows
 
 
 def rows_of(rows):
-    metrics = Metrics()
-    for row in rows:
-        metrics.add(row)
-    return metrics.document()
+    return metrics_document(Rows(rows))
 
 
 def test_one_row_per_task_and_agent_in_order_of_appearance(make_row):
@@ -67,6 +62,12 @@ def test_a_group_is_summed_up(make_row):
             "prompt_bytes_total": 90,
             "completion_bytes_total": 120,
             "tokens_used_total": 150,
+            "p50_wall_clock_s": 0.5,
+            "p95_wall_clock_s": 1.5,
+            "p99_wall_clock_s": None,
+            "max_wall_clock_s": 1.5,
+            "p50_cpu_s": None,
+            "peak_rss_bytes": None,
         }
     ]
 
@@ -108,28 +109,24 @@ def test_negative_and_very_long_seeds_are_told_apart(make_row):
     assert (row["repeated_inputs"], row["reproducibility_rate"]) == (1, 0.0)
 
 
-@given(st.lists(st.tuples(st.integers(-3, 8), st.sampled_from("abc")), max_size=60))
-def test_repeats_are_counted_as_a_dict_of_lists_would(episodes):
+@given(st.lists(st.tuples(st.integers(-3, 8), st.sampled_from("abc")), min_size=1, max_size=60))
+def test_repeats_are_counted_as_a_dict_of_lists_would(make_row, episodes):
     hashes: dict[int, list[str]] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Repeats, "CHUNK", 7)
-        repeats = Repeats()
-        for seed, hash_ in episodes:
-            repeats.add(seed, hash_)
-            hashes.setdefault(seed, []).append(hash_)
-        repeated = [seen for seen in hashes.values() if len(seen) > 1]
-        expected = (len(repeated), sum(len(set(seen)) == 1 for seen in repeated))
-        assert repeats.count() == expected
-        assert repeats.count() == expected
+    for seed, hash_ in episodes:
+        hashes.setdefault(seed, []).append(hash_)
+    repeated = [seen for seen in hashes.values() if len(seen) > 1]
+    reproduced = sum(len(set(seen)) == 1 for seen in repeated)
+    [row] = rows_of(make_row(0, seed=seed, artifact_hash=hash_) for seed, hash_ in episodes)
+    assert row["repeated_inputs"] == len(repeated)
+    assert row["reproducibility_rate"] == (reproduced / len(repeated) if repeated else None)
 
 
-@given(st.lists(st.integers(0, 9), min_size=1), st.sampled_from([0, 5, 50, 95, 100]))
-def test_a_tally_is_a_sorted_list(values, percent):
-    tally = Tally()
-    for value in values:
-        tally.add(value)
-    assert list(tally) == sorted(values)
-    assert tally[-1] == max(values)
-    assert tally[:3] == sorted(values)[:3]
-    assert nearest_rank(tally, percent) == nearest_rank(sorted(values), percent)
-    assert tally._counts == Counter(values)
+def test_times_are_of_episodes_that_came_to_an_end_of_their_own(make_row):
+    rows = [make_row(n, wall_clock_s=n + 1.0, cpu_user_s=0.1, cpu_sys_s=0.2) for n in range(4)]
+    timeout = make_row(4, wall_clock_s=99.0, error="slow", termination_reason="timeout")
+    [row] = rows_of([*rows, timeout])
+    assert (row["p50_wall_clock_s"], row["p95_wall_clock_s"], row["max_wall_clock_s"]) == (2, 4, 4)
+    assert row["p50_cpu_s"] == pytest.approx(0.3)
+    [nothing] = rows_of([timeout])
+    assert [nothing[name] for name in row if name.endswith("wall_clock_s")] == [None] * 5
+    assert (nothing["p50_cpu_s"], nothing["peak_rss_bytes"]) == (None, None)

@@ -1,8 +1,10 @@
 import json
+import math
 
 import pytest
 
-from tracecore.perf.documents.rows import feed, series_chunks
+from tracecore.perf.documents.rows import Rows, series_chunks
+from tracecore.perf.slice.journal import FIELDS
 from tracecore.record import as_dict
 from tracecore.records import Usage
 
@@ -82,16 +84,51 @@ def test_a_nan_is_refused(make_row):
         document_of([make_row(0, episode_s=float("nan"))])
 
 
-class Seen:
-    def __init__(self):
-        self.rows = []
+def test_a_table_has_every_field_of_its_rows(make_row):
+    rows = [make_row(0), make_row(1, error="no", artifact=None, host="n1", seed=-7)]
+    table = Rows()
+    assert list(table.take(iter(rows))) == rows
+    assert len(table) == 2
+    for name in FIELDS:
+        values = [getattr(row, name) for row in rows]
+        if name != "allow":
+            is_text = table.is_text(name)
+            expected = [table.number_of(name, value) for value in values] if is_text else values
+            assert list(table[name]) == expected
+    assert table.failures == [rows[1]]
+    assert table.text("error", table["error"][1]) == "no"
+    assert table.text("host", table["host"][0]) is None
 
-    def add(self, row):
-        self.rows.append(row)
+
+@pytest.mark.parametrize("value", [0, 2**15, -(2**15) - 1, 2**31, 2**63, -(10**40)])
+def test_a_column_holds_whole_numbers_of_any_size(make_row, value):
+    table = Rows(make_row(n, tokens_used=tokens) for n, tokens in enumerate([1, value, 2]))
+    assert list(table["tokens_used"]) == [1, value, 2]
+    assert list(table.pick("tokens_used", [2, 1])) == [2, value]
 
 
-def test_one_pass_serves_every_reducer(make_row):
-    rows = [make_row(0), make_row(1)]
-    first, second = Seen(), Seen()
-    assert list(feed(iter(rows), first, second)) == rows
-    assert first.rows == second.rows == rows
+def test_a_million_rows_fit_into_two_hundred_megabytes(make_row):
+    table = Rows(
+        make_row(n, error=f"error {n}", wall_clock_s=n / 7, peak_rss_bytes=n * 10**6)
+        for n in range(2000)
+    )
+    assert sum(len(column) * column.itemsize for column in table._columns.values()) < 2000 * 200
+
+
+def test_groups_stand_in_the_order_of_appearance(make_row):
+    table = Rows(make_row(n, task_ref=task) for n, task in enumerate(["b@1", "a@1", "b@1"]))
+    assert [task for _agent, task in table.groups] == ["b@1", "a@1"]
+    assert [list(table.places(group)) for group in (0, 1)] == [[0, 2], [1]]
+
+
+def test_what_the_clock_or_a_crash_ended_has_no_latency(make_row):
+    reasons = ["success", "timeout", "agent_crashed", "episode_crashed", "logic_failure"]
+    table = Rows(make_row(n, termination_reason=reason) for n, reason in enumerate(reasons))
+    assert list(table.is_cut_off()) == [0, 1, 1, 1, 0]
+    assert [math.isnan(wall_s) for wall_s in table.latencies_s()] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]

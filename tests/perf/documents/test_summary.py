@@ -1,20 +1,19 @@
 import json
-import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tracecore.perf.documents.summary import DISTINCT_REASONS, OTHER_REASONS, Readings, Summary
-from tracecore.stats import nearest_rank
+from tracecore.perf.documents.rows import Rows
+from tracecore.perf.documents.summary import (
+    DISTINCT_REASONS,
+    OTHER_REASONS,
+    SliceFacts,
+    summary_document,
+)
 
 SAMPLES = {"available": False}
 
 
 def document_of(rows, **changes):
-    summary = Summary()
-    for row in rows:
-        summary.add(row)
     arguments = {
         "episodes_requested": 3,
         "workers": 2,
@@ -22,7 +21,7 @@ def document_of(rows, **changes):
         "system_samples": SAMPLES,
         "elapsed_s": 2.0,
     }
-    return summary.document(**{**arguments, **changes})
+    return summary_document(Rows(rows), SliceFacts(**{**arguments, **changes}))
 
 
 def test_a_slice_is_summed_up(make_row):
@@ -153,37 +152,3 @@ def test_the_number_of_reasons_has_an_end(make_row):
 def test_the_most_frequent_reason_comes_first(make_row):
     rows = [make_row(index, error=text) for index, text in enumerate(["b", "c", "a", "c"])]
     assert list(document_of(rows)["failure_reasons"].items()) == [("c", 2), ("a", 1), ("b", 1)]
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=60), st.sampled_from([0, 1, 50, 95, 100]))
-def test_readings_give_the_percentiles_of_a_sorted_list(values, percent):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Readings, "CHUNK", 7)
-        readings = Readings()
-        for value in values:
-            readings.append(value)
-        assert nearest_rank(readings, percent) == nearest_rank(sorted(values), percent)
-        assert readings.largest == max(values)
-        assert list(readings) == sorted(values)
-        assert readings[-1] == max(values)
-        assert readings[:2] == sorted(values)[:2]
-        with pytest.raises(IndexError):
-            readings[len(values)]
-
-
-def test_readings_can_grow_after_they_were_read():
-    readings = Readings()
-    for value in (3.0, 1.0):
-        readings.append(value)
-    assert readings[0] == 1.0
-    readings.append(0.5)
-    assert list(readings) == [0.5, 1.0, 3.0]
-
-
-def test_memory_is_eight_bytes_per_episode(make_row):
-    summary = Summary()
-    for index in range(20_000):
-        summary.add(make_row(index, wall_clock_s=index / 7))
-    held = sum(sys.getsizeof(value) for name, value in vars(summary).items() if name != "_walls_s")
-    held += sum(sys.getsizeof(value) for value in vars(summary._walls_s).values())
-    assert held < 20_000 * 8 * 1.2 + 10_000

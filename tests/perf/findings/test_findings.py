@@ -3,11 +3,11 @@
 import json
 import math
 import random
-import sys
 
 import pytest
 
-from tracecore.perf.findings.findings import KINDS, Findings
+from tracecore.perf.documents.rows import Rows
+from tracecore.perf.findings.findings import KINDS, Circumstances, findings_document
 from tracecore.perf.host.noise import HostNoise
 from tracecore.perf.slice.second_runs import Determinism
 
@@ -49,11 +49,14 @@ def slice_rows(make_row, episodes=400, *, seed=1, change=None):
         )
 
 
-def look(rows, *, host=QUIET, determinism=None, **changes):
-    findings = Findings(slice_command="python scripts/perf_harness.py", **changes)
-    for row in rows:
-        findings.add(row)
-    return findings.document(host=host, determinism=determinism)
+def look(rows, *, host=QUIET, determinism=None, is_resumed=False):
+    about = Circumstances(
+        host=host,
+        determinism=determinism or Determinism().document(),
+        is_resumed=is_resumed,
+        slice_command="python scripts/perf_harness.py",
+    )
+    return findings_document(Rows(rows), about)
 
 
 def ids(document):
@@ -427,7 +430,6 @@ def test_a_cold_start_that_costs_nothing_to_speak_of_is_none(make_row):
     [
         ({"load1_before": 5.1}, "load1_before"),
         ({"steal_share": 0.03}, "steal_share"),
-        ({"cpus_usable": 1}, "workers"),
     ],
 )
 def test_a_machine_that_was_not_quiet_is_told(make_row, host, sign):
@@ -480,14 +482,20 @@ def test_second_runs_that_were_not_made_are_no_answer(make_row):
     assert look(slice_rows(make_row, 48))["finding_counts"]["determinism_mismatch"] is None
 
 
-# --- what it costs
+# --- oversubscribed
 
 
-def test_memory_is_eight_bytes_per_episode_and_figure(make_row):
-    findings = Findings()
-    for row in slice_rows(make_row, 20_000):
-        findings.add(row)
-    columns = vars(findings._columns)
-    held = sum(sys.getsizeof(value) for value in columns.values())
-    figures = sum(len(value) == 20_000 for value in columns.values() if hasattr(value, "__len__"))
-    assert held < 20_000 * 8 * figures * 1.2 + 10_000
+def busy(slots, cpu_s):
+    def plant(index, fields):
+        fields |= {"slot": index % slots, "cpu_user_s": cpu_s, "start_s": index * 0.01}
+
+    return plant
+
+
+@pytest.mark.parametrize(
+    ("slots", "cpu_s", "found"), [(9, 0.04, ["oversubscribed"]), (9, 0.01, []), (4, 0.04, [])]
+)
+def test_more_episodes_than_cpus_that_all_have_work_to_do_are_told(make_row, slots, cpu_s, found):
+    host = HostNoise(load1_before=0.5, cpus_total=4, cpus_usable=4, steal_share=0.0)
+    rows = slice_rows(make_row, 48, change=busy(slots, cpu_s))
+    assert ids(look(rows, host=host)) == found

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracecore.perf.documents.summary import Readings
 from tracecore.perf.findings.trends import (
     BLOCKS,
     block_means,
@@ -58,13 +57,11 @@ def test_too_few_or_empty_blocks_have_no_trend():
 
 
 @given(st.lists(st.integers(-5, 5), max_size=60))
-def test_integers_are_counted_over_chunks(values):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Readings, "CHUNK", 7)
-        assert count_distinct(array("q", values)) == len(set(values))
-        assert count_repeated(array("q", values), 3) == {
-            v: values.count(v) for v in set(values) if values.count(v) >= 3
-        }
+def test_integers_are_counted(values):
+    assert count_distinct(array("q", values)) == len(set(values))
+    assert count_repeated(array("q", values), 3) == {
+        v: values.count(v) for v in set(values) if values.count(v) >= 3
+    }
 
 
 def test_the_middle_is_one_of_the_values():

@@ -6,9 +6,11 @@ import pytest
 from helpers.sets import work_of
 
 from tracecore.errors import ThresholdError
-from tracecore.perf.documents.summary import Summary
-from tracecore.perf.findings.findings import Findings
-from tracecore.perf.judge.abort import AbortWatch, GateReadings
+from tracecore.perf.documents.rows import Rows
+from tracecore.perf.documents.summary import SliceFacts, summary_document
+from tracecore.perf.findings.findings import Circumstances, findings_document
+from tracecore.perf.judge.abort import AbortWatch
+from tracecore.perf.judge.aggregates import evaluate
 from tracecore.perf.judge.gate import (
     Gate,
     builtin_expressions,
@@ -23,27 +25,21 @@ from tracecore.perf.slice.second_runs import Determinism
 
 
 def summary_of(rows, *, asked=None, interrupted=False, determinism=None):
-    summary, findings = Summary(), Findings()
-    for row in rows:
-        summary.add(row)
-        findings.add(row)
+    table = Rows(rows)
     determinism = (determinism or Determinism()).document()
-    document = summary.document(
+    facts = SliceFacts(
         episodes_requested=len(rows) if asked is None else asked,
         workers=2,
-        runs_root="runs",
-        system_samples={"available": False},
         elapsed_s=1.0,
         interrupted=interrupted,
     )
-    return {**document, "determinism": determinism, **findings.document(determinism=determinism)}
+    found = findings_document(table, Circumstances(determinism=determinism))
+    return {**summary_document(table, facts), "determinism": determinism, **found}
 
 
 def statuses_of(gate, rows, document):
-    readings = GateReadings(gate.thresholds)
-    for row in rows:
-        readings.add(row)
-    return tuple(readings.status(threshold, document) for threshold in gate.thresholds)
+    table = Rows(rows)
+    return tuple(evaluate(threshold, document, table) for threshold in gate.thresholds)
 
 
 def verdict_of(gate, rows, **changes):

@@ -8,10 +8,10 @@ import pytest
 from tracecore.canon import digest
 from tracecore.errors import InputError
 from tracecore.perf.documents.files import write_documents, write_series
-from tracecore.perf.documents.metrics import Metrics
-from tracecore.perf.documents.rows import feed, series_chunks, series_row
-from tracecore.perf.documents.summary import Summary
-from tracecore.perf.judge.abort import GateReadings
+from tracecore.perf.documents.metrics import metrics_document
+from tracecore.perf.documents.rows import Rows, series_chunks, series_row
+from tracecore.perf.documents.summary import SliceFacts, summary_document
+from tracecore.perf.judge.aggregates import evaluate
 from tracecore.perf.judge.gate import Gate, series_fields, summary_paths
 from tracecore.perf.judge.thresholds import parse_threshold
 from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
@@ -57,8 +57,8 @@ def slice_of(tmp_path, make_row):
     ]
     out = tmp_path / "out"
     out.mkdir()
-    summary, metrics = Summary(), Metrics()
-    write_series(str(out), STAMP, series_chunks(feed(rows, summary, metrics)))
+    table = Rows(rows)
+    write_series(str(out), STAMP, series_chunks(rows))
     manifest = {
         "stamp": STAMP,
         "episodes": 10,
@@ -67,15 +67,16 @@ def slice_of(tmp_path, make_row):
         "system_samples": SAMPLES,
     }
     manifest["scenario"] = [{"agent": rows[0].agent, "task_ref": rows[0].task_ref, "seed": 42}]
-    document = summary.document(
+    facts = SliceFacts(
         episodes_requested=10, workers=2, runs_root=str(runs), system_samples=SAMPLES, elapsed_s=1.7
     )
+    document = summary_document(table, facts)
     write_documents(
         str(out),
         STAMP,
         manifest=manifest,
         summary=document,
-        metrics=metrics.document(),
+        metrics=metrics_document(table),
         compress=True,
     )
     return out
@@ -107,12 +108,10 @@ def judged(slice_of, make_row):
     paths, fields = summary_paths(), series_fields()
     thresholds = [parse_threshold(text, "a test", paths=paths, fields=fields) for text in texts]
     thresholds[3] = replace(thresholds[3], severity="warn")
-    readings = GateReadings(thresholds)
-    for index in range(10):
-        readings.add(make_row(index, error="no" if index == 4 else None))
+    rows = Rows(make_row(index, error="no" if index == 4 else None) for index in range(10))
 
     def judge_it(summary):
-        statuses = tuple(readings.status(threshold, summary) for threshold in thresholds)
+        statuses = tuple(evaluate(threshold, summary, rows) for threshold in thresholds)
         verdict = judge(summary, Evidence(statuses=statuses))
         summary["verdict"] = verdict_document(verdict, Gate(tuple(thresholds)))
         summary["finding_counts"] = {"late_drift": None, "cold_start": 1}

@@ -9,7 +9,8 @@ import jsonschema
 import pytest
 
 from tracecore.errors import OutputError
-from tracecore.perf.documents.summary import Summary
+from tracecore.perf.documents.rows import Rows
+from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.show.exports import (
     ScenarioFigures,
     bencher_metrics,
@@ -55,12 +56,9 @@ BMF_SCHEMA = {
 
 
 def reduce(rows):
-    figures, summary = ScenarioFigures(), Summary()
-    for row in rows:
-        figures.add(row)
-        summary.add(row)
-    arguments = {"workers": 2, "runs_root": "runs", "system_samples": {}, "elapsed_s": 2.0}
-    return figures, summary.document(episodes_requested=9, **arguments)
+    table = Rows(rows)
+    facts = SliceFacts(episodes_requested=9, workers=2, elapsed_s=2.0)
+    return ScenarioFigures(table), summary_document(table, facts)
 
 
 @pytest.fixture

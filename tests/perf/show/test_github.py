@@ -7,9 +7,10 @@ import re
 import pytest
 from helpers.github import read_command, read_outputs, read_tables
 
-from tracecore.perf.documents.summary import Summary
-from tracecore.perf.findings.findings import Findings
-from tracecore.perf.judge.abort import GateReadings
+from tracecore.perf.documents.rows import Rows
+from tracecore.perf.documents.summary import SliceFacts, summary_document
+from tracecore.perf.findings.findings import Circumstances, findings_document
+from tracecore.perf.judge.aggregates import evaluate
 from tracecore.perf.judge.gate import Gate, read_gate
 from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.show.console import Console
@@ -29,23 +30,18 @@ HOSTILE = "a|b `c` <img src=x> \x1b[31m\r\n::error::x *bold* [link](javascript:x
 
 def judged(rows, *expressions, episodes=None):
     gate = read_gate(episodes=24, expressions=expressions) if expressions else Gate()
-    summary, findings, figures, readings = (
-        Summary(),
-        Findings(),
-        ScenarioFigures(),
-        GateReadings(gate.thresholds),
+    table = Rows(rows)
+    facts = SliceFacts(
+        episodes_requested=episodes or len(rows),
+        workers=4,
+        runs_root="runs",
+        system_samples={},
+        elapsed_s=2.0,
     )
-    for row in rows:
-        for reducer in (summary, findings, figures, readings):
-            reducer.add(row)
-    arguments = {"workers": 4, "runs_root": "runs", "system_samples": {}, "elapsed_s": 2.0}
-    document = (
-        summary.document(episodes_requested=episodes or len(rows), **arguments)
-        | findings.document()
-    )
-    statuses = tuple(readings.status(threshold, document) for threshold in gate.thresholds)
+    document = summary_document(table, facts) | findings_document(table, Circumstances())
+    statuses = tuple(evaluate(threshold, document, table) for threshold in gate.thresholds)
     document["verdict"] = verdict_document(judge(document, Evidence(statuses)), gate)
-    return document, figures
+    return document, ScenarioFigures(table)
 
 
 def telling_of(rows, *expressions, paths=PATHS):

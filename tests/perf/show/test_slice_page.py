@@ -1,13 +1,11 @@
-from tracecore.perf.documents.summary import Summary
+from tracecore.perf.documents.rows import Rows
+from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.show.slice_page import human_summary
 
 STAMP = "20260131T235959Z"
 
 
 def document_of(rows, **changes):
-    summary = Summary()
-    for row in rows:
-        summary.add(row)
     arguments = {
         "episodes_requested": len(rows),
         "workers": 2,
@@ -15,7 +13,7 @@ def document_of(rows, **changes):
         "system_samples": {},
         "elapsed_s": 0.5,
     }
-    return summary.document(**{**arguments, **changes})
+    return summary_document(Rows(rows), SliceFacts(**{**arguments, **changes}))
 
 
 def test_a_slice_is_told_in_a_few_lines(make_row):

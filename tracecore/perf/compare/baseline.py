@@ -2,7 +2,7 @@
 its first episode.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from tracecore.errors import OptionError
@@ -28,9 +28,11 @@ class Baseline:
         self._runs, self._options = runs, options
         self._columns = RunColumns()
 
-    def add(self, row: EpisodeResult) -> None:
-        """Take one finished episode; rows come by episode index."""
-        self._columns.add(series_row(row))
+    def take(self, rows: Iterable[EpisodeResult]) -> Iterator[EpisodeResult]:
+        """Pass the rows of the slice on, by episode index, and keep each on its way."""
+        for row in rows:
+            self._columns.add(series_row(row))
+            yield row
 
     def document(
         self, path: str, stamp: str, manifest: JsonObject, summary: JsonObject, *, is_complete: bool

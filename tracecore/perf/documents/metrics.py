@@ -1,181 +1,91 @@
-"""The metrics of a slice: one row per task and agent, from one pass over its episodes. No clock, no
+"""The metrics of a slice: one row per task and agent, as a function over its rows. No clock, no
 disk.
 """
 
-from array import array
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from heapq import merge
-from itertools import accumulate, groupby
-from operator import itemgetter
-from typing import Any, Final, overload
-from zlib import crc32
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
 
-from tracecore.perf.documents.summary import PERCENTILE_METHOD, by_count, is_latency, ratio
-from tracecore.records import EpisodeResult, JsonObject
+from tracecore.perf.documents.rows import Rows
+from tracecore.perf.documents.summary import PERCENTILE_METHOD, count_texts, ratio
+from tracecore.records import JsonObject
 from tracecore.stats import nearest_rank
 
-
-class Metrics:
-    """Reduces rows to the metrics document; 12 bytes of memory per episode, for the reproducibility
-    rate.
-    """
-
-    def __init__(self) -> None:
-        self._groups: dict[tuple[str, str], Group] = {}
-
-    def add(self, row: EpisodeResult) -> None:
-        """Count one finished episode.
-
-        Rows come by episode index: groups stand in the order in which they appear.
-        """
-        key = (row.task_ref, row.agent)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = Group()
-        group.add(row)
-
-    def document(self) -> list[JsonObject]:
-        """The document of ``perf-metrics-<stamp>.json``."""
-        return [
-            {"task_ref": task_ref, "agent": agent, **group.row()}
-            for (task_ref, agent), group in self._groups.items()
-        ]
+P99_EPISODES: Final = 500  # of a row; with fewer, its p99 is one of the very slowest
 
 
-class Group:
-    """The episodes of one agent on one task: at least one."""
-
-    def __init__(self) -> None:
-        self._run_count = self._success_count = self._timed_count = 0
-        self._steps, self._tool_calls = Tally(), Tally()
-        self._steps_ceiling = self._tool_calls_ceiling = 0
-        self._failure_types: Counter[str] = Counter()
-        self._termination_reasons: Counter[str] = Counter()
-        self._wall_clock_s = 0.0
-        self._artifact_bytes = self._largest_artifact_bytes = 0
-        self._llm_trace_entries = self._prompt_bytes = self._completion_bytes = (
-            self._tokens_used
-        ) = 0
-        self._repeats = Repeats()
-
-    def add(self, row: EpisodeResult) -> None:
-        self._run_count += 1
-        self._success_count += row.success
-        self._steps.add(row.steps_used)
-        self._tool_calls.add(row.tool_calls_used)
-        self._steps_ceiling = max(self._steps_ceiling, row.steps_budget)
-        self._tool_calls_ceiling = max(self._tool_calls_ceiling, row.tool_calls_budget)
-        if not row.success:
-            self._failure_types[row.failure_type or "(none given)"] += 1
-        self._termination_reasons[row.termination_reason] += 1
-        if is_latency(row):
-            self._timed_count += 1
-            self._wall_clock_s += row.wall_clock_s
-        self._artifact_bytes += row.artifact_bytes
-        self._largest_artifact_bytes = max(self._largest_artifact_bytes, row.artifact_bytes)
-        self._llm_trace_entries += row.llm_trace_entries
-        self._prompt_bytes += row.prompt_bytes
-        self._completion_bytes += row.completion_bytes
-        self._tokens_used += row.tokens_used
-        self._repeats.add(row.seed, row.artifact_hash)
-
-    def row(self) -> JsonObject:
-        """Everything but the group's name."""
-        repeated, reproduced = self._repeats.count()
-        return {
-            "run_count": self._run_count,
-            "success_rate": self._success_count / self._run_count,
-            "reproducibility_rate": ratio(reproduced, repeated),
-            "repeated_inputs": repeated,
-            "steps_p50": nearest_rank(self._steps, 50),
-            "steps_p95": nearest_rank(self._steps, 95),
-            "steps_ceiling": self._steps_ceiling,
-            "tool_calls_p50": nearest_rank(self._tool_calls, 50),
-            "tool_calls_p95": nearest_rank(self._tool_calls, 95),
-            "tool_calls_ceiling": self._tool_calls_ceiling,
-            "percentile_method": PERCENTILE_METHOD,
-            "failure_taxonomy": by_count(self._failure_types),
-            "termination_taxonomy": by_count(self._termination_reasons),
-            "avg_wall_clock_s": ratio(self._wall_clock_s, self._timed_count),
-            "artifact_bytes_avg": self._artifact_bytes / self._run_count,
-            "artifact_bytes_max": self._largest_artifact_bytes,
-            "llm_trace_entries_total": self._llm_trace_entries,
-            "prompt_bytes_total": self._prompt_bytes,
-            "completion_bytes_total": self._completion_bytes,
-            "tokens_used_total": self._tokens_used,
-        }
+def metrics_document(rows: Rows) -> list[JsonObject]:
+    """The document of ``perf-metrics-<stamp>.json``; groups stand in the order of appearance."""
+    latencies_s = rows.latencies_s()
+    return [
+        {"task_ref": task_ref, "agent": agent, **_group(rows, rows.places(group), latencies_s)}
+        for group, (agent, task_ref) in enumerate(rows.groups)
+    ]
 
 
-class Tally(Sequence[int]):
-    """Many numbers of few different values, in ascending order, as a percentile asks for them."""
+def _group(rows: Rows, places: Sequence[int], latencies_s: Sequence[float]) -> JsonObject:
+    """The figures of one agent on one task: everything but their names."""
+    count = len(places)
+    timed = [place for place in places if not math.isnan(latencies_s[place])]
+    repeated, reproduced = _repeats(rows, places)
+    sizes = rows.pick("artifact_bytes", places)
+    failed = [place for place in places if not rows["success"][place]]
+    return {
+        "run_count": count,
+        "success_rate": (count - len(failed)) / count,
+        "reproducibility_rate": ratio(reproduced, repeated),
+        "repeated_inputs": repeated,
+        **_steps(rows, places, "steps"),
+        **_steps(rows, places, "tool_calls"),
+        "percentile_method": PERCENTILE_METHOD,
+        "failure_taxonomy": count_texts(rows, "failure_type", failed),
+        "termination_taxonomy": count_texts(rows, "termination_reason", list(places)),
+        "avg_wall_clock_s": ratio(sum(latencies_s[place] for place in timed), len(timed)),
+        "artifact_bytes_avg": sum(sizes) / count,
+        "artifact_bytes_max": max(sizes),
+        "llm_trace_entries_total": sum(rows.pick("llm_trace_entries", places)),
+        "prompt_bytes_total": sum(rows.pick("prompt_bytes", places)),
+        "completion_bytes_total": sum(rows.pick("completion_bytes", places)),
+        "tokens_used_total": sum(rows.pick("tokens_used", places)),
+        **_times(rows, timed),
+        "peak_rss_bytes": max(rows.pick("peak_rss_bytes", places)) or None,
+    }
 
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
 
-    def add(self, value: int) -> None:
-        """Take one more number, in any order."""
-        self._counts[value] += 1
-
-    def __len__(self) -> int:
-        return self._counts.total()
-
-    @overload
-    def __getitem__(self, place: int) -> int: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[int]: ...
-    def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return sorted(self._counts.elements())[place]
-        if not -len(self) <= place < len(self):
-            raise IndexError(place)
-        values = sorted(self._counts)
-        ends = list(accumulate(self._counts[value] for value in values))
-        return values[bisect_right(ends, place % len(self))]
+def _steps(rows: Rows, places: Sequence[int], name: str) -> JsonObject:
+    used = sorted(rows.pick(f"{name}_used", places))
+    return {
+        f"{name}_p50": nearest_rank(used, 50),
+        f"{name}_p95": nearest_rank(used, 95),
+        f"{name}_ceiling": max(rows.pick(f"{name}_budget", places)),
+    }
 
 
-class Repeats:
-    """Which seeds ran more than once, and whether each of those always left the same artifact.
+def _times(rows: Rows, timed: Sequence[int]) -> JsonObject:
+    """Of the episodes that came to an end of their own; null where none did."""
+    if not timed:
+        names = ("p50_wall_clock_s", "p95_wall_clock_s", "p99_wall_clock_s", "max_wall_clock_s")
+        return dict.fromkeys((*names, "p50_cpu_s"))
+    walls_s = sorted(rows.pick("wall_clock_s", timed))
+    user_s, sys_s = rows.pick("cpu_user_s", timed), rows.pick("cpu_sys_s", timed)
+    cpus_s = sorted(user + system for user, system in zip(user_s, sys_s, strict=True))
+    return {
+        "p50_wall_clock_s": nearest_rank(walls_s, 50),
+        "p95_wall_clock_s": nearest_rank(walls_s, 95),
+        "p99_wall_clock_s": nearest_rank(walls_s, 99) if len(timed) >= P99_EPISODES else None,
+        "max_wall_clock_s": walls_s[-1],
+        "p50_cpu_s": nearest_rank(cpus_s, 50) or None,
+    }
 
-    12 bytes per episode: the seed, and 32 bits of its artifact's hash, by which two different
-        artifacts pass for one
-    with a chance of one in four billion.
-    """
 
-    # pairs sorted as a list at once; a list of all of them would cost 150 bytes each
-    CHUNK: Final = 1 << 12
-
-    def __init__(self) -> None:
-        self._seeds, self._hashes = array("Q"), array("I")
-
-    def add(self, seed: int, artifact_hash: str) -> None:
-        """Take one episode."""
-        self._seeds.append(seed & 0xFFFF_FFFF_FFFF_FFFF)  # a negative or very long one must fit too
-        self._hashes.append(crc32(artifact_hash.encode("ascii", "replace")))
-
-    def count(self) -> tuple[int, int]:
-        """How many seeds ran more than once, and for how many of those all hashes agree."""
-        repeated = reproduced = 0
-        for _, episodes in groupby(self._in_order(), key=itemgetter(0)):
-            times, lowest, highest = 0, 0, 0
-            # ascending: the last one is the highest
-            for times, (_, highest) in enumerate(episodes, 1):
-                if times == 1:
-                    lowest = highest
-            if times > 1:
-                repeated += 1
-                reproduced += lowest == highest
-        return repeated, reproduced
-
-    def _in_order(self) -> Iterator[tuple[int, int]]:
-        """Seed and hash of every episode, ascending: chunks are sorted in place, then merged."""
-        chunks = [
-            slice(start, start + self.CHUNK) for start in range(0, len(self._seeds), self.CHUNK)
-        ]
-        for chunk in chunks:
-            pairs = sorted(zip(self._seeds[chunk], self._hashes[chunk], strict=True))
-            self._seeds[chunk] = array("Q", [seed for seed, _ in pairs])
-            self._hashes[chunk] = array("I", [hash_ for _, hash_ in pairs])
-        seeds, hashes = memoryview(self._seeds), memoryview(self._hashes)
-        return merge(*(zip(seeds[chunk], hashes[chunk], strict=True) for chunk in chunks))
+def _repeats(rows: Rows, places: Sequence[int]) -> tuple[int, int]:
+    """How many seeds ran more than once, and for how many of those all hashes agree."""
+    seeds, hashes = rows["seed"], rows["artifact_hash"]
+    repeated = reproduced = 0
+    for _, same in groupby(sorted(places, key=seeds.__getitem__), key=seeds.__getitem__):
+        first, *others = [hashes[place] for place in same]
+        if others:
+            repeated += 1
+            reproduced += all(other == first for other in others)
+    return repeated, reproduced

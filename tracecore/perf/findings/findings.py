@@ -1,23 +1,29 @@
 """The questions that a reviewer asks of a slice, answered: what stands out, how sure that is, and
-how to see it again.
-
-Takes the rows in one pass and keeps them in columns: 8 bytes or less per episode and figure. No
-    clock, no disk.
+how to see it again. A function over its rows. No clock, no disk.
 """
 
 from collections.abc import Callable
 from typing import Final
 
+from tracecore.perf.documents.rows import Rows
 from tracecore.perf.documents.summary import reason_text
-from tracecore.perf.findings import rules
 from tracecore.perf.findings.columns import Columns
-from tracecore.perf.findings.rules import Finding
+from tracecore.perf.findings.drift import artifact_growth, chart_course, late_drift, memory_growth
+from tracecore.perf.findings.failures import determinism_mismatch, failure_cluster
+from tracecore.perf.findings.finding import LEAST_CLUSTERED, Finding
+from tracecore.perf.findings.noise import noisy_host, oversubscribed
+from tracecore.perf.findings.outliers import (
+    cold_start,
+    find_outliers,
+    scenario_spike,
+    tail_outliers,
+)
 from tracecore.perf.host.noise import UNKNOWN, HostNoise
 from tracecore.perf.slice.commands import repro_command
 from tracecore.perf.slice.second_runs import Determinism
+from tracecore.record import field, record
 from tracecore.records import EpisodeResult, JsonObject
 
-FAILURES_SHOWN: Final = 20
 KINDS: Final = (
     "determinism_mismatch",
     "failure_cluster",
@@ -26,119 +32,102 @@ KINDS: Final = (
     "memory_growth",
     "artifact_growth_nonlinear",
     "noisy_host",
+    "oversubscribed",
     "tail_outliers",
     "cold_start",
 )
 
 
-class Findings:
-    """Reduces rows to the findings of a slice."""
+@record
+class Circumstances:
+    """What findings rest on beside the rows."""
 
-    def __init__(
-        self,
-        *,
-        is_resumed: bool = False,
-        repro: Callable[[EpisodeResult | JsonObject], str] = repro_command,
-        slice_command: str | None = None,
-    ) -> None:
-        """Begin.
+    host: HostNoise = UNKNOWN  # what else the machine did
+    # the block of the second runs
+    determinism: JsonObject = field(default_factory=lambda: Determinism().document())
+    is_resumed: bool = False  # whether the slice ran in parts, whose clocks each began at zero
+    # from an episode to the command that repeats it
+    repro: Callable[[EpisodeResult | JsonObject], str] = repro_command
+    # the command that repeats the whole slice, for what no single episode shows
+    slice_command: str | None = None
 
-        Args:
-            is_resumed: Whether the slice ran in parts, whose clocks each began at zero.
-            repro: From an episode to the command that repeats it.
-            slice_command: The command that repeats the whole slice, for what no single episode
-                shows.
-        """
-        self._columns = Columns(is_resumed=is_resumed)
-        self._repro, self._slice_command = repro, slice_command
-        self._failures: list[JsonObject] = []
 
-    def add(self, row: EpisodeResult) -> None:
-        """Take one finished episode; they come by index."""
-        self._columns.add(row)
-        if not row.success and len(self._failures) < FAILURES_SHOWN:
-            self._failures.append(self._failure(row))
+def findings_document(rows: Rows, about: Circumstances) -> JsonObject:
+    """What the summary gains: ``findings``, ``finding_counts``, ``failures`` and
+    ``failure_spread``.
 
-    def document(
-        self,
-        *,
-        host: HostNoise = UNKNOWN,
-        determinism: JsonObject | None = None,
-    ) -> JsonObject:
-        """What the summary gains: ``findings``, ``finding_counts``, ``failures`` and
-        ``failure_spread``.
+    A kind whose count is null could not be looked for: the slice is too short, or the figures are
+    not there.
 
-        A kind whose count is null could not be looked for: the slice is too short, or the figures
-            are not there.
+    Args:
+        rows: By episode index.
+        about: What findings rest on beside them.
+    """
+    columns = Columns(rows, is_resumed=about.is_resumed)
+    found = _look(columns, about) if len(rows) else dict.fromkeys(KINDS)
+    return {
+        "findings": [
+            _document(finding, columns, about)
+            for findings in found.values()
+            for finding in findings or ()
+        ],
+        "finding_counts": {
+            kind: None if (own := found[kind]) is None else len(own) for kind in KINDS
+        },
+        "failures": [_failure(row, about) for row in rows.failures],
+        "failure_spread": _failure_spread(len(columns.failed), found["failure_cluster"] or []),
+    }
 
-        Args:
-            host: What else the machine did.
-            determinism: The block of the second runs.
-        """
-        found = self._look(host, determinism or Determinism().document())
-        return {
-            "findings": [
-                self._told(finding) for findings in found.values() for finding in findings or ()
-            ],
-            "finding_counts": {
-                kind: None if found[kind] is None else len(found[kind] or ()) for kind in KINDS
-            },
-            "failures": self._failures,
-            "failure_spread": self._failure_spread(found["failure_cluster"] or []),
-        }
 
-    def _look(self, host: HostNoise, determinism: JsonObject) -> dict[str, list[Finding] | None]:
-        columns = self._columns
-        if not len(columns):
-            return dict.fromkeys(KINDS)
-        outliers, course = rules.find_outliers(columns), rules.chart_course(columns)
-        spikes, spiked = rules.scenario_spike(columns, outliers)
-        return {
-            "determinism_mismatch": rules.determinism_mismatch(columns, determinism),
-            "failure_cluster": rules.failure_cluster(columns),
-            "scenario_spike": spikes,
-            "late_drift": rules.late_drift(columns, course),
-            "memory_growth": rules.memory_growth(columns, course, host),
-            "artifact_growth_nonlinear": rules.artifact_growth(columns, course),
-            "noisy_host": rules.noisy_host(columns, host),
-            "tail_outliers": rules.tail_outliers(columns, outliers, spiked),
-            "cold_start": rules.cold_start(columns),
-        }
+def _look(columns: Columns, about: Circumstances) -> dict[str, list[Finding] | None]:
+    outliers, course = find_outliers(columns), chart_course(columns)
+    spikes, spiked = scenario_spike(columns, outliers)
+    return {
+        "determinism_mismatch": determinism_mismatch(columns, about.determinism),
+        "failure_cluster": failure_cluster(columns),
+        "scenario_spike": spikes,
+        "late_drift": late_drift(columns, course),
+        "memory_growth": memory_growth(columns, course, about.host),
+        "artifact_growth_nonlinear": artifact_growth(columns, course),
+        "noisy_host": noisy_host(about.host),
+        "oversubscribed": oversubscribed(columns, about.host),
+        "tail_outliers": tail_outliers(columns, outliers, spiked),
+        "cold_start": cold_start(columns),
+    }
 
-    def _told(self, finding: Finding) -> JsonObject:
-        return {
-            "id": finding.id,
-            "severity": finding.severity,
-            "text": finding.text,
-            "evidence": finding.evidence,
-            "episodes": list(finding.episodes),
-            "repro": self._slice_command
-            if finding.repro_place is None
-            else self._repro_at(finding.repro_place),
-        }
 
-    def _repro_at(self, place: int) -> str:
-        agent, task_ref = self._columns.groups[self._columns.scenario[place]]
-        return self._repro(
-            {"agent": agent, "task_ref": task_ref, "seed": self._columns.seeds[place]}
-        )
+def _document(finding: Finding, columns: Columns, about: Circumstances) -> JsonObject:
+    repro, place = about.slice_command, finding.repro_place
+    if place is not None:
+        agent, task_ref = columns.groups[columns.scenario[place]]
+        repro = about.repro({"agent": agent, "task_ref": task_ref, "seed": columns.seeds[place]})
+    return {
+        "id": finding.id,
+        "severity": finding.severity,
+        "text": finding.text,
+        "evidence": finding.evidence,
+        "episodes": list(finding.episodes),
+        "repro": repro,
+    }
 
-    def _failure(self, row: EpisodeResult) -> JsonObject:
-        return {
-            "episode": row.episode,
-            "run_id": row.run_id,
-            "agent": row.agent,
-            "task_ref": row.task_ref,
-            "seed": row.seed,
-            "termination_reason": row.termination_reason,
-            "error": reason_text(row),
-            "repro": self._repro(row),
-        }
 
-    def _failure_spread(self, clusters: list[Finding]) -> str | None:
-        """``clustered``, ``even`` or ``too_few``; null without any failure."""
-        if not self._columns.failed:
-            return None
-        if len(self._columns.failed) < rules.LEAST_CLUSTERED:
-            return "too_few"
-        return "clustered" if clusters else "even"
+def _failure(row: EpisodeResult, about: Circumstances) -> JsonObject:
+    return {
+        "episode": row.episode,
+        "run_id": row.run_id,
+        "agent": row.agent,
+        "task_ref": row.task_ref,
+        "seed": row.seed,
+        "termination_reason": row.termination_reason,
+        "error": reason_text(row.error or row.termination_reason),
+        "repro": about.repro(row),
+    }
+
+
+def _failure_spread(failed: int, clusters: list[Finding]) -> str | None:
+    """``clustered``, ``even`` or ``too_few``; null without any failure."""
+    if not failed:
+        return None
+    if failed < LEAST_CLUSTERED:
+        return "too_few"
+    return "clustered" if clusters else "even"

@@ -1,19 +1,14 @@
 """Figures of a slice over its course: blocks of episodes in the order of their start, and whether
 they rise.
-
-Memory is 8 bytes per figure kept: everything lies in arrays, and what must be sorted is sorted
-    chunk by chunk.
 """
 
-import heapq
 import itertools
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from tracecore.perf.documents.summary import Readings
 from tracecore.ranks import kendall, theil_sen
 from tracecore.record import record
 from tracecore.stats import nearest_rank
@@ -51,35 +46,20 @@ def trend(blocks: Sequence[float]) -> Trend | None:
 
 
 def middle(values: Iterable[float]) -> float:
-    """The nearest-rank median of at least one value, at 8 bytes each.
+    """The nearest-rank median of at least one value.
 
     Raises:
         ValueError: There are no values.
     """
-    return nearest_rank(sort(values), 50)
-
-
-def sort(values: Iterable[float]) -> Readings:
-    """The values in ascending order, at 8 bytes each."""
-    readings = Readings()
-    for value in values:
-        readings.append(value)
-    return readings
+    return nearest_rank(sorted(values), 50)
 
 
 def boundaries(values: Sequence[float], parts: int) -> list[float]:
     """What the first value of every part but the first is, when sorted values are cut into equal
     parts.
     """
-    count = len(values)
-    places = [count * part // parts for part in range(1, parts)]
-    found, wanted = [], iter(places)
-    place = next(wanted, None)
-    for at, value in enumerate(sort(values)):
-        while at == place:
-            found.append(value)
-            place = next(wanted, None)
-    return found
+    ordered, count = sorted(values), len(values)
+    return [ordered[count * part // parts] for part in range(1, parts)] if ordered else []
 
 
 def cut_into_blocks(starts: Iterable[float], edges: Sequence[float]) -> "array[int]":
@@ -89,11 +69,11 @@ def cut_into_blocks(starts: Iterable[float], edges: Sequence[float]) -> "array[i
 
 def block_middles(blocks: Iterable[int], values: Iterable[float]) -> list[float]:
     """The median of every block that has enough values; NaN marks a value that is left out."""
-    return [
-        nearest_rank(readings, 50)
-        for readings in _by_block(blocks, values)
-        if len(readings) >= LEAST_PER_BLOCK
-    ]
+    parts: list[list[float]] = [[] for _ in range(BLOCKS)]
+    for block, value in zip(blocks, values, strict=True):
+        if not math.isnan(value):
+            parts[block].append(value)
+    return [middle(part) for part in parts if len(part) >= LEAST_PER_BLOCK]
 
 
 def block_means(blocks: Iterable[int], values: Iterable[float]) -> list[float]:
@@ -108,28 +88,12 @@ def block_means(blocks: Iterable[int], values: Iterable[float]) -> list[float]:
     ]
 
 
-def _by_block(blocks: Iterable[int], values: Iterable[float]) -> list[Readings]:
-    parts = [Readings() for _ in range(BLOCKS)]
-    for block, value in zip(blocks, values, strict=True):
-        if not math.isnan(value):
-            parts[block].append(value)
-    return parts
-
-
-def count_distinct(values: "array[int]") -> int:
+def count_distinct(values: Iterable[int]) -> int:
     """How many different integers there are."""
-    return sum(1 for _ in itertools.groupby(_in_order(values)))
+    return sum(1 for _ in itertools.groupby(sorted(values)))
 
 
-def count_repeated(values: "array[int]", least: int) -> dict[int, int]:
+def count_repeated(values: Iterable[int], least: int) -> dict[int, int]:
     """The integers that are there ``least`` times or more often, and how often."""
-    counts = ((value, sum(1 for _ in same)) for value, same in itertools.groupby(_in_order(values)))
+    counts = ((value, sum(1 for _ in same)) for value, same in itertools.groupby(sorted(values)))
     return {value: count for value, count in counts if count >= least}
-
-
-def _in_order(values: "array[int]") -> Iterator[int]:
-    """The values ascending, sorted chunk by chunk and merged."""
-    starts = range(0, len(values), Readings.CHUNK)
-    return heapq.merge(
-        *(array("q", sorted(values[start : start + Readings.CHUNK])) for start in starts)
-    )

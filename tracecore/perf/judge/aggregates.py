@@ -1,4 +1,4 @@
-"""Whether thresholds hold: aggregates over the series in one pass, and one status per threshold.
+"""Whether thresholds hold: aggregates over the rows, and one status per threshold.
 
 The aggregates of a field over the selected rows:
 
@@ -10,15 +10,14 @@ The aggregates of a field over the selected rows:
 No data fails, and never passes: an empty slice, a task that did not run, a value that is null.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from tracecore.perf.documents.summary import Readings
+from tracecore.perf.documents.rows import Rows
 from tracecore.perf.judge.thresholds import (
     PLANNED_FIELDS,
     WORK_FIELDS,
     Operator,
-    Selector,
     Severity,
     Threshold,
 )
@@ -48,47 +47,15 @@ class ThresholdStatus:
     severity: Severity
 
 
-class SeriesAggregates:
-    """Reduces rows of the series to what the thresholds ask of them; 8 bytes per row where a
-    percentile is asked.
-    """
-
-    def __init__(self, thresholds: Sequence[Threshold]) -> None:
-        self._groups: dict[tuple[str, Selector], _Group] = {}
-        for threshold in thresholds:
-            if threshold.metric is None or threshold.metric in WORK_FIELDS:
-                continue
-            group = self._groups.setdefault(
-                (threshold.metric, threshold.selector), _Group(threshold)
-            )
-            if threshold.percent is not None and group.readings is None:
-                group.readings = Readings()
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Count one row, as the series tells it."""
-        for group in self._groups.values():
-            group.add(row)
-
-    def value(self, threshold: Threshold) -> float | None:
-        """What a threshold over the series asks for, so far; None where there is no data for it.
-
-        Raises:
-            KeyError: The aggregates were not made for this threshold.
-        """
-        return self._groups[threshold.metric or "", threshold.selector].value(threshold)
-
-
-def evaluate(
-    threshold: Threshold, summary_document: JsonObject, aggregates: SeriesAggregates
-) -> ThresholdStatus:
+def evaluate(threshold: Threshold, summary_document: JsonObject, rows: Rows) -> ThresholdStatus:
     """Hold what was observed against one threshold.
 
     Args:
         threshold: The condition.
         summary_document: Of the slice; its ``episodes`` is how many have finished.
-        aggregates: Over the rows of the same slice, made for this threshold among others.
+        rows: Of the same slice.
     """
-    observed = _observe(threshold, summary_document, aggregates)
+    observed = _observe(threshold, summary_document, rows)
     if observed is None:
         return ThresholdStatus(
             threshold.text, None, threshold.limit, None, "no_data", threshold.severity
@@ -100,16 +67,14 @@ def evaluate(
     )
 
 
-def _observe(
-    threshold: Threshold, summary_document: JsonObject, aggregates: SeriesAggregates
-) -> float | None:
+def _observe(threshold: Threshold, summary_document: JsonObject, rows: Rows) -> float | None:
     if not summary_document.get("episodes"):  # "no failures" of no episodes is no news
         return None
     if threshold.path is not None:
         return _look_up(summary_document, threshold.path)
     if threshold.metric in WORK_FIELDS:
         return work_figure(threshold, summary_document)
-    return aggregates.value(threshold)
+    return aggregate(threshold, rows)
 
 
 def _look_up(document: JsonObject, path: str) -> float | None:
@@ -138,70 +103,76 @@ def _holds(margin: float, op: Operator) -> bool:
     return margin > 0 if op in {">", "<", "!="} else margin >= 0
 
 
-class _Group:
-    """One field over the rows of one selector."""
-
-    def __init__(self, threshold: Threshold) -> None:
-        self.readings: Readings | None = None
-        self._metric = threshold.metric or ""
-        self._planned = [pair for pair in threshold.selector if pair[0] in PLANNED_FIELDS]
-        self._outcomes = [pair for pair in threshold.selector if pair[0] not in PLANNED_FIELDS]
-        self._planned_rows = self._rows = self._true_rows = self._numbers = 0
-        self._sum: float = 0
-        self._smallest: float | None = None
-        self._largest: float | None = None
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        if not _matches(row, self._planned):
-            return
-        self._planned_rows += 1
-        if not _matches(row, self._outcomes):
-            return
-        self._rows += 1
-        value = row.get(self._metric)
-        self._true_rows += bool(value)
-        number = _number(value)
-        if number is not None:
-            self._add_number(number)
-
-    def _add_number(self, number: float) -> None:
-        self._numbers += 1
-        self._sum += number
-        if self._smallest is None or number < self._smallest:
-            self._smallest = number
-        if self._largest is None or number > self._largest:
-            self._largest = number
-        if self.readings is not None:
-            self.readings.append(number)
-
-    def value(self, threshold: Threshold) -> float | None:
-        if threshold.percent is not None:
-            return nearest_rank(self.readings, threshold.percent) if self.readings else None
-        match threshold.aggregate:
-            case "count":
-                return self._true_rows if self._planned_rows else None
-            case "rate":
-                return self._true_rows / self._rows if self._rows else None
-            case "sum":
-                return self._sum if self._numbers else None
-            case "avg":
-                return self._sum / self._numbers if self._numbers else None
-            case "min":
-                return self._smallest
-            case "max":
-                return self._largest
-        raise ValueError(f"{threshold.aggregate} is no aggregate")
+# --- over the rows -----------------------------------------------------------------------------
 
 
-def _matches(row: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> bool:
-    return all(_text(row.get(field)) == value for field, value in pairs)
+def aggregate(threshold: Threshold, rows: Rows) -> float | None:
+    """What a threshold over the series asks for; None where there is no data for it."""
+    planned = [pair for pair in threshold.selector if pair[0] in PLANNED_FIELDS]
+    outcomes = [pair for pair in threshold.selector if pair[0] not in PLANNED_FIELDS]
+    planned_places = _select(rows, range(len(rows)), planned)
+    places = _select(rows, planned_places, outcomes)
+    # what was not measured is NaN there
+    values = [value for value in rows.pick(threshold.metric or "", places) if value == value]
+    match threshold.aggregate:
+        case "count":
+            return _count_true(rows, threshold, values) if planned_places else None
+        case "rate":
+            return _count_true(rows, threshold, values) / len(places) if places else None
+    if rows.is_text(threshold.metric or "") or not values:
+        return None
+    # An agent may claim any number of tokens, also one that no double holds.
+    values = [max(-LARGEST, min(LARGEST, value)) for value in values]
+    if threshold.percent is not None:
+        return nearest_rank(sorted(values), threshold.percent)
+    match threshold.aggregate:
+        case "sum":
+            return sum(values)
+        case "avg":
+            return sum(values) / len(values)
+        case "min":
+            return min(values)
+        case "max":
+            return max(values)
+    raise ValueError(f"{threshold.aggregate} is no aggregate")
 
 
-def _text(value: object) -> str:
-    """A value as a selector writes it: JSON's words, and text as it is."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "null" if value is None else str(value)
+def _select(rows: Rows, places: Sequence[int], pairs: Sequence[tuple[str, str]]) -> Sequence[int]:
+    """Those of ``places`` where every field is what the selector says."""
+    for field, text in pairs:
+        column = rows[field]
+        wanted = _wanted(rows, field, text)
+        places = [place for place in places if column[place] in wanted]
+    return places
+
+
+def _wanted(rows: Rows, field: str, text: str) -> frozenset[Any]:
+    """The numbers of a column whose values a selector writes as ``text``: JSON's words, and text as
+    it is.
+    """
+    if rows.is_text(field):
+        words: list[str | None] = [text, None] if text == "null" else [text]
+        found = {rows.number_of(field, word) for word in words}
+        return frozenset(found - {None})
+    if field == "success":
+        return frozenset(value for value, word in ((1, "true"), (0, "false")) if word == text)
+    for read in (int, float):
+        try:
+            value = read(text)
+        except ValueError:
+            continue
+        if str(value) == text:
+            return frozenset([value])
+    return frozenset()
+
+
+def _count_true(rows: Rows, threshold: Threshold, values: Sequence[Any]) -> int:
+    """In how many rows the field is true, not zero, or text."""
+    metric = threshold.metric or ""
+    if not rows.is_text(metric):
+        return sum(map(bool, values))
+    nothing = {rows.number_of(metric, text) for text in (None, "")}
+    return sum(value not in nothing for value in values)
 
 
 def _number(value: object) -> float | None:

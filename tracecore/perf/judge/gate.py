@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tracecore.errors import ThresholdError
-from tracecore.perf.documents.rows import OMITTED
-from tracecore.perf.documents.summary import Summary
-from tracecore.perf.findings.findings import Findings
+from tracecore.perf.documents.rows import CPU_S, OMITTED, Rows
+from tracecore.perf.documents.summary import SliceFacts, summary_document
+from tracecore.perf.findings.findings import Circumstances, findings_document
 from tracecore.perf.host.facts import FIGURES as SAMPLE_FIGURES
 from tracecore.perf.judge.thresholds import (
     PLANNED_FIELDS,
@@ -24,10 +24,9 @@ from tracecore.perf.judge.thresholds import (
 )
 from tracecore.perf.slice.second_runs import Determinism
 from tracecore.record import field_names, record
-from tracecore.records import EpisodeResult, JsonObject
+from tracecore.records import EpisodeResult
 from tracecore.stats import wilson_interval
 
-DERIVED_FIELDS: Final = ("cpu_s",)  # user and system time together
 SMALL_SLICE: Final = 100  # episodes; up to here a slice is too short to show a trend
 DEFAULT_EPISODES: Final = 24
 VERIFIED_MOST: Final = 16  # episodes that the built-in profile runs a second time
@@ -221,8 +220,8 @@ def builtin_expressions(
 def summary_paths() -> tuple[str, ...]:
     """Every number of the summary that a threshold may name."""
     whole = {
-        **summary_of(Summary(), 0),
-        **Findings().document(),
+        **summary_document(Rows(), SliceFacts()),
+        **findings_document(Rows(), Circumstances()),
         "determinism": Determinism().document(),
         "system_samples": dict.fromkeys(("available", *SAMPLE_FIGURES)),
         "failure_types": dict.fromkeys(FAILURE_TYPES),
@@ -234,14 +233,4 @@ def summary_paths() -> tuple[str, ...]:
 def series_fields() -> tuple[str, ...]:
     """Every field of the series that a threshold may name."""
     own = (name for name in field_names(EpisodeResult) if name not in OMITTED)
-    return (*own, *DERIVED_FIELDS)
-
-
-def summary_of(summary: Summary, episodes: int) -> JsonObject:
-    return summary.document(
-        episodes_requested=episodes,
-        workers=0,
-        runs_root="",
-        system_samples={"available": False},
-        elapsed_s=None,
-    )
+    return (*own, CPU_S)

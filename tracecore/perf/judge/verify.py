@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from tracecore.errors import InputError, ThresholdError, describe
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
-from tracecore.perf.documents.metrics import Metrics
-from tracecore.perf.documents.summary import Summary
-from tracecore.perf.judge.abort import GateReadings
-from tracecore.perf.judge.aggregates import LARGEST, ThresholdStatus
+from tracecore.perf.documents.metrics import metrics_document
+from tracecore.perf.documents.rows import Rows
+from tracecore.perf.documents.summary import SliceFacts, summary_document
+from tracecore.perf.judge.aggregates import LARGEST, ThresholdStatus, evaluate
 from tracecore.perf.judge.gate import series_fields, summary_paths
 from tracecore.perf.judge.problems import Problems
 from tracecore.perf.judge.thresholds import Threshold, parse_threshold
@@ -126,12 +126,8 @@ def verify_set(
 
 def _check_documents(archived: ArchivedSet, found: Problems) -> None:
     recorded, manifest = archived.summary, archived.manifest
-    thresholds = _Thresholds(recorded)
-    summary, metrics = Summary(), Metrics()
-    for row in _rows(archived, found):
-        summary.add(row)
-        metrics.add(row)
-        thresholds.readings.add(row)
+    rows = Rows(_rows(archived, found))
+    thresholds = _Thresholds(recorded, rows)
     asked, workers = recorded.get("episodes_requested"), recorded["summary"].get("workers")
     asked = found.episodes if asked is None else asked
     found.compare("manifest.stamp", manifest.get("stamp", archived.stamp), archived.stamp)
@@ -140,7 +136,7 @@ def _check_documents(archived: ArchivedSet, found: Problems) -> None:
     samples = recorded.get("system_samples")
     if "system_samples" in manifest:
         found.compare("manifest.system_samples", manifest["system_samples"], samples)
-    recomputed = summary.document(
+    facts = SliceFacts(
         episodes_requested=asked,
         workers=workers or 0,
         runs_root=(recorded.get("run_artifacts") or {}).get("root", ""),
@@ -149,8 +145,9 @@ def _check_documents(archived: ArchivedSet, found: Problems) -> None:
         episodes_run=_episodes_run(recorded, found),
         interrupted=bool(recorded.get("interrupted")),
     )
+    recomputed = summary_document(rows, facts)
     found.compare("summary", _only(recorded, recomputed), recomputed)
-    document = metrics.document()
+    document = metrics_document(rows)
     named = [
         _only(one, document[place]) for place, one in enumerate(archived.metrics[: len(document)])
     ]
@@ -226,7 +223,8 @@ def _episodes_run(said: JsonObject, found: Problems) -> int:
 class _Thresholds:
     """The thresholds of an archived verdict, to be held against the rows again."""
 
-    def __init__(self, recorded: JsonObject) -> None:
+    def __init__(self, recorded: JsonObject, rows: Rows) -> None:
+        self._rows = rows
         verdict = recorded.get("verdict")
         self.verdict: JsonObject = verdict if isinstance(verdict, dict) else {}
         self.documents = _objects(self.verdict.get("thresholds"))
@@ -237,7 +235,6 @@ class _Thresholds:
                 self._parsed[text] = parse_threshold(
                     text, "summary.verdict", paths=paths, fields=fields
                 )
-        self.readings = GateReadings(list(self._parsed.values()))
 
     def knows(self, text: str) -> bool:
         """Whether this version can hold it against anything."""
@@ -248,7 +245,7 @@ class _Thresholds:
         for one in self.documents:
             text, severity = str(one.get("text")), one.get("severity")
             if self.knows(text):
-                status = self.readings.status(self._parsed[text], recorded)
+                status = evaluate(self._parsed[text], recorded, self._rows)
                 yield replace(status, severity="warn" if severity == "warn" else "fail")
             else:
                 found.notes.append(f"a threshold of another version was not checked: {text}")

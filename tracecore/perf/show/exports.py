@@ -8,14 +8,16 @@ to run.
 """
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
 from tracecore.files import write_atomic
-from tracecore.perf.documents.summary import Readings, is_latency
-from tracecore.records import EpisodeResult, JsonObject
+from tracecore.perf.documents.rows import Rows
+from tracecore.record import record
+from tracecore.records import JsonObject
 from tracecore.stats import MAD_TO_SIGMA, nearest_rank
 
 FORMATS: Final = ("github-benchmark", "bmf")
@@ -28,18 +30,14 @@ P99_EPISODES: Final = 500  # of a row; with fewer, its p99 is one of the very sl
 
 
 class ScenarioFigures:
-    """Reduces rows to the figures of each scenario; 16 bytes of memory per episode."""
+    """The figures of each scenario."""
 
-    def __init__(self) -> None:
-        self._groups: dict[tuple[str, str], Group] = {}
-
-    def add(self, row: EpisodeResult) -> None:
-        """Count one finished episode."""
-        key = (row.task_ref, row.agent)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = Group()
-        group.add(row)
+    def __init__(self, rows: Rows) -> None:
+        latencies_s = rows.latencies_s()
+        self._groups = {
+            (task_ref, agent): _group(rows, rows.places(number), latencies_s)
+            for number, (agent, task_ref) in enumerate(rows.groups)
+        }
 
     def groups(self) -> dict[str, "Group"]:
         """The scenarios by name: the task, with the agent behind it where several agents run that
@@ -87,23 +85,30 @@ def time_figures(
     return figures
 
 
+@record
 class Group:
     """The episodes of one agent on one task.
 
-    Times are of those that neither timed out nor crashed.
+    Times are of those that neither timed out nor crashed, ascending.
     """
 
-    def __init__(self) -> None:
-        self.episodes = self.failures = self.peak_rss_bytes = 0
-        self.walls_s, self.cpus_s = Readings(), Readings()
+    episodes: int
+    failures: int
+    peak_rss_bytes: int
+    walls_s: list[float]
+    cpus_s: list[float]
 
-    def add(self, row: EpisodeResult) -> None:
-        self.episodes += 1
-        self.failures += not row.success
-        self.peak_rss_bytes = max(self.peak_rss_bytes, row.peak_rss_bytes)
-        if is_latency(row):
-            self.walls_s.append(row.wall_clock_s)
-            self.cpus_s.append(row.cpu_user_s + row.cpu_sys_s)
+
+def _group(rows: Rows, places: Sequence[int], latencies_s: Sequence[float]) -> Group:
+    timed = [place for place in places if not math.isnan(latencies_s[place])]
+    user_s, sys_s = rows.pick("cpu_user_s", timed), rows.pick("cpu_sys_s", timed)
+    return Group(
+        episodes=len(places),
+        failures=len(places) - sum(rows.pick("success", places)),
+        peak_rss_bytes=max(rows.pick("peak_rss_bytes", places), default=0),
+        walls_s=sorted(rows.pick("wall_clock_s", timed)),
+        cpus_s=sorted(user + system for user, system in zip(user_s, sys_s, strict=True)),
+    )
 
 
 def write_formats(
@@ -167,11 +172,9 @@ def github_benchmark_bigger(summary: JsonObject) -> list[JsonObject]:
     ]
 
 
-def _time_entry(name: str, seconds: Readings, extra: str) -> JsonObject:
+def _time_entry(name: str, seconds: Sequence[float], extra: str) -> JsonObject:
     middle_s = nearest_rank(seconds, 50)
-    distances = Readings()
-    for value in seconds:
-        distances.append(abs(value - middle_s))
+    distances = sorted(abs(value - middle_s) for value in seconds)
     spread_ms = MAD_TO_SIGMA * nearest_rank(distances, 50) * 1000
     return {
         "name": name,
@@ -221,6 +224,6 @@ def bencher_metrics(
     return benchmarks
 
 
-def _nanoseconds(seconds: Readings) -> dict[str, float]:
+def _nanoseconds(seconds: Sequence[float]) -> dict[str, float]:
     names = {"value": 50, "lower_value": 5, "upper_value": 95}
     return {name: nearest_rank(seconds, percent) * 1e9 for name, percent in names.items()}

@@ -123,7 +123,9 @@ class Progress:
     def _name(self, row: EpisodeResult) -> None:
         self._clear()
         where = f"episode {row.episode_index + 1}: {row.agent} on {row.task_ref}, seed {row.seed}"
-        self._console.say(one_line(f"failed {where}: {reason_text(row)}"))
+        self._console.say(
+            one_line(f"failed {where}: {reason_text(row.error or row.termination_reason)}")
+        )
         self._console.say(one_line(f"  again: {self._repro(row)}"))
         if self._failed == FAILURES_NAMED:
             self._console.say("further failures are counted, and not named")

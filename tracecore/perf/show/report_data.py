@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tracecore.perf.documents.archive import ArchivedSet
-from tracecore.perf.documents.summary import CRASHES, TIMEOUTS
+from tracecore.perf.documents.rows import CRASHES, TIMEOUTS
 from tracecore.perf.host.samples import samples_name
 from tracecore.perf.show.exports import time_figures
 from tracecore.perf.slice.commands import as_command, repro_command

@@ -1,0 +1,176 @@
+"""Whether failures have something in common, and whether episodes do the same thing twice."""
+
+import itertools
+from array import array
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from tracecore.perf.findings.columns import Columns
+from tracecore.perf.findings.finding import (
+    CHANCE,
+    EPISODES_SHOWN,
+    LEAST_CLUSTERED,
+    Finding,
+    shown,
+)
+from tracecore.perf.findings.trends import (
+    boundaries,
+    count_distinct,
+    count_repeated,
+    cut_into_blocks,
+)
+from tracecore.ranks import holm
+from tracecore.record import record
+from tracecore.records import JsonObject
+from tracecore.stats import hypergeometric_tail
+
+KeyOf = Callable[[int], Any]
+
+CLUSTERS_MOST: Final = 10  # beyond that, the failures have no one cause
+
+
+def failure_cluster(columns: Columns) -> list[Finding]:
+    """Failures that share an agent, task, seed, worker or time, beyond what chance would deal out.
+
+    The clearest cluster is taken out before the next is looked for: the two tasks of an agent that
+        always fails are told
+    by its name alone.
+    """
+    dimensions = _dimensions(columns)
+    left = bytearray(b"\1") * len(columns)
+    findings: list[Finding] = []
+    while len(findings) < CLUSTERS_MOST and (suspect := _clearest(columns, dimensions, left)):
+        key_of = dimensions[suspect.kind]
+        findings.append(_cluster_finding(columns, suspect, left, key_of))
+        for place in range(len(columns)):
+            if key_of(place) == suspect.key:
+                left[place] = 0
+    return findings
+
+
+@record
+class _Suspect:
+    kind: str
+    key: Any
+    failed: int
+    episodes: int
+    p: float
+
+
+def _dimensions(columns: Columns) -> dict[str, KeyOf]:
+    """What failures may have in common; each gives its value for the episode at a place."""
+    tenths = cut_into_blocks(columns.starts, boundaries(columns.starts, 10))
+    return {
+        "task": lambda place: columns.groups[columns.scenario[place]][1],
+        "agent": lambda place: columns.groups[columns.scenario[place]][0],
+        "seed": lambda place: columns.seeds[place],
+        "worker": lambda place: columns.workers[place],
+        "time": lambda place: tenths[place],
+    }
+
+
+def _clearest(
+    columns: Columns, dimensions: Mapping[str, KeyOf], left: bytearray
+) -> _Suspect | None:
+    failed = array("q", (place for place in columns.failed if left[place]))
+    if len(failed) < LEAST_CLUSTERED:
+        return None
+    suspects = [
+        suspect
+        for kind in dimensions
+        for suspect in _suspects(kind, dimensions[kind], failed, left)
+    ]
+    # A seed is looked at because it failed repeatedly: its chance is shared among all seeds there
+    # are.
+    corrected = holm([suspect.p for suspect in suspects] + [1.0] * _other_seeds(columns, suspects))
+    clustered = [suspect for suspect, p in zip(suspects, corrected, strict=False) if p < CHANCE]
+    return min(clustered, key=lambda suspect: suspect.p, default=None)
+
+
+def _suspects(kind: str, key_of: KeyOf, failed: "array[int]", left: bytearray) -> list[_Suspect]:
+    population = sum(left)
+    if kind == "seed":  # there may be as many as episodes, and most failed once
+        counts: Mapping[Any, int] = count_repeated(array("q", map(key_of, failed)), LEAST_CLUSTERED)
+        totals = Counter(
+            key
+            for place, is_left in enumerate(left)
+            if is_left and (key := key_of(place)) in counts
+        )
+    else:
+        counts = Counter(map(key_of, failed))
+        totals = Counter(key_of(place) for place, is_left in enumerate(left) if is_left)
+    return [
+        _Suspect(
+            kind,
+            key,
+            counts.get(key, 0),
+            total,
+            _chance(counts.get(key, 0), population, len(failed), total),
+        )
+        for key, total in totals.items()
+        if total < population
+    ]
+
+
+def _chance(count: int, population: int, failed: int, total: int) -> float:
+    """Of so many of the failures, or more, among the episodes with one value in common."""
+    return (
+        hypergeometric_tail(count, population, failed, total) if count >= LEAST_CLUSTERED else 1.0
+    )
+
+
+def _other_seeds(columns: Columns, suspects: Sequence[_Suspect]) -> int:
+    own = sum(suspect.kind == "seed" for suspect in suspects)
+    return count_distinct(columns.seeds) - own if own else 0
+
+
+def _cluster_finding(
+    columns: Columns, suspect: _Suspect, left: bytearray, key_of: KeyOf
+) -> Finding:
+    name = (
+        f"tenth {suspect.key + 1} of the slice's time"
+        if suspect.kind == "time"
+        else f"{suspect.kind} {suspect.key}"
+    )
+    failures_total, episodes_total = sum(left[place] for place in columns.failed), sum(left)
+    which = "" if episodes_total == len(columns) else "other "
+    text = (
+        f"{suspect.failed} of {failures_total} {which}failures are in {name}, which ran"
+        f" {suspect.episodes} of {episodes_total} {which}episodes."
+    )
+    evidence = {
+        "dimension": suspect.kind,
+        "value": suspect.key,
+        "failures": suspect.failed,
+        "failures_total": failures_total,
+        "episodes": suspect.episodes,
+        "episodes_total": episodes_total,
+        "p": suspect.p,
+    }
+    own = (place for place in columns.failed if left[place] and key_of(place) == suspect.key)
+    places = list(itertools.islice(own, EPISODES_SHOWN))
+    return Finding("failure_cluster", "warn", text, evidence, shown(columns, places), places[0])
+
+
+def determinism_mismatch(columns: Columns, determinism: JsonObject) -> list[Finding] | None:
+    """Whether a second run of the same inputs left something else."""
+    differing = determinism["differing"]
+    if differing is None:
+        return None
+    if not differing:
+        return []
+    first = determinism["differences"][0]
+    where = "its artifact" if first["field"] is None else f"{first['field'] or 'the whole step'}"
+    step = f"step {first['step']}, " if first["step"] is not None else ""
+    text = (
+        f"{differing} of {determinism['checked']} episodes did something else when they ran again;"
+        f" episode {first['episode']} ({first['task_ref']}, seed {first['seed']}) first differs in"
+        f" {step}{where}."
+    )
+    episodes = tuple(
+        difference["episode"] for difference in determinism["differences"][:EPISODES_SHOWN]
+    )
+    evidence = {name: determinism[name] for name in ("checked", "differing", "differences")}
+    place = columns.indices.index(first["episode_index"])
+    return [Finding("determinism_mismatch", "fail", text, evidence, episodes, place)]
