@@ -16,9 +16,9 @@ def planned(sets, **changes):
 
 
 def finish(baseline, sets, manifest, *, is_complete=True, **changes):
-    for index in range(24):
-        row = sets._row(index, 0.010, {})
-        baseline.add(replace(row, **(changes if index == 5 else {})))
+    rows = [sets._row(index, 0.010, {}) for index in range(24)]
+    rows[5] = replace(rows[5], **changes)
+    assert list(baseline.take(rows)) == rows
     return baseline.document("here", "now", manifest, {}, is_complete=is_complete)
 
 

@@ -91,7 +91,7 @@ def test_a_table_has_every_field_of_its_rows(make_row):
     assert len(table) == 2
     for name in FIELDS:
         values = [getattr(row, name) for row in rows]
-        if name != "allow":
+        if name not in {"allow", "work"}:
             is_text = table.is_text(name)
             expected = [table.number_of(name, value) for value in values] if is_text else values
             assert list(table[name]) == expected

@@ -369,7 +369,7 @@ def test_thresholds_without_abort_are_not_watched(make_row):
 
 def judged(expression, summary):
     gate = read_gate(episodes=4, expressions=[expression])
-    return GateReadings(gate.thresholds).status(gate.thresholds[0], {"episodes": 4, **summary})
+    return evaluate(gate.thresholds[0], {"episodes": 4, **summary}, Rows())
 
 
 @pytest.mark.parametrize(
@@ -402,9 +402,8 @@ def test_no_bound_on_work_can_end_a_slice(tmp_path):
 
 def test_cpu_time_and_page_faults_of_episodes_can_be_bounded(make_row):
     gate = read_gate(episodes=1, expressions=["cpu_s:max <= 1", "page_faults:max <= 1"])
-    readings = GateReadings(gate.thresholds)
-    readings.add(make_row(0, cpu_user_s=0.5, cpu_sys_s=0.25, page_faults=1780))
-    found = [readings.status(one, {"episodes": 1}).observed for one in gate.thresholds]
+    rows = Rows([make_row(0, cpu_user_s=0.5, cpu_sys_s=0.25, page_faults=1780)])
+    found = [evaluate(one, {"episodes": 1}, rows).observed for one in gate.thresholds]
     assert found == [0.75, 1780]
 
 

@@ -113,7 +113,11 @@ def aggregate(threshold: Threshold, rows: Rows) -> float | None:
     planned_places = _select(rows, range(len(rows)), planned)
     places = _select(rows, planned_places, outcomes)
     # what was not measured is NaN there
-    values = [value for value in rows.pick(threshold.metric or "", places) if value == value]
+    values: list[float] = [
+        value
+        for value in rows.pick(threshold.metric or "", places)
+        if value == value  # noqa: PLR0124
+    ]
     match threshold.aggregate:
         case "count":
             return _count_true(rows, threshold, values) if planned_places else None
