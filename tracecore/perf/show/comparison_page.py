@@ -106,9 +106,9 @@ def _answer(comparison: JsonObject) -> Iterable[Block]:
     verdict = str(comparison.get("headline") or _words(comparison["verdict"]))
     status = STATUSES.get(verdict, STATUSES.get(comparison["verdict"], "plain"))
     answer = comparison.get("answer")
-    yield Sentence((Badge(status, verdict), f"  {answer}" if answer else ""))
+    yield Sentence((Badge(status, verdict), f": {answer}" if answer else ""))
     lines: list[Line] = [
-        (Badge(STATUSES.get(one["verdict"], "plain"), one["leg"]), f"  {one['sentence']}")
+        (Badge(STATUSES.get(one["verdict"], "plain"), one["leg"]), f": {one['sentence']}")
         for one in comparison.get("legs", ())
     ]
     if lines or comparison.get("reasons"):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tracecore.errors import one_line
 from tracecore.perf.judge.verdicts import Answer, answer_of
-from tracecore.perf.show.comparison_page import comparison_sections
+from tracecore.perf.show.comparison_page import STATUSES, comparison_sections
 from tracecore.perf.show.console import LOG_WIDTH
 from tracecore.perf.show.page import (
     Badge,
@@ -22,7 +22,6 @@ from tracecore.perf.show.page import (
     Picture,
     Section,
     Sentence,
-    Status,
     sections_of,
 )
 from tracecore.perf.show.sections import (
@@ -98,10 +97,10 @@ def job_page(
     answer = answer_of(summary)
     first, *others = answer.reasons or ("",)
     return Page(
-        title=f"Perf: {_word(answer)} - {first}",
-        answer=Badge(_status(answer), _word(answer)),
+        title=f"Perf: {answer.word} - {first}",
+        answer=_badge(answer),
         about=(),
-        lead=(Bullets((*others, *_warnings(answer))),) if others or answer.warnings else (),
+        lead=(Bullets((*others, *_warnings(summary))),) if others or _warnings(summary) else (),
         sections=sections_of(
             Section("gate", "", tuple(thresholds(answer, only_broken=True))),
             *comparison_sections(summary.get("comparison")),
@@ -134,11 +133,11 @@ def report_page(
     answer = answer_of(summary)
     return Page(
         title=f"Slice {stamp}",
-        answer=Badge(_status(answer), _word(answer)),
+        answer=_badge(answer),
         about=_about(summary, manifest),
         lead=(
             Sentence(f"{answer.headline}. {answer.advice}"),
-            Bullets((*answer.reasons, *_warnings(answer))),
+            Bullets((*answer.reasons, *_warnings(summary))),
         ),
         sections=sections_of(
             Section("figures", "Key figures", (key_figures(summary),)),
@@ -170,16 +169,15 @@ def _headline(summary: JsonObject, stamp: str) -> str:
     return words if finished == requested else f"{words}, incomplete: {finished} of {requested}"
 
 
-def _word(answer: Answer) -> str:
-    return answer.word
+def _badge(answer: Answer) -> Badge:
+    return Badge(STATUSES.get(answer.word, "plain"), answer.word)
 
 
-def _status(answer: Answer) -> Status:
-    return {"PASS": "good", "NO ANSWER": "warn"}.get(answer.word, "bad")  # type: ignore[return-value]
-
-
-def _warnings(answer: Answer) -> tuple[Line, ...]:
-    return tuple((Badge("warn", "warning:"), f" {warning}") for warning in answer.warnings)
+def _warnings(summary: JsonObject) -> tuple[Line, ...]:
+    """Those that the section on the comparison does not have."""
+    shown = (summary.get("comparison") or {}).get("reasons") or ()
+    warnings = [warning for warning in answer_of(summary).warnings if warning not in shown]
+    return tuple((Badge("warn", "warning:"), f" {warning}") for warning in warnings)
 
 
 def _verdict_lines(summary: JsonObject) -> tuple[Block, ...]:
@@ -189,8 +187,8 @@ def _verdict_lines(summary: JsonObject) -> tuple[Block, ...]:
         return ()
     answer = answer_of(summary)
     exit_code = "" if answer.is_good else f" (exit {answer.exit_code})"
-    word = (Badge(_status(answer), _word(answer)), exit_code)
-    return (Bullets((word, *answer.reasons, *_warnings(answer))),)
+    word = (_badge(answer), exit_code)
+    return (Bullets((word, *answer.reasons, *_warnings(summary))),)
 
 
 def _about(summary: JsonObject, manifest: JsonObject) -> tuple[Line, ...]:
