@@ -88,6 +88,7 @@ def test_the_tree_that_the_page_draws_is_the_one_that_it_fills() -> None:
 def test_every_command_of_the_page_is_tried_below() -> None:
     starts = [
         "python -m tracecore run",
+        "python -m tracecore show",
         "python -m tracecore check",
         "python -m tracecore replay",
         HARNESS,
@@ -98,11 +99,14 @@ def test_every_command_of_the_page_is_tried_below() -> None:
 
 
 def test_one_episode_is_run_checked_and_replayed(bench: pathlib.Path) -> None:
-    run, check, replay, _ = commands()
+    run, show, check, replay, _ = commands()
     done = do(bench, run)
     assert (done.returncode, done.stderr) == (0, "")
     (file,) = artifacts(bench)
     assert done.stdout.splitlines()[-1].endswith(str(file))
+    told = do(bench, show, [file]).stdout
+    assert "  task        The files in /books hold one amount per line." in told
+    assert "  ended       success: the total is right" in told
     assert json.loads((bench / file).read_text())["success"] is True
     assert do(bench, run).returncode == 0
     done = do(bench, check, artifacts(bench))
