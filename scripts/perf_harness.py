@@ -45,6 +45,12 @@ COMPARISON_EPILOG = """\
 stdout is one JSON object: {ok, exit_code, verdict, reasons, ...}; docs/gates.md explains it.
 
 """
+HISTORY_DESCRIPTION = """\
+Reads archived slices of any number of releases and gives, per machine class and scenario row, work counts, CPU and wall
+medians with their spread between runs, and artifact bytes, release by release: perf-history.html, .md and .json.
+A release is compared with the one before it, and what its legs find is marked.
+"""
+
 REPORT_DESCRIPTION = """\
 Draws a slice that has been run: SVG charts, perf-report-<stamp>.html for a browser and
 perf-report-<stamp>.md for a code host. Needs matplotlib. Exit 0; 2 where the slice cannot be
@@ -173,6 +179,18 @@ def report(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     return 0, {"ok": True, "stamp": archived.stamp, "artifacts": paths}
 
 
+def history(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """Show archived slices of any number of releases in the order they were made."""
+    from tracecore.command_line.run import say
+    from tracecore.perf.compare import history as archived
+    from tracecore.perf.show.history.page import write_history
+
+    document = archived.history(arguments.sets)
+    paths = write_history(document, arguments.output_dir)
+    say(f"perf_harness: open {paths['report']}")
+    return 0, {"ok": True, "exit_code": 0, "artifacts": paths, "history": document}
+
+
 def verify(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Recompute what perf files hold."""
     from tracecore.command_line.run import say
@@ -208,6 +226,7 @@ def build_parser() -> Parser:
     parser.set_defaults(do=run)
     add_ab(parser)
     add_compare(parser)
+    add_history(parser)
     add_report(parser)
     add_verify(parser)
     parser.add_options(options_of(RunOptions), "what is run, and how")
@@ -328,6 +347,30 @@ def add_compare(parser: Parser) -> None:
     names = ("gate_on", "require_conclusive", "accept_changes", "compare_anyway")
     of_judge = options_of(JudgeOptions)
     command.add_options({name: of_judge[name] for name in names}, "how it is judged")
+
+
+def add_history(parser: Parser) -> None:
+    """``history``."""
+    from tracecore.command_line.options import Option, path
+
+    command = parser.add_command(
+        "history", history, "show archived slices over releases", HISTORY_DESCRIPTION
+    )
+    command.add_options(
+        {
+            "sets": Option(
+                "sets",
+                "PATH",
+                path,
+                help="summaries, zips, or folders of any number of them",
+                nargs="+",
+                is_required=True,
+            ),
+            "output_dir": Option(
+                "--output-dir", "DIR", path, "deliverables/perf", "folder of the page"
+            ),
+        }
+    )
 
 
 def add_report(parser: Parser) -> None:

@@ -51,6 +51,7 @@ ON_REQUEST = {f"tracecore.gateway.{name}" for name in ("process", "session", "up
         "compare.comparison",
         "documents.bundle",
         "judge.verify",
+        "show.history.chart",
         "show.report",
     )
 }

@@ -25,7 +25,6 @@ from tracecore.files import write_atomic
 from tracecore.perf.compare.comparison import CompareOptions, compare_runs, exit_code_of
 from tracecore.perf.compare.runs import RunRecord, Sides
 from tracecore.perf.compare.samples import tests_of
-from tracecore.perf.compare.side_runs import Interrupted, SideRunner
 from tracecore.perf.compare.timing import (
     FLOORS,
     Decision,
@@ -35,7 +34,7 @@ from tracecore.perf.compare.timing import (
     rounds_needed,
     void,
 )
-from tracecore.perf.compare.worktrees import Side, two_sides
+from tracecore.perf.compare.worktrees import Interrupted, Side, SideRunner, two_sides
 from tracecore.perf.documents.files import check_writable
 from tracecore.perf.slice.interrupt import watch_for_interruption
 from tracecore.record import field, record, replace

@@ -1,5 +1,6 @@
 """The runs of a comparison, as archived sets or slices of now give them."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -54,12 +55,30 @@ def read_runs(paths: Iterable[str]) -> list[RunRecord]:
     Raises:
         InputError: One cannot be read, is empty or was interrupted, or there are too many.
     """
-    sets = [archived for path in paths for archived in read_sets(path)]
+    sets = [
+        archived for path in paths for folder in folders_of(path) for archived in read_sets(folder)
+    ]
     if len(sets) > RUNS_MOST:
         raise InputError(sets[0].path, "", f"{len(sets)} sets", f"at most {RUNS_MOST} on one side")
     # Five copies of one run agree perfectly, and would prove anything.
     runs = {run.identity: run for run in map(read_run, sets)}
     return list(runs.values())
+
+
+def folders_of(path: str) -> list[str]:
+    """``path`` itself, or where it is a folder without perf files, the folders below it that have
+    some: ``--repeat`` and ``ab --output-dir`` leave one per run.
+    """
+    if not os.path.isdir(path) or any(map(_is_of_a_set, os.listdir(path))):
+        return [path]
+    below = sorted(os.path.join(path, name) for name in os.listdir(path))
+    found = [one for folder in below if os.path.isdir(folder) for one in folders_of(folder)]
+    with_sets = [one for one in found if any(map(_is_of_a_set, os.listdir(one)))]
+    return with_sets or [path]
+
+
+def _is_of_a_set(name: str) -> bool:
+    return name.startswith("perf-") and name.endswith((".json", ".zip"))
 
 
 def read_run(archived: ArchivedSet) -> RunRecord:

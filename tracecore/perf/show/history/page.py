@@ -1,0 +1,144 @@
+"""The history of archived slices as a page: what each release took, and where something changed."""
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from tracecore.files import write_atomic
+from tracecore.perf.documents.files import check_writable
+from tracecore.perf.show.html import inline_svg, write_html
+from tracecore.perf.show.markdown import write_markdown
+from tracecore.perf.show.page import (
+    Badge,
+    Block,
+    Code,
+    Figure,
+    Line,
+    Page,
+    Picture,
+    Section,
+    Sentence,
+    Status,
+    Table,
+)
+from tracecore.record import replace
+from tracecore.records import JsonObject
+from tracecore.units import NONE_TEXT, counted, seconds_text
+
+MEASURES: Final = (
+    ("work_lines", "Python lines of an episode"),
+    ("cpu_s", "CPU time, median of the runs' medians"),
+    ("wall_s", "wall clock, median of the runs' medians"),
+    ("artifact_bytes", "bytes of a run artifact, mean"),
+)
+STATUSES: Final[dict[str, Status]] = {"regressed": "bad", "improved": "good"}
+
+
+def write_history(document: JsonObject, folder: str) -> dict[str, str]:
+    """Write ``perf-history.json``, ``.md`` and ``.html``, with charts where matplotlib is there.
+
+    Returns:
+        The paths, by what they are.
+
+    Raises:
+        InputError: ``folder`` cannot be made.
+        OutputError: A file could not be written.
+    """
+    check_writable(folder)
+    pictures = [replace(one, file=f"perf-history-{one.name}.svg") for one in _pictures(document)]
+    page = history_page(document, pictures)
+    texts = {
+        "history": ("perf-history.json", json.dumps(document, indent=2) + "\n"),
+        "markdown": ("perf-history.md", write_markdown(page)),
+        "report": (
+            "perf-history.html",
+            write_html(page, functools.partial(inline_svg, colours={})),
+        ),
+        **{f"chart_{one.name}": (one.file, one.svg) for one in pictures},
+    }
+    paths = {}
+    for kind, (name, text) in texts.items():
+        paths[kind] = os.path.join(folder, name)
+        write_atomic(paths[kind], text.encode("utf-8", "backslashreplace"))
+    return paths
+
+
+def history_page(document: JsonObject, pictures: Sequence[Picture] = ()) -> Page:
+    """The history as a page; ``pictures`` by class and measure."""
+    releases = [one for found in document["classes"] for one in found["releases"]]
+    latest = releases[-1]["verdict"]
+    status = STATUSES.get(latest, "plain")
+    return Page(
+        title="History",
+        answer=Badge(status, f"latest release: {(latest or 'the first').replace('_', ' ')}"),
+        about=tuple(
+            f"{found['machine_class']}: {counted(len(found['releases']), 'release')}"
+            for found in document["classes"]
+        ),
+        lead=(),
+        sections=tuple(
+            Section(
+                f"class-{place}", found["machine_class"], tuple(_blocks(found, place, pictures))
+            )
+            for place, found in enumerate(document["classes"])
+        ),
+    )
+
+
+def _blocks(found: JsonObject, place: int, pictures: Sequence[Picture]) -> Iterator[Block]:
+    yield Table(
+        "Releases",
+        ("release", "from", "runs", "against the one before"),
+        tuple(_release_row(one) for one in found["releases"]),
+    )
+    for name, words in MEASURES:
+        rows = tuple(_measure_row(row, name, found["releases"]) for row in found["rows"])
+        yield Sentence(f"{words[0].upper()}{words[1:]}")
+        yield Table(words, ("", *(one["name"] for one in found["releases"])), rows)
+        yield from (one for one in pictures if one.name == f"{place}-{name}")
+
+
+def _release_row(release: JsonObject) -> tuple[Line, ...]:
+    verdict = release["verdict"]
+    answer: Line = NONE_TEXT
+    if verdict:
+        badge = Badge(STATUSES.get(verdict, "plain"), verdict.replace("_", " "))
+        answer = (badge, f" {release['answer']}")
+    return Code(release["name"]), release["from"], Figure("count", release["runs"]), answer
+
+
+def _measure_row(row: JsonObject, name: str, releases: Sequence[JsonObject]) -> tuple[Line, ...]:
+    cells: list[Line] = [Code(row["row"])]
+    for point, release in zip(row["points"], releases, strict=True):
+        legs = release["changes"].get(row["row"], ())
+        marked = {"work_lines": "work", "artifact_bytes": "behaviour"}.get(name)
+        is_changed = marked in legs if marked else bool({"shape", "time"} & set(legs))
+        text = _value_text(name, point[name])
+        cells.append((text, Badge("warn", " changed")) if is_changed else text)
+    return tuple(cells)
+
+
+def _value_text(name: str, value: Any) -> str:
+    if value is None:
+        return NONE_TEXT
+    if name == "work_lines":
+        return f"{value:,}"
+    if name == "artifact_bytes":
+        return f"{value:,.0f} B"
+    return f"{seconds_text(value['median'])} ({seconds_text(value['low'])} to {seconds_text(value['high'])})"
+
+
+def _pictures(document: JsonObject) -> list[Picture]:
+    """A chart per class and measure; none without matplotlib."""
+    try:
+        from tracecore.perf.show.history.chart import draw_measure  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return []
+    return [
+        replace(draw_measure(found, name, words), name=f"{place}-{name}")
+        for place, found in enumerate(document["classes"])
+        for name, words in MEASURES
+        if any(point[name] is not None for row in found["rows"] for point in row["points"])
+    ]
