@@ -45,11 +45,11 @@ def build_parser() -> Parser:
     """Every command and option."""
     from tracecore import __version__
     from tracecore.command_line.parser import Parser
-    from tracecore.commands import check, doctor, listing, replay, run, show
+    from tracecore.commands import check, check_task, doctor, listing, replay, run, show
 
     parser = Parser(PROG, DESCRIPTION, EPILOG)
     parser.add_version(f"tracecore {__version__}")
-    for command in (run, show, check, replay, listing, doctor):
+    for command in (run, show, check, check_task, replay, listing, doctor):
         command.add(parser)
     return parser
 

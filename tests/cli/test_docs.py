@@ -92,6 +92,8 @@ def test_every_command_of_the_page_is_tried_below() -> None:
         "python -m tracecore check",
         "python -m tracecore replay",
         HARNESS,
+        "python -m tracecore check-task",
+        "python -m tracecore run --debug",
     ]
     assert [any(command.startswith(start) for start in starts) for command in commands()] == [
         True
@@ -99,7 +101,7 @@ def test_every_command_of_the_page_is_tried_below() -> None:
 
 
 def test_one_episode_is_run_checked_and_replayed(bench: pathlib.Path) -> None:
-    run, show, check, replay, _ = commands()
+    run, show, check, replay, *_ = commands()
     done = do(bench, run)
     assert (done.returncode, done.stderr) == (0, "")
     (file,) = artifacts(bench)
@@ -111,10 +113,23 @@ def test_one_episode_is_run_checked_and_replayed(bench: pathlib.Path) -> None:
     assert do(bench, run).returncode == 0
     done = do(bench, check, artifacts(bench))
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [f"{path}: valid" for path in artifacts(bench)]
+    *lines, total = done.stdout.splitlines()
+    assert lines == [f"{path}: valid" for path in artifacts(bench)]
+    assert total == "2 files: 2 valid"
     done = do(bench, replay, [file])
     assert (done.returncode, done.stderr) == (0, "")
     assert len(artifacts(bench)) == 2
+
+
+def test_a_task_is_checked_and_an_episode_debugged(bench: pathlib.Path) -> None:
+    *_, check_task, debug = commands()
+    done = do(bench, check_task)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "tasks/ledger_total: nothing wrong was found\n"
+    done = do(bench, debug)
+    assert (done.returncode, done.stderr) == (0, "")
+    (file,) = artifacts(bench)
+    assert json.loads((bench / file).read_text())["debug"] is True
 
 
 def test_the_slice_passes_as_promised(bench: pathlib.Path) -> None:
@@ -231,7 +246,7 @@ def test_the_page_lists_every_call_of_env() -> None:
         for name, value in vars(Environment).items()
         if callable(value) and not name.startswith("_")
     }
-    assert listed == offered - {"take_audit"}  # which is the runtime's own
+    assert listed == offered
 
 
 def test_the_page_lists_every_field_of_the_manifest(bench: pathlib.Path) -> None:

@@ -33,6 +33,7 @@ def run_episode(job: Job, arguments: argparse.Namespace) -> tuple[EpisodeResult,
     from tracecore.perf.local_engine import run_one
     from tracecore.perf.prepare import COMMIT_UNKNOWN
     from tracecore.perf.slice.models import reach_models
+    from tracecore.runtime.job import run_job_debug
 
     check_writable(arguments.runs_dir)
     if trouble := provenance.git_trouble():
@@ -40,7 +41,10 @@ def run_episode(job: Job, arguments: argparse.Namespace) -> tuple[EpisodeResult,
     options = fill(RunOptions, arguments)
     with reach_models(options, reaches_hosts=bool(job.allow.network)) as gateway:
         job = replace(job, settings=replace(job.settings, gateway=gateway))
-        row = run_one(job, arguments.start_method, arguments.tasks_dirs)
+        if getattr(arguments, "debug", False):
+            row = run_job_debug(job)
+        else:
+            row = run_one(job, arguments.start_method, arguments.tasks_dirs)
     path = os.path.join(arguments.runs_dir, f"{job.run_id}.json")
     with open(path, "rb") as file:
         return row, decode(file.read()), path
@@ -118,4 +122,6 @@ def add_command(
     parser: Parser, do: Any, summary: str, description: str, exits: Mapping[int, str]
 ) -> Parser:
     """A command with its exit codes."""
-    return parser.add_command(do.__name__.rstrip("_"), do, summary, description, as_help(exits))
+    return parser.add_command(
+        do.__name__.rstrip("_").replace("_", "-"), do, summary, description, as_help(exits)
+    )

@@ -63,6 +63,12 @@ def add(parser: Parser) -> None:
             "runs_dir": of_run["runs_dir"],
             **{name: one for name, one in of_run.items() if one.is_of_episode},
             **allowances(),
+            "debug": Option(
+                "--debug",
+                action=FLAG,
+                default=False,
+                help="in this process, unconfined and unlimited: prints and breakpoint() work",
+            ),
             "json": Option(
                 "--json",
                 action=FLAG,

@@ -189,7 +189,7 @@ def _check_actions(sources: _Sources) -> Iterator[str]:
         if bare:
             yield (
                 f"{file}: line {action.lineno}: {action.name} has no annotation for"
-                f" {', '.join(bare)}: whoever writes an agent reads its types there"
+                f" {', '.join(bare)}: authors of agents read its types there"
             )
 
 
