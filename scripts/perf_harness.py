@@ -85,10 +85,10 @@ def prefer_own_package() -> None:
 # none of it.
 
 
-def run(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+def run(arguments: argparse.Namespace) -> tuple[int, dict[str, Any] | None]:
     """Run a slice."""
     from tracecore.command_line.options import fill
-    from tracecore.perf.harness import run_slice
+    from tracecore.perf.repeat import run_slices
     from tracecore.perf.slice.options import (
         ClusterOptions,
         JudgeOptions,
@@ -103,8 +103,8 @@ def run(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         output=fill(OutputOptions, arguments),
         cluster=fill(ClusterOptions, arguments),
     )
-    end = run_slice(options)
-    return end.exit_code, end.document
+    end = run_slices(options)
+    return end.exit_code, None if options.output.quiet_json else end.document
 
 
 def ab(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:

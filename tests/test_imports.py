@@ -34,9 +34,11 @@ WINGS = {  # of perf: a wing imports itself and those of smaller numbers
     "judge": 3,
     "show": 4,
     "local_engine": 5,
+    "resume": 5,
     "prepare": 6,
     "reduce": 7,
     "harness": 8,
+    "repeat": 9,
     "published": 8,
 }
 # Of this machine, and of a cluster's node.

@@ -5,10 +5,11 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,18 +39,19 @@ def run_slice(options):
 """
 
 
+RUN_SLICE = "tracecore.perf.repeat.run_slice"
+
+
 @pytest.fixture
-def harness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def harness(monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness above in this process, in the place of the real one."""
-    module = ModuleType("tracecore.perf.harness")
-    exec(FAKE_HARNESS, vars(module))
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr("tracecore.perf.harness", module, raising=False)
-    return module
+    namespace: dict[str, Any] = {}
+    exec(FAKE_HARNESS, namespace)
+    monkeypatch.setattr(RUN_SLICE, namespace["run_slice"])
 
 
 @pytest.fixture
-def read_options(harness: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+def read_options(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What a command line asks of the harness, by field."""
     asked: list[Any] = []
 
@@ -63,7 +65,7 @@ def read_options(harness: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
         parts = record.as_dict(asked.pop()).values()
         return {name: value for part in parts for name, value in part.items()}
 
-    monkeypatch.setattr(harness, "run_slice", run_slice)
+    monkeypatch.setattr(RUN_SLICE, run_slice)
     return read
 
 
@@ -95,6 +97,12 @@ def test_without_options_the_promised_defaults_hold(read_options: Any) -> None:
         "tasks_dirs": (),
         "start_method": "auto",
         "progress": "auto",
+        "quiet": False,
+        "quiet_json": False,
+        "task": None,
+        "agent": None,
+        "seed": None,
+        "repeat": 1,
         "memory_limit_bytes": 2 << 30,
         "message_limit_bytes": 1 << 20,
         "confinement": "auto",
@@ -136,7 +144,7 @@ def test_every_option_reaches_the_harness(read_options: Any, tmp_path: pathlib.P
         " --baseline a b --gate-on cpu,rss --compare-anyway --require-conclusive --accept-changes"
         " --resume 20260131T120000Z --sample-interval 0 --gate --no-gate --thresholds a.toml"
         " --thresholds b.toml --verify-determinism 0 --work --emit bmf,github-benchmark --step-summary off"
-        " --report --cluster tcp://127.0.0.1:8786 --artifacts node --models m.toml"
+        " --task t@1 --agent a.py --seed=-3 --repeat 1 -q --report --cluster tcp://127.0.0.1:8786 --artifacts node --models m.toml"
         " --model-calls replay --recordings kept --model-delay recorded"
     )
     expressions = ["--threshold", "failure_count == 0", "--threshold=episodes > 3"]
@@ -159,6 +167,12 @@ def test_every_option_reaches_the_harness(read_options: Any, tmp_path: pathlib.P
         "tasks_dirs": (str(first), str(second)),
         "start_method": "spawn",
         "progress": "never",
+        "quiet": True,
+        "quiet_json": False,
+        "task": "t@1",
+        "agent": "a.py",
+        "seed": -3,
+        "repeat": 1,
         "memory_limit_bytes": 512 << 20,
         "message_limit_bytes": 4 << 10,
         "models": "m.toml",
@@ -432,7 +446,7 @@ def test_help_and_version_survive_a_reader_that_has_left(clone: pathlib.Path) ->
 
 
 def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathlib.Path) -> None:
-    done = run(clone, "--help", env={**os.environ, "COLUMNS": "200"})
+    done = run(clone, "--help", env={**os.environ, "COLUMNS": "400"})
     assert (done.returncode, done.stderr) == (0, "")
     sections, _, exit_codes = done.stdout.partition("exit codes:")
     lines = sections.splitlines()
@@ -478,6 +492,23 @@ def test_help_explains_every_option_its_default_and_every_exit_code(clone: pathl
         assert explained, option
     explained = [line.split()[0] for line in exit_codes.splitlines() if line.startswith("  ")]
     assert explained == ["0", "1", "2", "3", "4", "5", "130"]
+
+
+@pytest.mark.usefixtures("harness")
+def test_stdout_is_left_empty_where_that_is_asked() -> None:
+    done = slices.call("--quiet-json", "--scenario", "some failed")
+    assert (done.exit_code, done.stdout) == (1, "")
+
+
+def test_short_help_shows_the_options_of_every_day_and_where_the_rest_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert slices.script().main(["-h"]) == 0
+    text = capsys.readouterr().out
+    assert "--episodes N" in text
+    assert "perf_harness.py ab --base REF [option ...]" in text
+    assert "--fsync" not in text
+    assert re.search(r"^\d\d further options, and the exit codes: --help$", text, re.MULTILINE)
 
 
 def test_help_loads_nothing_of_the_package_but_its_names(clone: pathlib.Path) -> None:

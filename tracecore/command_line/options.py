@@ -50,6 +50,8 @@ class Option:
     write: Callable[[Any], str] = as_word  # how a value is typed
     action: str = ONE
     nargs: str | None = None
+    bare: Any = None  # the value of the option without one, where that may be left away
+    short: str | None = None  # "-q"
     is_required: bool = False
     is_everyday: bool = False  # shown by -h
     is_of_episode: bool = False  # `tracecore run` takes it too: it decides what one episode does

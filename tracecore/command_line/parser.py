@@ -98,8 +98,11 @@ class Parser(argparse.ArgumentParser):
             more["default"] = (
                 list(one.default) if one.action in {"append", "extend"} else one.default
             )
-            action = group.add_argument(one.flag, **more)
-            self._flags.append(one.flag)
+            if one.bare is not None:
+                more["const"] = one.bare
+            flags = [one.short, one.flag] if one.short else [one.flag]
+            action = group.add_argument(*flags, **more)
+            self._flags += flags
             typed = f"{one.flag} {typed}"
         else:
             action = group.add_argument(name, **more)

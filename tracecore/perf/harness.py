@@ -127,7 +127,7 @@ def remove_leftovers(slice_: Slice, missing: Iterator[int]) -> None:
 def watch_progress(slice_: Slice) -> Progress:
     """The progress of this slice, begun now."""
     options = slice_.options
-    mode: Any = options.output.progress
+    mode: Any = "never" if options.output.quiet else options.output.progress
     return Progress(
         options.run.episodes,
         slice_.console,
@@ -242,16 +242,17 @@ def show(
     if run.trouble:
         console.say(f"perf_harness: {run.trouble}")
     summary = reduced.summary
-    console.say(
-        human_summary(
-            summary,
-            paths,
-            stamp=slice_.stamp,
-            next_command=resume,
-            width=console.page_width(),
-            has_colour=console.has_colour,
+    if not options.output.quiet:
+        console.say(
+            human_summary(
+                summary,
+                paths,
+                stamp=slice_.stamp,
+                next_command=resume,
+                width=console.page_width(),
+                has_colour=console.has_colour,
+            )
         )
-    )
     step_summary = options.output.step_summary
     tell_github(
         summary, ScenarioFigures(reduced.rows), reduced.manifest, paths, step_summary, console

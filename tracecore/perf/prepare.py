@@ -4,30 +4,29 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from tracecore import __version__
 from tracecore.command_line.extras import require_packages
 from tracecore.confinement import doctor
-from tracecore.errors import InputError, OptionError, OutputError
-from tracecore.perf.documents.files import check_writable, reserve_stamp
+from tracecore.errors import OptionError
 from tracecore.perf.host import provenance
 from tracecore.perf.host.facts import host_block, machine_class
 from tracecore.perf.host.samples import Samples
 from tracecore.perf.judge.gate import Gate, check_selectors, read_gate
 from tracecore.perf.local_engine import LocalEngine
+from tracecore.perf.resume import find_stamp, open_journal
 from tracecore.perf.show.console import Console
 from tracecore.perf.slice.commands import REDACTION_VARIABLE, resume_command
 from tracecore.perf.slice.engine import Engine
 from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
-from tracecore.perf.slice.journal import Journal, create_journal, journal_path, resume_journal
+from tracecore.perf.slice.journal import Journal
 from tracecore.perf.slice.models import reach_models
 from tracecore.perf.slice.options import JudgeOptions, OutputOptions, RunOptions, SliceOptions
 from tracecore.perf.slice.plan import Plan
 from tracecore.perf.slice.plan import plan as plan_rows
-from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, read_scenario
-from tracecore.record import as_dict, record, replace
-from tracecore.records import JsonObject, Settings, TaskSource
+from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, ScenarioRow, read_scenario
+from tracecore.record import record, replace
+from tracecore.records import Settings, TaskSource
 from tracecore.runtime.task.catalog import find_agent, find_task
 from tracecore.runtime.task.task import check_task
 from tracecore.runtime.trace import REDACTIONS
@@ -72,6 +71,7 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         interruption = around.enter_context(watch_for_interruption())
         console = Console(hurry_fd=interruption.wake_fd)
         check_extras(options.output)
+        options = find_stamp(options)
         gate = find_gate(options)
         engine = around.enter_context(find_engine(options, interruption, console))
         plan = plan_slice(options.run, check_here=options.cluster.address is None)
@@ -175,7 +175,7 @@ def plan_slice(options: RunOptions, *, check_here: bool) -> Plan:
     settings = read_settings(options)
     if check_here:
         check_confinement(options)
-    rows = DEFAULT_SCENARIO if options.scenario is None else read_scenario(options.scenario)
+    rows = find_rows(options)
     tasks_dirs = tuple(map(os.path.abspath, options.tasks_dirs))
     return plan_rows(
         rows,
@@ -184,8 +184,27 @@ def plan_slice(options: RunOptions, *, check_here: bool) -> Plan:
         find_agent,
         functools.partial(find_sound_task, tasks_dirs=tasks_dirs),
         slice_id=os.urandom(8).hex(),
-        scenario=options.scenario or "the default scenario",
+        scenario=options.scenario or ("--task" if options.task else "the default scenario"),
     )
+
+
+def find_rows(options: RunOptions) -> tuple[ScenarioRow, ...]:
+    """The scenario: a file, one row by its agent and task, or the default.
+
+    Raises:
+        OptionError: Two of these are asked for, or half of a row.
+        ScenarioError: The file is wrong.
+    """
+    if options.agent is None and options.task is None:
+        if options.seed is not None:
+            raise OptionError("--seed", "", str(options.seed), "--task and --agent with it")
+        return DEFAULT_SCENARIO if options.scenario is None else read_scenario(options.scenario)
+    if options.agent is None or options.task is None:
+        given, missing = ("--task", "--agent") if options.agent is None else ("--agent", "--task")
+        raise OptionError(given, "", str(options.task or options.agent), f"{missing} with it")
+    if options.scenario is not None:
+        raise OptionError("--scenario", "", options.scenario, "one of the two: it, or --task")
+    return (ScenarioRow(options.agent, options.task, options.seed or 0),)
 
 
 @contextlib.contextmanager
@@ -201,34 +220,6 @@ def find_gateway(options: SliceOptions, plan: Plan) -> Iterator[Settings]:
         raise OptionError("--cluster", "", "--models or allow.network", "one of the two")
     with reach_models(options.run, reaches_hosts=reaches_hosts) as gateway:
         yield replace(plan.settings, gateway=gateway)
-
-
-def open_journal(options: SliceOptions, plan: Plan) -> tuple[str, Plan, Journal]:
-    """The stamp of the slice and its journal, new or begun; and the plan, which goes by the slice
-    that is finished where one is.
-
-    Raises:
-        InputError: There is no such slice to finish, or it is another.
-        OutputError: A folder cannot be written into.
-    """
-    run, folder = options.run, options.output.output_dir
-    fsync: Any = run.fsync
-    check_writable(folder, run.runs_dir)
-    if run.resume is not None:
-        path = journal_path(folder, run.resume)
-        journal = reopen_journal(path, plan, fsync)
-        plan = replace(plan, slice_id=journal.header["slice_id"])
-        check_rows(journal, plan)
-        return run.resume, plan, journal
-    stamp = reserve_stamp(folder)
-    header = {"slice_id": plan.slice_id, **what_decides(plan)}
-    path = journal_path(folder, stamp)
-    try:
-        return stamp, plan, create_journal(path, header, run.episodes, fsync=fsync)
-    except OutputError:
-        with contextlib.suppress(OSError):
-            os.unlink(path)  # nothing has run: the stamp is free again
-        raise
 
 
 def take_samples(
@@ -328,78 +319,3 @@ def check_confinement(options: RunOptions) -> None:
             "require",
             f"auto or off where a layer is missing: {'; '.join(missing)}",
         )
-
-
-def what_decides(plan: Plan) -> JsonObject:
-    """Everything that an episode's outcome depends on: two parts of one slice must agree in it."""
-    settings = plan.settings
-    return {
-        "tracecore": __version__,
-        "git_sha": settings.git_sha,
-        "episodes": plan.episodes,
-        "scenario": plan.scenario_document(),
-        "timeout_s": settings.timeout_s,
-        "strict_spec": settings.strict_spec,
-        "redaction": settings.redaction,
-        "keep_runs": settings.keep_runs,
-        "limits": as_dict(settings.limits),
-    }
-
-
-def reopen_journal(path: str, plan: Plan, fsync: Any) -> Journal:
-    """The journal of the slice to resume.
-
-    Raises:
-        InputError: There is none, or it was begun with something else than is given now; the field
-            is named.
-    """
-    journal, _recovery = resume_journal(path, fsync=fsync)
-    now = what_decides(plan)
-    for name, value in now.items():
-        if journal.header.get(name) != value:
-            journal.close(sync=False)
-            raise InputError(path, *_first_difference(name, journal.header.get(name), value))
-    return journal
-
-
-def check_rows(journal: Journal, plan: Plan) -> None:
-    """Refuse rows that this slice has not written: found at the end only, they would spoil what has
-    been run until then.
-
-    Raises:
-        InputError: There is one; the journal has been closed.
-    """
-    try:
-        foreign = next(
-            (
-                row
-                for row in journal.rows_in_order()
-                if row.run_id != plan.job(row.episode_index).run_id
-            ),
-            None,
-        )
-    except BaseException:
-        journal.close(sync=False)
-        raise
-    if foreign:
-        journal.close(sync=False)
-        expected = f"{plan.job(foreign.episode_index).run_id!r}, as this slice would have given"
-        raise InputError(
-            journal.path,
-            f"row of episode {foreign.episode_index + 1}: run_id",
-            foreign.run_id,
-            expected,
-        )
-
-
-def _first_difference(name: str, then: Any, now: Any) -> tuple[str, Any, str]:
-    """Where two values differ: field, what stands now, and what the slice was begun with."""
-    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        for place, (a, b) in enumerate(zip(then, now, strict=True)):
-            if a != b:
-                return _first_difference(f"{name}[{place}]", a, b)
-    if isinstance(then, dict) and isinstance(now, dict) and then.keys() == now.keys():
-        for key in now:
-            if then[key] != now[key]:
-                return _first_difference(f"{name}.{key}", then[key], now[key])
-    return name, now, f"{then!r}, as when the slice was begun"

@@ -16,6 +16,7 @@ PARTS = (RunOptions, JudgeOptions, OutputOptions, ClusterOptions)
 OTHER_VALUES = {
     "episodes": 3,
     "workers": 2,
+    "seed": -3,
     "timeout_s": 0.5,
     "memory_limit_bytes": 1 << 29,
     "message_limit_bytes": 1 << 16,

@@ -1,0 +1,141 @@
+"""The journal of a slice: a new one, or that of the slice that is to be finished."""
+
+import contextlib
+import os
+from typing import Any
+
+from tracecore import __version__
+from tracecore.errors import InputError, OptionError, OutputError
+from tracecore.perf.documents.files import check_writable, reserve_stamp
+from tracecore.perf.slice.journal import (
+    Journal,
+    create_journal,
+    journal_path,
+    resume_journal,
+    unfinished_stamps,
+)
+from tracecore.perf.slice.options import LATEST, UNFINISHED, SliceOptions
+from tracecore.perf.slice.plan import Plan
+from tracecore.record import as_dict, replace
+from tracecore.records import JsonObject
+
+
+def find_stamp(options: SliceOptions) -> SliceOptions:
+    """The same, with the stamp in place of words that mean one.
+
+    Raises:
+        OptionError: There is no slice to finish, or several where one is meant.
+    """
+    asked, folder = options.run.resume, options.output.output_dir
+    if asked not in {UNFINISHED, LATEST}:
+        return options
+    stamps = unfinished_stamps(folder)
+    if not stamps:
+        raise OptionError("--resume", "", "no unfinished slice", f"one in {folder}")
+    if asked == UNFINISHED and len(stamps) > 1:
+        expected = f"one of {', '.join(stamps)}, or latest"
+        raise OptionError("--resume", "", f"{len(stamps)} unfinished slices", expected)
+    return replace(options, run=replace(options.run, resume=stamps[-1]))
+
+
+def open_journal(options: SliceOptions, plan: Plan) -> tuple[str, Plan, Journal]:
+    """The stamp of the slice and its journal, new or begun; and the plan, which goes by the slice
+    that is finished where one is.
+
+    Raises:
+        InputError: There is no such slice to finish, or it is another.
+        OutputError: A folder cannot be written into.
+    """
+    run, folder = options.run, options.output.output_dir
+    fsync: Any = run.fsync
+    check_writable(folder, run.runs_dir)
+    if run.resume is not None:
+        path = journal_path(folder, run.resume)
+        journal = reopen_journal(path, plan, fsync)
+        plan = replace(plan, slice_id=journal.header["slice_id"])
+        check_rows(journal, plan)
+        return run.resume, plan, journal
+    stamp = reserve_stamp(folder)
+    header = {"slice_id": plan.slice_id, **what_decides(plan)}
+    path = journal_path(folder, stamp)
+    try:
+        return stamp, plan, create_journal(path, header, run.episodes, fsync=fsync)
+    except OutputError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)  # nothing has run: the stamp is free again
+        raise
+
+
+def what_decides(plan: Plan) -> JsonObject:
+    """Everything that an episode's outcome depends on: two parts of one slice must agree in it."""
+    settings = plan.settings
+    return {
+        "tracecore": __version__,
+        "git_sha": settings.git_sha,
+        "episodes": plan.episodes,
+        "scenario": plan.scenario_document(),
+        "timeout_s": settings.timeout_s,
+        "strict_spec": settings.strict_spec,
+        "redaction": settings.redaction,
+        "keep_runs": settings.keep_runs,
+        "limits": as_dict(settings.limits),
+    }
+
+
+def reopen_journal(path: str, plan: Plan, fsync: Any) -> Journal:
+    """The journal of the slice to resume.
+
+    Raises:
+        InputError: There is none, or it was begun with something else than is given now; the field
+            is named.
+    """
+    journal, _recovery = resume_journal(path, fsync=fsync)
+    now = what_decides(plan)
+    for name, value in now.items():
+        if journal.header.get(name) != value:
+            journal.close(sync=False)
+            raise InputError(path, *_first_difference(name, journal.header.get(name), value))
+    return journal
+
+
+def check_rows(journal: Journal, plan: Plan) -> None:
+    """Refuse rows that this slice has not written: found at the end only, they would spoil what has
+    been run until then.
+
+    Raises:
+        InputError: There is one; the journal has been closed.
+    """
+    try:
+        foreign = next(
+            (
+                row
+                for row in journal.rows_in_order()
+                if row.run_id != plan.job(row.episode_index).run_id
+            ),
+            None,
+        )
+    except BaseException:
+        journal.close(sync=False)
+        raise
+    if foreign:
+        journal.close(sync=False)
+        expected = f"{plan.job(foreign.episode_index).run_id!r}, as this slice would have given"
+        raise InputError(
+            journal.path,
+            f"row of episode {foreign.episode_index + 1}: run_id",
+            foreign.run_id,
+            expected,
+        )
+
+
+def _first_difference(name: str, then: Any, now: Any) -> tuple[str, Any, str]:
+    """Where two values differ: field, what stands now, and what the slice was begun with."""
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for place, (a, b) in enumerate(zip(then, now, strict=True)):
+            if a != b:
+                return _first_difference(f"{name}[{place}]", a, b)
+    if isinstance(then, dict) and isinstance(now, dict) and then.keys() == now.keys():
+        for key in now:
+            if then[key] != now[key]:
+                return _first_difference(f"{name}.{key}", then[key], now[key])
+    return name, now, f"{then!r}, as when the slice was begun"
