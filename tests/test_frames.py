@@ -141,7 +141,8 @@ def test_messages_that_come_in_pieces_are_given_when_they_are_whole() -> None:
     assert inbox.read() == ([b"one"], False)
     os.write(write_fd, pack(b"two")[5:] + pack(b""))
     os.close(write_fd)
-    assert inbox.read() == ([b"two", b""], True)
+    assert inbox.read() == ([b"two", b""], False)
+    assert inbox.read() == ([], True)
     os.close(read_fd)
 
 

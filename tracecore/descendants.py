@@ -57,7 +57,7 @@ def children_of(pid: int) -> list[int]:
             os.close(fd)
     except OSError:
         return []
-    return [int(word) for word in listed.split()]
+    return list(map(int, listed.split()))
 
 
 def sweep(spare: frozenset[int] | set[int] = frozenset()) -> list[int]:
@@ -70,6 +70,8 @@ def sweep(spare: frozenset[int] | set[int] = frozenset()) -> list[int]:
         Of each that was alive, the session that it was in.
     """
     me = os.getpid()
+    if spare.issuperset(children_of(me)):
+        return []
     swept: dict[int, int] = {}
     deadline_s = time.monotonic() + SWEEP_PATIENCE_S
     while orphans := [pid for pid in children_of(me) if pid not in spare and not _reap(pid)]:
@@ -120,9 +122,11 @@ def send_signal(pid: int, number: int) -> None:
 
 def kill_group(pid: int) -> None:
     """Kill the process ``pid`` and whoever is still in the group it leads."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    send_signal(pid, signal.SIGKILL)
+    for kill in (os.killpg, os.kill):
+        try:  # a context manager would be eight more objects for the parent of forks to copy
+            kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
 
 
 def open_pidfd(pid: int) -> int | None:

@@ -8,6 +8,8 @@ who polls.
 import contextlib
 import os
 import select
+import socket
+from array import array
 from typing import Final, Protocol
 
 from tracecore.clock import monotonic_s
@@ -81,10 +83,15 @@ class Inbox:
     def read(self) -> tuple[list[bytes], bool]:
         """The messages that have become whole since, and whether the stream has ended."""
         ended = False
-        with contextlib.suppress(BlockingIOError):
-            while part := os.read(self._fd, READ_BYTES):
+        try:
+            while True:
+                part = os.read(self._fd, READ_BYTES)
                 self._data += part
-            ended = True
+                ended = not part
+                if len(part) < READ_BYTES:
+                    break
+        except BlockingIOError:
+            pass
         messages, at = [], 0
         while (end := _end_of_message(self._data, at)) is not None:
             messages.append(bytes(self._data[at + HEADER_BYTES : end]))
@@ -103,8 +110,16 @@ class Outbox:
 
     def put(self, message: bytes) -> bool:
         """Send a message as far as there is room; whether anything is left, see :meth:`flush`."""
-        self._data += pack(message)
-        return self.flush()
+        if self._data:
+            self._data += pack(message)
+            return self.flush()
+        data = pack(message)
+        try:
+            sent = os.write(self.fd, data)
+        except BlockingIOError:
+            sent = 0
+        self._data += data[sent:]
+        return bool(self._data) and self.flush()
 
     def flush(self) -> bool:
         """Send what is left as far as there is room; whether anything still is.
@@ -137,6 +152,31 @@ class Beside(Protocol):
 
     def drain(self) -> bool:
         """Take some of what is there; whether more may come."""
+
+
+def send_with_fds(control: socket.socket, message: bytes, fds: list[int]) -> None:
+    """Send a message and descriptors over a socket that keeps messages whole.
+
+    As the standard library's ``send_fds``, which imports a module and makes two more objects for
+    each message, in a process that forks.
+    """
+    control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))])
+
+
+def receive_with_fds(
+    control: socket.socket, limit_bytes: int, most: int
+) -> tuple[bytes, list[int]]:
+    """Take a message, and as many descriptors as came with it; an empty one at the end."""
+    space = socket.CMSG_SPACE(most * _FD_BYTES)
+    message, ancillary, _flags, _address = control.recvmsg(limit_bytes, space)
+    fds = array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % _FD_BYTES])
+    return message, fds.tolist()
+
+
+_FD_BYTES: Final = array("i").itemsize
 
 
 class Channel:

@@ -18,6 +18,11 @@ from typing import Any, Final, NoReturn
 
 from tracecore import frames
 
+try:  # not there on every platform; and not imported in each child, which would cost it 40 pages
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
 FORK: Final = "fork"
 SPAWN: Final = "spawn"
 F_SETSIG: Final = 10  # fcntl.F_SETSIG, which is Linux's own
@@ -232,8 +237,6 @@ class Leash:
     """
 
     def __init__(self) -> None:
-        import fcntl  # noqa: PLC0415 - not there on every platform
-
         self.read_fd, self._write_fd = os.pipe()
         fcntl.fcntl(self.read_fd, fcntl.F_SETFL, os.O_ASYNC)
         fcntl.fcntl(self.read_fd, F_SETSIG, signal.SIGKILL)
@@ -251,8 +254,6 @@ def tie_to_leash(read_fd: int) -> None:
     Not done by the parent, which may die between starting it and doing so. Whoever was tied before
     is released.
     """
-    import fcntl  # noqa: PLC0415 - not there on every platform
-
     fcntl.fcntl(read_fd, fcntl.F_SETOWN, os.getpid())
     hung_up = select.poll()
     hung_up.register(read_fd, 0)

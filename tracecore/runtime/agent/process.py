@@ -25,10 +25,11 @@ import os
 import select
 import socket
 import sys
+from _socket import socketpair as _socketpair  # without an object of the other class for each
 from collections.abc import Iterable
 from typing import Final
 
-from tracecore import descendants, processes
+from tracecore import descendants, frames, processes
 from tracecore.clock import monotonic_s
 from tracecore.confinement.kernel import close_own_memory
 from tracecore.confinement.readable import TASK_MARK, Reach, is_below
@@ -164,16 +165,16 @@ class AgentZygotes:
         zygote = self._zygote_for(job)
         self._serial += 1
         nonce = os.urandom(8).hex()
-        source = {"path": job.agent.path, "sha256": job.agent.sha256}
-        request = {"serial": self._serial, "nonce": nonce, **source}
+        words = (str(self._serial), nonce, job.agent.sha256, job.agent.path)
         fds: list[int] = []
         try:
             for _ in range(3):
                 fds += os.pipe()
-            fds += (end.detach() for end in _socket_pair())
+            for end in _socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
+                fds.append(end.detach())
             question_r, question_w, answer_r, answer_w, output_r, output_w, life, their_life = fds
             theirs = [question_r, answer_w, output_w, their_life]
-            _send(zygote, json.dumps(request).encode(), theirs)
+            _send(zygote, os.fsencode("\0".join(words)), theirs)
         except BaseException:
             for fd in fds:
                 os.close(fd)
@@ -232,15 +233,17 @@ class AgentZygotes:
 
     def _take_report(self, zygote: _Zygote) -> None:
         try:
-            report = json.loads(zygote.control.recv(MESSAGE_BYTES) or b"null")
+            report = zygote.control.recv(MESSAGE_BYTES)
         except OSError as error:
             raise ZygoteLost(f"the agent zygote is gone: {error}") from error
-        if report is None:
+        if not report:
             raise ZygoteLost("the agent zygote is gone")
-        if "refused" in report:
-            raise Refused(report["refused"])
-        zygote.live.discard(report["serial"])
-        self._spent[report["serial"]] = AgentSpent(*report["spent"])
+        if report.startswith(b"{"):
+            raise Refused(json.loads(report)["refused"])
+        serial, user_s, sys_s, peak, faults = report.split()
+        zygote.live.discard(int(serial))
+        spent = AgentSpent(float(user_s), float(sys_s), int(peak), int(faults))
+        self._spent[int(serial)] = spent
 
     def _zygote_for(self, job: Job) -> _Zygote:
         preload = self._preload.get(job.agent.path, ()) if job.preload else ()
@@ -264,7 +267,7 @@ class AgentZygotes:
         if not reach.has_doors:
             return ""
         assert self._gateway is not None, "a slice whose agents reach anything has a gateway"
-        message, fds, _flags, _address = socket.recv_fds(control, MESSAGE_BYTES, DOORS_MOST)
+        message, fds = frames.receive_with_fds(control, MESSAGE_BYTES, DOORS_MOST)
         try:
             report = json.loads(message or b"{}")
             if "doors" not in report:
@@ -287,7 +290,7 @@ class AgentZygotes:
         control, theirs = _socket_pair()
         try:
             message = json.dumps({"reach": reach.as_json(), "preload": preload}).encode()
-            socket.send_fds(self._nursery, [message], [theirs.fileno()])
+            frames.send_with_fds(self._nursery, message, [theirs.fileno()])
         except OSError as error:
             control.close()
             raise ZygoteLost(f"the nursery of agent zygotes is gone: {error}") from error
@@ -339,7 +342,7 @@ def ask_how_it_ended(link: AgentLink) -> AgentEnd:
             end = json.loads(os.read(link.life_fd, MESSAGE_BYTES) or b"null")
             if end is None:
                 raise ZygoteLost("the agent zygote is gone")
-            return AgentEnd(*end)
+            return AgentEnd(end[0], bool(end[1]))
     raise ZygoteLost("the agent zygote does not say how the agent ended")
 
 
@@ -351,6 +354,6 @@ def _socket_pair() -> tuple[socket.socket, socket.socket]:
 
 def _send(zygote: _Zygote, message: bytes, fds: Iterable[int] = ()) -> None:
     try:
-        socket.send_fds(zygote.control, [message], list(fds))
+        frames.send_with_fds(zygote.control, message, list(fds))
     except OSError as error:
         raise ZygoteLost(f"the agent zygote is gone: {error}") from error

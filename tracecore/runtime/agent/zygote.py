@@ -32,7 +32,7 @@ import time
 from types import CodeType
 from typing import Any, Final
 
-from tracecore import descendants, processes
+from tracecore import descendants, frames, processes
 from tracecore.clock import monotonic_s
 from tracecore.confinement import layers
 from tracecore.confinement.layers import Confinement
@@ -45,6 +45,7 @@ from tracecore.runtime.agent.host import serve
 from tracecore.runtime.agent.preload import load
 
 MESSAGE_BYTES: Final = 1 << 16
+ENDS: Final = 4  # descriptors that come with the request for an agent
 EXPLAIN: Final = b"explain"  # over the life line: how did it end?
 EXIT_PATIENCE_S: Final = 0.25  # between an agent closing its pipe and its death, when it is dying
 LOOK_INTERVAL_S: Final = 0.02  # at whether an agent has ended, on a platform without pidfds
@@ -81,7 +82,7 @@ def run_nursery(control_fd: int, setup: NurserySetup) -> None:
     nursery = socket.socket(fileno=control_fd)
     sys.dont_write_bytecode = True
     while True:
-        message, fds, _flags, _address = socket.recv_fds(nursery, MESSAGE_BYTES, 1)
+        message, fds = frames.receive_with_fds(nursery, MESSAGE_BYTES, 1)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass  # zygotes that were closed
@@ -101,13 +102,13 @@ def refuse(control_fd: int, error: OSError) -> None:
     """In place of a zygote that could not be started: report that for each agent."""
     control = socket.socket(fileno=control_fd)
     while True:
-        message, fds, _flags, _address = socket.recv_fds(control, MESSAGE_BYTES, 4)
+        message, fds = frames.receive_with_fds(control, MESSAGE_BYTES, ENDS)
         for fd in fds:
             os.close(fd)
         if not message:
             return
         if fds:
-            _report(control, {"refused": str(error)})
+            _refused(control, error)
 
 
 def run_keeper(
@@ -148,7 +149,7 @@ def _hand_out_doors(control_fd: int, confinement: Confinement) -> None:
     doors = [(one.place, one.relay_to) for one, _listener in opened]
     with socket.socket(fileno=os.dup(control_fd)) as control:
         fds = [listener.fileno() for _door, listener in opened]
-        socket.send_fds(control, [json.dumps({"doors": doors}).encode()], fds)
+        frames.send_with_fds(control, json.dumps({"doors": doors}).encode(), fds)
     for _door, listener in opened:
         listener.close()
 
@@ -170,9 +171,9 @@ def run_zygote(
     zygote.serve()
 
 
-def _report(control: socket.socket, what: dict[str, Any]) -> None:
+def _refused(control: socket.socket, error: OSError) -> None:
     with contextlib.suppress(BrokenPipeError):
-        control.send(json.dumps(what).encode())
+        control.send(json.dumps({"refused": str(error)}).encode())
 
 
 @mutable_record
@@ -222,22 +223,22 @@ class _Zygote:
 
     def _hear(self) -> bool:
         """Take one request; whether there was one."""
-        message, fds, _flags, _address = socket.recv_fds(self._control, MESSAGE_BYTES, 4)
+        message, fds = frames.receive_with_fds(self._control, MESSAGE_BYTES, ENDS)
         if not message:
             return False
         if fds:
-            self._begin(json.loads(message), fds)
+            self._begin(os.fsdecode(message).split("\0"), fds)
         elif int(message) in self._agents:
             self._kill(self._agents[int(message)])
         return True
 
-    def _begin(self, request: dict[str, Any], fds: list[int]) -> None:
+    def _begin(self, request: list[str], fds: list[int]) -> None:
         *ends, life_fd = fds
         try:
             agent = self._start(request, ends, life_fd)
         except OSError as error:
             os.close(life_fd)
-            _report(self._control, {"refused": str(error)})
+            _refused(self._control, error)
         else:
             self._agents[agent.serial] = self._by_fd[life_fd] = agent
             self._poll.register(life_fd, select.POLLIN)
@@ -250,9 +251,9 @@ class _Zygote:
             for fd in ends:
                 os.close(fd)
 
-    def _start(self, request: dict[str, Any], fds: list[int], life_fd: int) -> _Agent:
-        source = path, sha256 = request["path"], request["sha256"]
-        method, limits, nonce = self._setup.method, self._setup.limits, request["nonce"]
+    def _start(self, request: list[str], fds: list[int], life_fd: int) -> _Agent:
+        serial, nonce, sha256, path = request
+        source, method, limits = (path, sha256), self._setup.method, self._setup.limits
         proof_r = proof_w = -1
         arguments: tuple[Any, ...]
         if method == processes.FORK:
@@ -280,7 +281,7 @@ class _Zygote:
             if proof_w >= 0:
                 os.close(proof_w)
         died_fd = descendants.open_pidfd(pid)
-        return _Agent(request["serial"], pid, life_fd, died_fd, source, proof_r)
+        return _Agent(int(serial), pid, life_fd, died_fd, source, proof_r)
 
     # --- ends ---
 
@@ -342,14 +343,19 @@ class _Zygote:
         self._take_proof(agent, usage.ru_utime + usage.ru_stime)
         if self._may_fork and self._confinement.state.get("pid_namespace") is True:
             _sweep_table({one.pid for one in self._agents.values()})
-        with contextlib.suppress(OSError):  # its episode is gone
-            os.write(agent.life_fd, json.dumps((status, agent.killed)).encode())
+        try:  # noqa: SIM105 - eight more objects for a parent of forks to copy
+            os.write(agent.life_fd, b"[%d,%d]" % (status, agent.killed))
+        except OSError:
+            pass  # its episode is gone
         os.close(agent.life_fd)
         if agent.died_fd is not None:
             os.close(agent.died_fd)
         peak = agent.own_peak_bytes or processes.peak_rss_bytes(usage)
-        spent = (usage.ru_utime, usage.ru_stime, peak, usage.ru_minflt)
-        _report(self._control, {"serial": agent.serial, "spent": spent})
+        words = (agent.serial, usage.ru_utime, usage.ru_stime, peak, usage.ru_minflt)
+        try:  # noqa: SIM105 - as above
+            self._control.send(" ".join(map(str, words)).encode())
+        except BrokenPipeError:
+            pass  # its worker is gone, which is seen next
 
     def _take_proof(self, agent: _Agent, cpu_s: float) -> None:
         """It has ended: whether it came as far as to run the agent, and without much work."""
