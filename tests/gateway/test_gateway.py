@@ -19,6 +19,7 @@ from tracecore.records import GatewayAddress, ModelLimits
 
 pytest.importorskip("aiohttp")
 EPISODE = {"agent": "agents/llm.py", "task_ref": "world@1", "seed": 7}
+Live = tuple[GatewayAddress, pathlib.Path]
 CHAT = "/openai/chat/completions"
 MESSAGES = "/openai/messages"
 
@@ -58,24 +59,41 @@ class Door:
 
 
 @contextlib.contextmanager
-def door(
-    upstream: str,
-    folder: pathlib.Path,
-    mode: str = "live",
-    limits: ModelLimits = ModelLimits(),  # noqa: B008  (frozen)
-) -> Iterator[Door]:
+def running(upstream: str, folder: pathlib.Path, mode: str = "live") -> Iterator[GatewayAddress]:
     models = (Model("openai", upstream, "KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY"),)
     calling = Calling(mode, str(folder), is_delayed=False)
     with run_gateway(models, {"openai": KEY}, calling) as address:
-        opened = Door(address, limits)
-        yield opened
-        opened.session.close(keep=True)
+        yield address
 
 
-def test_a_call_reaches_the_model_with_the_key_and_comes_back(
-    model: StandIn, tmp_path: pathlib.Path
-) -> None:
-    with door(model.url, tmp_path) as agent:
+@pytest.fixture(scope="module")
+def live(model: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """One gateway for all tests that keep nothing, and the folder in which nothing is kept."""
+    folder = tmp_path_factory.mktemp("live")
+    with running(model.url, folder) as address:
+        yield address, folder
+
+
+@contextlib.contextmanager
+def opened(
+    address: GatewayAddress,
+    limits: ModelLimits = ModelLimits(),  # noqa: B008  (frozen)
+) -> Iterator[Door]:
+    agent = Door(address, limits)
+    try:
+        yield agent
+    finally:
+        agent.session.close(keep=True)
+
+
+@contextlib.contextmanager
+def door(upstream: str, folder: pathlib.Path, mode: str) -> Iterator[Door]:
+    with running(upstream, folder, mode) as address, opened(address) as agent:
+        yield agent
+
+
+def test_a_call_reaches_the_model_with_the_key_and_comes_back(model: StandIn, live: Live) -> None:
+    with opened(live[0]) as agent:
         status, body = agent.call("hello")
         told = agent.session.take()
 
@@ -91,16 +109,16 @@ def test_a_call_reaches_the_model_with_the_key_and_comes_back(
     assert entry["request"]["model"] == "m-1"
     assert entry["response"]["completion"] == "echo hello"
     assert entry["response"]["tokens_used"] == 7
-    assert list(tmp_path.iterdir()) == []  # live: nothing is kept
+    assert list(live[1].iterdir()) == []
 
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES, "/openai/responses"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_model_text_and_tokens_are_read_from_each_form(
-    model: StandIn, tmp_path: pathlib.Path, path: str, stream: bool
+    model: StandIn, live: Live, path: str, stream: bool
 ) -> None:
     more = {"stream": True} if stream else {}
-    with door(model.url, tmp_path) as agent:
+    with opened(live[0]) as agent:
         assert agent.call("a word", path, **more)[0] == 200
         response = agent.session.take()["entries"][0]["response"]
     assert response["model"] == "m-1"
@@ -110,9 +128,9 @@ def test_model_text_and_tokens_are_read_from_each_form(
     assert KEY in model.seen[-1][1][expected]
 
 
-def test_only_the_token_of_a_running_episode_opens(model: StandIn, tmp_path: pathlib.Path) -> None:
+def test_only_the_token_of_a_running_episode_opens(model: StandIn, live: Live) -> None:
     seen = len(model.seen)
-    with door(model.url, tmp_path) as agent:
+    with opened(live[0]) as agent:
         assert agent.call("hello", token="guessed")[0] == 401
         assert agent.call("hello", token=KEY)[0] == 401
         assert agent.call("hello", "/another/chat/completions")[0] == 404
@@ -173,9 +191,9 @@ def test_without_a_recording_no_session_is_opened(model: StandIn, tmp_path: path
     ],
 )
 def test_a_limit_is_refused_in_the_form_of_the_api_and_stands_in_the_trace(
-    model: StandIn, tmp_path: pathlib.Path, limits: ModelLimits, words: str
+    live: Live, limits: ModelLimits, words: str
 ) -> None:
-    with door(model.url, tmp_path, limits=limits) as agent:
+    with opened(live[0], limits) as agent:
         if limits.wait_s is None:
             assert agent.call("one")[0] == 200
         status, body = agent.call("two", MESSAGES)
@@ -192,17 +210,15 @@ def test_a_limit_is_refused_in_the_form_of_the_api_and_stands_in_the_trace(
     [("status 429", 429, "HTTP 429: as asked"), ("status 500", 500, "HTTP 500: as asked")],
 )
 def test_an_error_of_the_model_is_passed_on(
-    model: StandIn, tmp_path: pathlib.Path, prompt: str, status: int, error: str
+    live: Live, prompt: str, status: int, error: str
 ) -> None:
-    with door(model.url, tmp_path) as agent:
+    with opened(live[0]) as agent:
         assert agent.call(prompt)[0] == status
         assert agent.session.take()["entries"][0]["response"]["error"] == error
 
 
-def test_an_answer_that_breaks_off_breaks_off_for_the_agent(
-    model: StandIn, tmp_path: pathlib.Path
-) -> None:
-    with door(model.url, tmp_path) as agent:
+def test_an_answer_that_breaks_off_breaks_off_for_the_agent(live: Live) -> None:
+    with opened(live[0]) as agent:
         with pytest.raises((http.client.HTTPException, OSError)):
             agent.call("break")
         error = agent.session.take()["entries"][0]["response"]["error"]
@@ -212,14 +228,14 @@ def test_an_answer_that_breaks_off_breaks_off_for_the_agent(
 def test_a_model_that_cannot_be_reached_is_an_answer_in_the_form_of_the_api(
     tmp_path: pathlib.Path,
 ) -> None:
-    with door("http://127.0.0.1:9/v1", tmp_path) as agent:
+    with door("http://127.0.0.1:9/v1", tmp_path, "live") as agent:
         status, body = agent.call("hello")
     assert status == 502
     assert json.loads(body)["error"]["code"] == "api_connection_error"
 
 
-def test_a_stalled_stream_ends_with_its_agent(model: StandIn, tmp_path: pathlib.Path) -> None:
-    with door(model.url, tmp_path) as agent:
+def test_a_stalled_stream_ends_with_its_agent(live: Live) -> None:
+    with opened(live[0]) as agent:
         body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "stall"}]})
         with socket.create_connection(("127.0.0.1", agent.port)) as line:
             head = f"POST {CHAT} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {agent.session.token}"

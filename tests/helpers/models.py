@@ -70,10 +70,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
+        self.send_header("connection", "close")  # a kept one is a descriptor of the tests'
         if status == 429:
             self.send_header("retry-after", "0")
         self.end_headers()
         self.wfile.write(data)
+        self.close_connection = True
 
     def _stream(self, model: str, prompt: str) -> None:
         self.send_response(200)
