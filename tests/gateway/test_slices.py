@@ -120,12 +120,16 @@ def test_the_command_of_a_failure_replays_its_episode_alone(
         (("--model-calls", "replay"), "--model-calls: found 'replay', expected --models with it"),
         (("--models", "models.toml"), "openai: key_env: found 'REAL_KEY', expected a variable"),
         (("--models", "none.toml"), "none.toml: found"),
-        (("--models", "models.toml", "--cluster", "local:1"), "--cluster: found"),
+        (
+            ("--models", "models.toml", "--cluster", "local:1"),
+            "--models: found 'models.toml', expected no",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(
-    harness_clone: pathlib.Path, folder: pathlib.Path, options: tuple[str, ...], words: str
+    folder: pathlib.Path, options: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = slices.run(harness_clone, folder, *options)
+    monkeypatch.chdir(folder)
+    done = slices.call(*options)
     assert done.exit_code == 2
     assert words in done.document["error"]

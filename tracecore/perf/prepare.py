@@ -128,6 +128,8 @@ def find_engine(
             raise OptionError("--artifacts", "", cluster.artifacts, expected)
         engine = LocalEngine(options.run, options.output.output_dir, interruption)
         return contextlib.nullcontext(engine)
+    if options.run.models is not None:
+        raise OptionError("--models", "", options.run.models, "no --cluster with it")
     from tracecore.perf.cluster.engine import use_cluster  # noqa: PLC0415
 
     return use_cluster(options.run, cluster, interruption, console.say)
@@ -216,8 +218,8 @@ def find_gateway(options: SliceOptions, plan: Plan) -> Iterator[Settings]:
         EngineError: The gateway could not be started.
     """
     reaches_hosts = any(allow.network for allow in plan.allowances)
-    if options.cluster.address and (options.run.models or reaches_hosts):
-        raise OptionError("--cluster", "", "--models or allow.network", "one of the two")
+    if options.cluster.address and reaches_hosts:
+        raise OptionError("--cluster", "", options.cluster.address, "no allow.network with it")
     with reach_models(options.run, reaches_hosts=reaches_hosts) as gateway:
         yield replace(plan.settings, gateway=gateway)
 
