@@ -244,3 +244,28 @@ def test_no_descriptor_is_left_open(tmp_path: pathlib.Path):
     with pytest.raises(OutputError):
         files.write_atomic(str(tmp_path), b"x")
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP])
+def test_a_folder_that_cannot_be_synced_is_no_failed_write(tmp_path, monkeypatch, number):
+    refuse_folders(monkeypatch, number)
+    path = str(tmp_path / "a.json")
+    files.write_atomic(path, b"{}", fsync=True)
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_whose_sync_fails_is(tmp_path, monkeypatch):
+    refuse_folders(monkeypatch, errno.EIO)
+    with pytest.raises(OutputError, match="Input/output error"):
+        files.write_atomic(str(tmp_path / "a.json"), b"{}", fsync=True)
+
+
+def refuse_folders(monkeypatch, number):
+    fsync = os.fsync
+
+    def refuse(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", refuse)

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable
 
@@ -8,6 +9,7 @@ from tracecore.errors import OutputError
 
 PRIVATE = 0o600
 SHARED = 0o644
+NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 BLOCK_BYTES = 1 << 16
 
 
@@ -130,9 +132,13 @@ def write_all(fd: int, data: bytes | bytearray) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """Make the names in ``folder`` survive a power cut."""
+    """Make the names in ``folder`` survive a power cut, where its file system can promise that."""
     fd = os.open(folder or ".", os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+    except OSError as error:
+        # CIFS and many a FUSE have no fsync of a folder: their names are as durable as they get
+        if error.errno not in NO_SYNC:
+            raise
     finally:
         os.close(fd)

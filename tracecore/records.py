@@ -281,6 +281,7 @@ class EpisodeResult:
     leaked_processes: int = 0
     slot: int = 0
     page_faults: int = 0
+    part: int = 0  # of a slice that was resumed: how often before this episode; offsets are its own
     model_calls: int = 0  # to models, through the gateway
     model_wait_s: float = 0.0  # how long the agent waited for them
     # what its scenario row allowed beside the usual: {"read": [...], "network": [...]}

@@ -240,7 +240,9 @@ def test_finished_episodes_are_not_run_again(
     for path in (folder / "runs").glob("[0-9a-f]*.json"):
         path.unlink()  # what is run again writes its artifact again
     done = slices.run(harness_clone, folder, *options, "--resume", stamp)
-    assert done.exit_code == 1, done.stderr
+    # what had finished is missed, and named: 4
+    assert done.exit_code == 4, done.stderr
+    assert f"{len(rows)} run artifacts have vanished" in done.stderr
     written = {path.stem for path in (folder / "runs").iterdir()}
     assert len(written) == EPISODES - len(rows)
     assert {row[FIELDS.index("run_id")] for row in rows} & written == set()

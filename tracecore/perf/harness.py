@@ -65,7 +65,7 @@ def run_slice(options: SliceOptions) -> SliceEnd:
             paths = write_files(slice_, reduced)
         except OutputError as error:
             return end_unwritten(slice_, run.trouble or str(error))
-        return show(slice_, run, reduced, verdict, paths)
+        return show(slice_, reduced, verdict, paths)
 
 
 # --- run --------------------------------------------------------------------------------------
@@ -105,7 +105,6 @@ def run_episodes(slice_: Slice) -> Run:
         remove_what_nobody_owns(options.output.output_dir)
     return Run(
         elapsed_s=clock.monotonic_s() - begun_s,
-        episodes_run=journal.rows - slice_.already_done,
         system_samples=sampler.sample(),
         interrupted=slice_.interruption.is_set,
         trouble=trouble,
@@ -216,7 +215,7 @@ def judge_slice(slice_: Slice, run: Run, reduced: Reduced) -> Verdict:
     if gate.is_off:
         breaches, warnings = (), (*breaches, *warnings)
     verdict = judge(
-        reduced.summary, Evidence(statuses, run.trouble, run.aborted, breaches, warnings)
+        reduced.summary, Evidence(statuses, reduced.trouble, run.aborted, breaches, warnings)
     )
     reduced.summary["verdict"] = verdict_document(verdict, gate)
     return verdict
@@ -225,9 +224,7 @@ def judge_slice(slice_: Slice, run: Run, reduced: Reduced) -> Verdict:
 # --- show -------------------------------------------------------------------------------------
 
 
-def show(
-    slice_: Slice, run: Run, reduced: Reduced, verdict: Verdict, paths: dict[str, str]
-) -> SliceEnd:
+def show(slice_: Slice, reduced: Reduced, verdict: Verdict, paths: dict[str, str]) -> SliceEnd:
     """Show what came of the slice on the console, and in the job of a code host where it runs in
     one; the end, for stdout.
     """
@@ -239,8 +236,10 @@ def show(
         resume = resume_command(
             without_cluster(options) if slice_.engine.is_gone else options, slice_.stamp
         )
-    if run.trouble:
-        console.say(f"perf_harness: {run.trouble}")
+    if reduced.trouble:
+        console.say(f"perf_harness: {reduced.trouble}")
+    if aliens := slice_.journal.alien_lines:
+        console.say(f"perf_harness: {aliens} foreign lines in {slice_.journal.path}, passed over")
     summary = reduced.summary
     if not options.output.quiet:
         console.say(

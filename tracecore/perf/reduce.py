@@ -1,9 +1,11 @@
 """What the rows of a slice come to, and the files that tell it."""
 
 import os
+from collections.abc import Sequence
 
 from tracecore import __version__, clock
 from tracecore.perf.documents.files import write_documents, write_series
+from tracecore.perf.documents.losses import Losses
 from tracecore.perf.documents.metrics import metrics_document
 from tracecore.perf.documents.rows import Rows, series_chunks
 from tracecore.perf.documents.summary import SliceFacts, summary_document
@@ -14,7 +16,7 @@ from tracecore.perf.host.samples import samples_name
 from tracecore.perf.prepare import Slice
 from tracecore.perf.show.exports import ScenarioFigures, write_formats
 from tracecore.perf.slice.commands import repro_of, slice_command
-from tracecore.record import as_dict, field, record
+from tracecore.record import as_dict, field, record, replace
 from tracecore.records import JsonObject
 
 
@@ -23,7 +25,6 @@ class Run:
     """What there is to know of the running of a slice, beside its rows."""
 
     elapsed_s: float
-    episodes_run: int  # beside those that had finished before
     system_samples: JsonObject
     interrupted: bool
     trouble: str | None  # why it could not go on
@@ -47,6 +48,7 @@ class Reduced:
     metrics: list[JsonObject]
     manifest: JsonObject
     rows: Rows
+    trouble: str | None  # why the slice is not as it was run, if it is not
 
 
 def reduce_rows(slice_: Slice, run: Run) -> Reduced:
@@ -57,30 +59,32 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
         OutputError: The series could not be written.
     """
     options, stamp, baseline = slice_.options, slice_.stamp, slice_.baseline
-    manifest = manifest_document(slice_, run)
-    rows = Rows()
-    kept = rows.take(slice_.journal.rows_in_order())
+    rows, losses = Rows(), Losses(where_artifacts_lie(slice_))
+    kept = rows.take(losses.check(slice_.journal.rows_in_order()))
     if baseline:
         kept = baseline.take(kept)
     write_series(options.output.output_dir, stamp, series_chunks(kept))
+    run = replace(run, trouble=run.trouble or losses.sentence(slice_.journal.lost))
+    parts = parts_document(rows, slice_.journal.parts, run.elapsed_s)
+    manifest = {**manifest_document(slice_, run), "parts": parts}
     facts = SliceFacts(
         episodes_requested=options.run.episodes,
         workers=slice_.engine.slots,
         runs_root=options.run.runs_dir,
         system_samples=run.system_samples,
-        elapsed_s=run.elapsed_s,
-        episodes_run=run.episodes_run,
+        elapsed_s=sum(part["elapsed_s"] for part in parts),
         interrupted=run.interrupted,
     )
     about = Circumstances(
         host=run.noise,
         determinism=run.determinism,
-        is_resumed=options.run.resume is not None,
+        is_resumed=len(parts) > 1,
         repro=repro_of(options.run),
         slice_command=slice_command(options),
     )
     summary = {
         **summary_document(rows, facts),
+        "parts": parts,
         "determinism": run.determinism,
         "work": run.work,
         **findings_document(rows, about),
@@ -91,7 +95,39 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
         summary["comparison"] = baseline.document(
             options.output.output_dir, stamp, manifest, summary, is_complete=is_complete
         )
-    return Reduced(summary=summary, metrics=metrics_document(rows), manifest=manifest, rows=rows)
+    return Reduced(
+        summary=summary,
+        metrics=metrics_document(rows),
+        manifest=manifest,
+        rows=rows,
+        trouble=run.trouble,
+    )
+
+
+def where_artifacts_lie(slice_: Slice) -> str | None:
+    """The folder of the run artifacts; None where each node of a cluster keeps its own."""
+    is_nodes_own = slice_.options.cluster.artifacts == "node"
+    return None if is_nodes_own else slice_.options.run.runs_dir
+
+
+def parts_document(rows: Rows, began_at: Sequence[str], elapsed_s: float) -> list[JsonObject]:
+    """``parts`` of manifest and summary: every part of the slice by its own clock, one where it was
+    not resumed.
+
+    Args:
+        rows: Of the whole slice.
+        began_at: When each part began, UTC.
+        elapsed_s: Of the last one. Those before it ended, for all that is known, with the last
+            episode that they finished.
+    """
+    ends_s, counts = [0.0] * len(began_at), [0] * len(began_at)
+    for part, end_s in zip(rows["part"], rows["end_offset_s"], strict=True):
+        ends_s[part], counts[part] = max(ends_s[part], end_s), counts[part] + 1
+    ends_s[-1] = elapsed_s
+    return [
+        {"began_at": began, "episodes": count, "elapsed_s": end_s}
+        for began, count, end_s in zip(began_at, counts, ends_s, strict=True)
+    ]
 
 
 def manifest_document(slice_: Slice, run: Run) -> JsonObject:

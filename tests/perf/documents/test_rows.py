@@ -58,6 +58,7 @@ def test_the_rest_says_where_time_went_and_what_was_left(make_row):
         "leaked_processes": 9,
         "slot": 3,
         "page_faults": 1234,
+        "part": 0,
         "model_calls": 0,
         "model_wait_s": 0.0,
     }

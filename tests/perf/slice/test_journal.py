@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tracecore.errors import InputError, OutputError
 from tracecore.perf.slice import journal as journal_module
 from tracecore.perf.slice.journal import create_journal, journal_path, resume_journal
+from tracecore.record import replace
 
 HEADER = {
     "slice_id": "20260101T000000Z",
@@ -49,6 +50,11 @@ def damage(path, offset, data=b"#"):
         file.write(data)
 
 
+def rows_of(journal):
+    """Its rows, whichever part of the slice each ran in."""
+    return [replace(row, part=0) for row in journal.rows_in_order()]
+
+
 def line_of(row):
     return journal_module._line(list(journal_module.row_values(row)))
 
@@ -64,7 +70,7 @@ def test_rows_added_in_any_order_come_back_by_index(path, make_row):
         for index in order:
             assert journal.add(make_row(index))
         assert journal.rows == 500
-        assert list(journal.rows_in_order()) == [make_row(index) for index in range(500)]
+        assert rows_of(journal) == [make_row(index) for index in range(500)]
 
 
 def test_rows_can_be_read_while_others_are_still_to_come(path, make_row):
@@ -80,7 +86,7 @@ def test_a_long_row_comes_back_whole(path, make_row):
     with create_journal(path, HEADER, 3) as journal:
         for row in (make_row(0), long, make_row(2)):
             journal.add(row)
-        assert list(journal.rows_in_order()) == [make_row(0), long, make_row(2)]
+        assert rows_of(journal) == [make_row(0), long, make_row(2)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3000)), max_size=40))
@@ -92,7 +98,7 @@ def test_rows_of_any_size_in_any_order_come_back(tmp_path_factory, make_row, ent
             row = a_row(make_row, index, "x" * size)
             assert journal.add(row) is (index not in first)
             first.setdefault(index, row)
-        assert list(journal.rows_in_order()) == [first[index] for index in sorted(first)]
+        assert rows_of(journal) == [first[index] for index in sorted(first)]
 
 
 def a_row(make_row, index, error, number=0.1):
@@ -107,7 +113,7 @@ def test_text_and_numbers_survive_exactly(tmp_path_factory, make_row, text, numb
         journal.add(row)
     journal, _ = resume_journal(path, fsync="none")
     with journal:
-        assert list(journal.rows_in_order()) == [row]
+        assert rows_of(journal) == [row]
 
 
 def test_lone_surrogates_survive(path, make_row):
@@ -177,7 +183,7 @@ def test_a_line_torn_anywhere_is_cut_off_and_written_again(path, make_row, tmp_p
         with journal:
             assert (recovery.rows, recovery.dropped_bytes) == (1, cut - first_end)
             journal.add(make_row(1))
-            assert list(journal.rows_in_order()) == [make_row(0), make_row(1)]
+            assert rows_of(journal) == [make_row(0), make_row(1)]
     assert os.listdir(tmp_path) == [os.path.basename(path)]
 
 
@@ -189,7 +195,7 @@ def test_a_damaged_line_in_the_middle_costs_its_own_episode_alone(path, make_row
         assert (recovery.rows, recovery.alien_lines, recovery.dropped_bytes) == (3, 1, 0)
         assert [journal.has(index) for index in range(4)] == [True, False, True, True]
         journal.add(make_row(1))
-        assert list(journal.rows_in_order()) == [make_row(index) for index in range(4)]
+        assert rows_of(journal) == [make_row(index) for index in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +218,7 @@ def test_a_foreign_tail_harms_no_row(path, make_row, tail, dropped):
         assert (recovery.rows, recovery.dropped_bytes) == (1, dropped)
         assert os.path.getsize(path) == end + len(tail) - dropped
         journal.add(make_row(1))
-        assert list(journal.rows_in_order()) == [make_row(0), make_row(1)]
+        assert rows_of(journal) == [make_row(0), make_row(1)]
 
 
 @pytest.mark.parametrize("line", [b"garbage\n", b'{"half', b"[1,0]\n[2,1]\n", b"\0"])
@@ -222,12 +228,12 @@ def test_lines_of_others_are_passed_over_while_the_slice_runs_and_after(path, ma
             journal.add(make_row(index))
             with open(path, "ab") as alien:
                 alien.write(line)
-        assert list(journal.rows_in_order()) == [make_row(index) for index in range(3)]
+        assert rows_of(journal) == [make_row(index) for index in range(3)]
         assert (journal.alien_lines, journal.lost) == (2, [])
     journal, recovery = resume_journal(path)
     with journal:
         assert recovery.rows == 3
-        assert list(journal.rows_in_order()) == [make_row(index) for index in range(3)]
+        assert rows_of(journal) == [make_row(index) for index in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +289,13 @@ def test_a_journal_without_a_whole_header_is_refused(path, content):
     ("field", "value"), [("episodes", "3"), ("episodes", 10**12), ("episodes", 0), ("header", [])]
 )
 def test_a_header_with_a_wrong_field_is_refused(path, field, value):
-    about = {"journal": 2, "episodes": 3, "fields": list(journal_module.FIELDS), "header": {}}
+    about = {
+        "journal": 2,
+        "began_at": "now",
+        "episodes": 3,
+        "fields": list(journal_module.FIELDS),
+        "header": {},
+    }
     with open(path, "wb") as file:
         file.write(json.dumps({**about, field: value}).encode() + b"\n")
     with pytest.raises(InputError, match=f"first line.{field}: found "):
@@ -497,3 +509,19 @@ def test_a_row_that_was_changed_under_us_is_lost_and_named(path, make_row):
         damage(path, line_ends(path)[1], b"[[")
         assert [row.episode_index for row in journal.rows_in_order()] == [0, 2]
         assert (journal.lost, journal.rows, journal.has(1)) == ([1], 2, False)
+
+
+def test_rows_say_which_part_of_the_slice_they_ran_in(path, make_row):
+    write_rows(path, [make_row(0), make_row(1)], 4)
+    for _ in range(2):  # a resumption that finishes nothing is no part
+        journal, _recovery = resume_journal(path)
+        journal.close()
+    journal, _recovery = resume_journal(path)
+    with journal:
+        journal.add(make_row(3))
+    journal, recovery = resume_journal(path)
+    with journal:
+        assert recovery.alien_lines == 0
+        journal.add(make_row(2))
+        assert [row.part for row in journal.rows_in_order()] == [0, 0, 2, 1]
+        assert len(journal.parts) == 3

@@ -31,7 +31,7 @@ class SliceFacts:
     # as ``SystemSampler.sample`` gives them
     system_samples: JsonObject = field(default_factory=lambda: {"available": False})
     elapsed_s: float | None = None  # wall clock of the whole run; null where it is not known
-    # how many ran in that time, if not all: a resumed slice ran only the rest
+    # how many ran in that time, if not all
     episodes_run: int | None = None
     interrupted: bool = False  # whether it was stopped before its end
 

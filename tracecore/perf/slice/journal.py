@@ -4,12 +4,14 @@ it.
 ``.perf-journal-<stamp>.jsonl`` lies in the output folder, under a dot so that it never passes for a
 published file::
 
-    {"journal": 2, "episodes": 24, "fields": ["episode", "episode_index", ...], "header": {...}}
+    {"journal": 2, "began_at": "...", "episodes": 24, "fields": ["episode", ...], "header": {...}}
     [1, 0, "agents/toy_agent.py", ...]
+    {"part": 1, "began_at": "..."}
     [4, 3, ...]
 
 Rows stand in the order in which episodes ended, as lists, which are half the bytes of objects.
-There is one writer, which holds a lock on the file, and each line is one append: what a killed
+A line of a part stands before the first row
+of each resumption. There is one writer, which holds a lock on the file, and each line is one append: what a killed
 harness can leave behind is one torn line at the end, which does not parse. Lines of others are
 passed over and counted.
 """
@@ -28,7 +30,7 @@ from tracecore.errors import InputError, OutputError
 from tracecore.files import SHARED, write_all, write_atomic_stream
 from tracecore.record import field_names, record
 from tracecore.records import EpisodeResult, JsonObject
-from tracecore.strict import COUNT, OBJECT, check_fields, parse_json, read_row
+from tracecore.strict import COUNT, OBJECT, TEXT, check_fields, parse_json, read_row
 
 try:
     import fcntl
@@ -49,6 +51,9 @@ JOURNAL_END: Final = ".jsonl"
 
 FIELDS: Final = field_names(EpisodeResult)
 row_values: Final = attrgetter(*FIELDS)  # in the order of FIELDS
+_PART: Final = FIELDS.index("part")
+_HEADER_KINDS: Final = {"episodes": COUNT, "began_at": TEXT, "header": OBJECT}
+_PART_KINDS: Final = {"part": COUNT, "began_at": TEXT}
 
 _encode = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
@@ -141,8 +146,11 @@ def resume_journal(
         ) from error
     try:
         _lock(fd, path)
-        header, episodes, end = _read_header(fd, path)
-        journal = Journal(path, fd, header, episodes, fsync=fsync, monotonic_s=monotonic_s)
+        about, end = _read_header(fd, path)
+        journal = Journal(
+            path, fd, about["header"], about["episodes"], fsync=fsync, monotonic_s=monotonic_s
+        )
+        journal.parts = [about["began_at"]]
         recovery = journal._recover(end)  # noqa: SLF001  # the two functions that make a Journal belong to it
     except BaseException as error:
         os.close(fd)
@@ -167,6 +175,8 @@ class Journal:
         episodes: Of the whole slice.
         rows: How many episodes have one.
         alien_lines: How often others had written into the file.
+        parts: When each part of the slice began, UTC: the first, and every resumption that had a
+            row.
         lost: Indices of episodes whose rows did not read back; they count as having none.
     """
 
@@ -187,7 +197,8 @@ class Journal:
         self._lengths = array("I", [0]) * episodes  # of it, newline included
         self._end = 0  # behind the last whole line
         self._torn = False  # a part of a line of ours may lie behind it
-        self.alien_lines = 0
+        self.alien_lines, self.parts = 0, [clock.utc_text()]
+        self._has_begun = True  # the part that is running now stands in the file
         self.lost: list[int] = []
         self._unsynced_rows, self._synced_at_s = 0, monotonic_s()
 
@@ -202,7 +213,11 @@ class Journal:
         index = row.episode_index
         if self.has(index):
             return False
-        self._append(_line(list(row_values(row))), index)
+        if not self._has_begun:
+            self._begin_part()
+        values = list(row_values(row))
+        values[_PART] = len(self.parts) - 1
+        self._append(_line(values), index)
         self._unsynced_rows += 1
         if self._fsync != "none" and self._is_sync_due():
             self.sync()
@@ -295,10 +310,21 @@ class Journal:
         self.close()
 
     def _start(self) -> None:
-        about = {"journal": FORMAT, "episodes": self.episodes, "fields": list(FIELDS)}
+        about = {
+            "journal": FORMAT,
+            "began_at": self.parts[0],
+            "episodes": self.episodes,
+            "fields": list(FIELDS),
+        }
         self._append(_line({**about, "header": self.header}), None)
         if self._fsync != "none":
             self.sync()
+
+    def _begin_part(self) -> None:
+        self.parts.append(clock.utc_text())
+        about = {"part": len(self.parts) - 1, "began_at": self.parts[-1]}
+        self._append(_line(about), None)
+        self._has_begun = True
 
     def _append(self, line: bytes, index: int | None) -> None:
         if self._torn:
@@ -357,7 +383,7 @@ class Journal:
                     os.ftruncate(self._fd, end)
                     break
                 if row is None or row.episode_index >= self.episodes:
-                    alien_lines += line != b"\n"
+                    alien_lines += line != b"\n" and not self._take_part(line)
                 elif self._offsets[row.episode_index] != ABSENT:
                     duplicates += 1
                 else:
@@ -366,8 +392,19 @@ class Journal:
                     self.rows += 1
                 end += len(line)
         self._end = end
-        self.alien_lines = alien_lines
+        self.alien_lines, self._has_begun = alien_lines, False
         return Recovery(self.rows, duplicates, alien_lines, dropped_bytes)
+
+    def _take_part(self, line: bytes) -> bool:
+        """Note the part that a line begins; False if it begins none."""
+        try:
+            about = check_fields(self.path, "", parse_json(self.path, line), _PART_KINDS)
+        except InputError:
+            return False
+        is_next = bool(about["part"] == len(self.parts))
+        if is_next:
+            self.parts.append(about["began_at"])
+        return is_next
 
     def _parse_row(self, line: bytes) -> EpisodeResult | None:
         """The row in a line; None if it is none."""
@@ -384,8 +421,8 @@ def _line(value: Any) -> bytes:
     return _encode(value).encode("ascii") + b"\n"
 
 
-def _read_header(fd: int, path: str) -> tuple[JsonObject, int, int]:
-    """The caller's header, how many episodes the slice has, and where its rows begin."""
+def _read_header(fd: int, path: str) -> tuple[JsonObject, int]:
+    """The first line, and where its rows begin."""
     with open(fd, "rb", closefd=False) as file:
         line = file.readline(LONGEST_LINE_BYTES)
     if not line.startswith(b"{") or not line.endswith(b"\n"):
@@ -396,12 +433,12 @@ def _read_header(fd: int, path: str) -> tuple[JsonObject, int, int]:
         raise InputError(
             path, "first line", written, "the fields of a row that this version of tracecore writes"
         )
-    check_fields(path, "first line", about, {"episodes": COUNT, "header": OBJECT})
+    check_fields(path, "first line", about, _HEADER_KINDS)
     if not 1 <= about["episodes"] <= EPISODES_MOST:
         raise InputError(
             path, "first line.episodes", about["episodes"], f"1 to {EPISODES_MOST} episodes"
         )
-    return about["header"], about["episodes"], len(line)
+    return about, len(line)
 
 
 def _open(path: str, flags: int) -> int:
