@@ -17,6 +17,8 @@ OTHER_VALUES = {
     "episodes": 3,
     "workers": 2,
     "seed": -3,
+    "model_calls": "replay",
+    "model_delay": "none",
     "timeout_s": 0.5,
     "memory_limit_bytes": 1 << 29,
     "message_limit_bytes": 1 << 16,
