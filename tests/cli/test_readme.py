@@ -9,6 +9,8 @@ from helpers.slices import ROOT, script
 
 from tracecore.__main__ import build_parser as episode_parser
 from tracecore.__main__ import main
+from tracecore.command_line.options import options_of
+from tracecore.perf.slice.options import ClusterOptions, JudgeOptions, OutputOptions, RunOptions
 
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -104,3 +106,16 @@ def test_every_place_that_contributors_are_sent_to_is_there():
     places = re.findall(r"\| `([\w/]+/)` \|", PAGES["contributing.md"])
     assert len(places) > 10
     assert [place for place in places if not (ROOT / place).is_dir()] == []
+
+
+def test_the_page_of_commands_has_every_option_with_its_words_and_none_besides():
+    page = PAGES["commands.md"]
+    parts = (RunOptions, JudgeOptions, OutputOptions, ClusterOptions)
+    options = [one for part in parts for one in options_of(part).values()]
+    rows = [
+        f"| `{', '.join(filter(None, (one.short, one.flag)))}"
+        f"{f' {one.metavar}' if one.metavar else ''}` | {one.explained().replace('|', chr(92) + '|')} |"
+        for one in options
+    ]
+    assert [row for row in rows if row not in page] == []
+    assert len(re.findall(r"^\| `-", page, re.MULTILINE)) == len(options)
