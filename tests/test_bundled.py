@@ -18,8 +18,8 @@ from tracecore.runtime.sandbox import Sandbox, SandboxViolation
 from tracecore.runtime.task.catalog import PACKAGE_FOLDER, find_agent, find_task
 from tracecore.runtime.task.task import Task, compile_task
 
-SEEDS = range(300)
-SOME_SEEDS = SEEDS[:40]
+SEEDS = range(100)
+SOME_SEEDS = SEEDS[:20]
 FILES, API, CHAIN, TRIAGE = (
     "filesystem_hidden_config@1",
     "rate_limited_api@1",

@@ -144,7 +144,9 @@ def test_a_limit_on_file_size_is_told_like_a_full_disk(
     check_resumed(harness_clone, tmp_path, stopped)
 
 
-@pytest.mark.parametrize("descriptors", [6, pytest.param(12, marks=pytest.mark.slow), 20])
+@pytest.mark.parametrize(
+    "descriptors", [*(pytest.param(few, marks=pytest.mark.slow) for few in (6, 12)), 20]
+)
 def test_few_descriptors_either_suffice_or_are_told(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str], descriptors: int
 ) -> None:
@@ -166,7 +168,7 @@ def test_few_descriptors_either_suffice_or_are_told(
 @pytest.mark.skipif(
     os.geteuid() != 0, reason="only root may become somebody whose processes are counted"
 )
-@pytest.mark.parametrize("count", [2, 9])
+@pytest.mark.parametrize("count", [2, pytest.param(9, marks=pytest.mark.slow)])
 def test_a_refused_process_is_told_and_blamed_on_no_episode(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str], count: int
 ) -> None:

@@ -184,37 +184,34 @@ class Agent:
 """
 
 
-@pytest.mark.parametrize("imported", IMPORTS)
-def test_two_tasks_with_a_shared_module_each_do_not_see_each_others(
-    bench: pathlib.Path, imported: str
-) -> None:
-    manifest = (
-        (bench / "tasks/ledger_total/task.toml")
-        .read_text()
-        .replace("setup.py:setup", "validate.py:setup")
-    )
-    name = "NAME" if "NAME" in imported else "shared.NAME"
-    for task_id in ("north", "south"):
+def test_tasks_with_a_shared_module_each_do_not_see_each_others(bench: pathlib.Path) -> None:
+    manifest = (bench / "tasks/ledger_total/task.toml").read_text()
+    manifest = manifest.replace("setup.py:setup", "validate.py:setup")
+    tasks = [f"{place}_{number}" for number in range(len(IMPORTS)) for place in ("north", "south")]
+    for task_id in tasks:
+        imported = IMPORTS[int(task_id[-1])]
+        name = "NAME" if "NAME" in imported else "shared.NAME"
+        words = {"imported": imported.format(id=task_id), "name": name, "id": task_id}
         folder = bench / "tasks" / task_id
         folder.mkdir()
         (folder / "task.toml").write_text(manifest.replace("ledger_total", task_id))
         (folder / "shared.py").write_text(f"NAME = {task_id!r}\n")
-        words = {"imported": imported.format(id=task_id), "name": name, "id": task_id}
         (folder / "actions.py").write_text(ACTIONS.format(**words))
         (folder / "validate.py").write_text(VALIDATE.format(**words))
     (bench / "agents" / "teller.py").write_text(TELLER)
-    rows = [{"agent": "agents/teller.py", "task_ref": task} for task in ("north@1", "south@1")]
-    (bench / "both.json").write_text(json.dumps(rows))
+    rows = [{"agent": "agents/teller.py", "task_ref": f"{task_id}@1"} for task_id in tasks]
+    (bench / "all.json").write_text(json.dumps(rows))
     done = do(
         bench,
-        f"{HARNESS} --scenario both.json --tasks-dir tasks --episodes 6 --workers 1 --strict-spec",
+        f"{HARNESS} --scenario all.json --tasks-dir tasks --episodes {2 * len(tasks)} --workers 1"
+        " --strict-spec",
     )
     assert done.returncode == 0, done.stderr
-    told = [json.loads((bench / path).read_text()) for path in artifacts(bench)]
-    assert [run["action_trace"][0]["result"] for run in told] == [
-        {"name": run["task_id"]} for run in told
+    ended = [json.loads((bench / path).read_text()) for path in artifacts(bench)]
+    assert [run["action_trace"][0]["result"] for run in ended] == [
+        {"name": run["task_id"]} for run in ended
     ]
-    assert sorted(run["task_id"] for run in told) == ["north"] * 3 + ["south"] * 3
+    assert sorted(run["task_id"] for run in ended) == sorted(2 * tasks)
 
 
 # --- the tables ------------------------------------------------------------------------------------------------------

@@ -26,6 +26,10 @@ from helpers.slices import (
 
 pytestmark = pytest.mark.usefixtures("adopting")
 MANY = ("--episodes", "4000", "--workers", "2")
+ONE_OF_THREE = [
+    signal.SIGTERM,
+    *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGINT, signal.SIGHUP)),
+]
 SLEEPERS = (
     "--episodes",
     "20",
@@ -45,7 +49,7 @@ def interrupt(harness: Slice, number: int = signal.SIGINT) -> slices.Done:
     return done
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", ONE_OF_THREE)
 def test_what_had_finished_is_written_and_the_rest_can_be_run(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, number: int
 ) -> None:
@@ -116,7 +120,7 @@ def test_ctrl_c_in_a_terminal_reaches_all_and_harms_none(
     wait_for_no_orphans()
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 0.01])
+@pytest.mark.parametrize("delay_s", [0.01, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, delay_s: float
 ) -> None:
@@ -194,7 +198,7 @@ def test_nohup_is_not_overruled_and_a_terminal_that_goes_away_twice_is_one_wish(
     wait_for_no_orphans()
 
 
-@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("signals", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_stderr_that_nobody_reads_does_not_keep_it_from_ending(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, signals: int
 ) -> None:
@@ -234,7 +238,7 @@ def full_pipe() -> Iterator[int]:
         os.close(read_fd)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", ONE_OF_THREE)
 def test_a_signal_when_all_is_written_changes_nothing(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, number: signal.Signals
 ) -> None:

@@ -303,7 +303,16 @@ def test_what_python_is_told_reaches_the_harness_alone(
     assert len(seen.read_text().splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["with space", "Straße-日本-🚀", "quo'te\"s", "x" * 120])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with space/Straße-日本-🚀",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("quo'te\"s", "%s{0}$HOME", "x" * 120)
+        ),
+    ],
+)
 def test_it_ends_the_same_in_any_folder(
     name: str, clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import time
 from typing import Any
@@ -24,7 +25,7 @@ from helpers.slices import (
     wait_for_no_orphans,
 )
 
-from tracecore.descendants import children_of, send_signal
+from tracecore.descendants import become_subreaper, children_of, send_signal
 from tracecore.perf.slice.journal import FIELDS
 
 pytestmark = pytest.mark.usefixtures("adopting")
@@ -32,20 +33,18 @@ KILLS = int(os.environ.get("TRACECORE_TEST_KILLS", "4"))
 EPISODES = 18
 
 
+Killed = tuple[pathlib.Path, list[str], str]  # its folder, its options, its stamp
+
+
 @pytest.fixture
 def options(tmp_path: pathlib.Path) -> list[str]:
     """A slice of good and bad agents; its scenario lies beside the folder it runs in."""
-    scenario = slices.write_scenario(tmp_path, *slices.BAD_AGENTS)
-    return [
-        "--episodes",
-        str(EPISODES),
-        "--workers",
-        "2",
-        "--tasks-dir",
-        str(PLAIN_TASK.parent),
-        "--scenario",
-        scenario,
-    ]
+    return options_of(slices.write_scenario(tmp_path, *slices.BAD_AGENTS))
+
+
+def options_of(scenario: str) -> list[str]:
+    shape = ["--episodes", str(EPISODES), "--workers", "2"]
+    return [*shape, "--tasks-dir", str(PLAIN_TASK.parent), "--scenario", scenario]
 
 
 def finish(clone: pathlib.Path, folder: pathlib.Path, options: list[str]) -> dict[str, Any]:
@@ -123,17 +122,31 @@ def interrupted(
     return journal.name[len(".perf-journal-") : -len(".jsonl")]
 
 
+@pytest.fixture(scope="module")
+def killed_once(
+    harness_clone: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[pathlib.Path, str]:
+    """A folder with a scenario and a slice of it that was killed, and the stamp of that."""
+    base = tmp_path_factory.mktemp("killed")
+    options = options_of(slices.write_scenario(base, *slices.BAD_AGENTS))
+    (base / "killed").mkdir()
+    become_subreaper()
+    stamp = interrupted(harness_clone, base / "killed", options)
+    become_subreaper(yes=False)
+    return base, stamp
+
+
 @pytest.fixture
-def killed(
-    harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str]
-) -> tuple[pathlib.Path, list[str], str]:
-    folder = tmp_path / "killed"
-    folder.mkdir()
-    return folder, options, interrupted(harness_clone, folder, options)
+def killed(killed_once: tuple[pathlib.Path, str], tmp_path: pathlib.Path) -> Killed:
+    """A slice that was killed, for one test alone."""
+    base, stamp = killed_once
+    shutil.copytree(base / "killed", tmp_path / "killed")
+    scenario = shutil.copy(base / "scenario.json", tmp_path)
+    return tmp_path / "killed", options_of(scenario), stamp
 
 
 def test_resuming_refuses_what_would_change_the_outcome_and_names_it(
-    harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str], tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, killed: Killed, tmp_path: pathlib.Path
 ) -> None:
     folder, options, stamp = killed
     journal = journals(folder)[0].read_bytes()
@@ -189,7 +202,7 @@ def test_a_changed_task_is_refused_too(harness_clone: pathlib.Path, tmp_path: pa
 
 
 def test_a_torn_last_line_is_dropped_and_its_episode_found_again(
-    harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str]
+    harness_clone: pathlib.Path, killed: Killed
 ) -> None:
     folder, options, stamp = killed
     (journal,) = journals(folder)
@@ -213,7 +226,7 @@ def test_a_torn_last_line_is_dropped_and_its_episode_found_again(
 
 
 def test_a_row_of_another_slice_is_refused_before_anything_runs(
-    harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str]
+    harness_clone: pathlib.Path, killed: Killed
 ) -> None:
     folder, options, stamp = killed
     (journal,) = journals(folder)
@@ -231,9 +244,7 @@ def test_a_row_of_another_slice_is_refused_before_anything_runs(
     assert journal.read_bytes() == journal_of_two
 
 
-def test_finished_episodes_are_not_run_again(
-    harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str]
-) -> None:
+def test_finished_episodes_are_not_run_again(harness_clone: pathlib.Path, killed: Killed) -> None:
     folder, options, stamp = killed
     (journal,) = journals(folder)
     rows = [json.loads(line) for line in journal.read_bytes().splitlines()[1:]]
@@ -249,7 +260,7 @@ def test_finished_episodes_are_not_run_again(
 
 
 def test_a_slice_can_be_resumed_by_one_harness_at_a_time(
-    harness_clone: pathlib.Path, killed: tuple[pathlib.Path, list[str], str]
+    harness_clone: pathlib.Path, killed: Killed
 ) -> None:
     folder, options, stamp = killed
     both = [start(harness_clone, folder, *options, "--resume", stamp) for _ in range(2)]
