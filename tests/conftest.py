@@ -8,6 +8,7 @@ import multiprocessing.resource_tracker
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -50,10 +51,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 @pytest.fixture(scope="session")
 def harness_clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A clone without a history: its files and its commit stay what they are while the tests run."""
+    """A clone of one commit: its files and its commit stay what they are while the tests run."""
     folder = tmp_path_factory.mktemp("harness_clone")
     for name in ("tracecore", "scripts"):
         shutil.copytree(ROOT / name, folder / name)
+    (folder / ".gitignore").write_text("__pycache__/\n")
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    for words in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-q", "-m", "Begin")):
+        subprocess.run(["git", "-C", str(folder), *who, *words], check=True)
     return folder
 
 

@@ -206,22 +206,10 @@ def git(*arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def clone(harness_clone: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A clone with one commit, whose name is part of every hash."""
-    folder = tmp_path_factory.mktemp("with_history") / "clone"
-    shutil.copytree(harness_clone, folder, symlinks=True)
-    (folder / ".gitignore").write_text("__pycache__/\n")
-    git("init", "-q", "-b", "main", str(folder))
-    git("-C", str(folder), "add", ".")
-    git("-C", str(folder), "commit", "-q", "-m", "Begin")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def plain(clone: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def plain(harness_clone: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the job gives when it is started plainly."""
     job = write_job(tmp_path_factory.mktemp("plain") / "job")
-    found = launch([sys.executable, script_of(clone)], job)
+    found = launch([sys.executable, script_of(harness_clone)], job)
     assert [end["reason"] for end in found["ends"]] == ["agent_exception", "success"]
     assert "missing.txt" in found["ends"][0]["words"]
     return found
@@ -273,13 +261,13 @@ def launch(
     ids=lambda how: how.name,
 )
 def test_it_ends_the_same(
-    how: Launch, clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+    how: Launch, harness_clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     if how.needs and not shutil.which(how.needs):
         pytest.skip(f"there is no {how.needs} here")
     environment = {**os.environ, **how.environment}
     found = launch(
-        [*how.prefix, sys.executable, *how.flags, script_of(clone)],
+        [*how.prefix, sys.executable, *how.flags, script_of(harness_clone)],
         write_job(tmp_path / "job"),
         options=how.options,
         env={name: value for name, value in environment.items() if value is not None},
@@ -290,7 +278,7 @@ def test_it_ends_the_same(
 
 
 def test_what_python_is_told_reaches_the_harness_alone(
-    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     job, seen = write_job(tmp_path / "job"), tmp_path / "seen"
     (tmp_path / "path").mkdir()
@@ -299,7 +287,7 @@ def test_what_python_is_told_reaches_the_harness_alone(
         f"with open({str(seen)!r}, 'a') as file: file.write(f'{{os.getpid()}}\\n')\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "path")}
-    assert launch([sys.executable, script_of(clone)], job, env=environment) == plain
+    assert launch([sys.executable, script_of(harness_clone)], job, env=environment) == plain
     assert len(seen.read_text().splitlines()) == 1
 
 
@@ -314,44 +302,44 @@ def test_what_python_is_told_reaches_the_harness_alone(
     ],
 )
 def test_it_ends_the_same_in_any_folder(
-    name: str, clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+    name: str, harness_clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     moved = tmp_path / name / "clone"
-    shutil.copytree(clone, moved, symlinks=True)
+    shutil.copytree(harness_clone, moved, symlinks=True)
     job = write_job(tmp_path / name / "job")
     assert launch([sys.executable, script_of(moved)], job) == plain
 
 
 def test_it_ends_the_same_by_a_relative_path_and_by_a_link(
-    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     for name, script in (
-        ("relative", os.path.relpath(script_of(clone), tmp_path / "relative")),
+        ("relative", os.path.relpath(script_of(harness_clone), tmp_path / "relative")),
         ("link", str(tmp_path / "linked.py")),
     ):
         job = write_job(tmp_path / name)
         with contextlib.suppress(FileExistsError):
-            (tmp_path / "linked.py").symlink_to(script_of(clone))
+            (tmp_path / "linked.py").symlink_to(script_of(harness_clone))
         assert launch([sys.executable, script], job) == plain
 
 
 def test_it_ends_the_same_from_a_linked_worktree(
-    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     worktree = tmp_path / "worktree"
-    git("-C", str(clone), "worktree", "add", "-q", "--detach", str(worktree))
+    git("-C", str(harness_clone), "worktree", "add", "-q", "--detach", str(worktree))
     try:
         job = write_job(tmp_path / "job")
         assert launch([sys.executable, script_of(worktree)], job) == plain
     finally:
-        git("-C", str(clone), "worktree", "remove", "--force", str(worktree))
+        git("-C", str(harness_clone), "worktree", "remove", "--force", str(worktree))
 
 
 def test_two_beside_each_other_end_the_same(
-    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     jobs = [write_job(tmp_path / name) for name in ("one", "two")]
-    command = [sys.executable, script_of(clone), *JOB]
+    command = [sys.executable, script_of(harness_clone), *JOB]
     with subprocess.Popen(
         command, cwd=jobs[0], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as other:
@@ -360,7 +348,7 @@ def test_two_beside_each_other_end_the_same(
 
 
 def test_an_episode_by_hand_ends_as_in_a_slice(
-    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     job = write_job(tmp_path / "job")
     for name in SHADOWS:  # python -m puts the folder that it is started in on its path
@@ -371,7 +359,7 @@ def test_an_episode_by_hand_ends_as_in_a_slice(
         done = subprocess.run(
             [sys.executable, "-m", "tracecore", "run", *words, "--seed", seed, "--strict-spec"],
             cwd=job,
-            env={**os.environ, "PYTHONPATH": str(clone)},
+            env={**os.environ, "PYTHONPATH": str(harness_clone)},
             capture_output=True,
             text=True,
             check=False,
@@ -383,17 +371,22 @@ def test_an_episode_by_hand_ends_as_in_a_slice(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may take a file system away")
 @pytest.mark.slow
 def test_it_ends_the_same_without_proc(
-    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     away = ("unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")
     if subprocess.run([*away, "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounts cannot be taken away here")
-    assert launch([*away, sys.executable, script_of(clone)], write_job(tmp_path / "job")) == plain
+    assert (
+        launch([*away, sys.executable, script_of(harness_clone)], write_job(tmp_path / "job"))
+        == plain
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 @pytest.mark.slow
-def test_it_ends_the_same_for_another_user(clone: pathlib.Path, plain: dict[str, Any]) -> None:
+def test_it_ends_the_same_for_another_user(
+    harness_clone: pathlib.Path, plain: dict[str, Any]
+) -> None:
     somebody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
     asked = "import sys; sys.exit(sys.base_prefix)"
     there = subprocess.run(
@@ -403,7 +396,7 @@ def test_it_ends_the_same_for_another_user(clone: pathlib.Path, plain: dict[str,
         pytest.skip("this interpreter is root's own")
     with tempfile.TemporaryDirectory() as folder:  # the tests' own folders are root's alone
         os.chmod(folder, 0o777)
-        shutil.copytree(clone, f"{folder}/clone", symlinks=True)
+        shutil.copytree(harness_clone, f"{folder}/clone", symlinks=True)
         job = write_job(pathlib.Path(folder) / "job")
         for path in (pathlib.Path(folder), *pathlib.Path(folder).rglob("*")):
             os.chown(path, 65534, 65534, follow_symlinks=False)
@@ -413,21 +406,24 @@ def test_it_ends_the_same_for_another_user(clone: pathlib.Path, plain: dict[str,
 
 @pytest.mark.slow
 def test_it_ends_the_same_where_no_namespace_can_be_made(
-    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     words = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
     none = ("unshare", "-Ur", "sh", "-c", words, "sh")
     if subprocess.run([*none, "true"], capture_output=True, check=False).returncode:
         pytest.skip("namespaces cannot be taken away here")
-    assert launch([*none, sys.executable, script_of(clone)], write_job(tmp_path / "job")) == plain
+    assert (
+        launch([*none, sys.executable, script_of(harness_clone)], write_job(tmp_path / "job"))
+        == plain
+    )
 
 
 def test_without_git_it_says_that_the_commit_is_unknown(
-    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     job = write_job(tmp_path / "job")
     done = subprocess.run(
-        [sys.executable, script_of(clone), *JOB],
+        [sys.executable, script_of(harness_clone), *JOB],
         cwd=job,
         env={**os.environ, "PATH": str(tmp_path)},
         capture_output=True,
@@ -443,17 +439,17 @@ def test_without_git_it_says_that_the_commit_is_unknown(
 
 @pytest.mark.slow
 def test_it_ends_the_same_from_a_wheel(
-    clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
+    harness_clone: pathlib.Path, plain: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     built = tmp_path / "built"
-    shutil.copytree(clone, built, symlinks=True)
+    shutil.copytree(harness_clone, built, symlinks=True)
     for name in ("pyproject.toml", "setup.py", "README.md"):
         with contextlib.suppress(FileNotFoundError):
             shutil.copy(ROOT / name, built / name)
     target = str(tmp_path / "installed")
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target]
     subprocess.run([*pip, str(built)], check=True)
-    script = shutil.copy(script_of(clone), tmp_path / "perf_harness.py")
+    script = shutil.copy(script_of(harness_clone), tmp_path / "perf_harness.py")
     environment = {**os.environ, "PYTHONPATH": target}
     job = write_job(tmp_path / "job")
     found = launch([sys.executable, script], job, env=environment)
