@@ -39,7 +39,7 @@ def test_it_runs_on_pull_requests_on_tags_and_on_demand(workflow):
 def test_a_pull_request_is_gated_and_compared_with_its_target(workflow):
     job = workflow["jobs"]["pull-request"]
     assert job["if"] == "github.event_name == 'pull_request'"
-    gate, compare = commands(job)[-2:]
+    gate, compare = commands(job)[-3:-1]
     assert " --gate " in gate
     assert compare.startswith('python scripts/perf_harness.py ab --base "$BASE"')
     (step,) = [step for step in job["steps"] if step.get("run") == compare]
@@ -90,6 +90,42 @@ def test_every_option_it_gives_exists(workflow, name):
                 for option in options
                 if not re.search(rf"^  {option}\b", known, re.MULTILINE)
             ] == []
+
+
+def test_the_page_is_drawn_and_kept(workflow):
+    for name in ("pull-request", "long-slice"):
+        job = workflow["jobs"][name]
+        assert any("--report" in command for command in commands(job))
+        assert "pip install '.[report]'" in commands(job)
+
+
+def test_a_release_is_held_against_the_archived_set_of_the_last_one(workflow):
+    steps = workflow["jobs"]["long-slice"]["steps"]
+    (fetch,) = [step for step in steps if step.get("id") == "last"]
+    assert fetch["continue-on-error"] is True
+    folder = fetch["run"].rpartition("--dir ")[2]
+    (gate,) = [step for step in steps if step.get("id") == "gate"]
+    assert f"--baseline {folder}" in gate["env"]["BASELINE"]
+    assert gate["run"].endswith("$BASELINE")
+    archive = workflow["jobs"]["archive"]
+    assert (archive["needs"], archive["if"]) == ("long-slice", "github.event_name == 'push'")
+    assert archive["permissions"] == {"contents": "write"}
+
+
+def test_no_answer_is_shown_as_such_and_fails_no_job(workflow):
+    for name in ("pull-request", "long-slice"):
+        (notice,) = [
+            step for step in workflow["jobs"][name]["steps"] if "no_answer" in step.get("if", "")
+        ]
+        assert notice["run"].startswith('echo "::notice')
+
+
+def test_work_is_compared_on_every_python_that_the_package_names(workflow):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = [
+        line.rpartition(" ")[2] for line in project["classifiers"] if ":: Python :: 3." in line
+    ]
+    assert workflow["jobs"]["pull-request"]["strategy"]["matrix"]["python"] == named
 
 
 def test_the_suite_runs_on_every_python_that_the_package_names():
