@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""How often ``ab`` is wrong: false alarms on identical code, and a slow-down of one task that it
-must find and pin.
+"""How often comparisons are wrong: false alarms on identical code, and a slow-down of one task that
+they must find and pin, by ``ab`` and against archived runs.
 
 Gathers a pool of short real runs of three copies of this clone in turns, round by round: two
     identical ones, and one whose
@@ -21,46 +21,22 @@ import json
 import math
 import os
 import random
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from typing import Any
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-sys.path.insert(0, ROOT)
+from judgement_pool import Logs, Pool, make_pool, read_pool, write_pool
 
-from tracecore.perf.compare.ab import (  # noqa: E402
-    ratios_in,
-    subjects_that_moved,
-)
-from tracecore.perf.compare.runs import RunRecord, read_run, row_names  # noqa: E402
-from tracecore.perf.compare.samples import (  # noqa: E402
-    METRICS,
-    OVERALL,
-    Sample,
-    gather_samples,
-    make_samples,
-)
-from tracecore.perf.compare.timing import decide  # noqa: E402
-from tracecore.perf.documents.archive import read_sets  # noqa: E402
-from tracecore.record import as_dict, record  # noqa: E402
-from tracecore.stats import MAD_TO_SIGMA, mad, wilson_interval  # noqa: E402
+from tracecore.perf.compare.ab import ratios_in, subjects_that_moved
+from tracecore.perf.compare.samples import METRICS, OVERALL, Sample, make_samples
+from tracecore.perf.compare.timing import Decision, decide
+from tracecore.record import as_dict
+from tracecore.stats import MAD_TO_SIGMA, mad, wilson_interval
 
 SCREEN_ROUNDS = 2
-BURN = """
-
-_setup = setup
-
-
-def setup(seed, env):
-    for _ in range({loops}):
-        pass
-    _setup(seed, env)
-"""
-Logs = dict[tuple[str, str], float]  # by scenario row and metric: the logarithm of a run's median
+Sides = tuple[list[Logs], list[Logs]]  # base and new
 
 
 def main() -> int:
@@ -136,6 +112,24 @@ def measure(options: argparse.Namespace, scratch: str, chance: random.Random) ->
     planted = [
         replay(planted_sides(logs, chance, window), options.rounds) for _ in range(options.trials)
     ]
+    archived: dict[str, Any] = {}
+    for runs in (1, 3, 5):
+        alike, slow = (
+            [
+                replay_archived(archived_sides(logs, chance, runs, new))
+                for _ in range(options.trials)
+            ]
+            for new in (("one", "two"), ("slow",))
+        )
+        independent = rounds // (runs + 1)
+        archived |= {
+            f"1_against_{runs}_false_alarms": rate(
+                alike, independent, lambda found: bool(found["regressed"])
+            ),
+            f"1_against_{runs}_found": rate(
+                slow, independent, lambda found: task in found["regressed"]
+            ),
+        }
     independent = rounds // window
     return {
         "rounds": rounds,
@@ -155,150 +149,9 @@ def measure(options: argparse.Namespace, scratch: str, chance: random.Random) ->
         "named_wrongly": rate(
             planted, independent, lambda found: bool(set(found["regressed"]) - {task, OVERALL})
         ),
+        **archived,
         "spread_between_runs": spreads(pool),
     }
-
-
-# --- the pool --------------------------------------------------------------------------------------------------------
-
-
-@record
-class Pool:
-    """What was gathered."""
-
-    about: dict[str, Any]  # of the machine, and of what was asked for
-    logs: dict[str, list[Logs]]  # by copy and round
-
-
-def make_pool(options: argparse.Namespace, scratch: str) -> Pool:
-    """Run everything."""
-    arms = {name: copy_clone(os.path.join(scratch, name)) for name in ("one", "two", "slow")}
-    loops = plant(options, arms)
-    runs = gather(options, arms)
-    manifest = runs["one"][0].manifest
-    about = {
-        "episodes": options.episodes,
-        "workers": options.workers,
-        "machine_class": manifest["machine_class"],
-        "load_at_start": manifest["host"]["load_averages"],
-        "loops": loops,
-        "asked": options.slower,
-    }
-    logs = {name: [logs_of(run) for run in made] for name, made in runs.items()}
-    return Pool(about, logs)
-
-
-def write_pool(path: str, pool: Pool) -> None:
-    """Keep it as JSON, which has no tuples for keys."""
-    logs = {
-        name: [[[*key, value] for key, value in run.items()] for run in runs]
-        for name, runs in pool.logs.items()
-    }
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({"about": pool.about, "logs": logs}, file)
-
-
-def read_pool(path: str) -> Pool:
-    """What :func:`write_pool` kept."""
-    with open(path, encoding="utf-8") as file:
-        kept = json.load(file)
-    logs = {
-        name: [{(row, kind): value for row, kind, value in run} for run in runs]
-        for name, runs in kept["logs"].items()
-    }
-    return Pool(kept["about"], logs)
-
-
-def copy_clone(folder: str) -> str:
-    """A copy of what a run needs."""
-    for name in ("scripts", "tracecore"):
-        shutil.copytree(
-            os.path.join(ROOT, name),
-            os.path.join(folder, name),
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
-    return folder
-
-
-def plant(options: argparse.Namespace, arms: dict[str, str]) -> int:
-    """Make the slow arm's task take the share more that was asked for; how many loops that takes."""
-    setup = os.path.join("tracecore", "tasks", options.task, "setup.py")
-    with open(os.path.join(ROOT, setup), encoding="utf-8") as file:
-        source = file.read()
-
-    def write(loops: int) -> None:
-        with open(os.path.join(arms["slow"], setup), "w", encoding="utf-8") as file:
-            file.write(source + BURN.format(loops=loops))
-
-    loops = 200_000
-    write(loops)
-    pairs = [
-        [task_cpu_s(run_arm(options, arms[name]), options.task) for name in ("one", "slow")]
-        for _ in range(6)
-    ]
-    # the first one compiles
-    base_s, slow_s = (statistics.median(values) for values in zip(*pairs[1:], strict=True))
-    loops = max(1, int(loops * float(options.slower) * base_s / (slow_s - base_s)))
-    write(loops)
-    for folder in arms.values():
-        run_arm(options, folder)
-    return loops
-
-
-def gather(options: argparse.Namespace, arms: dict[str, str]) -> dict[str, list[RunRecord]]:
-    """Runs of all arms in turns that mirror each other, for so many minutes."""
-    pool: dict[str, list[RunRecord]] = {name: [] for name in arms}
-    deadline_s = time.monotonic() + 60 * options.minutes
-    while time.monotonic() < deadline_s and len(pool["one"]) < options.most_rounds:
-        turns = list(arms.items())
-        for name, folder in turns if len(pool["one"]) % 2 == 0 else reversed(turns):
-            pool[name].append(run_arm(options, folder))
-        print(f"round {len(pool['one'])}", file=sys.stderr)
-    return pool
-
-
-def run_arm(options: argparse.Namespace, folder: str) -> RunRecord:
-    """One run of one copy."""
-    script = os.path.join(folder, "scripts", "perf_harness.py")
-    words = [
-        sys.executable,
-        script,
-        "--episodes",
-        str(options.episodes),
-        "--workers",
-        str(options.workers),
-    ]
-    words += ["--output-dir", "perf", "--runs-dir", "runs"]
-    done = subprocess.run(
-        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
-    )
-    (archived,) = read_sets(os.path.join(folder, json.loads(done.stdout)["artifacts"]["summary"]))
-    run = read_run(archived)
-    for name in ("perf", "runs"):
-        shutil.rmtree(os.path.join(folder, name))
-    return run
-
-
-def logs_of(run: RunRecord) -> Logs:
-    """The figures of a run as ``ab`` takes them; all runs have the same episodes, so that none
-    depends on the others.
-    """
-    samples = gather_samples([run], [run], row_names([run.columns]), ("cpu",))
-    return {(sample.row, sample.metric): sample.base[0] for sample in samples}
-
-
-def task_cpu_s(run: RunRecord, task: str) -> float:
-    """The median CPU time of one task's episodes."""
-    return next(
-        math.exp(value)
-        for (row, metric), value in logs_of(run).items()
-        if row.startswith(f"{task}@") and metric == "cpu"
-    )
-
-
-# --- replayed trials -------------------------------------------------------------------------------------------------
-
-Sides = tuple[list[Logs], list[Logs]]
 
 
 def null_sides(logs: dict[str, list[Logs]], chance: random.Random, window: int) -> Sides:
@@ -318,37 +171,48 @@ def planted_sides(logs: dict[str, list[Logs]], chance: random.Random, window: in
     ]
 
 
+def archived_sides(
+    logs: dict[str, list[Logs]], chance: random.Random, runs: int, new: Sequence[str]
+) -> Sides:
+    """One run of one of the copies ``new``, against so many of an identical copy before it."""
+    start = chance.randrange(len(logs["one"]) - runs)
+    base = chance.choice(("one", "two"))
+    others = [name for name in new if name != base]
+    return logs[base][start : start + runs], [logs[chance.choice(others)][start + runs]]
+
+
 def replay(sides: Sides, rounds: int) -> dict[str, Any]:
     """``ab`` on these runs: the rows that its verdict names."""
     base, new = sides
-    screen = {
-        "decisions": [
-            as_dict(one) for one in decide(samples(base[:SCREEN_ROUNDS], new[:SCREEN_ROUNDS]))
-        ]
-    }
+    screened = samples(base[:SCREEN_ROUNDS], new[:SCREEN_ROUNDS], in_turns=True)
+    screen = {"decisions": [as_dict(one) for one in decide(screened)], "legs": [], "work": []}
     if not subjects_that_moved(screen):
         return {"went_on": False, "regressed": [], "improved": []}
-    made = decide(samples(base[-rounds:], new[-rounds:]), screen=ratios_in(screen))
+    rounds_run = samples(base[-rounds:], new[-rounds:], in_turns=True)
+    return {"went_on": True, **named(decide(rounds_run, screen=ratios_in(screen)))}
+
+
+def replay_archived(sides: Sides) -> dict[str, Any]:
+    """``compare`` on these runs: the rows that legs on times name."""
+    return named(decide(samples(*sides)))
+
+
+def named(made: Sequence[Decision]) -> dict[str, Any]:
+    """The rows that verdicts name."""
     gating = [one for one in made if one.gates]
     return {
-        "went_on": True,
-        **{
-            verdict: list(dict.fromkeys(one.row for one in gating if one.verdict == verdict))
-            for verdict in ("regressed", "improved")
-        },
+        verdict: list(dict.fromkeys(one.row for one in gating if one.verdict == verdict))
+        for verdict in ("regressed", "improved")
     }
 
 
-def samples(base: list[Logs], new: list[Logs]) -> list[Sample]:
-    """What ``ab`` would decide on."""
+def samples(base: list[Logs], new: list[Logs], *, in_turns: bool = False) -> list[Sample]:
+    """What would be decided on."""
     medians: dict[str, dict[str, list[float]]] = {}
     for row, metric in base[0]:
         if row != OVERALL and metric in METRICS:
             medians.setdefault(metric, {})[row] = [run[row, metric] for run in [*base, *new]]
-    return make_samples(medians, len(base), ("cpu",))
-
-
-# --- figures ---------------------------------------------------------------------------------------------------------
+    return make_samples(medians, len(base), ("cpu",), in_turns=in_turns)
 
 
 def rate(found: list[dict[str, Any]], independent: int, happened: Any) -> dict[str, Any]:
