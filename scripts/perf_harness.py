@@ -42,7 +42,7 @@ Compares archived perf files, offline: behaviour exactly, by agent, task and see
 medians of whole runs, of which it takes several on each side to say anything.
 """
 COMPARISON_EPILOG = """\
-stdout is one JSON object: {ok, exit_code, verdict, reasons, ...}; docs/gates.md explains it.
+stdout is one JSON object: {ok, exit_code, verdict, reasons, ...}; docs/comparing.md explains it.
 
 """
 HISTORY_DESCRIPTION = """\

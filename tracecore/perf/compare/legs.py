@@ -28,6 +28,7 @@ from tracecore.record import record, replace
 from tracecore.records import JsonObject
 from tracecore.units import counted
 
+QUIET: Final = "a quieter host, or `ab`, whose runs take turns"
 SHAPE_METRICS: Final = frozenset(ADJUSTED.values())
 # Gravest first: what a reader must know before all else. Improvements come before what is left
 # open in part, since nothing got worse there that could be seen.
@@ -155,8 +156,7 @@ def time_leg(times: Times, untimed: Sequence[str]) -> Leg:
         needs = "episodes that both sides measured and that ended by themselves"
         return Leg("time", "inconclusive", "no time that gates was measured", needs)
     if times.noise:
-        needs = "a quieter host, or `ab`, whose runs take turns"
-        return Leg("time", "inconclusive", times.noise, needs)
+        return Leg("time", "inconclusive", times.noise, QUIET)
     # What all rows have in common leaves nothing open that each row by itself has settled.
     by_itself = {
         one.verdict for one in times.decisions if one.row != OVERALL and one.metric in METRICS
@@ -199,7 +199,9 @@ def _leg_of(leg: str, gating: Sequence[Decision], times: Times, sameness: str) -
             return Leg(leg, verdict, f"no gross change ({seen}; {better})", None, rounds, detects)
         case "inconclusive":
             needs = f"{rounds} runs against {rounds}"
-            if is_exact:
+            if times.noise:
+                needs = QUIET
+            elif is_exact:
                 needs = "a quieter host or more runs"
             elif times.base_runs < RUNS_TO_ADJUST:
                 needs = f"{RUNS_TO_ADJUST} base runs for gross changes, {needs} for {floor:+.0%}"
