@@ -25,6 +25,7 @@ from tracecore.records import (
     TimedOut,
     WorkerLost,
 )
+from tracecore.runtime import spec
 from tracecore.runtime.agent.client import InProcessAgent, ProcessAgent
 from tracecore.runtime.agent.models import AgentWithModels, ModelUse
 from tracecore.runtime.agent.process import AgentLink
@@ -46,6 +47,8 @@ def make_ready(job: Job) -> None:
     """In the worker, which executes nothing of it: compile the task, for every episode process that
     is forked from here.
     """
+    if job.settings.strict_spec:
+        spec.load_check()
     with contextlib.suppress(TracecoreError):  # what is wrong with it is for the episode to find
         compile_task(job.task)
 

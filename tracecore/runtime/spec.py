@@ -72,27 +72,17 @@ class _Compiler:
         one member asks of another. What an earlier stage finds is all.
         """
         schema = self._resolve(schema)
-        own = _own_check(schema)
-        inner = []
-        if "if" in schema:
-            inner.append(self._branch({key: schema.pop(key) for key in ("if", "then", "else")}))
-        inner += [self._branch(rule) for rule in schema.pop("allOf", ())]
+        check = _own_check(schema)
         if "items" in schema:
-            inner.insert(0, _array_check(self.check_of(schema.pop("items"))))
-        members = self._member_checks(schema)
-        if members:
-            inner.insert(0, members)
+            check = _array_check(check, self.check_of(schema.pop("items")))
+        check = self._members_check(check, schema)
+        branches = []
+        if "if" in schema:
+            branches.append(self._branch({key: schema.pop(key) for key in ("if", "then", "else")}))
+        branches += [self._branch(rule) for rule in schema.pop("allOf", ())]
         if unknown := schema.keys() - ANNOTATIONS:
             raise ValueError(f"keywords without a check: {', '.join(sorted(unknown))}")
-        stages = [own, *inner]
-
-        def check(value: Any) -> list[Problem]:
-            for check_stage in stages:
-                if found := check_stage(value):
-                    return found
-            return []
-
-        return check if inner else own
+        return _staged_check([check, *branches]) if branches else check
 
     def _resolve(self, schema: JsonObject) -> JsonObject:
         """``schema`` with what it refers to put in its place."""
@@ -101,7 +91,8 @@ class _Compiler:
             schema = {**self._definitions[schema.pop("$ref").removeprefix("#/$defs/")], **schema}
         return schema
 
-    def _member_checks(self, schema: JsonObject) -> Check | None:
+    def _members_check(self, check_itself: Check, schema: JsonObject) -> Check:
+        """A check of a value's members, after that of itself."""
         required = frozenset(schema.pop("required", ()))
         is_closed = not schema.pop("additionalProperties", True)
         checks = {
@@ -109,25 +100,33 @@ class _Compiler:
         }
         if unchecked := required - checks.keys():
             raise ValueError(f"required, but without properties: {', '.join(sorted(unchecked))}")
-        pairs = [(name, check, name in required) for name, check in checks.items()]
+        if not checks:
+            return check_itself
+        pairs = list(checks.items())
 
         def check(value: Any) -> list[Problem]:
-            if not isinstance(value, dict):
-                return []
+            if type(value) is not dict:
+                return check_itself(value)
             found: list[Problem] = []
-            for name, check_member, is_required in pairs:
+            for name, check_member in pairs:
                 if name in value:
                     if wrong := check_member(value[name]):
                         found += [(f".{name}{below}", what) for below, what in wrong]
-                elif is_required:
+                elif name in required:
                     wrong = check_member(MISSING) or _wrong(MISSING, "any JSON")
                     found.append((f".{name}", wrong[0][1]))
-            for name in value if is_closed else ():
-                if name not in checks:
-                    found += _wrong(value[name], "no such member", f"[{_in_words(name)}]")
+            if is_closed and value.keys() - checks.keys():
+                found += [
+                    (
+                        f"[{_in_words(name)}]",
+                        f"found {_in_words(value[name])}, expected no such member",
+                    )
+                    for name in value
+                    if name not in checks
+                ]
             return found
 
-        return check if pairs else None
+        return check
 
     def _branch(self, rule: JsonObject) -> Check:
         """``if`` a member has a value, ``then`` (or ``else``) for the whole; the condition goes into
@@ -154,17 +153,50 @@ class _Compiler:
 
 def _own_check(schema: JsonObject) -> Check:
     """A check of the value itself, not of what is in it. Takes its keywords out of ``schema``."""
-    types = schema.pop("type", [])
-    types = [types] if isinstance(types, str) else types
-    expected = _expected(schema, types)
+    names = schema.pop("type", [])
+    names = [names] if isinstance(names, str) else names
+    accepted = frozenset(kind for name in names for kind in _PYTHON_TYPES[name])
+    expected = _expected(schema, names)
     tests = [test for keyword, make in _TESTS.items() if (test := _take(schema, keyword, make))]
 
     def check(value: Any) -> list[Problem]:
-        if value is None and "null" in types:
-            return []
-        if types and not any(_is_of_type(value, name) for name in types):
-            return _wrong(value, expected)
-        return [] if all(test(value) for test in tests) else _wrong(value, expected)
+        kind = type(value)
+        if kind in accepted or not names:
+            if value is None and names:
+                return _NONE
+            for test in tests:
+                if not test(value):
+                    return _wrong(value, expected)
+            return _NONE
+        # JSON has one kind of number, and to JSON Schema 1.0 is an integer.
+        if kind is float and "integer" in names and value.is_integer():
+            return check(int(value))
+        return _wrong(value, expected)
+
+    return check
+
+
+def _staged_check(stages: list[Check]) -> Check:
+    """What an earlier stage finds is all that is found."""
+
+    def check(value: Any) -> list[Problem]:
+        for check_stage in stages:
+            if found := check_stage(value):
+                return found
+        return _NONE
+
+    return check
+
+
+def _array_check(check_itself: Check, check_item: Check) -> Check:
+    def check(value: Any) -> list[Problem]:
+        if type(value) is not list:
+            return check_itself(value)
+        found: list[Problem] = []
+        for index, item in enumerate(value):
+            if wrong := check_item(item):
+                found += [(f"[{index}]{below}", what) for below, what in wrong]
+        return found
 
     return check
 
@@ -196,64 +228,38 @@ def _not(schema: JsonObject) -> Callable[[Any], bool]:
     if "const" in schema:
         return lambda value: not _is_same(value, schema["const"])
     search = re.compile(schema["pattern"]).search
-    return lambda value: not (isinstance(value, str) and search(value))
+    return lambda value: not search(value)
 
 
-def _matching(pattern: str) -> Callable[[Any], bool]:
-    search = re.compile(pattern).search
-    return lambda value: not isinstance(value, str) or search(value) is not None
-
-
-_TESTS: Final[dict[str, Callable[[Any], Callable[[Any], bool]]]] = {
+# Of a value of the type that the schema gives; a number that is a whole one comes as an integer.
+_TESTS: Final[dict[str, Callable[[Any], Callable[[Any], Any]]]] = {
     "enum": lambda values: lambda value: any(_is_same(value, one) for one in values),
     "const": lambda wanted: lambda value: _is_same(value, wanted),
     "not": _not,
-    "pattern": _matching,
-    "minLength": lambda least: lambda value: not isinstance(value, str) or len(value) >= least,
+    "pattern": lambda pattern: re.compile(pattern).search,
+    "minLength": lambda least: lambda value: len(value) >= least,
     # "not below" and "at least" differ for NaN, which is not JSON: canonical JSON refuses it, and a
     # schema cannot.
-    "minimum": lambda least: lambda value: not (_is_of_type(value, "number") and value < least),
+    "minimum": lambda least: lambda value: not value < least,
 }
-
-
-def _is_of_type(value: Any, name: str) -> bool:
-    kind = type(value)
-    if kind is int:
-        return name in {"integer", "number"}
-    if kind is float:
-        # JSON has one kind of number, and to JSON Schema 1.0 is an integer.
-        return name == "number" or (name == "integer" and value.is_integer())
-    return _PYTHON_TYPES.get(name) is kind
-
-
-_PYTHON_TYPES: Final = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "boolean": bool,
-    "null": type(None),
+_PYTHON_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
 }
+_NONE: Final[list[Problem]] = []
 
 
 def _is_same(value: Any, wanted: Any) -> bool:
     return type(value) is type(wanted) and value == wanted
 
 
-def _array_check(check_item: Check) -> Check:
-    def check(value: Any) -> list[Problem]:
-        if not isinstance(value, list):
-            return []
-        return [
-            (f"[{index}]{below}", what)
-            for index, item in enumerate(value)
-            for below, what in check_item(item)
-        ]
-
-    return check
-
-
-def _wrong(value: object, expected: str, where: str = "") -> list[Problem]:
-    return [(where, f"found {_in_words(value)}, expected {expected}")]
+def _wrong(value: object, expected: str) -> list[Problem]:
+    return [("", f"found {_in_words(value)}, expected {expected}")]
 
 
 def _in_words(value: object) -> str:
