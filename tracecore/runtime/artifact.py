@@ -61,7 +61,7 @@ class EpisodeFacts:
 
 
 def build_outcome(job: Job, facts: EpisodeFacts) -> Outcome:
-    """The outcome of what was gathered, its artifact and both hashes: the one exit of every path."""
+    """The outcome of what was gathered, its artifact and both hashes: where every path ends."""
     head = _head(job, facts)
     # action_trace sorts before every other key, here and in what is hashed.
     stable_trace = b"[%b]" % b",".join([entry.stable for entry in facts.action_trace])
@@ -200,7 +200,7 @@ def publish(job: Job, outcome: Outcome) -> EpisodeResult:
         return replace(row, artifact=None)
     path = artifact_path(job)
     if not create_atomic(path, outcome.artifact, fsync=job.settings.fsync):
-        # An earlier attempt finished its artifact and died before it could tell: that one counts.
+        # An earlier attempt finished its artifact and died before it could answer: that one counts.
         data = _read(path)
         row = result_row(job, canon.decode(data), data)
     return row

@@ -177,7 +177,7 @@ class _Episode:
     # --- one step ---
 
     def _step(self, agent: Agent) -> None:
-        """Observe, act, execute, record, validate: written out, since each call costs every step."""
+        """Observe, act, execute, record, validate: written out, since a call costs each step."""
         facts, env = self._facts, self._env
         if monotonic_s() >= self._deadline_s:
             limit = f"the time limit of {self._job.settings.timeout_s:g} s"
@@ -293,7 +293,7 @@ class _Episode:
 
     def _end_if_trace_is_too_large(self) -> None:
         trace = self._facts.action_trace
-        # Commas in text are told from those between values once the plain count is beyond the
+        # Commas in text are kept apart from those between values once the plain count is beyond the
         # bound, since that takes time.
         self._trace_commas = sum([without_strings(entry.stable).count(b",") for entry in trace])
         if self._trace_bytes > TRACE_BYTES_MOST or self._trace_commas > TRACE_COMMAS_MOST:

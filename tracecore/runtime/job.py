@@ -79,7 +79,7 @@ def _start_agent(job: Job, link: AgentLink, use: ModelUse) -> Agent:
 
 
 def run_job_in_process(job: Job) -> EpisodeResult:
-    """The same with the agent in this very process: no isolation, and no limit on the agent's time."""
+    """The same with the agent in this very process: not isolated, with no limit on its time."""
     return publish(job, run_episode(job, InProcessAgent))
 
 

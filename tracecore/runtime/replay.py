@@ -16,7 +16,7 @@ from tracecore.runtime.artifact import artifact_hash, stable_head, trace_hash
 from tracecore.runtime.trace import stable_entry
 
 FILE_BYTES_MOST: Final = 64 << 20
-PROBLEMS_MOST: Final = 20  # of one artifact: more are not read by anybody
+PROBLEMS_MOST: Final = 20  # of one artifact: more are not read
 READABLE: Final = f"a regular file of at most {FILE_BYTES_MOST >> 20} MiB that can be read"
 
 # Two artifacts are compared in this order, and by name where nothing is said: what comes first is
@@ -95,7 +95,7 @@ def _is_same(old: Any, new: Any) -> bool:
     return type(old) is type(new) and (old is new or repr(old) == repr(new))
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading ---
 
 
 def read_artifact(path: str) -> tuple[JsonObject, list[str]]:

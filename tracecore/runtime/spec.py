@@ -1,4 +1,4 @@
-"""The strict check of a run artifact: what ``schema/run-artifact.schema.json`` asks, in plain words.
+"""The strict check of a run artifact: what ``schema/run-artifact.schema.json`` asks, in words.
 
 The schema is the one source, for the outside world and for this check. Its keywords become
 functions, once per process: a schema interpreter takes some hundred times as long, and every strict
@@ -68,8 +68,8 @@ class _Compiler:
         self._definitions = definitions
 
     def check_of(self, schema: JsonObject) -> Check:
-        """A check of all that ``schema`` asks: of the value itself, then of what is in it, then what
-        one member asks of another. What an earlier stage finds is all.
+        """A check of all that ``schema`` asks: of the value itself, then of what is in it, then
+        what one member asks of another. What an earlier stage finds is all.
         """
         schema = self._resolve(schema)
         check = _own_check(schema)
@@ -129,8 +129,8 @@ class _Compiler:
         return check
 
     def _branch(self, rule: JsonObject) -> Check:
-        """``if`` a member has a value, ``then`` (or ``else``) for the whole; the condition goes into
-        the words.
+        """``if`` a member has a value, ``then`` (or ``else``) for the whole; the condition goes
+        into the words.
         """
         ((name, condition),) = rule["if"]["properties"].items()
         values = condition["enum"] if "enum" in condition else [condition["const"]]

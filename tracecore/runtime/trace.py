@@ -7,8 +7,8 @@ from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
 
 REDACTIONS: Final = ("off", "partial", "full")
-# An agent says what it spent, and nobody checks. One absurd figure must not spoil the sums of a
-# slice, which every reader of JSON must be able to hold: beyond 2**53 many of them round.
+# An agent says what it spent, which cannot be checked. One absurd figure must not spoil the sums
+# of a slice, which every reader of JSON must be able to hold: beyond 2**53 many of them round.
 TOKENS_MOST: Final = 1 << 53
 MODELS_MOST: Final = 100  # that an artifact lists
 NAME_MOST: Final = 200  # characters of a model's or provider's name there

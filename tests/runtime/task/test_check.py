@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tracecore.runtime.task import check
 from tracecore.runtime.task.catalog import PACKAGE_FOLDER
 from tracecore.runtime.task.check import check_task_folder
 
@@ -23,11 +24,11 @@ GOOD = {
 def problems_of(make_task: Callable[..., pathlib.Path]) -> Callable[..., list[str]]:
     """What is wrong with a good task in which some files are others."""
 
-    def check(*, edit: Callable[[str], str] = str, **files: str) -> list[str]:
+    def problems(*, edit: Callable[[str], str] = str, **files: str) -> list[str]:
         contents = GOOD | {f"{name}.py": text for name, text in files.items()}
         return check_task_folder(str(make_task(files=dict(contents), edit=edit)))
 
-    return check
+    return problems
 
 
 def test_bundled_tasks_and_a_good_one_have_nothing_wrong(problems_of):
@@ -37,35 +38,58 @@ def test_bundled_tasks_and_a_good_one_have_nothing_wrong(problems_of):
             assert check_task_folder(str(folder)) == []
 
 
+SETUP = "def setup(seed, env):\n    "
+VALIDATE = "def validate(env):\n    "
+
+
 @pytest.mark.parametrize(
-    ("files", "found"),
+    ("file", "code", "found"),
     [
-        ({"setup": "def setup(env, seed):\n    pass\n"}, "setup(env, seed) has its parameters the wrong way round"),
-        ({"setup": "def setup(seed):\n    pass\n"}, "setup(seed) cannot be called with 2 arguments"),
-        ({"setup": "def set_up(seed, env):\n    pass\n"}, "setup.py: there is no function setup, expected setup(seed, env)"),
-        ({"setup": "def setup(seed, env):\n    1 / 0\n"}, 'setup raised ZeroDivisionError: division by zero File "setup.py", line 2, in setup 1 / 0'),
-        ({"setup": "def setup(seed, env):\n    env.write_file('/etc/x', '')\n"}, "setup raised SandboxViolation: write_file /etc/x"),
-        ({"setup": "import time\ndef setup(seed, env):\n    env.set_hidden_state('t', time.monotonic_ns())\n"}, "two worlds of one seed differ in hidden state"),
-        ({"setup": "import uuid\ndef setup(seed, env):\n    env.write_file('/app/x', str(uuid.uuid4()))\n"}, "two worlds of one seed differ in files"),
-        ({"setup": "def setup(seed, env):\n    env.write_file('/app/x', str(seed))\n"}, "task.toml: seed_behavior: found 'fixed', but seeds 0, 1 and 2 make different worlds"),
-        ({"setup": "while True: pass\n"}, "loading the task had not finished within the time limit of 0.5 s"),
-        ({"actions": "def look(path: str) -> str: return path\n"}, "actions.py: there is no set_env(env)"),
-        ({"actions": GOOD["actions.py"] + "def go(path, *, n: int = 1): pass\n"}, "actions.py: line 10: go has no annotation for path"),
-        ({"actions": GOOD["actions.py"] + "async def go() -> None: pass\n"}, "an async function or a generator"),
-        ({"actions": "def set_env(env): pass\n"}, "actions.py: there is no action"),
-        ({"validate": "def validate(env):\n    return {'ok': False}\n"}, "validate.py: validate can never say ok"),
-        ({"validate": "def validate(env):\n    found = {}\n    found['ok'] = None\n    return found\n"}, "validate.py: validate can never say ok"),
-        ({"validate": "def validate(env):\n    return env.get_agent_output('done')\n"}, "validate.py: validate can never say ok"),
-        ({"validate": "def validate(env):\n    return {'ok': True}\n"}, "validate.py: validate says ok before any step was taken"),
-        ({"validate": "def validate(env):\n    return {'ok': env.get_agent_output('done')}\n"}, "validate gave {'ok': None}, not a dict with a bool ok"),
-        ({"validate": "def validate(:\n"}, "validate.py: line 1: found 'invalid syntax', expected Python that compiles"),
+        (
+            "setup",
+            "def setup(env, seed): pass",
+            "setup(env, seed) has its parameters the wrong way",
+        ),
+        ("setup", "def setup(seed): pass", "setup(seed) cannot be called with 2 arguments"),
+        ("setup", "def set_up(seed, env): pass", "setup.py: there is no function setup, expected"),
+        ("setup", SETUP + "1 / 0", 'ZeroDivisionError: division by zero File "setup.py", line 2'),
+        ("setup", SETUP + "env.write_file('/etc/x', '')", "setup raised SandboxViolation: write_f"),
+        (
+            "setup",
+            "import time\n" + SETUP + "env.set_hidden_state('t', time.monotonic_ns())",
+            "two worlds of one seed differ in hidden state",
+        ),
+        (
+            "setup",
+            "import uuid\n" + SETUP + "env.write_file('/app/x', str(uuid.uuid4()))",
+            "two worlds of one seed differ in files",
+        ),
+        (
+            "setup",
+            SETUP + "env.write_file('/app/x', str(seed))",
+            "task.toml: seed_behavior: found 'fixed', but seeds 0, 1 and 2 make different worlds",
+        ),
+        ("setup", "while True: pass", "loading the task had not finished within the time limit"),
+        ("actions", "def look(path: str): return path", "actions.py: there is no set_env(env)"),
+        ("actions", GOOD["actions.py"] + "def go(x, *, n: int = 1): pass", "no annotation for x:"),
+        ("actions", GOOD["actions.py"] + "async def go(): pass", "an async function or a gen"),
+        ("actions", "def set_env(env): pass", "actions.py: there is no action"),
+        ("validate", VALIDATE + "return {'ok': False}", "validate.py: validate can never say ok"),
+        ("validate", VALIDATE + "x = {}; x['ok'] = None; return x", "validate can never say ok"),
+        ("validate", VALIDATE + "return env.get_agent_output('x')", "validate can never say ok"),
+        ("validate", VALIDATE + "return {'ok': True}", "validate says ok before any step"),
+        (
+            "validate",
+            VALIDATE + "return {'ok': env.get_agent_output('done')}",
+            "validate gave {'ok': None}, not a dict with a bool ok",
+        ),
+        ("validate", "def validate(:", "validate.py: line 1: found 'invalid syntax', expected Py"),
     ],
-)  # fmt: skip
-def test_a_mistake_is_named(problems_of, monkeypatch, files: dict[str, str], found: str):
-    monkeypatch.setattr(
-        "tracecore.runtime.task.check.TIME_LIMIT_S", 0.5 if "while" in str(files) else 60
-    )
-    problems = problems_of(**files)
+)
+def test_a_mistake_is_named(problems_of, monkeypatch, file: str, code: str, found: str):
+    if "while" in code:
+        monkeypatch.setattr(check, "TIME_LIMIT_S", 0.5)
+    problems = problems_of(**{file: code + "\n"})
     assert [line for line in problems if found in line], problems
 
 

@@ -20,7 +20,7 @@ from tracecore.runtime.foreign.stable_text import LOOKED_AT_MOST, cut_bytes, wit
 from tracecore.runtime.foreign.tracebacks import TRACEBACK_MOST
 
 # Whether it is found before a question or in place of its answer is a matter of luck, and must not
-# be told.
+# show.
 UNASKED: Final = "sent an answer that belongs to no question"
 LAST_WORDS_S: Final = 0.05  # a message that has begun is whole within this
 ATTEMPT_MOST: Final = 300  # characters
@@ -61,7 +61,7 @@ class ProcessAgent:
             raise self._broken("answered a reset with something else")
 
     def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
-        """Hand it an observation, take its action; raises :class:`End` or :class:`InvalidAction`."""
+        """Hand it an observation, take its action; raises :class:`End`, :class:`InvalidAction`."""
         did = self._ask("step", observation, deadline_s)
         action = did.get("action") if isinstance(did, dict) else None
         if not isinstance(action, dict):
@@ -133,7 +133,7 @@ class ProcessAgent:
     def _violation(self, answer: Any) -> AgentViolation | None:
         """What the audit hook says in the agent's process.
 
-        An agent that forges it fails nobody but itself.
+        An agent that forges it fails itself alone.
         """
         found = (
             answer.get("violation")
@@ -189,9 +189,7 @@ class ProcessAgent:
 
 
 class InProcessAgent:
-    """The same agent without a process: for the runtime's own cost, and where isolation is somebody
-    else's business.
-    """
+    """The same agent without a process: for the runtime's own cost, and for a debugger."""
 
     def __init__(self, job: Job, show_error: Callable[[BaseException], None] | None = None) -> None:
         source = job.agent

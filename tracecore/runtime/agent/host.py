@@ -29,7 +29,7 @@ from tracecore.runtime.foreign.stack import give_full_depth
 from tracecore.runtime.foreign.tracebacks import own_traceback
 
 ENVELOPE_BYTES: Final = 256  # what stands around an outcome in its message, at most
-# In an episode, for threads that go on behind an answer: what one of them tries is told then, and
+# In an episode, for threads that go on behind an answer: what one of them tries is found then, and
 # not at times only.
 THREADS_PATIENCE_S: Final = 0.25
 LOOK_INTERVAL_S: Final = 0.001
@@ -49,7 +49,7 @@ class AgentHost:
     Args:
         load: Gives the agent.
         message_bytes: Of one answer, at most.
-        path: The agent's file. Errors tell paths relative to its folder, which differs from machine
+        path: The agent's file. Errors name paths relative to its folder, which differs from machine
             to machine.
         show_error: Given each exception of the agent, for a debugger's eyes.
     """

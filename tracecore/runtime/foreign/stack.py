@@ -1,5 +1,5 @@
-"""How deep code that is not ours may call: as deep as the interpreter lets a script, whatever stands
-below it.
+"""How deep code that is not ours may call: as deep as the interpreter lets a script, whatever
+stands below it.
 """
 
 import sys

@@ -20,7 +20,7 @@ def own_traceback(error: BaseException, folder: str) -> str | None:
 
     Args:
         error: The exception, which carries its traceback.
-        folder: Of the agent's file, or of the task. Paths are told relative to it.
+        folder: Of the agent's file, or of the task. Paths are relative to it.
     """
     frames = [
         _frame_text(frame, line, path)
@@ -46,7 +46,7 @@ def _walk(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
 
 
 def _own_path(path: str, folder: str) -> str:
-    """``path`` below ``folder``; "" for what lies elsewhere, or is a library or the runtime there."""
+    """``path`` below ``folder``; "" for what lies elsewhere, and for libraries and the runtime."""
     if not path.startswith(os.path.join(folder, "")):
         return ""
     relative = path[len(os.path.join(folder, "")) :]

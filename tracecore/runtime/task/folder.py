@@ -1,4 +1,4 @@
-"""A task's folder: every file found, its Python and its manifest read, and one hash over all of it."""
+"""A task's folder: every file found, Python and manifest read, and one hash over all of it."""
 
 import hashlib
 import os

@@ -51,7 +51,7 @@ class TaskModules:
         return self._load(f"{self._package}.{stem}")
 
     def install(self) -> None:
-        """Make the task's modules importable, none of them executed yet; those of another task go."""
+        """Make the task's modules importable, none executed yet; those of another task go."""
         global _installed  # noqa: PLW0603 - sys.modules is one for the process, and so is who owns a part of it
         if _installed is not None:
             _installed.uninstall()
