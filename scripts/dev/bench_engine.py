@@ -33,7 +33,7 @@ sys.path.insert(0, ROOT)
 # ours does, so that this script, unlike the harness, reaches below perf/.
 from tracecore.batch.endings import describe_ending  # noqa: E402
 from tracecore.batch.pool import BatchOptions, run_batch  # noqa: E402
-from tracecore.perf.slice.plan import plan  # noqa: E402
+from tracecore.perf.slice.plan import Finders, plan  # noqa: E402
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO  # noqa: E402
 from tracecore.records import Job, Returned, Settings  # noqa: E402
 from tracecore.runtime.job import run_job_in_process  # noqa: E402
@@ -233,7 +233,11 @@ def default_jobs(episodes: int, runs_dir: str) -> Iterator[Job]:
     """The jobs of a slice of the default scenario, strict spec on."""
     settings = Settings(runs_dir=runs_dir, strict_spec=True)
     return plan(
-        DEFAULT_SCENARIO, episodes, settings, find_agent, find_task, slice_id=os.urandom(8).hex()
+        DEFAULT_SCENARIO,
+        episodes,
+        settings,
+        Finders(find_agent, find_task),
+        slice_id=os.urandom(8).hex(),
     ).jobs()
 
 

@@ -13,7 +13,7 @@ from tracecore.errors import ScenarioError
 from tracecore.perf.harness import run_slice
 from tracecore.perf.slice.commands import repro_command
 from tracecore.perf.slice.options import OutputOptions, RunOptions, SliceOptions
-from tracecore.perf.slice.plan import plan
+from tracecore.perf.slice.plan import Finders, plan
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, ScenarioRow, read_scenario
 from tracecore.records import Allowance, Settings
 from tracecore.runtime.task.catalog import find_agent, find_task
@@ -123,7 +123,7 @@ def test_an_allowance_has_bounds(allow: Allowance, complaint: str, tmp_path: pat
     written = Allowance(tuple(path.format(task=task.folder) for path in allow.read), allow.network)
     row = ScenarioRow("agents/toy_agent.py", task.ref, 1, written)
     with pytest.raises(ScenarioError) as error:
-        plan((row,), 1, Settings(str(tmp_path)), find_agent, find_task, slice_id="0" * 16)
+        plan((row,), 1, Settings(str(tmp_path)), Finders(find_agent, find_task), slice_id="0" * 16)
     assert complaint in str(error.value)
 
 

@@ -22,7 +22,7 @@ from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.slice.journal import Journal
 from tracecore.perf.slice.models import reach_models
 from tracecore.perf.slice.options import JudgeOptions, OutputOptions, RunOptions, SliceOptions
-from tracecore.perf.slice.plan import Plan
+from tracecore.perf.slice.plan import Finders, Plan
 from tracecore.perf.slice.plan import plan as plan_rows
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, ScenarioRow, read_scenario
 from tracecore.record import record, replace
@@ -152,16 +152,7 @@ def find_gate(options: SliceOptions) -> Gate:
         ThresholdError: A threshold is wrong.
     """
     judge = options.judge
-    return read_gate(
-        episodes=options.run.episodes,
-        builtin=judge.gate,
-        off=judge.no_gate,
-        files=judge.thresholds,
-        expressions=judge.threshold,
-        verify=judge.verify_determinism,
-        keep_runs=options.run.keep_runs,
-        work=judge.work,
-    )
+    return read_gate(judge, episodes=options.run.episodes, keep_runs=options.run.keep_runs)
 
 
 def plan_slice(options: RunOptions, *, check_here: bool) -> Plan:
@@ -183,8 +174,7 @@ def plan_slice(options: RunOptions, *, check_here: bool) -> Plan:
         rows,
         options.episodes,
         settings,
-        find_agent,
-        functools.partial(find_sound_task, tasks_dirs=tasks_dirs),
+        Finders(find_agent, functools.partial(find_sound_task, tasks_dirs=tasks_dirs)),
         slice_id=os.urandom(8).hex(),
         scenario=options.scenario or ("--task" if options.task else "the default scenario"),
     )

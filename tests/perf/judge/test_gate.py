@@ -3,6 +3,7 @@ import pathlib
 import re
 
 import pytest
+from helpers.gates import read_gate
 from helpers.sets import work_of
 
 from tracecore.errors import ThresholdError
@@ -15,7 +16,6 @@ from tracecore.perf.judge.gate import (
     Gate,
     builtin_expressions,
     check_selectors,
-    read_gate,
     series_fields,
     summary_paths,
 )
@@ -61,8 +61,8 @@ def test_without_a_gate_option_nothing_gates(make_row):
 
 
 def test_the_built_in_profile_goes_by_the_size_of_the_slice():
-    assert read_gate(episodes=100, builtin=True).profile == "small"
-    assert read_gate(episodes=101, builtin=True).profile == "large"
+    assert read_gate(episodes=100, gate=True).profile == "small"
+    assert read_gate(episodes=101, gate=True).profile == "large"
 
 
 def test_the_small_profile_is_the_promised_one():
@@ -98,11 +98,11 @@ def test_the_large_profile_asks_for_the_default_slices_success_and_no_trends():
 
 
 def test_the_built_in_profile_has_episodes_run_twice_unless_told_not_to():
-    gate = read_gate(episodes=24, builtin=True)
+    gate = read_gate(episodes=24, gate=True)
     assert gate.episodes_to_verify(24, 4) == 4
     assert gate.episodes_to_verify(2, 4) == 2
     assert "determinism.differing == 0" in [threshold.text for threshold in gate.thresholds]
-    told_not_to = read_gate(episodes=24, builtin=True, verify=0)
+    told_not_to = read_gate(episodes=24, gate=True, verify_determinism=0)
     assert told_not_to.episodes_to_verify(24, 4) == 0
     assert "determinism.differing == 0" not in [
         threshold.text for threshold in told_not_to.thresholds
@@ -110,7 +110,7 @@ def test_the_built_in_profile_has_episodes_run_twice_unless_told_not_to():
 
 
 def test_asking_for_second_runs_alone_gates_them():
-    gate = read_gate(episodes=24, verify=7)
+    gate = read_gate(episodes=24, verify_determinism=7)
     assert [threshold.text for threshold in gate.thresholds] == ["determinism.differing == 0"]
     assert gate.episodes_to_verify(24, 4) == 7
     assert gate.episodes_to_verify(5, 4) == 5
@@ -119,9 +119,7 @@ def test_asking_for_second_runs_alone_gates_them():
 def test_files_and_expressions_add_up_with_the_profile(tmp_path: pathlib.Path):
     path = tmp_path / "gate.toml"
     path.write_text('thresholds = ["episodes >= 3"]')
-    gate = read_gate(
-        episodes=24, builtin=True, files=[str(path)], expressions=["failure_count <= 2"]
-    )
+    gate = read_gate(episodes=24, gate=True, files=[str(path)], expressions=["failure_count <= 2"])
     texts = [threshold.text for threshold in gate.thresholds]
     assert texts[-2:] == ["episodes >= 3", "failure_count <= 2"]
     assert texts[0] == "failure_count == 0"
@@ -129,13 +127,17 @@ def test_files_and_expressions_add_up_with_the_profile(tmp_path: pathlib.Path):
 
 def test_no_gate_takes_everything_off_but_still_tells_a_mistake():
     gate = read_gate(
-        episodes=24, builtin=True, off=True, expressions=["failure_count == 0"], verify=2
+        episodes=24,
+        gate=True,
+        no_gate=True,
+        expressions=["failure_count == 0"],
+        verify_determinism=2,
     )
     assert gate.thresholds == ()
     assert gate.episodes_to_verify(24, 4) == 2
-    assert read_gate(episodes=24, builtin=True, off=True).episodes_to_verify(24, 4) == 0
+    assert read_gate(episodes=24, gate=True, no_gate=True).episodes_to_verify(24, 4) == 0
     with pytest.raises(ThresholdError):
-        read_gate(episodes=24, off=True, expressions=["failure_count = 0"])
+        read_gate(episodes=24, no_gate=True, expressions=["failure_count = 0"])
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,7 @@ def test_every_number_that_a_summary_can_have_may_be_named(make_row):
 
 
 def test_a_good_slice_says_so(make_row):
-    gate = read_gate(episodes=4, builtin=True)
+    gate = read_gate(episodes=4, gate=True)
     verdict = verdict_of(gate, [make_row(index) for index in range(4)], determinism=CHECKED)
     assert (verdict.exit_code, verdict.exit_codes) == (0, (0,))
     assert verdict.reasons == (
@@ -254,7 +256,7 @@ def test_no_data_fails_and_never_passes(make_row, text):
 
 
 def test_an_empty_slice_never_passes():
-    gate = read_gate(episodes=24, builtin=True)
+    gate = read_gate(episodes=24, gate=True)
     verdict = verdict_of(gate, [], asked=24)
     assert verdict.exit_codes == (5, 3)
     assert {status["status"] for status in verdict.thresholds} == {"no_data"}
@@ -270,7 +272,7 @@ def test_an_interrupted_slice_never_passes(make_row):
 def test_the_gravest_exit_code_is_given_and_all_are_told(make_row):
     rows = [make_row(0, error="broke")]
     document = summary_of(rows, asked=3, interrupted=True)
-    statuses = statuses_of(read_gate(episodes=3, builtin=True), rows, document)
+    statuses = statuses_of(read_gate(episodes=3, gate=True), rows, document)
     verdict = judge(document, Evidence(statuses, trouble="no worker could be kept alive"))
     assert (verdict.exit_code, verdict.exit_codes) == (4, (4, 130, 5, 1, 3))
     assert verdict.reasons[0] == "The run could not go on: no worker could be kept alive."
@@ -300,7 +302,7 @@ def test_a_comparison_adds_its_breaches_and_warnings(make_row):
 
 
 def test_the_block_of_the_summary_is_json(make_row):
-    gate = read_gate(episodes=1, builtin=True)
+    gate = read_gate(episodes=1, gate=True)
     block = verdict_document(verdict_of(gate, [make_row(0)]), gate)
     assert json.loads(json.dumps(block, allow_nan=False)) == block
     assert block["profile"] == "small"

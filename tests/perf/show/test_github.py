@@ -5,13 +5,14 @@ import pathlib
 import re
 
 import pytest
+from helpers.gates import read_gate
 from helpers.github import read_command, read_outputs, read_tables
 
 from tracecore.perf.documents.rows import Rows
 from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.findings.findings import Circumstances, findings_document
 from tracecore.perf.judge.aggregates import evaluate
-from tracecore.perf.judge.gate import Gate, read_gate
+from tracecore.perf.judge.gate import Gate
 from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.show.console import Console
 from tracecore.perf.show.exports import ScenarioFigures

@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from tracecore.errors import AgentError, ScenarioError, TaskError
-from tracecore.perf.slice.plan import Plan, plan, resolve_allowance
+from tracecore.perf.slice.plan import Finders, Plan, plan, resolve_allowance
 from tracecore.perf.slice.scenario import ScenarioRow
 from tracecore.records import AgentSource, Allowance, ModelLimits, Settings, TaskSource
 from tracecore.runtime.task.catalog import AGENT_REFERENCE, TASK_REFERENCE
@@ -31,7 +31,12 @@ def planned(
     episodes: int, rows: tuple[ScenarioRow, ...] = ROWS, slice_id: str = "0123456789abcdef"
 ) -> Plan:
     return plan(
-        rows, episodes, SETTINGS, find_agent, find_task, slice_id=slice_id, scenario="s.toml"
+        rows,
+        episodes,
+        SETTINGS,
+        Finders(find_agent, find_task),
+        slice_id=slice_id,
+        scenario="s.toml",
     )
 
 
@@ -95,7 +100,7 @@ def test_each_agent_and_task_is_looked_for_once_and_before_any_job_is_made() -> 
         asked.append(ref)
         return find_task(ref)
 
-    plan(ROWS, 1, SETTINGS, note_agent, note_task, slice_id="0" * 16)
+    plan(ROWS, 1, SETTINGS, Finders(note_agent, note_task), slice_id="0" * 16)
     assert asked == ["a.py", "b.py", "one@1", "two"]
 
 
@@ -169,7 +174,9 @@ def test_a_reference_that_means_nothing_is_named_with_file_row_and_field(
         return find_task(ref)
 
     with pytest.raises(ScenarioError) as caught:
-        plan(ROWS, 3, SETTINGS, agent, task, slice_id="0123456789abcdef", scenario="s.toml")
+        plan(
+            ROWS, 3, SETTINGS, Finders(agent, task), slice_id="0123456789abcdef", scenario="s.toml"
+        )
     assert str(caught.value) == complaint
 
 
@@ -186,7 +193,9 @@ def test_all_rows_that_are_wrong_are_named_at_once_and_a_file_of_their_own_with_
 
     rows = (*ROWS[:2], ScenarioRow("a.py", "one@1", 2**63 - 1, Allowance(network=("host",))))
     with pytest.raises(ScenarioError) as caught:
-        plan(rows, 9, SETTINGS, agent, task, slice_id="0123456789abcdef", scenario="s.toml")
+        plan(
+            rows, 9, SETTINGS, Finders(agent, task), slice_id="0123456789abcdef", scenario="s.toml"
+        )
     assert str(caught.value).split("; ") == [
         (
             f"s.toml: scenario[2].seed: found {2**63 - 1}, expected at most {2**63 - 9}: episode 8"

@@ -22,6 +22,7 @@ from tracecore.perf.judge.thresholds import (
     parse_threshold,
     read_thresholds,
 )
+from tracecore.perf.slice.options import JudgeOptions
 from tracecore.perf.slice.second_runs import Determinism
 from tracecore.record import field_names, record
 from tracecore.records import EpisodeResult
@@ -86,28 +87,13 @@ class Gate:
         return max(count, min(scenario_rows, episodes)) if self.counts_work else count
 
 
-def read_gate(
-    *,
-    episodes: int,
-    builtin: bool = False,
-    off: bool = False,
-    files: Sequence[str] = (),
-    expressions: Sequence[str] = (),
-    verify: int | None = None,
-    keep_runs: str = "all",
-    work: bool = False,
-) -> Gate:
+def read_gate(options: JudgeOptions, *, episodes: int, keep_runs: str = "all") -> Gate:
     """Read every condition, before anything runs.
 
     Args:
+        options: What is asked for.
         episodes: Of the slice; the built-in profile goes by it.
-        builtin: Whether the built-in profile is on.
-        off: Whether nothing gates, whatever else is given.
-        files: Of thresholds, TOML.
-        expressions: Thresholds as they stand on the command line.
-        verify: How many episodes are to run a second time, if somebody said so.
         keep_runs: Which run artifacts stay on disk: all, failed or none.
-        work: Whether work is counted, whatever the thresholds ask for.
 
     Raises:
         ThresholdError: One of them is wrong; it names the place, and for an unknown name the
@@ -115,10 +101,11 @@ def read_gate(
     """
     paths, names = summary_paths(), series_fields()
     thresholds: list[Threshold] = []
-    for path in files:
+    for path in options.thresholds:
         thresholds += read_thresholds(path, paths=paths, fields=names)
     thresholds += [
-        parse_threshold(text, "--threshold", paths=paths, fields=names) for text in expressions
+        parse_threshold(text, "--threshold", paths=paths, fields=names)
+        for text in options.threshold
     ]
     for threshold in thresholds:
         name = threshold.path or threshold.metric or ""
@@ -128,17 +115,18 @@ def read_gate(
                 " failure_count"
             )
             raise ThresholdError(threshold.source, "", name, expected)
-    if off:
-        return Gate(is_off=True, verify=verify, counts_work=work)
-    texts = builtin_expressions(episodes, keep_runs=keep_runs) if builtin else ()
-    if verify or (builtin and verify is None):
+    verify = options.verify_determinism
+    if options.no_gate:
+        return Gate(is_off=True, verify=verify, counts_work=options.work)
+    texts = builtin_expressions(episodes, keep_runs=keep_runs) if options.gate else ()
+    if verify or (options.gate and verify is None):
         texts = (*texts, "determinism.differing == 0")
     own = tuple(parse_threshold(text, "--gate", paths=paths, fields=names) for text in texts)
     return Gate(
         thresholds=(*own, *thresholds),
-        profile=profile_name(episodes) if builtin else None,
+        profile=profile_name(episodes) if options.gate else None,
         verify=verify,
-        counts_work=work or any(one.metric in WORK_FIELDS for one in thresholds),
+        counts_work=options.work or any(one.metric in WORK_FIELDS for one in thresholds),
     )
 
 

@@ -20,6 +20,14 @@ _PORT_MOST: Final = 65_535
 
 
 @record
+class Finders:
+    """What references mean."""
+
+    agent: Callable[[str], AgentSource]  # from an agent's reference to its file
+    task: Callable[[str], TaskSource]  # from a task's reference to its folder
+
+
+@record
 class Plan:
     """Every episode of a slice, made on demand: a million of them take no more memory than one.
 
@@ -94,8 +102,7 @@ def plan(
     rows: tuple[ScenarioRow, ...],
     episodes: int,
     settings: Settings,
-    find_agent: Callable[[str], AgentSource],
-    find_task: Callable[[str], TaskSource],
+    find: Finders,
     *,
     slice_id: str,
     scenario: str = "the default scenario",
@@ -106,8 +113,7 @@ def plan(
         rows: The scenario; at least one row.
         episodes: How many episodes the slice has; at least 1.
         settings: What all episodes share.
-        find_agent: From an agent's reference to its file.
-        find_task: From a task's reference to its folder.
+        find: What references mean.
         slice_id: 16 hex digits that no other slice has.
         scenario: What errors call the scenario: its file, usually.
 
@@ -119,8 +125,8 @@ def plan(
     mistakes: list[Mistake] = []
     for place, row in enumerate(rows):
         mistakes += _check_last_seed(place, row.seed, len(rows), episodes)
-    agents = _find_all(find_agent, [row.agent for row in rows], "agent", mistakes)
-    tasks = _find_all(find_task, [row.task_ref for row in rows], "task_ref", mistakes)
+    agents = _find_all(find.agent, [row.agent for row in rows], "agent", mistakes)
+    tasks = _find_all(find.task, [row.task_ref for row in rows], "task_ref", mistakes)
     secret = secret_folders((), settings.runs_dir, *(task.folder for task in tasks.values()))
     allowances = []
     for place, row in enumerate(rows):
