@@ -39,7 +39,6 @@ WINGS = {  # of perf: a wing imports itself and those of smaller numbers
     "reduce": 7,
     "harness": 8,
     "repeat": 9,
-    "published": 8,
 }
 # Of this machine, and of a cluster's node.
 JOIN_RUNTIME_TO_BATCH = {"tracecore.perf.local_engine", "tracecore.perf.cluster.chunk_process"}

@@ -18,9 +18,10 @@ from typing import Any, Final
 ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, ROOT)  # a clone runs its own package, installed or not
 
+import published  # noqa: E402  (needs the line above)
+
 from tracecore.command_line.extras import require_packages  # noqa: E402  (needs the line above)
 from tracecore.errors import InputError, OutputError, one_line  # noqa: E402  (needs the line above)
-from tracecore.perf import published  # noqa: E402
 from tracecore.perf.compare.runs import read_run  # noqa: E402
 from tracecore.perf.documents.archive import read_sets  # noqa: E402
 from tracecore.perf.show.report import find_set, write_report  # noqa: E402

@@ -1,14 +1,19 @@
 import json
+import pathlib
 import re
+import sys
 
 import pytest
 from helpers.reports import STAMP, write_slice
 
 from tracecore.errors import InputError
-from tracecore.perf import published
 from tracecore.perf.compare.runs import read_run
 from tracecore.perf.documents.archive import read_sets
 from tracecore.perf.judge.verify import verify_sets
+
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "scripts" / "dev"))
+
+import published
 
 
 @pytest.fixture
