@@ -99,9 +99,9 @@ class Arena:
 
     def words(self, text: str) -> str:
         """``text`` with the arena's paths in it, as they stand in the words of an attempt."""
-        paths = {"task": self.task, "runs": self.runs, "victim": self.victim, "bundled": BUNDLED}
+        paths = {"runs": self.runs, "victim": self.victim, "bundled": BUNDLED}
         shown = {name: place_of(str(path), str(self.agents)) for name, path in paths.items()}
-        return text.format(port=self.port, **shown)
+        return text.format(port=self.port, task="secret@1", **shown)
 
     def damage(self) -> list[str]:
         """What is not as it was."""

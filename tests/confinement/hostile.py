@@ -79,6 +79,17 @@ READS = (
         "import tracecore.tasks.",
     ),
     does(
+        "imports a task's code",
+        "__import__('tasks.secret.setup')",
+        "import tasks.secret.setup: agents may not",
+    ),
+    does(
+        "imports a task's code by the import system",
+        "importlib.import_module('tasks.secret.setup')",
+        "import tasks.secret.setup: agents may not",
+        imports="importlib",
+    ),
+    does(
         "climbs to the setup code",
         "open(T.AGENTS + '/../tasks/secret/setup.py').read()",
         "open {task}",
@@ -86,7 +97,7 @@ READS = (
     does(
         "climbs from where it stands",
         "(os.chdir(T.AGENTS), open('../tasks/secret/setup.py').read())[1]",
-        "open ../tasks",
+        "open {task}",
     ),
     does(
         "follows a link to the setup code",

@@ -75,6 +75,30 @@ def test_what_a_row_allows_can_be_read_and_nothing_else_of_it_changes(
     assert series[1]["allow"] == manifest["scenario"][1]["allow"] == shown
 
 
+def test_what_is_importable_is_not_thereby_readable(tmp_path: pathlib.Path) -> None:
+    for name in ("agents/spy.py", "working/.env", "on_path/words.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("secret")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{pathlib.Path(__file__).parent.parent.parent}:{tmp_path / 'on_path'}",
+    }
+    command = [sys.executable, "-m", "tracecore", "run", "--agent=../agents/spy.py"]
+    command += ["--task=filesystem_hidden_config@1", "--json"]
+    for path in ("../working/.env", "../on_path/words.txt"):
+        (tmp_path / "agents" / "spy.py").write_text(READER.format(path=path))
+        done = subprocess.run(
+            command,
+            cwd=tmp_path / "working",
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        error = json.loads(done.stdout)["episode"]["error"]
+        assert error == f"sandbox_violation: open {path}: agents may not"
+
+
 def test_the_command_that_repeats_an_episode_allows_what_its_row_did(
     tmp_path: pathlib.Path, data: pathlib.Path
 ) -> None:

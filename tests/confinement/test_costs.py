@@ -30,10 +30,35 @@ def test_a_crowd_of_values_is_an_invalid_action_and_the_trace_is_kept(
     with open_arena(tmp_path / "x", (MANY,)) as arena:
         row = let_loose(arena, (MANY,), limits=Limits())[MANY.name]
         artifact = artifact_of(arena, row)
-        assert row.error == "invalid_action: action_too_large: it holds more than 10000 values"
+        assert (
+            row.error
+            == "invalid_action: action_too_large: act returned more than 10000 values, which is the limit"
+        )
         assert artifact["steps_used"] == len(artifact["action_trace"]) == 1
 
 
+HOARDS = Hostile(
+    "has the kernel keep what its memory limit would not",
+    """
+    import socket
+    def attempt():
+        kept, held = [], 0
+        try:
+            while True:
+                pair = socket.socketpair()
+                kept.append(pair)
+                for one in pair:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+                    one.setblocking(False)
+                    try:
+                        while True:
+                            held += one.send(bytes(1 << 16))
+                    except BlockingIOError:
+                        pass
+        except OSError:
+            return held
+    """,
+)
 LATE = Hostile(
     "tries behind its answer",
     """
@@ -86,6 +111,13 @@ def test_a_file_too_large_is_refused_before_anything_runs(tmp_path: pathlib.Path
         AgentError, match=r"huge.py: found '?1572864000 bytes'?, expected at most 4194304"
     ):
         find_agent(str(path))
+
+
+def test_what_the_kernel_keeps_for_an_agent_is_bounded(tmp_path: pathlib.Path) -> None:
+    with open_arena(tmp_path / "x", (HOARDS,)) as arena:
+        row = let_loose(arena, (HOARDS,), limits=Limits())[HOARDS.name]
+        (entry,) = artifact_of(arena, row)["action_trace"]
+        assert 0 < int(entry["action"]["args"]["text"]) < 100_000_000
 
 
 def test_what_a_thread_tries_behind_an_answer_is_told_each_time(tmp_path: pathlib.Path) -> None:

@@ -85,14 +85,19 @@ def test_without_one_layer_the_others_hold(layer: str, arena: Arena) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
-def test_the_hook_alone_holds_what_does_not_go_behind_python(arena: Arena) -> None:
-    rows = let_loose(arena, HOSTILE, limits=Limits(layers_off=HOOK_ALONE), round_number=30)
-    assert [name for name, row in rows.items() if row.success] == []
-    assert arena.damage() == []
+def test_the_hook_alone_names_what_python_raises_an_event_for(arena: Arena) -> None:
+    seen = tuple(agent for agent in HOSTILE if agent.attempt and "system call" not in agent.attempt)
+    with open_arena(arena.root.parent / "alone", seen) as other:
+        rows = let_loose(other, seen, limits=Limits(layers_off=HOOK_ALONE), round_number=30)
+        wrong = {
+            agent.name: rows[agent.name].error
+            for agent in seen
+            if not str(rows[agent.name].error).startswith("sandbox_violation: ")
+        }
+        assert wrong == {}
+        assert other.damage() == []
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_agents_that_are_spawned_are_confined_too(arena: Arena) -> None:
     some = HOSTILE[::4]

@@ -138,4 +138,4 @@ def test_a_confined_agent_uses(
 ) -> None:
     texts, preload = said_by(python, folder, package)
     assert texts == [package[4]] * 6, preload
-    assert f"| `{package[0]}` | {package[1]} MiB |" in PAGE.read_text()
+    assert f"| {package[0]} | {package[1]} MiB |" in PAGE.read_text()

@@ -5,7 +5,7 @@ would open what it names.
 import pytest
 from system_calls import NoSuchSystemCall, NotSupportedSystemCall, syscalls
 
-from tracecore.confinement import landlock, private_root, privileges, seccomp, system_calls
+from tracecore.confinement import landlock, private_root, privileges, seccomp
 
 KERNEL_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
 RETIRED = {"nfsservctl"}  # which newer kernels no longer list, and older ones have
@@ -25,14 +25,21 @@ BY_ARGUMENT = (
     "PREADV2",
     "PWRITEV2",
     "SETSOCKOPT",
+    "BIND",
 )
 
 
 def rows() -> list[tuple[str, str, str]]:
     """Name, and number or "-" on x86_64 and aarch64, of every call in the filters."""
-    tables = (system_calls.ALLOWED, system_calls.REFUSED, system_calls.NETWORK, system_calls.LAST)
+    tables = (
+        seccomp.ALLOWED,
+        seccomp.REFUSED,
+        seccomp.NETWORK,
+        seccomp.LAST,
+        seccomp.STARTS,
+    )
     listed = [tuple(row.split()) for table in tables for row in table.split(";")]
-    by_argument = [(name.lower(), *map(str, getattr(system_calls, name))) for name in BY_ARGUMENT]
+    by_argument = [(name.lower(), *map(str, getattr(seccomp, name))) for name in BY_ARGUMENT]
     return [*listed, *by_argument]  # type: ignore[list-item]
 
 

@@ -19,11 +19,19 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tracecore.confinement import door, landlock, namespaces, private_root, privileges, seccomp
+from tracecore.confinement import (
+    answers,
+    door,
+    landlock,
+    namespaces,
+    private_root,
+    privileges,
+    seccomp,
+)
 from tracecore.confinement.door import Door, hosts_text, target_of
 from tracecore.confinement.kernel import Kernel
 from tracecore.confinement.readable import Reach, Readable, is_below, landlock_paths, readable
-from tracecore.confinement.witness import WithoutCtypes, Witness
+from tracecore.confinement.witness import MISSING_ADVICE, Witness
 from tracecore.record import field, mutable_record
 from tracecore.records import Limits
 
@@ -53,14 +61,6 @@ OF_KEEPER: Final = ("user_namespace", "pid_namespace")
 OF_SPAWNED: Final = tuple(name for name in NAMESPACES if name != "pid_namespace")
 NAMES_PORT: Final = 53
 SWITCHED_OFF: Final = "switched off"
-# One core and the same sums everywhere; time zones from packages alone.
-ENVIRONMENT: Final = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "PYTHONTZPATH": "",
-}
-
 State = dict[str, bool | str]  # layer: in force, or why not
 
 
@@ -155,10 +155,7 @@ def confine(confinement: Confinement) -> None:
     if confinement.state.get("pid_namespace") is True:
         confinement.last_pid_fd = namespaces.open_last_pid()
     confinement.files = readable(reach)
-    os.environ.update(ENVIRONMENT)
-    if not reach.network:
-        # There is nobody to trust, and reading certificates takes each HTTP client 30 ms.
-        os.environ["SSL_CERT_DIR"] = "/nonexistent"
+    answers.prepare(has_network=bool(reach.network))
     if confinement.state.get("mount_namespace") is True:
         _put_on(confinement, "mount_namespace", _leave_disk)
     _turn_to_own_folder(reach.folder)
@@ -266,7 +263,7 @@ def _filter_calls(confinement: Confinement, kernel: Kernel) -> None:
         raise OSError(0, f"no numbers of system calls for {os.uname().machine}")
     # The agent's own number is known only when it is born: a constant that stands for it is looked
     # for and replaced.
-    program = seccomp.agent_filter(machine, seccomp.SOME_PID)
+    program = seccomp.agent_filter(machine, seccomp.SOME_PID, may_bind=confinement.reach.has_doors)
     places = seccomp.places_of(program, seccomp.SOME_PID)
     last_filter = kernel.prepare_filter(program, places)
     network = seccomp.NO_NETWORK
@@ -285,18 +282,10 @@ def _close_imports(confinement: Confinement) -> None:
         for path in sys.path
         if os.path.exists(path) and is_below(os.path.realpath(path), folders)
     ]
-    if missing := missing_for_wall(confinement.state):
-        for name in [name for name in sys.modules if name.partition(".")[0] in _CTYPES]:
-            del sys.modules[name]
-        sys.meta_path.insert(0, WithoutCtypes(", ".join(missing)))
+    missing = ", ".join(missing_for_wall(confinement.state))
+    sys.meta_path.insert(0, answers.Finder(missing, MISSING_ADVICE))
     if confinement.state.get("mount_namespace") is not True:
-        # It opens what it finds of these, which on a disk of one's own is nothing.
-        import mimetypes  # noqa: PLC0415 - 500 KB, on some machines alone
-
-        mimetypes.knownfiles.clear()
-
-
-_CTYPES: Final = frozenset(("ctypes", "_ctypes"))
+        answers.forget_mime_types()
 
 
 def _witness_of(confinement: Confinement) -> Witness:

@@ -11,28 +11,6 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
-from tracecore.confinement.system_calls import (
-    ALLOWED,
-    CLONE,
-    CLONE3,
-    FCNTL,
-    IOCTL,
-    KILL,
-    LAST,
-    MADVISE,
-    NETWORK,
-    PRCTL,
-    PREADV2,
-    PRLIMIT64,
-    PWRITEV2,
-    REFUSED,
-    SENDTO,
-    SETSOCKOPT,
-    SOCKET,
-    SOCKETPAIR,
-    TGKILL,
-)
-
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, constant
 
 # column of the tables, AUDIT_ARCH
@@ -115,6 +93,8 @@ def zygote_filter(machine: str, *, network: str) -> bytes:
         program += _when(name[column], [_return(RET_ALLOW)])
     program += _listed(LAST, column, RET_ALLOW)
     program += _listed(NETWORK, column, RET_ALLOW if has_network else RET_KILL)
+    program += _when(BIND[column], [_return(RET_ALLOW if has_network else RET_ERRNO | EACCES)])
+    program += _listed(STARTS, column, RET_ERRNO | EACCES)
     program += _listed(REFUSED, column, RET_KILL)
     program += _listed(ALLOWED, column, RET_ALLOW)
     program.append(_return(RET_ERRNO | ENOSYS))
@@ -137,9 +117,9 @@ def _sockets(families: Iterable[int], network: str) -> list[Instruction]:
     ]
 
 
-def agent_filter(machine: str, pid: int) -> bytes:
-    """The second stage, for the agent process ``pid``: no process but threads, no signal but to
-    itself.
+def agent_filter(machine: str, pid: int, *, may_bind: bool) -> bytes:
+    """The second stage, for the agent process ``pid``: no process but threads, no program, no
+    signal but to itself; unless it ``may_bind``, no name of a socket.
     """
     column, _arch = ARCHITECTURES[machine]
     program: list[Instruction] = [
@@ -158,6 +138,8 @@ def agent_filter(machine: str, pid: int) -> bytes:
         *_when(KILL[column], _one_of(0, (pid,), RET_KILL)),
         *_when(TGKILL[column], _one_of(0, (pid,), RET_KILL)),
         *_listed(LAST, column, RET_KILL),
+        *_listed(STARTS, column, RET_KILL),
+        *([] if may_bind else _when(BIND[column], [_return(RET_KILL)])),
         _return(RET_ALLOW),
     ]
     return _pack(program)
@@ -226,3 +208,94 @@ def _return(action: int) -> Instruction:
 
 def _pack(program: list[Instruction]) -> bytes:
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+
+
+# Names of system calls with their numbers on x86_64 and aarch64; "-" where there is no such call.
+# Text: workers load this and do not need it.
+
+# Reading, memory, time, threads, pipes: what Python and its libraries need, and what changes
+# nothing outside the process.
+ALLOWED: Final = """
+    read 0 63; write 1 64; readv 19 65; writev 20 66; pread64 17 67; pwrite64 18 68;
+    preadv 295 69; pwritev 296 70; open 2 -; openat 257 56; close 3 57; close_range 436 436;
+    stat 4 -; fstat 5 80; lstat 6 -; newfstatat 262 79; statx 332 291; statfs 137 43;
+    fstatfs 138 44; poll 7 -; ppoll 271 73; select 23 -; pselect6 270 72; epoll_create 213 -;
+    epoll_create1 291 20; epoll_ctl 233 21; epoll_wait 232 -; epoll_pwait 281 22;
+    epoll_pwait2 441 441; lseek 8 62; mmap 9 222; mprotect 10 226; munmap 11 215; mremap 25 216;
+    msync 26 227; brk 12 214; mlock 149 228; munlock 150 229; mlock2 325 284; mlockall 151 230;
+    munlockall 152 231; membarrier 324 283; rseq 334 293; rt_sigaction 13 134;
+    rt_sigprocmask 14 135; rt_sigreturn 15 139; rt_sigpending 127 136; rt_sigtimedwait 128 137;
+    rt_sigsuspend 130 133; sigaltstack 131 132; access 21 -; faccessat 269 48; faccessat2 439 439;
+    pipe 22 -; pipe2 293 59; sched_yield 24 124; dup 32 23; dup2 33 -; dup3 292 24; pause 34 -;
+    nanosleep 35 101; clock_nanosleep 230 115; getitimer 36 102; setitimer 38 103; alarm 37 -;
+    getpid 39 172; getppid 110 173; gettid 186 178; getuid 102 174; geteuid 107 175;
+    getgid 104 176; getegid 108 177; getpgid 121 155; getpgrp 111 -; getsid 124 156;
+    setsid 112 157; setpgid 109 154; getgroups 115 158; getresuid 118 148; getresgid 120 150;
+    uname 63 160; getcwd 79 17; chdir 80 49; fchdir 81 50; readlink 89 -; readlinkat 267 78;
+    getdents 78 -; getdents64 217 61; umask 95 166; gettimeofday 96 169; time 201 -;
+    times 100 153; getrlimit 97 163; getrusage 98 165; sysinfo 99 179; capget 125 90;
+    sched_getaffinity 204 123; sched_getparam 143 121; sched_getscheduler 145 120;
+    sched_get_priority_max 146 125; sched_get_priority_min 147 126; sched_rr_get_interval 148 127;
+    getpriority 140 141; arch_prctl 158 -; set_tid_address 218 96; set_robust_list 273 99;
+    get_robust_list 274 100; futex 202 98; futex_waitv 449 449; exit 60 93; exit_group 231 94;
+    clock_gettime 228 113; clock_getres 229 114; timerfd_create 283 85; timerfd_settime 286 86;
+    timerfd_gettime 287 87; eventfd 284 -; eventfd2 290 19; timer_create 222 107;
+    timer_settime 223 110; timer_gettime 224 108; timer_getoverrun 225 109; timer_delete 226 111;
+    getrandom 318 278; wait4 61 260; waitid 247 95; recvfrom 45 207; recvmsg 47 212;
+    getsockname 51 204; getpeername 52 205; getsockopt 55 209; shutdown 48 210;
+    copy_file_range 326 285; sendfile 40 71; splice 275 76; tee 276 77; restart_syscall 219 128;
+    getcpu 309 168; pidfd_open 434 434; getxattr 191 8; lgetxattr 192 9; fgetxattr 193 10;
+    listxattr 194 11; llistxattr 195 12; flistxattr 196 13
+"""
+
+# Calls that no agent makes by accident: making one is an attempt, and ends the process.
+REFUSED: Final = """
+    ptrace 101 117; process_vm_readv 310 270;
+    process_vm_writev 311 271; process_madvise 440 440; pidfd_getfd 438 438; kcmp 312 272;
+    bpf 321 280; io_uring_setup 425 425; io_uring_enter 426 426; io_uring_register 427 427;
+    perf_event_open 298 241; keyctl 250 219; add_key 248 217; request_key 249 218; mount 165 40;
+    umount2 166 39; pivot_root 155 41; chroot 161 51; unshare 272 97; setns 308 268;
+    open_tree 428 428; move_mount 429 429; fsopen 430 430; fsconfig 431 431; fsmount 432 432;
+    fspick 433 433; mount_setattr 442 442; reboot 169 142; kexec_load 246 104;
+    kexec_file_load 320 294; init_module 175 105; finit_module 313 273; delete_module 176 106;
+    swapon 167 224; swapoff 168 225; sethostname 170 161; setdomainname 171 162;
+    settimeofday 164 170; clock_settime 227 112; clock_adjtime 305 266; adjtimex 159 171;
+    acct 163 89; quotactl 179 60; quotactl_fd 443 443; syslog 103 116; iopl 172 -; ioperm 173 -;
+    userfaultfd 323 282; open_by_handle_at 304 265; name_to_handle_at 303 264;
+    fanotify_init 300 262; listen 50 201; accept 43 202; accept4 288 242; creat 85 -; chmod 90 -;
+    fchmod 91 52; fchmodat 268 53; chown 92 -; fchown 93 55; lchown 94 -; fchmodat2 452 452;
+    fchownat 260 54; link 86 -; linkat 265 37; symlink 88 -; symlinkat 266 36; rename 82 -;
+    renameat 264 38; renameat2 316 276; unlink 87 -; unlinkat 263 35; mkdir 83 -; mkdirat 258 34;
+    mknod 133 -; mknodat 259 33; rmdir 84 -; truncate 76 45; ftruncate 77 46; fallocate 285 47;
+    utime 132 -; utimes 235 -; futimesat 261 -; utimensat 280 88; setxattr 188 5; lsetxattr 189 6;
+    fsetxattr 190 7; removexattr 197 14; lremovexattr 198 15; fremovexattr 199 16; setuid 105 146;
+    setgid 106 144; setreuid 113 145; setregid 114 143; setresuid 117 147; setresgid 119 149;
+    setfsuid 122 151; setfsgid 123 152; setgroups 116 159; seccomp 317 277; setrlimit 160 164;
+    vhangup 153 58; nfsservctl 180 42; lookup_dcookie 212 18; modify_ldt 154 -;
+    personality 135 92; flock 73 32; fadvise64 221 223; readahead 187 213; mincore 27 232;
+    cachestat 451 451
+"""
+
+# Refused unless the scenario row allows hosts.
+NETWORK: Final = """
+    connect 42 203; sendmsg 46 211; sendmmsg 307 269
+"""
+
+# Allowed to the zygote and to an agent's process before it runs its agent, refused to agents.
+LAST: Final = """
+    fork 57 -; vfork 58 -; tkill 200 130; rt_sigqueueinfo 129 138; rt_tgsigqueueinfo 297 240;
+    pidfd_send_signal 424 424; capset 126 91
+"""
+
+# An error to the zygote, whose packages get over it while they are imported; refused to agents.
+STARTS: Final = """
+    execve 59 221; execveat 322 281
+"""
+BIND: Final = (49, 200)
+
+# Allowed or refused by their arguments.
+SOCKET, SOCKETPAIR, SENDTO, IOCTL, FCNTL = (41, 198), (53, 199), (44, 206), (16, 29), (72, 25)
+PRLIMIT64, PRCTL, CLONE, CLONE3 = (302, 261), (157, 167), (56, 220), (435, 435)
+KILL, TGKILL = (62, 129), (234, 131)
+MADVISE, PREADV2, PWRITEV2 = (28, 233), (327, 286), (328, 287)
+SETSOCKOPT: Final = (54, 208)

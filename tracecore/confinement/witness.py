@@ -5,12 +5,14 @@ agent that takes it apart has gained nothing, since the kernel's layers hold wit
 are not in force it is a guard rail, and native code is refused.
 """
 
+import errno
 import json
 import os
 import sys
 from types import FrameType
 from typing import Any, Final
 
+from tracecore.confinement import answers
 from tracecore.confinement.library import PACKAGE
 from tracecore.confinement.readable import Readable, is_below
 
@@ -61,13 +63,6 @@ PEERS: Final = frozenset(("socket.connect", "socket.sendto", "socket.sendmsg"))
 NATIVE: Final = frozenset(
     ("import", "ctypes.dlopen", "sqlite3.load_extension", "cpython.PyInterpreterState_New")
 )
-# Packages ask these, and look into those, to learn what they run on: they are answered as if none
-# were there, on every machine.
-PROBES: Final = frozenset(("uname", "lsb_release", "ldconfig", "gcc", "cc", "ld", "objdump"))
-PROBED: Final = frozenset(
-    ("/etc/os-release", "/usr/lib/os-release", "/etc/lsb-release", "/proc/meminfo", "/proc/stat")
-)
-
 _WATCHED: Final = frozenset(
     ("open", "os.kill", "socket.bind", "sqlite3.connect", *NATIVE, *READS, *CHANGES, *PROGRAMS)
 ) | frozenset((*PLAIN, *NAMES, *PEERS))
@@ -127,6 +122,8 @@ class Witness:
             self._see_peer(event, args)
         elif event == "socket.bind":
             address = args[1]
+            if isinstance(address, tuple) and address[:2] in answers.ADDRESSES:
+                raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
             self._tell("listen " + _text(address[0] if isinstance(address, tuple) else address))
         elif event == "sqlite3.connect":
             path = _text(args[0])
@@ -141,7 +138,7 @@ class Witness:
             if name != os.devnull:
                 # A temporary file has another name each time; the words, and their hash, have not.
                 self._tell_path("write", name, hide_name=bool(flags & os.O_EXCL))
-        elif name in PROBED:
+        elif name in answers.FILES:
             raise FileNotFoundError(2, os.strerror(2), path)
         elif not self._may_read(name):
             self._tell_path("open", name)
@@ -160,7 +157,7 @@ class Witness:
 
     def _see_program(self, argv: Any) -> None:
         program = _text(argv[0] if isinstance(argv, list | tuple) and argv else argv)
-        if program.rpartition("/")[2] in PROBES:
+        if program.rpartition("/")[2] in answers.PROGRAMS:
             raise FileNotFoundError(2, os.strerror(2), program)
         self._tell("exec " + program)
 
@@ -197,21 +194,6 @@ class Witness:
             os.write(self._fd, len(body).to_bytes(4, "big") + body)
         finally:
             os._exit(VIOLATION_EXIT)
-
-
-class WithoutCtypes:
-    """For the begin of ``sys.meta_path``: packages that can do without ctypes find that there is
-    none, and others say why.
-    """
-
-    def __init__(self, missing: str) -> None:
-        self._missing = missing
-
-    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
-        """What import calls."""
-        if name in {"ctypes", "_ctypes"}:
-            words = f"{name} is native code, without {self._missing} {MISSING_ADVICE}"
-            raise ImportError(words, name=name)
 
 
 def place_of(path: str, folder: str) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tracecore import descendants, frames, processes
-from tracecore.confinement import seccomp, system_calls, trials
+from tracecore.confinement import seccomp, trials
 from tracecore.confinement.layers import Confinement
 from tracecore.confinement.library import library_folders
 from tracecore.confinement.readable import Reach, is_below, reach_from_json
@@ -256,7 +256,7 @@ def _threads(confinement: Confinement) -> int:
     machine, kernel = seccomp.architecture(), confinement.kernel
     if machine is None or kernel is None:
         return thread_count()
-    number, pid, found = system_calls.TGKILL[seccomp.ARCHITECTURES[machine][0]], os.getpid(), 0
+    number, pid, found = seccomp.TGKILL[seccomp.ARCHITECTURES[machine][0]], os.getpid(), 0
     # The ids of threads follow that of their process, or begin again below it.
     for tid in {*range(pid + 1, pid + THREAD_IDS_SEARCHED), *range(1, min(pid, 512))}:
         with contextlib.suppress(OSError):

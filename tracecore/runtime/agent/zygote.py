@@ -53,8 +53,7 @@ LOOK_INTERVAL_S: Final = 0.02  # at whether an agent has ended, on a platform wi
 LINGER_S: Final = 0.5
 # of a process that compiled its agent: where it used more, the zygote does not do it for the next
 COMPILE_CPU_S: Final = 0.5
-# Of every agent beyond the first, in the bound that all agents of a zygote share: as many as the
-# audit hook lets one have.
+# Of every agent beyond the first, in the bound that all agents of a zygote share.
 THREADS_EACH: Final = 128
 ORPHANS_UP_TO: Final = 1 << 15  # process ids looked at in a table without /proc
 
