@@ -59,7 +59,7 @@ def run_job(job: Job, link: AgentLink) -> EpisodeResult:
     Raises:
         OutputError: The artifact could not be written.
     """
-    if job.count_work and not job.settings.gateway:
+    if job.count_work and not _may_call_models(job):
         from tracecore.runtime.work.second_pass import run_counted  # noqa: PLC0415 - seldom
 
         outcome, work = run_counted(job, link)
@@ -68,6 +68,11 @@ def run_job(job: Job, link: AgentLink) -> EpisodeResult:
     outcome = run_episode(job, lambda job: _start_agent(job, link, use))
     row = publish(job, outcome)
     return replace(row, model_calls=use.calls, model_wait_s=use.wait_s) if use.calls else row
+
+
+def _may_call_models(job: Job) -> bool:
+    # A second pass would call them again: the work of such an agent is not counted.
+    return job.settings.gateway is not None and bool(job.settings.gateway.models)
 
 
 def _start_agent(job: Job, link: AgentLink, use: ModelUse) -> Agent:
