@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from tracecore.command_line.parser import Parser
 
-PROG = "tracecore" if os.path.basename(sys.argv[0]) == "tracecore" else "python -m tracecore"
 DESCRIPTION = "Runs one episode; shows, checks or runs again the episodes of run artifacts."
 EPILOG = """\
 `COMMAND --help` explains a command; slices are run by perf_harness.py.
@@ -26,12 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks; the process's exit code."""
     if __name__ == "__main__":
         make_importable()
-    from tracecore.command_line.run import run_command_line
+    from tracecore.command_line.run import program_name, run_command_line
 
     if argv is None:
         # As at Ctrl-C: what was started and what is temporary is gone before this process is.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return run_command_line(PROG, build_parser, argv, errors_on_stdout=False)
+    return run_command_line(program_name(), build_parser, argv, errors_on_stdout=False)
 
 
 def make_importable() -> None:
@@ -45,9 +44,10 @@ def build_parser() -> Parser:
     """Every command and option."""
     from tracecore import __version__
     from tracecore.command_line.parser import Parser
+    from tracecore.command_line.run import program_name
     from tracecore.commands import check, check_task, doctor, listing, replay, run, show
 
-    parser = Parser(PROG, DESCRIPTION, EPILOG)
+    parser = Parser(program_name(), DESCRIPTION, EPILOG)
     parser.add_version(f"tracecore {__version__}")
     for command in (run, show, check, check_task, replay, listing, doctor):
         command.add(parser)

@@ -147,7 +147,7 @@ def rewrite(bench: pathlib.Path, path: pathlib.Path, **fields: object) -> pathli
     return other
 
 
-# --- run -------------------------------------------------------------------------------------------------------------
+# --- run -----------------------------------------------------------------------------------------
 
 
 TALKER = """\
@@ -530,7 +530,7 @@ def test_importing_it_costs_next_to_nothing() -> None:
     assert set(done.stdout.split()) == {"tracecore", "tracecore.__main__"}
 
 
-# --- check -----------------------------------------------------------------------------------------------------------
+# --- check ---------------------------------------------------------------------------------------
 
 
 def test_valid_artifacts_are_called_so(bench: pathlib.Path) -> None:
@@ -614,7 +614,7 @@ def test_what_there_is_to_run_and_what_was_run_is_listed(bench: pathlib.Path) ->
     assert stdout.endswith("baselines\n  none\n")
 
 
-# --- replay ----------------------------------------------------------------------------------------------------------
+# --- replay --------------------------------------------------------------------------------------
 
 
 def test_the_same_episode_agrees_and_leaves_nothing_behind(bench: pathlib.Path) -> None:

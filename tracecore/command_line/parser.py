@@ -1,5 +1,5 @@
-"""A parser made of :class:`tracecore.command_line.options.Option`, with commands, that raises instead
-of leaving. Can be imported by any Python 3, as :mod:`tracecore.command_line.run` can.
+"""A parser made of :class:`~tracecore.command_line.options.Option`, with commands, that raises
+instead of leaving. Can be imported by any Python 3, as :mod:`tracecore.command_line.run` can.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The way of both command lines: streams, a parser, a command, and errors that become exit codes.
 
-This module, the parser and both command lines can be imported by any Python 3, so that a wrong one is told so
-in one line; what needs Python 3.11 is imported once that is known.
+This module, the parser and both command lines can be imported by any Python 3, so that a wrong one
+is refused in one line; what needs Python 3.11 is imported once that is known.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def refuse_surroundings() -> str | None:
 def _attempt(
     build_parser: Callable[[], Parser], argv: Sequence[str]
 ) -> tuple[int, str, str | None]:
-    """Exit code, text for stdout, and complaint. Every error becomes its exit code here, and nowhere else."""
+    """Exit code, text for stdout, and complaint; the one place where an error becomes a code."""
     from tracecore import exit_codes  # noqa: PLC0415  (see the top)
     from tracecore.errors import InputError, TracecoreError, UsageError  # noqa: PLC0415
 
@@ -115,6 +115,12 @@ def _as_text(answer: Any) -> str:
 
 
 # --- streams ----------------------------------------------------------------------------------
+
+
+def program_name() -> str:
+    """How complaints of ``tracecore`` begin: as it was started."""
+    is_script = os.path.basename(sys.argv[0]) == "tracecore"
+    return "tracecore" if is_script else "python -m tracecore"
 
 
 def open_closed_streams() -> None:

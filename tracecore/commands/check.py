@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from tracecore.command_line.options import Option, path
-from tracecore.command_line.run import say, write
+from tracecore.command_line.run import program_name, say, write
 from tracecore.commands.parts import add_command
 from tracecore.errors import InputError, one_line
 
@@ -73,7 +73,7 @@ def check_file(path: str) -> int:
     try:
         _artifact, problems = read_artifact(path)
     except InputError as error:
-        say(f"tracecore: {error}")
+        say(f"{program_name()}: {error}")
         return 2
     write(sys.stdout, "".join(f"{one_line(f'{path}: {what}')}\n" for what in problems or ["valid"]))
     return 1 if problems else 0

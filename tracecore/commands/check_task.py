@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from tracecore.command_line.options import Option, path
-from tracecore.command_line.run import say, write
+from tracecore.command_line.run import program_name, say, write
 from tracecore.commands.parts import add_command
 from tracecore.errors import InputError, one_line
 
@@ -48,7 +48,7 @@ def check_folder(folder: str) -> int:
     try:
         problems = check_task_folder(folder)
     except InputError as error:
-        say(f"tracecore: {error}")
+        say(f"{program_name()}: {error}")
         return 2
     lines = problems or ["nothing wrong was found"]
     write(sys.stdout, "".join(f"{one_line(f'{folder}: {line}')}\n" for line in lines))

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from tracecore.command_line.options import APPEND, Option, fill, path
-from tracecore.command_line.run import say
+from tracecore.command_line.run import program_name, say
 from tracecore.errors import OptionError, UsageError
 from tracecore.exit_codes import as_help
 from tracecore.perf.slice.options import RunOptions
@@ -37,7 +37,7 @@ def run_episode(job: Job, arguments: argparse.Namespace) -> tuple[EpisodeResult,
 
     check_writable(arguments.runs_dir)
     if trouble := provenance.git_trouble():
-        say(f"tracecore: {COMMIT_UNKNOWN}: {trouble}")
+        say(f"{program_name()}: {COMMIT_UNKNOWN}: {trouble}")
     options = fill(RunOptions, arguments)
     with reach_models(options, reaches_hosts=bool(job.allow.network)) as gateway:
         job = replace(job, settings=replace(job.settings, gateway=gateway))
@@ -91,7 +91,7 @@ def read_valid_artifact(path: str) -> JsonObject:
 
     artifact, problems = read_artifact(path)
     if problems:
-        raise UsageError(f"{path}: {problems[0]}; `check` tells all that is wrong with it")
+        raise UsageError(f"{path}: {problems[0]}; `check` shows all that is wrong with it")
     return artifact
 
 

@@ -24,7 +24,7 @@ from tracecore.perf.slice.cleanup import (
     remove_doubtful_artifacts,
     remove_stray_artifacts,
     remove_stray_documents,
-    remove_what_nobody_owns,
+    remove_unowned,
 )
 from tracecore.perf.slice.commands import repro_of, resume_command, without_cluster
 from tracecore.perf.slice.journal import Journal
@@ -102,7 +102,7 @@ def run_episodes(slice_: Slice) -> Run:
         # Of episodes that were killed while they wrote, and of a harness that was killed before
         # this one resumed.
         remove_stray_artifacts(options.run.runs_dir, (job.run_id for job in plan.jobs()))
-        remove_what_nobody_owns(options.output.output_dir)
+        remove_unowned(options.output.output_dir)
     return Run(
         elapsed_s=clock.monotonic_s() - begun_s,
         system_samples=sampler.sample(),

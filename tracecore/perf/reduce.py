@@ -1,4 +1,4 @@
-"""What the rows of a slice come to, and the files that tell it."""
+"""What the rows of a slice come to, and the files that hold it."""
 
 import os
 from collections.abc import Sequence

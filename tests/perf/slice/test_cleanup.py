@@ -13,7 +13,7 @@ from tracecore.perf.slice.cleanup import (
     RESERVED_S,
     remove_doubtful_artifacts,
     remove_stray_documents,
-    remove_what_nobody_owns,
+    remove_unowned,
     second_runs_path,
 )
 from tracecore.perf.slice.journal import create_journal, journal_path
@@ -58,18 +58,18 @@ def test_second_runs_stay_as_long_as_their_harness_lives_and_go_when_it_was_kill
     tmp_path: pathlib.Path, owner
 ):
     left = second_runs(tmp_path)
-    assert remove_what_nobody_owns(str(tmp_path)) == 0
+    assert remove_unowned(str(tmp_path)) == 0
     assert (left / "0.json").exists()
     owner.kill()
     owner.wait()
-    assert remove_what_nobody_owns(str(tmp_path)) == 1
+    assert remove_unowned(str(tmp_path)) == 1
     assert not left.exists()
     assert os.path.getsize(journal_path(str(tmp_path), STAMP)) > 0  # it can be resumed
 
 
 def test_second_runs_without_a_journal_may_be_anybodys_and_stay(tmp_path: pathlib.Path):
     left = second_runs(tmp_path)
-    assert remove_what_nobody_owns(str(tmp_path)) == 0
+    assert remove_unowned(str(tmp_path)) == 0
     assert left.exists()
 
 
@@ -79,22 +79,22 @@ def test_a_link_in_the_place_of_second_runs_is_left_alone(tmp_path: pathlib.Path
     folder.mkdir()
     (folder / "file").touch()
     os.symlink(folder, second_runs_path(str(tmp_path), STAMP))
-    assert remove_what_nobody_owns(str(tmp_path)) == 0
+    assert remove_unowned(str(tmp_path)) == 0
     assert (folder / "file").exists()
 
 
 def test_an_empty_journal_goes_when_its_harness_cannot_be_about_to_begin_it(tmp_path: pathlib.Path):
     path = journal_path(str(tmp_path), reserve_stamp(str(tmp_path)))
-    assert remove_what_nobody_owns(str(tmp_path)) == 0
+    assert remove_unowned(str(tmp_path)) == 0
     make_old(path)
-    assert remove_what_nobody_owns(str(tmp_path)) == 1
+    assert remove_unowned(str(tmp_path)) == 1
     assert not os.path.exists(path)
 
 
 def test_a_harness_that_was_only_stopped_makes_its_journal_anew(tmp_path: pathlib.Path):
     path = journal_path(str(tmp_path), reserve_stamp(str(tmp_path)))
     make_old(path)
-    remove_what_nobody_owns(str(tmp_path))
+    remove_unowned(str(tmp_path))
     with create_journal(path, {"slice_id": "x"}, 4) as journal:
         assert journal.header == {"slice_id": "x"}
     assert os.path.getsize(path) > 0
@@ -104,7 +104,7 @@ def test_a_journal_with_a_first_line_stays_however_old_it_is(tmp_path: pathlib.P
     path = journal_path(str(tmp_path), STAMP)
     create_journal(path, {}, 4).close()
     make_old(path)
-    assert remove_what_nobody_owns(str(tmp_path)) == 0
+    assert remove_unowned(str(tmp_path)) == 0
     assert os.path.exists(path)
 
 
@@ -115,7 +115,7 @@ def test_the_slice_that_is_resumed_removes_its_own_second_runs(tmp_path: pathlib
 
 
 def test_a_folder_that_is_gone_is_no_trouble(tmp_path: pathlib.Path):
-    assert remove_what_nobody_owns(str(tmp_path / "gone")) == 0
+    assert remove_unowned(str(tmp_path / "gone")) == 0
 
 
 def test_failures_that_no_row_tells_of_are_removed_and_successes_stand(

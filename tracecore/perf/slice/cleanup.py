@@ -1,5 +1,5 @@
 """What a killed harness left behind: found by name, and removed where it is this slice's own, or
-certainly nobody's.
+certainly no living harness's.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ except ImportError:  # a platform without it: nothing is certain there, and noth
 TEMPORARY_END: Final = ".tmp"
 SECOND_RUNS_BEGIN: Final = ".perf-second-runs-"
 # A harness reserves its stamp by an empty journal, which it opens and locks a moment later. One
-# that has not by now was killed; and if it was only stopped, its stamp has become nobody else's,
+# that has not by now was killed; and if it was only stopped, its stamp is still free,
 # and it makes the file anew.
 RESERVED_S: Final = 60.0
 
@@ -41,7 +41,7 @@ def remove_stray_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
 
 
 def remove_doubtful_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
-    """Remove the failures among the artifacts of episodes that no row tells of; gives how many that
+    """Remove the failures among the artifacts of episodes without a row; gives how many that
     was.
 
     What killed the harness may have killed an agent a moment before, whose episode then wrote down
@@ -83,13 +83,13 @@ def second_runs_path(output_dir: str, stamp: str) -> str:
     return os.path.join(output_dir, SECOND_RUNS_BEGIN + stamp)
 
 
-def remove_what_nobody_owns(output_dir: str) -> int:
+def remove_unowned(output_dir: str) -> int:
     """Remove what harnesses that are dead left there and no resumption needs; gives how many files
     and folders that was.
 
     These are folders of second runs, which are begun anew, and journals without a first line, whose
     slice had not begun. A harness holds the lock of its journal as long as it lives, so that a lock
-    which can be had tells that it is dead.
+    which can be had shows that it is dead.
     """
     if fcntl is None:
         return 0
@@ -118,8 +118,8 @@ def _remove_if_dead(output_dir: str, name: str) -> bool:
 
 @contextlib.contextmanager
 def _lock(path: str) -> Iterator[os.stat_result | None]:
-    """Hold the lock of a journal; gives None where somebody else has it, or where that cannot be
-    told.
+    """Hold the lock of a journal; gives None where another process has it, or where that cannot be
+    known.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -18,9 +18,7 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
 
 @mutable_record
 class Interruption:
-    """Whether somebody has asked the slice to end, and a descriptor that turns readable when they
-    do.
-    """
+    """Whether a signal has asked the slice to end, and a descriptor that turns readable then."""
 
     wake_fd: int
     signal: int | None = None
@@ -36,17 +34,16 @@ class Interruption:
 def watch_for_interruption() -> Iterator[Interruption]:
     """Take these signals over until the end of the ``with`` block; what stood before is put back.
 
-    A handler only notes the signal: an exception out of it could tear apart whatever was being
-        written. At the second
-    signal the process leaves at once; what had finished is in the journal, and everything below it
-    ends with it.
+    A handler only notes the signal: an exception out of it could tear apart what was being written.
+    At the second signal the process leaves at once; what had finished is in the journal, and
+    everything below it ends with it.
     """
     wake_fd, write_fd = os.pipe()
     interruption = Interruption(wake_fd)
 
     def note(number: int, _frame: Any) -> None:
         if interruption.is_set:
-            # a terminal that goes away is told by the kernel, and often by a shell as well
+            # the kernel sends this one when a terminal goes away, and often the shell as well
             if number == HANGUP:
                 return
             _say_if_heard(interruption.last_words)
@@ -59,7 +56,7 @@ def watch_for_interruption() -> Iterator[Interruption]:
         for number in SIGNALS:
             if number == HANGUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup: it shall outlive its terminal
-            # not in the main thread: whoever runs us there handles signals
+            # not in the main thread: signals are the caller's
             with contextlib.suppress(ValueError):
                 before[number] = signal.signal(number, note)
         yield interruption
@@ -71,7 +68,7 @@ def watch_for_interruption() -> Iterator[Interruption]:
 
 
 def _say_if_heard(words: str) -> None:
-    """Write to stderr what it takes at once: a full pipe that nobody reads would keep the process
+    """Write to stderr what it takes at once: a full pipe without a reader would keep the process
     for ever.
     """
     with contextlib.suppress(OSError, ValueError):

@@ -66,7 +66,7 @@ class Plan:
         )
 
     def jobs(self, indices: Iterable[int] | None = None) -> Iterator[Job]:
-        """The episodes of ``indices``, in that order; of the whole slice when there are none given."""
+        """The episodes of ``indices``, in that order; without them, of the whole slice."""
         return map(self.job, range(self.episodes) if indices is None else indices)
 
     def scenario_document(self) -> list[JsonObject]:

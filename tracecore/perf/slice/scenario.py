@@ -268,7 +268,7 @@ def _mark_repeated(pairs: list[tuple[str, Any]]) -> JsonObject:
 
 
 class _Words:
-    """What was found, where a quoted value would not tell it."""
+    """What was found, where a quoted value would not show it."""
 
     def __init__(self, words: str) -> None:
         self._words = words

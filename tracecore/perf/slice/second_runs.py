@@ -1,5 +1,5 @@
 """Whether episodes do the same thing twice: which ones run a second time, and what their second
-artifacts say.
+artifacts hold.
 """
 
 import contextlib
@@ -169,7 +169,7 @@ def _work(row: EpisodeResult) -> JsonObject:
 def _difference(
     first: EpisodeResult, second: EpisodeResult, place: Difference | None
 ) -> JsonObject:
-    """One of the ``differences``; the place is unknown, and told as nulls, where the first artifact
+    """One of the ``differences``; the place is null where the first artifact
     was not kept.
     """
     return {
