@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -81,3 +82,34 @@ def test_a_baseline_that_cannot_be_used_is_exit_2_before_anything_runs(folder, o
     assert done.returncode == 2
     assert said in document["error"]
     assert sorted(path.name for path in folder.rglob("*")) == before
+
+
+def plant(folder, line):
+    """The bundled task under a folder of tasks, slowed down by a line of its setup."""
+    task = folder / "slow" / "rate_limited_api"
+    shutil.rmtree(task.parent, ignore_errors=True)
+    shutil.copytree(SCRIPT.parent.parent / "tracecore" / "tasks" / "rate_limited_api", task)
+    with (task / "setup.py").open("a") as file:
+        file.write(
+            f"\n\n_setup = setup\n\n\ndef setup(seed, env):\n    {line}\n    _setup(seed, env)\n"
+        )
+    return ["--tasks-dir", str(task.parent)]
+
+
+def test_a_task_made_slow_in_python_fails_against_one_run_in_every_place(folder, tmp_path):
+    page = tmp_path / "page.md"
+    run(folder, "--work", output="counted")
+    slow = plant(tmp_path, "for _ in range(100_000): pass")
+    asked = ["--work", "--baseline", "counted", "--step-summary", str(page)]
+    done, document = run(folder, *asked, *slow)
+    comparison = document["summary"]["comparison"]
+    assert (done.returncode, comparison["headline"]) == (3, "FAIL")
+    assert comparison["answer"] == "worse in work: rate_limited_api@1"
+    assert comparison["work"][0]["grew"][0]["function"] == "setup"
+    assert page.read_text("utf-8").startswith("### Perf: FAIL")
+    assert "compared    FAIL" in done.stderr
+    assert "rate_limited_api@1: Python lines" in document["reasons"][0]
+    same, document = run(folder, *asked)
+    assert (same.returncode, document["summary"]["comparison"]["headline"]) == (0, "NO ANSWER")
+    assert page.read_text("utf-8").count("### Perf: NO ANSWER") == 1
+    assert "compared    NO ANSWER" in same.stderr
