@@ -16,7 +16,6 @@ from tracecore.perf.judge.aggregates import evaluate
 from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.prepare import Slice, prepare
 from tracecore.perf.reduce import Reduced, Run, reduce_rows, write_files
-from tracecore.perf.show.exports import ScenarioFigures
 from tracecore.perf.show.github import tell_github
 from tracecore.perf.show.progress import Progress, Watch
 from tracecore.perf.show.slice_page import human_summary
@@ -253,9 +252,7 @@ def show(slice_: Slice, reduced: Reduced, verdict: Verdict, paths: dict[str, str
             )
         )
     step_summary = options.output.step_summary
-    tell_github(
-        summary, ScenarioFigures(reduced.rows), reduced.manifest, paths, step_summary, console
-    )
+    tell_github(summary, reduced.metrics, reduced.manifest, paths, step_summary, console)
     document = {
         "ok": verdict.exit_code == EXIT_GOOD,
         "stamp": slice_.stamp,

@@ -8,6 +8,7 @@ import pytest
 from helpers.gates import read_gate
 from helpers.github import read_command, read_outputs, read_tables
 
+from tracecore.perf.documents.metrics import metrics_document
 from tracecore.perf.documents.rows import Rows
 from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.findings.findings import Circumstances, findings_document
@@ -15,7 +16,6 @@ from tracecore.perf.judge.aggregates import evaluate
 from tracecore.perf.judge.gate import Gate
 from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.show.console import Console
-from tracecore.perf.show.exports import ScenarioFigures
 from tracecore.perf.show.github import annotations, output_lines, slice_telling, tell_github
 from tracecore.perf.show.markdown import write_markdown_within
 from tracecore.units import NONE_TEXT
@@ -42,12 +42,12 @@ def judged(rows, *expressions, episodes=None):
     document = summary_document(table, facts) | findings_document(table, Circumstances())
     statuses = tuple(evaluate(threshold, document, table) for threshold in gate.thresholds)
     document["verdict"] = verdict_document(judge(document, Evidence(statuses)), gate)
-    return document, ScenarioFigures(table)
+    return document, metrics_document(table)
 
 
 def telling_of(rows, *expressions, paths=PATHS):
-    document, figures = judged(rows, *expressions)
-    return slice_telling(document, MANIFEST, figures.rows(), paths)
+    document, metrics = judged(rows, *expressions)
+    return slice_telling(document, MANIFEST, metrics, paths)
 
 
 def page_of(rows, *expressions, bytes_most=900_000):
@@ -121,9 +121,9 @@ def test_a_page_that_would_be_too_large_loses_scenarios_first(make_row):
 
 
 def test_reasons_are_errors_and_warnings_are_warnings(make_row):
-    document, figures = judged([make_row(0)], "episodes > 3")
+    document, metrics = judged([make_row(0)], "episodes > 3")
     document["verdict"]["warnings"] = ["50% of it\r\nis odd"]
-    lines = annotations_of(slice_telling(document, MANIFEST, figures.rows(), PATHS))
+    lines = annotations_of(slice_telling(document, MANIFEST, metrics, PATHS))
     assert all("\n" not in line and "\r" not in line for line in lines)
     assert [read_command(line) for line in lines] == [
         ("error", {"title": "perf"}, "episodes > 3 does not hold: 1 against 3, off by 2."),
@@ -160,7 +160,7 @@ def test_outputs_tell_the_verdict(make_row):
 
 @pytest.fixture
 def tell(make_row, monkeypatch):
-    document, figures = judged([make_row(0)], "episodes > 3")
+    document, metrics = judged([make_row(0)], "episodes > 3")
 
     def run(step_summary=None, environ=None):
         for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_ACTIONS"):
@@ -168,7 +168,7 @@ def tell(make_row, monkeypatch):
         for name, value in (environ or {}).items():
             monkeypatch.setenv(name, value)
         stream = io.StringIO()
-        tell_github(document, figures, MANIFEST, PATHS, step_summary, Console(stream, {}))
+        tell_github(document, metrics, MANIFEST, PATHS, step_summary, Console(stream, {}))
         return stream.getvalue()
 
     return run

@@ -138,6 +138,9 @@ def story(artifact: JsonObject, width: int = LOG_WIDTH, *, has_colour: bool = Fa
         Section("episode", "", (Sentence(f"{artifact['task_ref']}, seed {artifact['seed']}"),)),
         Section("task", "", (Sentence(str(task)),)) if task else None,
         Section("agent", "", (Sentence(artifact["agent_ref"]),)),
+        Section("debugged", "", (Sentence("in one process: no evidence"),))
+        if artifact.get("debug")
+        else None,
         Section("began", "", (Sentence(f"{artifact['started_at']}, and took {seconds}"),)),
         *(_step_section(entry) for entry in trace),
         Section("ended", "", (Sentence(ended), Sentence(f"after {used}"))),

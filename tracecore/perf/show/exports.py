@@ -26,7 +26,6 @@ GITHUB_FILE: Final = "perf-github-benchmark.json"  # smaller is better
 GITHUB_BIGGER_FILE: Final = "perf-github-benchmark-bigger.json"
 BMF_FILE: Final = "perf-bencher.json"
 ALL: Final = "all"
-P99_EPISODES: Final = 500  # of a row; with fewer, its p99 is one of the very slowest
 
 
 class ScenarioFigures:
@@ -48,41 +47,6 @@ class ScenarioFigures:
             task_ref if agents[task_ref] == 1 else f"{task_ref} / {agent}": group
             for (task_ref, agent), group in self._groups.items()
         }
-
-    def rows(self) -> list[JsonObject]:
-        """The figures of each scenario as a page shows them."""
-        return [
-            {
-                "task_ref": task_ref,
-                "agent": agent,
-                "run_count": group.episodes,
-                "success_rate": 1 - group.failures / group.episodes,
-                **time_figures(group.walls_s, group.cpus_s, group.peak_rss_bytes),
-            }
-            for (task_ref, agent), group in self._groups.items()
-        ]
-
-
-def time_figures(
-    walls_s: Sequence[float], cpus_s: Sequence[float], peak_rss_bytes: int
-) -> JsonObject:
-    """What the episodes of a scenario row cost, by nearest rank; null where nothing was measured.
-
-    Args:
-        walls_s: Wall clocks of the episodes that ended by themselves, ascending.
-        cpus_s: Their processor times, ascending.
-        peak_rss_bytes: The most memory that a process of theirs had.
-    """
-    figures: JsonObject = {
-        f"p{percent}_wall_clock_s": nearest_rank(walls_s, percent) if walls_s else None
-        for percent in (50, 95, 99)
-    }
-    if len(walls_s) < P99_EPISODES:
-        figures["p99_wall_clock_s"] = None
-    figures["max_wall_clock_s"] = walls_s[-1] if walls_s else None
-    figures["p50_cpu_s"] = (nearest_rank(cpus_s, 50) or None) if cpus_s else None
-    figures["peak_rss_bytes"] = peak_rss_bytes or None
-    return figures
 
 
 @record

@@ -13,7 +13,6 @@ from tracecore.perf.compare.wording import UNITS
 from tracecore.perf.judge.verdicts import word_of
 from tracecore.perf.show.comparison_page import comparison_in, comparison_page, headline_of
 from tracecore.perf.show.console import Console
-from tracecore.perf.show.exports import ScenarioFigures
 from tracecore.perf.show.markdown import write_markdown_within
 from tracecore.perf.show.page import Page
 from tracecore.perf.show.slice_page import job_page
@@ -38,7 +37,7 @@ class Telling:
 
 def tell_github(
     summary: JsonObject,
-    figures: ScenarioFigures,
+    metrics: Sequence[JsonObject],
     manifest: JsonObject,
     paths: Mapping[str, str],
     step_summary: str | None,
@@ -48,14 +47,14 @@ def tell_github(
 
     Args:
         summary: The summary document with its verdict.
-        figures: Of each scenario.
+        metrics: The metrics document.
         manifest: The manifest document.
         paths: Of the perf files, by what they are.
         step_summary: A file for the page, ``off`` for nothing of all this, or None for what the
             environment asks for.
         console: For annotations: stdout holds one JSON object, and GitHub reads both streams.
     """
-    telling = slice_telling(summary, manifest, figures.rows(), paths)
+    telling = slice_telling(summary, manifest, metrics, paths)
     write_where_asked(telling, step_summary, console.say)
 
 

@@ -9,9 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tracecore.perf.documents.archive import ArchivedSet
-from tracecore.perf.documents.rows import CRASHES, TIMEOUTS
 from tracecore.perf.host.samples import samples_name
-from tracecore.perf.show.exports import time_figures
 from tracecore.perf.slice.commands import as_command, repro_command
 from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
@@ -20,7 +18,6 @@ FAILURES_SHOWN: Final = 10
 SLOWEST_SHOWN: Final = 5
 MAX_SAMPLES_BYTES: Final = 64 << 20
 LABEL_CHARACTERS: Final = 44
-CUT_OFF: Final = TIMEOUTS | CRASHES
 
 
 @mutable_record
@@ -36,11 +33,7 @@ class Group:
     end_s: "array[float]" = field(default_factory=lambda: array("d"))
     wall_s: "array[float]" = field(default_factory=lambda: array("d"))
     failed: "array[int]" = field(default_factory=lambda: array("b"))
-    # by the clock or a crash: its time is no latency
-    cut_off: "array[int]" = field(default_factory=lambda: array("b"))
-    cpu_s: "array[float]" = field(default_factory=lambda: array("d"))
     artifact_bytes: "array[int]" = field(default_factory=lambda: array("q"))
-    peak_rss_bytes: int = 0
 
     @property
     def label(self) -> str:
@@ -56,14 +49,6 @@ class Group:
         return sorted(
             wall_s for wall_s, failed in zip(self.wall_s, self.failed, strict=True) if not failed
         )
-
-    def figures(self) -> JsonObject:
-        """What its episodes cost: see :func:`time_figures`."""
-        walls_s, cpus_s = (
-            sorted(v for v, cut_off in zip(values, self.cut_off, strict=True) if not cut_off)
-            for values in (self.wall_s, self.cpu_s)
-        )
-        return time_figures(walls_s, cpus_s, self.peak_rss_bytes)
 
 
 @record
@@ -81,20 +66,6 @@ class ReportData:
     def stamp(self) -> str:
         """Of the slice."""
         return self.archived.stamp
-
-    @property
-    def rows(self) -> list[JsonObject]:
-        """The figures of each scenario row: what the metrics have, and what its episodes cost."""
-        metrics = {(row.get("task_ref"), row.get("agent")): row for row in self.archived.metrics}
-        return [
-            {
-                **metrics.get((group.task_ref, group.agent), {}),
-                "task_ref": group.task_ref,
-                "agent": group.agent,
-                **group.figures(),
-            }
-            for group in self.groups
-        ]
 
 
 def gather(archived: ArchivedSet) -> ReportData:
@@ -117,9 +88,6 @@ def gather(archived: ArchivedSet) -> ReportData:
         group.end_s.append(row.get("end_offset_s", 0.0))
         group.wall_s.append(row["wall_clock_s"])
         group.failed.append(not row["success"])
-        group.cut_off.append(row.get("termination_reason") in CUT_OFF)
-        group.cpu_s.append(row.get("cpu_user_s", 0.0) + row.get("cpu_sys_s", 0.0))
-        group.peak_rss_bytes = max(group.peak_rss_bytes, row.get("peak_rss_bytes") or 0)
         group.artifact_bytes.append(row["artifact_bytes"])
         if not row["success"]:
             if len(failed) < FAILURES_SHOWN:

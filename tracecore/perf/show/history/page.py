@@ -23,6 +23,7 @@ from tracecore.perf.show.page import (
     Status,
     Table,
 )
+from tracecore.perf.show.report import COLOURS
 from tracecore.record import replace
 from tracecore.records import JsonObject
 from tracecore.units import NONE_TEXT, counted, seconds_text
@@ -54,7 +55,7 @@ def write_history(document: JsonObject, folder: str) -> dict[str, str]:
         "markdown": ("perf-history.md", write_markdown(page)),
         "report": (
             "perf-history.html",
-            write_html(page, functools.partial(inline_svg, colours={})),
+            write_html(page, functools.partial(inline_svg, colours=COLOURS)),
         ),
         **{f"chart_{one.name}": (one.file, one.svg) for one in pictures},
     }
