@@ -100,7 +100,7 @@ def job_page(
         title=f"Perf: {answer.word} - {first}",
         answer=_badge(answer),
         about=(),
-        lead=(Bullets((*others, *_warnings(summary))),) if others or _warnings(summary) else (),
+        lead=(Bullets((*others, answer.times, *_warnings(summary))),),
         sections=sections_of(
             Section("gate", "", tuple(thresholds(answer, only_broken=True))),
             *comparison_sections(summary.get("comparison")),
@@ -137,7 +137,7 @@ def report_page(
         about=_about(summary, manifest),
         lead=(
             Sentence(f"{answer.headline}. {answer.advice}"),
-            Bullets((*answer.reasons, *_warnings(summary))),
+            Bullets((*_answers(answer), *_warnings(summary))),
         ),
         sections=sections_of(
             Section("figures", "Key figures", (key_figures(summary),)),
@@ -173,6 +173,12 @@ def _badge(answer: Answer) -> Badge:
     return Badge(STATUSES.get(answer.word, "plain"), answer.word)
 
 
+def _answers(answer: Answer) -> tuple[str, ...]:
+    """The two answers, of correctness and of times; where the slice is bad, every reason."""
+    correctness = (answer.correctness,) if answer.is_good else answer.reasons
+    return *correctness, answer.times
+
+
 def _warnings(summary: JsonObject) -> tuple[Line, ...]:
     """Those that the section on the comparison does not have."""
     shown = (summary.get("comparison") or {}).get("reasons") or ()
@@ -181,14 +187,13 @@ def _warnings(summary: JsonObject) -> tuple[Line, ...]:
 
 
 def _verdict_lines(summary: JsonObject) -> tuple[Block, ...]:
-    """The verdict for a terminal, where something was judged."""
-    verdict = summary.get("verdict")
-    if not verdict or not (verdict["thresholds"] or verdict["breaches"]):
+    """The verdict for a terminal."""
+    if not summary.get("verdict"):
         return ()
     answer = answer_of(summary)
     exit_code = "" if answer.is_good else f" (exit {answer.exit_code})"
     word = (_badge(answer), exit_code)
-    return (Bullets((word, *answer.reasons, *_warnings(summary))),)
+    return (Bullets((word, *_answers(answer), *_warnings(summary))),)
 
 
 def _about(summary: JsonObject, manifest: JsonObject) -> tuple[Line, ...]:
