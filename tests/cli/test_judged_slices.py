@@ -95,7 +95,7 @@ def test_a_breached_threshold_is_exit_3_and_one_sentence(bench):
     assert done.exit_code == 3
     assert answer["ok"] is False
     (reason,) = summary["verdict"]["reasons"]
-    assert reason.startswith("run_artifacts.avg_bytes <= 10 does not hold: observed ")
+    assert reason.startswith("run_artifacts.avg_bytes <= 10 does not hold: ")
     assert reason in done.stderr
     status = status_of(summary, "run_artifacts.avg_bytes <= 10")
     assert status["status"] == "failed"
