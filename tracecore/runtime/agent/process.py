@@ -134,6 +134,7 @@ class AgentZygotes:
         self._preload = preparation.preload
         self._serial = 0
         self._zygotes: dict[tuple[Reach, tuple[str, ...]], _Zygote] = {}
+        self._kinds: dict[tuple[object, ...], tuple[Reach, tuple[str, ...]]] = {}
         self._zygote_of: dict[int, _Zygote] = {}  # by serial, until the agent's end is taken
         self._spent: dict[int, AgentSpent] = {}
         setup = NurserySetup(method, preparation.limits, slots)
@@ -246,8 +247,7 @@ class AgentZygotes:
         self._spent[int(serial)] = spent
 
     def _zygote_for(self, job: Job) -> _Zygote:
-        preload = self._preload.get(job.agent.path, ()) if job.preload else ()
-        kind = reach_of(job, self._hidden), preload
+        kind = self._kind_of(job)
         zygote = self._zygotes.pop(kind, None)
         if zygote is None:
             self._let_one_go()
@@ -256,6 +256,18 @@ class AgentZygotes:
         # at the end: the first is the one that was not needed for longest
         self._zygotes[kind] = zygote
         return zygote
+
+    def _kind_of(self, job: Job) -> tuple[Reach, tuple[str, ...]]:
+        """What its agent may reach, and what its zygote has imported beforehand."""
+        # Found once: how it is found is thirty pages for a parent of forks to copy.
+        settings, allow = job.settings, job.allow
+        alike = (job.agent.path, job.task.folder, settings.runs_dir, allow.read, allow.network)
+        key = (*alike, settings.gateway is None, job.preload)
+        kind = self._kinds.get(key)
+        if kind is None:
+            preload = self._preload.get(job.agent.path, ()) if job.preload else ()
+            kind = self._kinds[key] = reach_of(job, self._hidden), preload
+        return kind
 
     def _take_doors(self, control: socket.socket, reach: Reach) -> str:
         """Hand what listens in the network of a new zygote's agents to the gateway; the place of
