@@ -27,7 +27,7 @@ from tracecore.errors import TracecoreError
 
 # before asking again for a process or a descriptor that was refused
 REFUSAL_PAUSES_S: Final = (0.05, 0.2, 0.5)
-COMPANION_PATIENCE_S: Final = 5.0  # for what it has to report of a job whose process has ended
+COMPANION_PATIENCE_S: Final = 30.0  # for what it has to report of a job whose process has ended
 FILES_PER_SLOT: Final = 16  # descriptors, those under way to another process included
 
 

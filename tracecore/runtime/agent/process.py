@@ -39,8 +39,8 @@ from tracecore.record import field, mutable_record, record
 from tracecore.records import GatewayAddress, Job, Limits
 from tracecore.runtime.agent.zygote import EXPLAIN, MESSAGE_BYTES, NurserySetup, run_nursery
 
-# the zygote only kills and reaps: one that is silent for so long is gone
-ANSWER_PATIENCE_S: Final = 5.0
+# it only starts, kills and reaps; but it may itself be just starting, on a busy machine
+ANSWER_PATIENCE_S: Final = 30.0
 DOORS_MOST: Final = 253  # hosts that a scenario row may allow, and the models
 ZYGOTES_MOST: Final = 8  # that a worker keeps; one that is needed again later is started again
 
