@@ -32,7 +32,8 @@ def test_a_crowd_of_values_is_an_invalid_action_and_the_trace_is_kept(
         artifact = artifact_of(arena, row)
         assert (
             row.error
-            == "invalid_action: action_too_large: act returned more than 10000 values, which is the limit"
+            == "invalid_action: action_too_large: act returned more than 10000 values, which is the"
+            " limit"
         )
         assert artifact["steps_used"] == len(artifact["action_trace"]) == 1
 

@@ -1,5 +1,5 @@
-"""What packages ask of the machine they run on: answered the same on every machine, as far as Python
-lets them be.
+"""What packages ask of the machine they run on: answered the same on every machine, as far as
+Python lets it be.
 """
 
 import importlib.util

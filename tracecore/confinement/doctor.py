@@ -128,13 +128,13 @@ def as_text(state: State) -> str:
 def _verdict(state: State) -> list[str]:
     if is_wall(state):
         return [
-            "The kernel confines agents: this is a wall for what docs/security.md lists, and agents",
-            "may load native code (NumPy, pydantic, ctypes and their kin).",
+            "The kernel confines agents: this is a wall for what docs/security.md lists, and",
+            "agents may load native code (NumPy, pydantic, ctypes and their kin).",
         ]
     return [
         f"Missing for the wall: {', '.join(layers.missing_for_wall(state))}.",
-        "Against code that means harm, this is a guard rail and no wall. Native code beyond Python's",
-        "own library is refused; --confinement off lets it run, with nothing confined.",
+        "Against code that means harm, this is a guard rail and no wall. Native code beyond",
+        "Python's own library is refused; --confinement off lets it run, with nothing confined.",
     ]
 
 

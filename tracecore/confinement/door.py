@@ -1,4 +1,4 @@
-"""Doors: sockets that listen inside an agent's network namespace, and are served from outside of it.
+"""Doors: sockets that listen inside an agent's network namespace, and are served from outside it.
 
 A socket belongs for ever to the namespace in which it was made. So the namespace of the agents has
 nothing but these: one for the gateway to models, and one for each host and port that the scenario

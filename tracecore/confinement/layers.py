@@ -263,7 +263,7 @@ def _filter_calls(confinement: Confinement, kernel: Kernel) -> None:
         raise OSError(0, f"no numbers of system calls for {os.uname().machine}")
     # The agent's own number is known only when it is born: a constant that stands for it is looked
     # for and replaced.
-    program = seccomp.agent_filter(machine, seccomp.SOME_PID, may_bind=confinement.reach.has_doors)
+    program = seccomp.agent_filter(machine, seccomp.SOME_PID, may_bind=bool(confinement.direct))
     places = seccomp.places_of(program, seccomp.SOME_PID)
     last_filter = kernel.prepare_filter(program, places)
     network = seccomp.NO_NETWORK

@@ -63,8 +63,7 @@ def zygote_filter(machine: str, *, network: str) -> bytes:
             datagrams would be a way from one to another; or ``ANY_NETWORK``.
     """
     column, arch = ARCHITECTURES[machine]
-    has_network = network != NO_NETWORK
-    families = (AF_UNIX, AF_INET, AF_INET6, *((AF_NETLINK,) if has_network else ()))
+    has_network, may_bind = network != NO_NETWORK, network == ANY_NETWORK
     program: list[Instruction] = [
         (_LOAD, 0, 0, _ARCH),
         (_EQUAL, 1, 0, arch),
@@ -73,8 +72,8 @@ def zygote_filter(machine: str, *, network: str) -> bytes:
         *([(_ANY_BIT, 0, 1, X32_BIT), _return(RET_KILL)] if machine == "x86_64" else []),
         # its flags lie in memory: callers fall back to clone
         *_when(CLONE3[column], [_return(RET_ERRNO | ENOSYS)]),
-        *_when(SOCKET[column], _sockets(families, network)),
-        *_when(SOCKETPAIR[column], _one_of(0, (AF_UNIX,), RET_KILL)),
+        *_when(SOCKET[column], _sockets(network)),
+        *_when(SOCKETPAIR[column], _socket_pairs(network)),
         *_when(
             IOCTL[column],
             [*_each(1, IOCTL_ATTEMPTS, RET_KILL), *_one_of(1, IOCTL_QUERIES, RET_ERRNO | ENOTTY)],
@@ -93,7 +92,7 @@ def zygote_filter(machine: str, *, network: str) -> bytes:
         program += _when(name[column], [_return(RET_ALLOW)])
     program += _listed(LAST, column, RET_ALLOW)
     program += _listed(NETWORK, column, RET_ALLOW if has_network else RET_KILL)
-    program += _when(BIND[column], [_return(RET_ALLOW if has_network else RET_ERRNO | EACCES)])
+    program += _when(BIND[column], [_return(RET_ALLOW if may_bind else RET_ERRNO | EACCES)])
     program += _listed(STARTS, column, RET_ERRNO | EACCES)
     program += _listed(REFUSED, column, RET_KILL)
     program += _listed(ALLOWED, column, RET_ALLOW)
@@ -101,19 +100,35 @@ def zygote_filter(machine: str, *, network: str) -> bytes:
     return _pack(program)
 
 
-def _sockets(families: Iterable[int], network: str) -> list[Instruction]:
-    if network != STREAMS:
-        return _one_of(0, families, RET_KILL)
-    # Looking names up tries a datagram socket, and goes on without one.
-    return [
-        (_LOAD, 0, 0, _ARGS),
-        (_EQUAL, 1, 0, AF_INET),
-        (_EQUAL, 0, 4, AF_INET6),
+def _sockets(network: str) -> list[Instruction]:
+    if network == NO_NETWORK:
+        return _one_of(0, (AF_UNIX, AF_INET, AF_INET6), RET_KILL)
+    # Looking names up tries a local socket, one to the kernel and a datagram, and goes on without
+    # them. By a local one, a path leads to any socket of the machine.
+    refused = (AF_UNIX, AF_NETLINK) if network == STREAMS else (AF_UNIX,)
+    streams = [
         (_LOAD, 0, 0, _ARGS + 8),
         (_AND, 0, 0, TYPE_MASK),
         (_EQUAL, 1, 0, SOCK_STREAM),
         _return(RET_ERRNO | EACCES),
-        *_one_of(0, families, RET_KILL),
+    ]
+    return [
+        *_each(0, refused, RET_ERRNO | EACCES),
+        *(streams if network == STREAMS else ()),
+        *_one_of(0, (AF_INET, AF_INET6, AF_NETLINK), RET_KILL),
+    ]
+
+
+def _socket_pairs(network: str) -> list[Instruction]:
+    if network == NO_NETWORK:
+        return _one_of(0, (AF_UNIX,), RET_KILL)
+    # One that takes datagrams can be connected to a path.
+    return [
+        (_LOAD, 0, 0, _ARGS + 8),
+        (_AND, 0, 0, TYPE_MASK),
+        (_EQUAL, 1, 0, SOCK_STREAM),
+        _return(RET_ERRNO | EACCES),
+        *_one_of(0, (AF_UNIX,), RET_KILL),
     ]
 
 

@@ -32,8 +32,8 @@ from tracecore.runtime.agent.first_calls import FIRST_CALLS
 from tracecore.runtime.task.sources import read_source
 
 PASSES_MOST: Final = 6  # of one agent: each finds a package that is to be left to the episode
-IMPORT_PATIENCE_S: Final = 20  # for one package
-TRIAL_PATIENCE_S: Final = 120.0  # for all of a slice
+IMPORT_PATIENCE_S: Final = 60  # for one package, on a machine that is busy
+TRIAL_PATIENCE_S: Final = 300.0  # for all of a slice
 THREAD_IDS_SEARCHED: Final = 2048
 DESCRIPTORS_SEARCHED: Final = 256
 ENDINGS: Final = {  # by the wait status of the process that imports
