@@ -2,6 +2,7 @@
 double can hold, and every field of its type.
 """
 
+import io
 import json
 import math
 import os
@@ -29,19 +30,34 @@ def read_file(
     Raises:
         InputError: As ``error``: it cannot be read, is no regular file, or is larger.
     """
-    try:
-        # Without waiting: a pipe under such a name would hold the reader for ever.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise error(path, "", "no regular file", expected)
+    with open_regular(path, expected, error=error) as file:
+        try:
             data = file.read(most_bytes + 1)
-    except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
-        found = getattr(cause, "strerror", None) or str(cause)
-        raise error(path, "", found, expected) from cause
+        except OSError as cause:
+            raise error(path, "", cause.strerror or str(cause), expected) from cause
     if len(data) > most_bytes:
         raise error(path, "", f"more than {most_bytes} bytes", f"at most {most_bytes} bytes")
     return data
+
+
+def open_regular(
+    path: str, expected: str, *, error: type[InputError] = InputError
+) -> io.BufferedReader:
+    """A regular file, open for reading.
+
+    Raises:
+        InputError: As ``error``: it cannot be opened, or is something else.
+    """
+    try:
+        # Without waiting: a pipe under such a name would hold the reader for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
+        found = getattr(cause, "strerror", None) or str(cause)
+        raise error(path, "", found, expected) from cause
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise error(path, "", "no regular file", expected)
+    return open(fd, "rb")
 
 
 def decode_utf8(name: str, data: bytes, *, error: type[InputError] = InputError) -> str:

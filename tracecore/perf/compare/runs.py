@@ -9,6 +9,7 @@ from tracecore.errors import InputError, one_line
 from tracecore.perf.compare.columns import RowKey, RunColumns
 from tracecore.perf.compare.work import CountedRun, read_work
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
+from tracecore.perf.documents.rows import series_row
 from tracecore.record import record
 from tracecore.records import JsonObject
 
@@ -97,7 +98,7 @@ def read_run(archived: ArchivedSet) -> RunRecord:
         raise InputError(name, "episodes", summary["episodes"], f"all {asked} that were asked for")
     columns = RunColumns()
     for row in archived.series():
-        columns.add(row)
+        columns.add(series_row(row))
     return RunRecord(
         path=archived.path,
         stamp=archived.stamp,

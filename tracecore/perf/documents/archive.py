@@ -1,50 +1,39 @@
 """Sets of perf files from earlier runs, read with care: they may come from anywhere.
 
 A set is the four documents of one slice. It lies in a folder beside others, or in a zip. Sizes are
-bounded before anything is read, keys stand once, numbers are finite, and every complaint names file
-and field.
+bounded before anything is read, every field is of its type, and every complaint names file and
+field.
 """
 
-import codecs
 import contextlib
-import io
-import json
-import math
 import os
 import re
 import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any, Final, NoReturn, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any, Final
 
 from tracecore.errors import MISSING, InputError
+from tracecore.perf.documents.fields import check_manifest, check_metrics, check_summary
+from tracecore.perf.documents.files import DOCUMENTS
 from tracecore.record import record
-from tracecore.records import JsonObject
+from tracecore.records import EpisodeResult, JsonObject
+from tracecore.strict import open_regular, parse_json, read_row
 
-DOCUMENTS: Final = ("manifest", "summary", "metrics", "series")
 # of manifest, summary and metrics; a scenario of 8 MiB fits in
 MAX_DOCUMENT_BYTES: Final = 64 << 20
-MAX_ROW_CHARACTERS: Final = 1 << 20  # of one row of the series
+MAX_ROW_BYTES: Final = 1 << 20  # of one row of the series
+MAX_RATIO: Final = 200  # of a member of a zip to its packed bytes; text packs to a tenth or so
 MAX_FOLDER_NAMES: Final = 100_000
 MAX_SETS: Final = 1000  # in one folder
-READ_BYTES: Final = 1 << 16
-MAX_PIECE_BYTES: Final = 1 << 20  # read at once
+MAX_DIRECTORY_BYTES: Final = 1 << 16  # of a zip: its list of members, of which there are four
 
 _NAME: Final = re.compile(
     r"perf-(manifest|summary|metrics|series)-([A-Za-z0-9_-]{1,80})\.json", re.ASCII
 )
 _ZIP_NAME: Final = re.compile(r"perf-artifacts-([A-Za-z0-9_-]{1,80})\.zip", re.ASCII)
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
-
-
-class Readable(Protocol):
-    """A document to be read piece by piece; at most ``MAX_PIECE_BYTES`` at once."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-    def close(self) -> None: ...
 
 
 @record
@@ -60,9 +49,9 @@ class ArchivedSet:
     summary: JsonObject
     metrics: list[JsonObject]
     names: Mapping[str, str]  # of the four documents: paths on disk, or members of the zip
-    open: Callable[[str], Readable]  # one of the four documents, as it lies there, by what it is
+    open: Callable[[str], IO[bytes]]  # one of the four documents, as it lies there, by what it is
 
-    def series(self) -> Iterator[JsonObject]:
+    def series(self) -> Iterator[EpisodeResult]:
         """The rows in episode order, each checked.
 
         Raises:
@@ -114,7 +103,7 @@ def read_sets(path: str) -> list[ArchivedSet]:
     )
 
 
-# --- a folder, a set of files, a zip ---------------------------------------------------------------------------------
+# --- a folder, a set of files, a zip --------------------------------------------------
 
 
 def _read_folder(folder: str) -> list[ArchivedSet]:
@@ -152,32 +141,20 @@ def _read_folder(folder: str) -> list[ArchivedSet]:
 
 def _read_files(given: str, folder: str, stamp: str) -> ArchivedSet:
     paths = {kind: os.path.join(folder, f"perf-{kind}-{stamp}.json") for kind in DOCUMENTS}
-
-    def open_document(kind: str) -> Readable:
-        return _open_file(paths[kind])
-
-    return _make_set(given, stamp, paths, open_document)
-
-
-def _open_file(path: str) -> Readable:
-    # Not blocking: a pipe under such a name must not hold us for ever; it is refused right after.
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise InputError(path, "", "no regular file", "a perf file")
-    return open(fd, "rb")
+    return _make_set(
+        given, stamp, paths, lambda kind: open_regular(paths[kind], "a perf file of a set")
+    )
 
 
 def _read_zip(path: str) -> ArchivedSet:
     stamp, members = _zip_members(path)
 
-    def open_document(kind: str) -> Readable:
+    def open_document(kind: str) -> IO[bytes]:
         try:
-            return _Member(path, members[kind])
-        except (OSError, *_DAMAGE) as error:
+            # the archive is closed when its member is: zipfile counts the open ones
+            with _open_zip(path) as archive:
+                return archive.open(members[kind])
+        except _DAMAGE as error:
             raise _damaged(path, members[kind], error) from error
 
     return _make_set(path, stamp, members, open_document)
@@ -185,6 +162,7 @@ def _read_zip(path: str) -> ArchivedSet:
 
 # What zipfile raises for a damaged or unusual archive; it has no one name for all of it.
 _DAMAGE: Final = (
+    OSError,
     zipfile.BadZipFile,
     zlib.error,
     NotImplementedError,
@@ -194,12 +172,27 @@ _DAMAGE: Final = (
 )
 
 
+def _open_zip(path: str) -> zipfile.ZipFile:
+    """The zip, whose list of members is no longer than that of four.
+
+    Its end says how long that list is; zipfile would read one of any length.
+    """
+    with open_regular(path, "a zip of a set") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - MAX_DIRECTORY_BYTES))
+        tail = file.read(MAX_DIRECTORY_BYTES)
+    end = tail.rfind(b"PK\5\6")
+    if end >= 0 and int.from_bytes(tail[end + 12 : end + 16], "little") > MAX_DIRECTORY_BYTES:
+        raise zipfile.BadZipFile("a list of members that is far too long for four")
+    return zipfile.ZipFile(path)
+
+
 def _zip_members(path: str) -> tuple[str, dict[str, str]]:
     """The stamp of the set in a zip and its four members; anything beside them is refused."""
     try:
-        with _ZipFile(path) as file, zipfile.ZipFile(file) as archive:
+        with _open_zip(path) as archive:
             infos = archive.infolist()
-    except (OSError, *_DAMAGE) as error:
+    except _DAMAGE as error:
         raise _damaged(path, "", error) from error
     members: dict[str, str] = {}
     stamps: set[str] = set()
@@ -235,366 +228,89 @@ def _check_member(path: str, info: zipfile.ZipInfo) -> None:
         )
     if stat.S_IFMT(info.external_attr >> 16) not in {0, stat.S_IFREG}:
         raise InputError(path, info.filename, "a link or a device", "a regular file")
-
-
-class _ZipFile(io.FileIO):
-    """The file below a zip, which never gives more than a piece at once: zipfile would read a list
-    of members of any length.
-    """
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        left = os.fstat(self.fileno()).st_size - self.tell()
-        wanted = left if size is None or size < 0 else min(size, left)
-        if wanted > MAX_PIECE_BYTES:
-            raise zipfile.BadZipFile("a list of members that is far too long for four")
-        return super().read(max(wanted, 0)) or b""
-
-
-class _Member:
-    """A member of a zip; nothing is open before it, nor after it."""
-
-    def __init__(self, path: str, name: str) -> None:
-        with contextlib.ExitStack() as stack:
-            file = stack.enter_context(_ZipFile(path))
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            self._member = stack.enter_context(archive.open(name))
-            self._stack = stack.pop_all()
-
-    def read(self, size: int, /) -> bytes:
-        return self._member.read(size)
-
-    def close(self) -> None:
-        self._stack.close()
+    if info.file_size > MAX_RATIO * max(info.compress_size, MAX_RATIO):
+        found = f"{info.file_size} bytes out of {info.compress_size}"
+        raise InputError(path, info.filename, found, f"no more than {MAX_RATIO} times as many")
 
 
 def _make_set(
-    given: str, stamp: str, names: Mapping[str, str], open_document: Callable[[str], Readable]
+    given: str, stamp: str, names: Mapping[str, str], open_document: Callable[[str], IO[bytes]]
 ) -> ArchivedSet:
-    def name_of(kind: str) -> str:
-        name = names[kind]
-        return f"{given}: {name}" if given.endswith(".zip") else name
-
-    documents = {kind: _read_document(name_of(kind), open_document, kind) for kind in DOCUMENTS[:3]}
-    manifest = _an_object(name_of("manifest"), documents["manifest"])
-    summary = _an_object(name_of("summary"), documents["summary"])
-    metrics = documents["metrics"]
-    if not isinstance(metrics, list) or not all(isinstance(row, dict) for row in metrics):
-        raise InputError(name_of("metrics"), "", metrics, "a list of objects")
-    _check_manifest(name_of("manifest"), manifest)
-    _check_summary(name_of("summary"), summary)
+    zipped = given.endswith(".zip")
+    shown = {kind: f"{given}: {names[kind]}" if zipped else names[kind] for kind in DOCUMENTS}
+    documents = {kind: _read_document(shown[kind], open_document, kind) for kind in DOCUMENTS[:3]}
+    check_manifest(shown["manifest"], documents["manifest"])
+    check_summary(shown["summary"], documents["summary"])
+    check_metrics(shown["metrics"], documents["metrics"])
     return ArchivedSet(
-        given,
-        stamp,
-        manifest,
-        summary,
-        metrics,
-        {kind: name_of(kind) for kind in DOCUMENTS},
-        open_document,
+        path=given,
+        stamp=stamp,
+        manifest=documents["manifest"],
+        summary=documents["summary"],
+        metrics=documents["metrics"],
+        names=shown,
+        open=open_document,
     )
 
 
-# --- documents -------------------------------------------------------------------------------------------------------
+# --- documents -------------------------------------------------------------------------
 
 
-def _read_document(name: str, open_document: Callable[[str], Readable], kind: str) -> Any:
-    data = bytearray()
+def _read_document(name: str, open_document: Callable[[str], IO[bytes]], kind: str) -> Any:
     try:
         with contextlib.closing(open_document(kind)) as file:
-            while len(data) <= MAX_DOCUMENT_BYTES and (piece := file.read(READ_BYTES)):
-                data += piece
-    except (OSError, *_DAMAGE) as error:
+            data = file.read(MAX_DOCUMENT_BYTES + 1)
+    except _DAMAGE as error:
         raise _damaged(name, "", error) from error
     if len(data) > MAX_DOCUMENT_BYTES:
-        raise InputError(
-            name, "", f"more than {MAX_DOCUMENT_BYTES} bytes", "a document no larger than that"
-        )
-    try:
-        return _decoder(name).decode(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(
-            name, f"byte {error.start}", bytes(data[error.start : error.end]), "UTF-8 text"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(name, "", str(error), "valid JSON") from error
+        expected = "a document no larger than that"
+        raise InputError(name, "", f"more than {MAX_DOCUMENT_BYTES} bytes", expected)
+    return parse_json(name, data)
 
 
-def _decoder(name: str, where: Callable[[], str] = lambda: "") -> json.JSONDecoder:
-    """JSON as the standard has it: no NaN, no number beyond a double, no key twice. ``where`` tells
-    the place in ``name``.
-    """
-
-    def refuse_constant(text: str) -> NoReturn:
-        raise InputError(name, where(), text, "a number that JSON has")
-
-    def read_float(text: str) -> float:
-        value = float(text)
-        if not math.isfinite(value):
-            raise InputError(name, where(), text, "a number that a double can hold")
-        return value
-
-    def read_object(pairs: list[tuple[str, Any]]) -> JsonObject:
-        document = dict(pairs)
-        if len(document) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for place, key in enumerate(keys) if key in keys[:place])
-            raise InputError(
-                name, ".".join(filter(None, [where(), twice])), "this key twice", "every key once"
-            )
-        return document
-
-    return json.JSONDecoder(
-        object_pairs_hook=read_object, parse_constant=refuse_constant, parse_float=read_float
-    )
+# --- the series ------------------------------------------------------------------------
 
 
-def _an_object(name: str, document: Any) -> JsonObject:
-    if not isinstance(document, dict):
-        raise InputError(name, "", document, "an object")
-    return document
-
-
-def _check_manifest(name: str, manifest: JsonObject) -> None:
-    _check(name, "", manifest, {"episodes": _COUNT, "workers": _COUNT, "strict_spec": _BOOL})
-    rows = manifest.get("scenario", MISSING)
-    if not isinstance(rows, list) or not rows:
-        raise InputError(name, "scenario", rows, "a list of at least one row")
-    for place, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise InputError(name, f"scenario[{place}]", row, "an object")
-        _check(
-            name, f"scenario[{place}]", row, {"agent": _TEXT, "task_ref": _TEXT, "seed": _INTEGER}
-        )
-        _check_if_there(
-            name,
-            f"scenario[{place}]",
-            row,
-            {"agent_hash": _TEXT_OR_NULL, "task_hash": _TEXT_OR_NULL},
-        )
-    for field in ("host", "runtime_identity"):
-        if not isinstance(manifest.get(field, {}), dict):
-            raise InputError(name, field, manifest[field], "an object")
-    identity = manifest.get("runtime_identity", {})
-    _check_if_there(
-        name, "runtime_identity", identity, {"version": _TEXT_OR_NULL, "git_sha": _TEXT_OR_NULL}
-    )
-    _check_if_there(name, "host", manifest.get("host", {}), {"git_sha": _TEXT_OR_NULL})
-    if not isinstance(manifest.get("machine_class", ""), str):
-        raise InputError(name, "machine_class", manifest["machine_class"], "text")
-
-
-def _check_summary(name: str, summary: JsonObject) -> None:
-    _check(
-        name, "", summary, {"episodes": _COUNT, "success_count": _COUNT, "failure_count": _COUNT}
-    )
-    _check_if_there(name, "", summary, {"episodes_requested": _COUNT, "interrupted": _BOOL})
-    if summary["success_count"] + summary["failure_count"] != summary["episodes"]:
-        found = f"{summary['success_count']} successes and {summary['failure_count']} failures"
-        raise InputError(name, "episodes", summary["episodes"], f"the sum of {found}")
-    if not isinstance(summary.get("summary"), dict):
-        raise InputError(name, "summary", summary.get("summary", MISSING), "an object")
-
-
-# --- the series ------------------------------------------------------------------------------------------------------
-
-
-def _read_series(archived: ArchivedSet) -> Iterator[JsonObject]:
+def _read_series(archived: ArchivedSet) -> Iterator[EpisodeResult]:
     name, episodes = archived.names["series"], archived.summary["episodes"]
     count, last_index = 0, -1
-    with contextlib.closing(_list_items(name, archived.open)) as items:
-        for row in items:
-            where = f"[{count}]"
-            if count == episodes:
-                raise InputError(
-                    name, where, "a further row", f"{episodes} rows, as the summary says"
-                )
-            _check_row(name, where, row)
-            if row["episode_index"] <= last_index:
-                raise InputError(
-                    name,
-                    f"{where}.episode_index",
-                    row["episode_index"],
-                    f"more than {last_index}, the one before",
-                )
-            last_index = row["episode_index"]
-            count += 1
-            yield row
+    for line in _row_lines(archived):
+        where = f"[{count}]"
+        if count == episodes:
+            expected = f"{episodes} rows, as the summary says"
+            raise InputError(name, where, "a further row", expected)
+        row = read_row(name, where, parse_json(name, line, where=where))
+        if row.episode_index <= last_index:
+            field, expected = f"{where}.episode_index", f"more than {last_index}, the one before"
+            raise InputError(name, field, row.episode_index, expected)
+        last_index = row.episode_index
+        count += 1
+        yield row
     if count < episodes:
         raise InputError(name, "", f"{count} rows", f"{episodes} rows, as the summary says")
 
 
-def _list_items(name: str, open_document: Callable[[str], Readable]) -> Generator[Any, None, None]:
-    """The objects of a JSON list, each as soon as it is whole, however the file is laid out."""
-    count = 0
-    decode = _decoder(name, lambda: f"[{count}]").raw_decode
-    with contextlib.closing(_Text(name, open_document)) as text:
-        text.expect("[", "")
-        if text.peek() == "]":
-            text.expect("]", "")
-        else:
-            while True:
-                yield text.take_object(decode, f"[{count}]")
-                count += 1
-                if text.peek() == "]":
-                    text.expect("]", f"[{count}]")
-                    break
-                text.expect(",", f"[{count}]")
-        if text.peek():
-            raise InputError(name, "", text.peek(), "nothing behind the list")
-
-
-class _Text:
-    """A file as text of which a window is in memory."""
-
-    def __init__(self, name: str, open_document: Callable[[str], Readable]) -> None:
-        self._name = name
-        self._file = open_document("series")
-        self._decode = codecs.getincrementaldecoder("utf-8")().decode
-        self._window, self._at, self._ended = "", 0, False
-
-    def close(self) -> None:
-        self._file.close()
-
-    def peek(self) -> str:
-        """The next character that is no space; "" at the end."""
-        while True:
-            match = _SPACE.match(self._window, self._at)
-            self._at = match.end() if match else self._at
-            if self._at < len(self._window):
-                return self._window[self._at]
-            if not self._read_more():
-                return ""
-
-    def expect(self, character: str, where: str) -> None:
-        """Step over ``character``, which must come next."""
-        found = self.peek()
-        if found != character:
-            raise InputError(
-                self._name, where, found or MISSING, f"{character!r} of a JSON list of objects"
-            )
-        self._at += 1
-
-    def take_object(self, decode: Callable[[str, int], tuple[Any, int]], where: str) -> Any:
-        """The object that comes next."""
-        if self.peek() != "{":
-            raise InputError(self._name, where, self.peek() or MISSING, "an object")
-        while True:
-            try:
-                value, self._at = decode(self._window, self._at)
-            except (ValueError, RecursionError) as error:
-                # Either the object goes on behind the window, or it is broken: only reading on
-                # tells.
-                if len(self._window) - self._at > MAX_ROW_CHARACTERS:
-                    raise InputError(
-                        self._name,
-                        where,
-                        "more than a row's characters",
-                        f"valid JSON of at most {MAX_ROW_CHARACTERS}",
-                    ) from error
-                if isinstance(error, RecursionError) or not self._read_more():
-                    raise InputError(self._name, where, str(error), "valid JSON") from error
-            else:
-                return value
-
-    def _read_more(self) -> bool:
-        """Put a further piece into the window, at least as large as what is there; False at the end
-        of the file.
-        """
-        if self._ended:
-            return False
-        size = min(max(READ_BYTES, len(self._window) - self._at), MAX_PIECE_BYTES)
-        try:
-            data = self._file.read(size)
-            text = self._decode(data, final=not data)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                self._name, "", error.object[error.start : error.end], "UTF-8 text"
-            ) from error
-        except (OSError, *_DAMAGE) as error:
-            raise _damaged(self._name, "", error) from error
-        self._window, self._at = self._window[self._at :] + text, 0
-        self._ended = not data
-        return not self._ended
-
-
-# --- fields ----------------------------------------------------------------------------------------------------------
-
-_Check = tuple[Callable[[Any], bool], str]
-
-
-def _is_integer(value: Any) -> bool:
-    return type(value) is int  # True is an int to isinstance
-
-
-def _is_amount(value: Any) -> bool:
-    return type(value) in {int, float} and 0 <= value < 1e300
-
-
-_TEXT: Final[_Check] = (lambda value: isinstance(value, str), "text")
-_TEXT_OR_NULL: Final[_Check] = (
-    lambda value: value is None or isinstance(value, str),
-    "text or null",
-)
-_BOOL: Final[_Check] = (lambda value: isinstance(value, bool), "true or false")
-_INTEGER: Final[_Check] = (_is_integer, "an integer")
-_COUNT: Final[_Check] = (
-    lambda value: _is_integer(value) and value >= 0,
-    "a whole number, 0 or more",
-)
-_AMOUNT: Final[_Check] = (_is_amount, "a number, 0 or more")
-
-# What every series has, and what only those of this harness have.
-_ROW: Final = {
-    "episode_index": _COUNT,
-    "agent": _TEXT,
-    "task_ref": _TEXT,
-    "seed": _INTEGER,
-    "success": _BOOL,
-    "wall_clock_s": _AMOUNT,
-    "error": _TEXT_OR_NULL,
-    "artifact_bytes": _COUNT,
-    "llm_trace_entries": _COUNT,
-    "prompt_bytes": _COUNT,
-    "completion_bytes": _COUNT,
-    "tokens_used": _INTEGER,
-}
-_ROW_EXTRAS: Final = {
-    "episode": _COUNT,
-    "termination_reason": _TEXT,
-    "failure_type": _TEXT_OR_NULL,
-    "steps_used": _COUNT,
-    "tool_calls_used": _COUNT,
-    "artifact_hash": _TEXT,
-    "trace_hash": _TEXT,
-    "episode_s": _AMOUNT,
-    "start_offset_s": _AMOUNT,
-    "end_offset_s": _AMOUNT,
-    "cpu_user_s": _AMOUNT,
-    "cpu_sys_s": _AMOUNT,
-    "peak_rss_bytes": _COUNT,
-}
-
-
-def _check_row(name: str, where: str, row: Any) -> None:
-    _check(name, where, row, _ROW)
-    _check_if_there(name, where, row, _ROW_EXTRAS)
-
-
-def _check(name: str, where: str, document: JsonObject, fields: Mapping[str, _Check]) -> None:
-    for field, (is_good, expected) in fields.items():
-        value = document.get(field, MISSING)
-        if not is_good(value):
-            raise InputError(name, f"{where}.{field}" if where else field, value, expected)
-
-
-def _check_if_there(
-    name: str, where: str, document: JsonObject, fields: Mapping[str, _Check]
-) -> None:
-    _check(
-        name,
-        where,
-        document,
-        {field: check for field, check in fields.items() if field in document},
-    )
+def _row_lines(archived: ArchivedSet) -> Iterator[bytes]:
+    """The rows of a JSON list that has one on a line, as the harness writes it."""
+    name, expected = archived.names["series"], "a JSON list with a row on every line"
+    try:
+        with contextlib.closing(archived.open("series")) as file:
+            line = file.readline(MAX_ROW_BYTES)
+            if line != b"[]\n":
+                if line != b"[\n":
+                    raise InputError(name, "", line[:80] or MISSING, expected)
+                line = b",\n"
+            while line.endswith(b",\n"):
+                line = file.readline(MAX_ROW_BYTES)
+                if not line.endswith(b"\n"):
+                    found = "a longer line" if len(line) == MAX_ROW_BYTES else line[-80:] or MISSING
+                    raise InputError(name, "", found, expected)
+                yield line.rstrip(b",\n")
+            left = file.read(80)
+            if left != (b"" if line == b"[]\n" else b"]\n"):
+                raise InputError(name, "", left or MISSING, "nothing behind the list but its end")
+    except _DAMAGE as error:
+        raise _damaged(name, "", error) from error
 
 
 def _unreadable(path: str, error: Exception) -> InputError:

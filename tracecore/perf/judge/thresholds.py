@@ -15,13 +15,13 @@ a threshold on a misspelt one would never fire. What the aggregates mean stands 
 import difflib
 import math
 import re
-import tomllib
 from collections.abc import Collection, Mapping
 from typing import Any, Final, Literal, get_args
 
 from tracecore.errors import MISSING, ThresholdError
 from tracecore.record import record, replace
 from tracecore.records import JsonObject
+from tracecore.strict import parse_toml, read_file
 
 # What a scenario decides. Rows of a task that did not run are missing data; that no row failed is an
 # answer.
@@ -136,7 +136,7 @@ def read_thresholds(
         ThresholdError: It names the file and the field, what stands there and what was expected. A
             file without any threshold is refused: it would guard nothing and look as if it did.
     """
-    document = _read_toml(path)
+    document = parse_toml(path, read_file(path, MAX_FILE_BYTES, "a readable TOML file", error=ThresholdError), error=ThresholdError)
     _check_keys(path, "", document, ("threshold", "thresholds"))
     thresholds = []
     for place, text in enumerate(_list_of(path, document, "thresholds")):
@@ -268,26 +268,6 @@ def _take_limit(cursor: _Cursor) -> float:
 
 
 # --- a file ----------------------------------------------------------------------------------------------------------
-
-
-def _read_toml(path: str) -> JsonObject:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
-        raise ThresholdError(
-            path, "", MISSING, f"a readable TOML file ({getattr(error, 'strerror', error)})"
-        ) from error
-    if len(data) > MAX_FILE_BYTES:
-        raise ThresholdError(path, "", f"{data[:20]!r}...", f"at most {MAX_FILE_BYTES} bytes")
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ThresholdError(
-            path, f"byte {error.start}", data[error.start : error.end], "UTF-8 text"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ThresholdError(path, "", str(error), "valid TOML") from error
 
 
 def _list_of(path: str, document: JsonObject, key: str) -> list[Any]:

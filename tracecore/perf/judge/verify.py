@@ -8,7 +8,7 @@ after the run, and compared.
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 from tracecore.errors import InputError, ThresholdError, describe
@@ -28,17 +28,12 @@ from tracecore.perf.judge.verify_files import (
     check_zip,
 )
 from tracecore.perf.slice.second_runs import DIFFERENCES_SHOWN
-from tracecore.record import field_names, has_default, replace
+from tracecore.record import replace
 from tracecore.records import EpisodeResult, JsonObject
 from tracecore.runtime.artifact import artifact_hash, trace_hash
 from tracecore.units import counted
 
 COMPARED: Final = ("observed", "limit", "margin", "status")
-
-_ROW_FIELDS: Final = field_names(EpisodeResult)
-_OPTIONAL_FIELDS: Final = frozenset(
-    name for name in field_names(EpisodeResult) if has_default(EpisodeResult, name)
-)
 
 
 def verify_path(path: str, runs_dir: str | None = None) -> tuple[list[str], JsonObject]:
@@ -159,9 +154,9 @@ def _check_documents(archived: ArchivedSet, found: Problems) -> None:
 def _rows(archived: ArchivedSet, found: Problems) -> Iterator[EpisodeResult]:
     """The rows as the episodes left them; each is held against the scenario."""
     scenario = archived.manifest["scenario"]
-    for said in archived.series():
+    for row in archived.series():
         found.episodes += 1
-        index = said["episode_index"]
+        index = row.episode_index
         planned = scenario[index % len(scenario)]
         name = f"series, episode {index + 1}"
         expected = {
@@ -170,36 +165,10 @@ def _rows(archived: ArchivedSet, found: Problems) -> Iterator[EpisodeResult]:
             "task_ref": planned["task_ref"],
             "seed": planned["seed"] + index,
         }
-        found.compare(name, {key: said.get(key) for key in expected}, expected)
-        if said["success"] is not (said["error"] is None):
-            found.complain(
-                f"{name}: success is {said['success']}, error is {describe(said['error'])}"
-            )
-        yield row_of(said)
-
-
-def row_of(said: Mapping[str, Any]) -> EpisodeResult:
-    """The row that an object of the series was made from; what may be left out of the series has
-    its default.
-
-    Raises:
-        InputError: A field is missing, as in series of other versions.
-    """
-    try:
-        return EpisodeResult(
-            **{
-                name: said[name]
-                for name in _ROW_FIELDS
-                if name in said or name not in _OPTIONAL_FIELDS
-            }
-        )
-    except KeyError as error:
-        expected = (
-            f"the field {error.args[0]}, without which summary and metrics cannot be made again"
-        )
-        raise InputError(
-            "series", f"episode {said['episode_index'] + 1}", "a row of another version", expected
-        ) from error
+        found.compare(name, {key: getattr(row, key) for key in expected}, expected)
+        if row.success is not (row.error is None):
+            found.complain(f"{name}: success is {row.success}, error is {describe(row.error)}")
+        yield row
 
 
 def _episodes_run(said: JsonObject, found: Problems) -> int:

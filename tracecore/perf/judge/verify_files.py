@@ -5,12 +5,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import IO, Final
 
 from tracecore.errors import InputError, describe
-from tracecore.perf.documents.archive import DOCUMENTS, ArchivedSet, Readable, read_sets
+from tracecore.perf.documents.archive import ArchivedSet, read_sets
+from tracecore.perf.documents.files import DOCUMENTS
 from tracecore.perf.judge.problems import Problems
-from tracecore.records import JsonObject
+from tracecore.records import EpisodeResult, JsonObject
 
 INDEX: Final = "index.json"
 READ_BYTES: Final = 1 << 16
@@ -47,7 +48,7 @@ def check_zip(archived: ArchivedSet, found: Problems) -> None:
             found.complain(f"{kind}: {inside.names[kind]} and {path} differ")
 
 
-def _sha256(file: Readable) -> str:
+def _sha256(file: IO[bytes]) -> str:
     digest = hashlib.sha256()
     with contextlib.closing(file):
         while piece := file.read(READ_BYTES):
@@ -97,7 +98,7 @@ def check_artifacts(
     )
     missing: list[str] = []
     for row in archived.series():
-        name = row.get("artifact")
+        name = row.artifact
         if name is None:
             continue
         path = os.path.join(folder, os.path.basename(name))
@@ -115,7 +116,7 @@ def check_artifacts(
 
 
 def _check_artifact(
-    path: str, row: JsonObject, hash_artifact: HashArtifact, found: Problems
+    path: str, row: EpisodeResult, hash_artifact: HashArtifact, found: Problems
 ) -> None:
     try:
         with open(path, "rb") as file:
@@ -128,9 +129,9 @@ def _check_artifact(
     found.compare(
         path,
         {name: artifact.get(name) for name in _ARTIFACT_FIELDS},
-        {name: row.get(name) for name in _ARTIFACT_FIELDS},
+        {name: getattr(row, name) for name in _ARTIFACT_FIELDS},
     )
-    found.compare(f"{path}: its size", len(data), row["artifact_bytes"])
+    found.compare(f"{path}: its size", len(data), row.artifact_bytes)
     for name, computed in zip(("artifact_hash", "trace_hash"), hashes, strict=True):
-        found.compare(f"{path}: {name} in the series", row.get(name), computed)
+        found.compare(f"{path}: {name} in the series", getattr(row, name), computed)
         found.compare(f"{path}: {name} in the artifact", artifact.get(name), computed)

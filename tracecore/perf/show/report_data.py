@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tracecore.perf.documents.archive import ArchivedSet
+from tracecore.perf.documents.rows import series_row
 from tracecore.perf.host.samples import samples_name
 from tracecore.perf.slice.commands import as_command, repro_command
 from tracecore.record import field, mutable_record, record
@@ -78,7 +79,7 @@ def gather(archived: ArchivedSet) -> ReportData:
     failed: list[JsonObject] = []
     slowest: list[JsonObject] = []  # of those that succeeded, the slowest first
     has_times = True
-    for row in archived.series():
+    for row in map(series_row, archived.series()):
         key = (row["task_ref"], row["agent"])
         group = groups.get(key)
         if group is None:
