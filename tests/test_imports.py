@@ -50,7 +50,6 @@ ON_REQUEST = {f"tracecore.gateway.{name}" for name in ("process", "session", "up
         "cluster.engine",
         "compare.baseline",
         "compare.comparison",
-        "documents.bundle",
         "judge.verify",
         "show.history.chart",
         "show.report",

@@ -149,16 +149,25 @@ def parse_toml(name: str, data: bytes, *, error: type[InputError] = InputError) 
         InputError: As ``error``: it is none, or a key of it has more than 32 dotted parts.
     """
     text = decode_utf8(name, data, error=error)
-    if match := _LONG_KEY.search(text):
-        line = text.count("\n", 0, match.start()) + 1
-        found = f"a key of more than {TOML_KEY_PARTS} dotted parts"
-        raise error(name, f"line {line}", found, "a shorter key")
+    refuse_long_keys(name, text, error=error)
     try:
         return tomllib.loads(text)
     except RecursionError as cause:
         raise error(name, "", "very deep nesting", "TOML that is nested less") from cause
     except ValueError as cause:  # also for numbers of more digits than Python converts
         raise error(name, "", str(cause), "valid TOML") from cause
+
+
+def refuse_long_keys(name: str, text: str, *, error: type[InputError] = InputError) -> None:
+    """Refuse TOML with a key that tomllib would take minutes for.
+
+    Raises:
+        InputError: As ``error``: a key has more than 32 dotted parts.
+    """
+    if match := _LONG_KEY.search(text):
+        line = text.count("\n", 0, match.start()) + 1
+        found = f"a key of more than {TOML_KEY_PARTS} dotted parts"
+        raise error(name, f"line {line}", found, "a shorter key")
 
 
 # --- fields ------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def test_names_give_the_variables_unless_they_are_given(tmp_path: pathlib.Path) 
         (GOOD + "key = 1\n", "model 2: key: found 1, expected one of api_key_env"),
         (GOOD + "key_env = 'a b'\n", "model 2: key_env: found 'a b', expected the name of an"),
         (GOOD.replace("local-one", "openai"), "model 2: name: found 'openai', expected a name of"),
-        ("[[model", "expected a TOML file with [[model]] tables"),
+        ("[[model", "expected valid TOML"),
     ],
 )
 def test_all_that_is_wrong_with_a_file_is_named(

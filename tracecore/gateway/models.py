@@ -1,13 +1,14 @@
 """Which models agents may call, as a file says: TOML with ``[[model]]`` tables."""
 
-import tomllib
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tracecore.errors import MISSING, InputError
 from tracecore.record import record
+from tracecore.strict import parse_toml, read_file
 
+FORM: Final = "a TOML file with [[model]] tables"
 FILE_BYTES_MOST: Final = 1 << 20
 KEYS: Final = frozenset({"name", "upstream", "key_env", "base_url_env", "api_key_env"})
 
@@ -29,7 +30,7 @@ def read_models(path: str) -> tuple[Model, ...]:
     Raises:
         InputError: It cannot be read, or a table of it is wrong; all that is wrong is named.
     """
-    document = _read(path)
+    document = parse_toml(path, read_file(path, FILE_BYTES_MOST, FORM))
     tables = document.get("model")
     if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
         raise InputError(path, "model", tables or MISSING, "[[model]] tables")
@@ -66,17 +67,6 @@ def keys_of(
                 path, f"{model.name}: key_env", model.key_env, "a variable that is set"
             )
     return {model.name: environment[model.key_env] if model.key_env else None for model in models}
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(FILE_BYTES_MOST + 1)
-        if len(data) > FILE_BYTES_MOST:
-            raise InputError(path, "", f"more than {FILE_BYTES_MOST} bytes", "a file of models")
-        return tomllib.loads(data.decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, "", str(error), "a TOML file with [[model]] tables") from error
 
 
 def _problems(table: dict[str, Any]) -> list[tuple[str, Any, str]]:

@@ -9,8 +9,8 @@ import pytest
 
 from tracecore.errors import OptionError, OutputError
 from tracecore.files import write_atomic_stream
-from tracecore.perf.documents import bundle as bundle_module
 from tracecore.perf.documents import files
+from tracecore.perf.documents import files as bundle_module
 from tracecore.perf.documents.files import (
     check_writable,
     file_names,

@@ -286,7 +286,7 @@ def test_a_file_holds_bare_expressions_and_tables_in_its_order(tmp_path: pathlib
             "a warning ends nothing",
         ),
         ("thresholds = [", "valid TOML"),
-        ("x = " + "[" * 5000, "valid TOML"),
+        ("x = " + "[" * 5000, "very deep nesting"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_field(tmp_path: pathlib.Path, text: str, words: str):
@@ -300,7 +300,7 @@ def test_a_bad_file_is_refused_with_its_field(tmp_path: pathlib.Path, text: str,
 def test_a_file_that_is_not_there_is_refused(tmp_path: pathlib.Path):
     with pytest.raises(
         ThresholdError,
-        match=r"none\.toml: found nothing, expected a readable TOML file \(No such file",
+        match=r"none\.toml: found 'No such file or directory', expected a readable TOML file",
     ):
         read_thresholds(str(tmp_path / "none.toml"), paths=PATHS, fields=FIELDS)
 
@@ -309,5 +309,5 @@ def test_a_file_that_is_no_text_or_has_no_end_is_refused(tmp_path: pathlib.Path)
     (tmp_path / "gate.toml").write_bytes(b"thresholds = ['\xff']")
     with pytest.raises(ThresholdError, match=r"byte 15: .* expected UTF-8 text"):
         read_thresholds(str(tmp_path / "gate.toml"), paths=PATHS, fields=FIELDS)
-    with pytest.raises(ThresholdError, match="at most 1048576 bytes"):
+    with pytest.raises(ThresholdError, match="no regular file"):
         read_thresholds("/dev/zero", paths=PATHS, fields=FIELDS)

@@ -9,6 +9,8 @@ import contextlib
 import json
 import os
 import time
+import zipfile
+import zlib
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -20,6 +22,8 @@ from tracecore.records import JsonObject
 
 DOCUMENTS: Final = ("manifest", "summary", "metrics", "series")
 BUNDLE: Final = "bundle"
+COPY_BYTES: Final = 1 << 16
+EARLIEST_TIME: Final = (1980, 1, 1, 0, 0, 0)  # a fixed one: the same documents make the same zip
 
 
 def check_writable(*folders: str) -> None:
@@ -179,8 +183,6 @@ def write_documents(
     write_atomic(paths["manifest"], _document(manifest), fsync=fsync)
     write_atomic(paths["summary"], _document(summary), fsync=fsync)
     if compress:
-        from tracecore.perf.documents.bundle import fill_bundle  # noqa: PLC0415  (only with --compress)
-
         members = {names[kind]: paths[kind] for kind in DOCUMENTS}
         fill_atomic(paths[BUNDLE], lambda fd: fill_bundle(fd, members), fsync=fsync)
     return paths
@@ -190,3 +192,46 @@ def _document(value: Any) -> bytes:
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     # A lone surrogate, which UTF-8 cannot hold, leaves as its JSON escape.
     return text.encode("utf-8", "backslashreplace")
+
+
+# --- the zip ----------------------------------------------------------------------------
+
+
+def fill_bundle(fd: int, members: dict[str, str]) -> None:
+    """Zip the files ``{name inside: path}`` into ``fd``, and read everything back once; OSError
+    where that fails.
+    """
+    with (
+        open(fd, "w+b", closefd=False) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bundle,
+    ):
+        for name, path in members.items():
+            _add_member(bundle, name, path)
+    _check_zip(fd)
+
+
+def _check_zip(fd: int) -> None:
+    """Read every member back, which checks its checksum; ``testzip`` does the same with many times
+    the memory.
+    """
+    try:
+        with open(fd, "rb", closefd=False) as file, zipfile.ZipFile(file) as bundle:
+            for name in bundle.namelist():
+                with bundle.open(name) as member:
+                    while member.read(COPY_BYTES):
+                        pass
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise OSError(f"came back damaged from the disk: {error}") from error
+
+
+def _add_member(bundle: zipfile.ZipFile, name: str, path: str) -> None:
+    member = zipfile.ZipInfo(name, EARLIEST_TIME)
+    member.compress_type = zipfile.ZIP_DEFLATED
+    member.create_system = 3  # Unix on every platform, which gives the next line its meaning
+    member.external_attr = SHARED << 16
+    with open(path, "rb") as source:
+        # tells zipfile whether 32 bits will do
+        member.file_size = os.fstat(source.fileno()).st_size
+        with bundle.open(member, "w") as target:
+            while block := source.read(COPY_BYTES):
+                target.write(block)

@@ -136,7 +136,8 @@ def read_thresholds(
         ThresholdError: It names the file and the field, what stands there and what was expected. A
             file without any threshold is refused: it would guard nothing and look as if it did.
     """
-    document = parse_toml(path, read_file(path, MAX_FILE_BYTES, "a readable TOML file", error=ThresholdError), error=ThresholdError)
+    data = read_file(path, MAX_FILE_BYTES, "a readable TOML file", error=ThresholdError)
+    document = parse_toml(path, data, error=ThresholdError)
     _check_keys(path, "", document, ("threshold", "thresholds"))
     thresholds = []
     for place, text in enumerate(_list_of(path, document, "thresholds")):

@@ -11,6 +11,7 @@ from typing import Any, Final
 from tracecore.errors import MISSING, ScenarioError
 from tracecore.record import field, record
 from tracecore.records import Allowance, JsonObject, ModelLimits
+from tracecore.strict import refuse_long_keys
 
 Mistake = tuple[str, object, str]  # field, what was found, what was expected
 
@@ -117,6 +118,7 @@ def _parse_json(path: str, text: str) -> Any:
 
 def _parse_toml(path: str, text: str) -> Any:
     try:
+        refuse_long_keys(path, text, error=ScenarioError)
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         complaint, _, place = str(error).rpartition(" (at ")

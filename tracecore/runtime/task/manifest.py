@@ -1,10 +1,10 @@
 """A task's ``task.toml``: read, and every field checked."""
 
 import os
-import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tracecore import strict
 from tracecore.errors import MISSING, TaskError
 from tracecore.record import record
 from tracecore.records import Budgets
@@ -135,17 +135,7 @@ def parse_toml(path: str, data: bytes) -> dict[str, Any]:
     """The document in the bytes of the file ``path``; raises :class:`TaskError`."""
     if len(data) > SIZE_LIMIT_BYTES:
         raise TaskError(path, "", f"{len(data)} bytes", f"at most {SIZE_LIMIT_BYTES} bytes")
-    if data.startswith(b"\xef\xbb\xbf"):
-        raise TaskError(path, "", "a byte order mark", "UTF-8 without one")
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as problem:
-        raise TaskError(
-            path, "", f"byte {data[problem.start]:#04x} at offset {problem.start}", "UTF-8"
-        ) from None
-    # ValueError: also for numbers of more digits than int() reads
-    except (ValueError, RecursionError) as problem:
-        raise TaskError(path, "", str(problem), "TOML") from None
+    return strict.parse_toml(path, data, error=TaskError)
 
 
 class _Table:
