@@ -590,7 +590,10 @@ def test_what_setup_and_the_validator_tried_and_caught_is_no_violation_of_an_act
         ("x = []; x.append(x); return x", "action act raised ValueError"),
         ("return 10 ** 5000", "action act raised ValueError"),
         ("return {'a': 1, 2: 3}", "action act raised TypeError"),
-        ("return act()", "action act raised RecursionError"),
+        (
+            "def sink():\n        return sink()\n    return sink()",
+            "action act raised RecursionError",
+        ),
     ],
 )
 def test_an_action_that_raises_or_gives_no_json_ends_the_episode_and_has_an_entry(
