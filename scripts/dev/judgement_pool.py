@@ -1,5 +1,5 @@
-"""The pool of real runs that ``measure_judgement.py`` replays: three copies of this clone in turns, two
-identical and one whose chosen task burns a fixed amount of computation in its setup.
+"""The pool of real runs that ``measure_judgement.py`` replays: three copies of this clone in
+turns, two identical and one whose chosen task burns a fixed amount of computation in its setup.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def copy_clone(folder: str) -> str:
 
 
 def plant(options: argparse.Namespace, arms: dict[str, str]) -> int:
-    """Make the slow arm's task take the share more that was asked for; how many loops that takes."""
+    """Make the slow arm's task take the share more that was asked for; the loops it takes."""
     setup = os.path.join("tracecore", "tasks", options.task, "setup.py")
     with open(os.path.join(ROOT, setup), encoding="utf-8") as file:
         source = file.read()

@@ -47,7 +47,7 @@ to run against these slices; times are shown beside each other, and decide nothi
 """
 
 
-# --- make ------------------------------------------------------------------------------------------------------------
+# --- make ------------------------------------------------------------------------------------
 
 
 def write_index(folder: str, command: str) -> JsonObject:
@@ -169,7 +169,7 @@ def _class_part(name: str, index: JsonObject) -> list[str]:
     return [f"## {escape(name)}", about, "\n".join([head, *lines]), *([links] if links else [])]
 
 
-# --- check -----------------------------------------------------------------------------------------------------------
+# --- check -----------------------------------------------------------------------------------
 
 
 def class_names(folder: str) -> list[str]:

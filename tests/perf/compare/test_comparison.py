@@ -132,7 +132,7 @@ def test_the_command_answers_in_json_and_in_words_with_its_exit_code(sets):
         3,
         "regressed",
     )
-    assert f"FAIL  worse in shape and time: {TASKS[2]}" in done.stderr.splitlines()[0]
+    assert f"FAIL: worse in shape and time: {TASKS[2]}" in done.stderr.splitlines()[0]
     assert sum(TASKS[2] in line for line in done.stderr.splitlines()) > 2
 
 

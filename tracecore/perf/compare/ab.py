@@ -51,7 +51,7 @@ _CLONE: Final = os.path.dirname(
 
 @record
 class AbOptions:
-    """What the command line says; see ``perf_harness.py ab --help``."""
+    """What was asked for; see ``perf_harness.py ab --help``."""
 
     base: str
     rounds: int = 5
@@ -259,7 +259,7 @@ def subjects_that_moved(document: JsonObject) -> list[str]:
 
 
 def settle(decision: Decision) -> Decision:
-    """What a screen in which no time moved makes of its decisions: that is its answer about time."""
+    """What a screen in which no time moved makes of its decisions: its answer about time."""
     if not decision.gates:
         return decision
     why = "the screen moved by less than its floor, so that no rounds were run"

@@ -1,4 +1,4 @@
-"""What must be the same from run to run: compared by agent, task and seed, without any statistics."""
+"""What must be the same from run to run: compared by agent, task and seed, without statistics."""
 
 from collections.abc import Sequence
 from typing import Final, Literal

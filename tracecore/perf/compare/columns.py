@@ -24,13 +24,13 @@ COUNTS: Final = (
 HASHES: Final = ("trace_hash", "artifact_hash")
 EXACT: Final = ("success", "failure_reason", *COUNTS, *HASHES)
 AMOUNTS: Final = ("cpu", "wall", "rss")  # seconds, seconds, bytes
-# Such an episode took as long as somebody's limit, or as it took to die: that is no latency.
+# Such an episode took as long as its limit, or as it took to die: that is no latency.
 CUT_SHORT: Final = frozenset({"timeout", "agent_crashed", "episode_crashed"})
 TEXTS_MOST: Final = 1000  # failure reasons of a run, and hashes, that are kept to be shown
 
 
 class RowKey(NamedTuple):
-    """A row of a scenario; an episode of it is told by its seed besides."""
+    """A row of a scenario; an episode of it is known by its seed besides."""
 
     agent: str
     task_ref: str

@@ -53,7 +53,7 @@ def _condition(manifest: JsonObject, field: str) -> Any:
     if field != "scenario":
         return manifest.get(field)
     # Not the files' hashes: a changed task under the same reference is what a comparison may be
-    # about, and is told apart.
+    # about, and is known by its hash.
     return tuple(
         f"{row['agent']} on {row['task_ref']} from seed {row['seed']}"
         for row in manifest["scenario"]

@@ -33,7 +33,7 @@ class RunRecord:
         return self.stamp, self.columns.digest()
 
     def about(self) -> JsonObject:
-        """What a document says of it."""
+        """It, as documents show it."""
         host = self.manifest.get("host") or {}
         identity = self.manifest.get("runtime_identity") or {}
         return {
@@ -110,7 +110,7 @@ def read_run(archived: ArchivedSet) -> RunRecord:
 
 
 def noise_of(summary: JsonObject) -> str | None:
-    """What the summary's finding of a noisy host says; None where there is none."""
+    """The text of the summary's finding of a noisy host; None where there is none."""
     for finding in summary.get("findings") or ():
         if isinstance(finding, dict) and finding.get("id") == "noisy_host":
             return one_line(str(finding.get("text") or "noisy host"))

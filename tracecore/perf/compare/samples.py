@@ -100,7 +100,7 @@ def tests_of(rows: int, gate_on: Sequence[str]) -> int:
 
 
 def _adjust(rows: Mapping[str, Sequence[float]], split: int) -> dict[str, list[float]]:
-    """Each row's values less what the median of the other rows in the same run is beyond its usual."""
+    """Each row's values less what the median of the other rows of its run is beyond its usual."""
     adjusted = {}
     for row, values in rows.items():
         others = [

@@ -1,5 +1,5 @@
-"""Whether times differ: the decision rule, from medians of runs to judgements. No clock, no disk, no
-chance.
+"""Whether times differ: the decision rule, from medians of runs to judgements. No clock, no disk,
+no chance.
 
 The unit of replication is the run. Everything works on logarithms: a difference is the logarithm of
 a ratio.

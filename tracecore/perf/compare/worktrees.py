@@ -60,7 +60,7 @@ def two_sides(clone: str, ref: str) -> Iterator[tuple[Side, Side, str]]:
     top = _toplevel(clone)
     prefix = os.path.relpath(os.path.realpath(clone), top)
     shas = {"base": _commit(top, ref), "work": _commit(top, "HEAD")}
-    # From here on nothing but ourselves may delete it, and nobody else can look into it.
+    # From here on nothing but this process deletes it, and no other user can look into it.
     scratch = os.path.realpath(tempfile.mkdtemp(prefix="tracecore-ab-"))
     try:
         sides = []
@@ -166,7 +166,7 @@ def _remove(top: str, scratch: str) -> None:
 # --- slices of either side ---
 
 COUNT_WORK: Final = "--work"
-STOP_PATIENCE_S: Final = 10.0  # for a run that was told to end, before everything of it is killed
+STOP_PATIENCE_S: Final = 10.0  # for a run that was asked to end, before all of it is killed
 MAX_ANSWER_BYTES: Final = 1 << 20
 
 

@@ -23,8 +23,8 @@ from tracecore.record import record, replace
 from tracecore.records import JsonObject
 from tracecore.strict import parse_toml, read_file
 
-# What a scenario decides. Rows of a task that did not run are missing data; that no row failed is an
-# answer.
+# What a scenario decides. Rows of a task that did not run are missing data; that no row failed is
+# an answer.
 PLANNED_FIELDS: Final = ("agent", "task_ref", "seed")
 # Counted in second runs, per scenario row: lines, calls and page faults of both processes together.
 WORK_FIELDS: Final = (
@@ -150,7 +150,7 @@ def read_thresholds(
     return tuple(thresholds)
 
 
-# --- one expression --------------------------------------------------------------------------------------------------
+# --- one expression --------------------------------------------------------------------------
 
 
 class _Cursor:
@@ -268,7 +268,7 @@ def _take_limit(cursor: _Cursor) -> float:
     return limit
 
 
-# --- a file ----------------------------------------------------------------------------------------------------------
+# --- a file ----------------------------------------------------------------------------------
 
 
 def _list_of(path: str, document: JsonObject, key: str) -> list[Any]:

@@ -55,7 +55,7 @@ def verify_sets(
     Args:
         path: As :func:`tracecore.perf.documents.archive.read_sets` takes it.
         hash_artifact: How run artifacts are hashed.
-        runs_dir: Where they lie; where the summary says, by default, if they are still there.
+        runs_dir: Where they lie; where the summary has them, by default, if they are still there.
 
     Returns:
         What does not agree, as sentences, and for stdout what was verified.
@@ -64,7 +64,7 @@ def verify_sets(
         InputError: The files cannot be read at all.
     """
     problems: list[str] = []
-    told: list[JsonObject] = []
+    verified: list[JsonObject] = []
     for archived in read_sets(path):
         found = verify_set(archived, hash_artifact, runs_dir)
         problems += [f"{archived.stamp}: {problem}" for problem in found.sentences]
@@ -74,7 +74,7 @@ def verify_sets(
             "run_artifacts": found.artifacts,
             "files": found.files,
         }
-        told.append(
+        verified.append(
             {
                 "stamp": archived.stamp,
                 "path": archived.path,
@@ -85,7 +85,7 @@ def verify_sets(
     folder = path if os.path.isdir(path) else os.path.dirname(path)
     indexed = Problems()
     check_index(folder, indexed)
-    return problems + indexed.sentences, {"sets": told, "indexed_files": indexed.files}
+    return problems + indexed.sentences, {"sets": verified, "indexed_files": indexed.files}
 
 
 def agreement(document: JsonObject) -> str:

@@ -57,7 +57,7 @@ def _sha256(file: IO[bytes]) -> str:
 
 
 def check_index(folder: str, found: Problems) -> None:
-    """The files that an index of published slices names are there, with the hashes that it gives."""
+    """The files that an index of published slices names are there, with the hashes in it."""
     path = os.path.join(folder, INDEX)
     if not os.path.exists(path):
         return

@@ -1,1 +1,1 @@
-"""How archived slices of several releases are shown: what each took, and where something changed."""
+"""How archived slices of several releases are shown: what each took, and what changed."""

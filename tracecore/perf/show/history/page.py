@@ -128,7 +128,8 @@ def _value_text(name: str, value: Any) -> str:
         return f"{value:,}"
     if name == "artifact_bytes":
         return f"{value:,.0f} B"
-    return f"{seconds_text(value['median'])} ({seconds_text(value['low'])} to {seconds_text(value['high'])})"
+    median, low, high = (seconds_text(value[part]) for part in ("median", "low", "high"))
+    return f"{median} ({low} to {high})"
 
 
 def _pictures(document: JsonObject) -> list[Picture]:
