@@ -16,7 +16,7 @@ an agent to its episode are a pair of pipes (questions and answers, JSON), a pip
 prints, and the *life line*, a socket between episode and zygote: it turns readable when the agent
 is dead, and the zygote kills the agent when the episode's end of it closes.
 
-What runs inside nursery and zygote is in ``zygote.py``.
+What runs inside nursery, zygote and agent is in ``nursery.py``, ``zygote.py`` and ``start.py``.
 """
 
 import contextlib
@@ -32,12 +32,14 @@ from typing import Final
 from tracecore import descendants, frames, processes
 from tracecore.clock import monotonic_s
 from tracecore.confinement.kernel import close_own_memory
-from tracecore.confinement.readable import TASK_MARK, Reach, is_below
+from tracecore.confinement.readable import Reach
 from tracecore.errors import EngineError, TracecoreError
 from tracecore.gateway.client import hand_over
 from tracecore.record import field, mutable_record, record
 from tracecore.records import GatewayAddress, Job, Limits
-from tracecore.runtime.agent.zygote import EXPLAIN, MESSAGE_BYTES, NurserySetup, run_nursery
+from tracecore.runtime.agent.nursery import run_nursery
+from tracecore.runtime.agent.reach import reach_of
+from tracecore.runtime.agent.zygote import EXPLAIN, MESSAGE_BYTES, NurserySetup
 
 # it only starts, kills and reaps; but it may itself be just starting, on a busy machine
 ANSWER_PATIENCE_S: Final = 30.0
@@ -309,31 +311,6 @@ class AgentZygotes:
         finally:
             theirs.close()
         return control
-
-
-def reach_of(job: Job, hidden: tuple[str, ...]) -> Reach:
-    """What the agent of ``job`` may reach.
-
-    Args:
-        job: The episode.
-        hidden: Folders of tasks, runs and results that the whole slice knows of.
-    """
-    own = (job.task.folder, job.settings.runs_dir)
-    more = tuple(folder for folder in own if not is_below(folder, hidden))
-    folder = os.path.dirname(job.agent.path)
-    in_task = is_below(folder, hidden + more) or os.path.lexists(os.path.join(folder, TASK_MARK))
-    with contextlib.suppress(OSError):  # a second name of a file may be a task's: see readable.py
-        in_task = in_task or os.stat(job.agent.path).st_nlink > 1
-    agents = (job.agent.path,) if in_task else ()
-    gateway = job.settings.gateway
-    return Reach(
-        folder=folder,
-        agents=agents,
-        read=job.allow.read,
-        network=job.allow.network,
-        hidden=hidden + more,
-        models=gateway is not None and bool(gateway.models),
-    )
 
 
 def ask_how_it_ended(link: AgentLink) -> AgentEnd:

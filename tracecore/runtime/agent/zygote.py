@@ -1,4 +1,4 @@
-"""Where agent processes come from: nursery, keeper and zygote.
+"""The zygote: it forks an agent process for each episode, and watches and buries it.
 
 ::
 
@@ -28,29 +28,23 @@ import select
 import signal
 import socket
 import sys
-import time
-from types import CodeType
 from typing import Any, Final
 
 from tracecore import descendants, frames, processes
 from tracecore.clock import monotonic_s
 from tracecore.confinement import layers
 from tracecore.confinement.layers import Confinement
-from tracecore.confinement.readable import reach_from_json
-from tracecore.errors import TracecoreError
 from tracecore.record import mutable_record, record, replace
 from tracecore.records import Limits
-from tracecore.runtime.agent.agent import compile_agent, compiled_agent
-from tracecore.runtime.agent.host import serve
+from tracecore.runtime.agent.agent import compiled_agent
 from tracecore.runtime.agent.preload import load
+from tracecore.runtime.agent.start import compiled, serve_forked, serve_spawned
 
 MESSAGE_BYTES: Final = 1 << 16
 ENDS: Final = 4  # descriptors that come with the request for an agent
 EXPLAIN: Final = b"explain"  # over the life line: how did it end?
 EXIT_PATIENCE_S: Final = 0.25  # between an agent closing its pipe and its death, when it is dying
 LOOK_INTERVAL_S: Final = 0.02  # at whether an agent has ended, on a platform without pidfds
-# of a spawned agent whose episode is over, so that the zygote can ask how much memory it has used
-LINGER_S: Final = 0.5
 # of a process that compiled its agent: where it used more, the zygote does not do it for the next
 COMPILE_CPU_S: Final = 0.5
 # Of every agent beyond the first, in the bound that all agents of a zygote share.
@@ -76,83 +70,6 @@ class NurserySetup:
         )
 
 
-def run_nursery(control_fd: int, setup: NurserySetup) -> None:
-    """Start a zygote for each request, until the worker's side of the socket is closed."""
-    nursery = socket.socket(fileno=control_fd)
-    sys.dont_write_bytecode = True
-    while True:
-        message, fds = frames.receive_with_fds(nursery, MESSAGE_BYTES, 1)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass  # zygotes that were closed
-        if not message:
-            return
-        request = json.loads(message)
-        arguments = (fds[0], setup, request["reach"], tuple(request["preload"]))
-        try:
-            processes.start(run_keeper, arguments, method=setup.method, keep_fds=fds)
-        except OSError as error:
-            refuse(fds[0], error)
-            return
-        os.close(fds[0])
-
-
-def refuse(control_fd: int, error: OSError) -> None:
-    """In place of a zygote that could not be started: report that for each agent."""
-    control = socket.socket(fileno=control_fd)
-    while True:
-        message, fds = frames.receive_with_fds(control, MESSAGE_BYTES, ENDS)
-        for fd in fds:
-            os.close(fd)
-        if not message:
-            return
-        if fds:
-            _refused(control, error)
-
-
-def run_keeper(
-    control_fd: int, setup: NurserySetup, reach: dict[str, Any], preload: tuple[str, ...]
-) -> None:
-    """Be the zygote, or, where process ids have a namespace, start it inside and wait for its end."""
-    method = setup.method
-    confinement = layers.begin(setup.shared_limits, reach_from_json(reach))
-    has_doors = confinement.reach.has_doors
-    names = layers.NAMESPACES if method == processes.FORK else layers.OF_KEEPER
-    if has_doors and "network_namespace" not in names:
-        names = (*names, "network_namespace")  # the doors have to be where the agents are
-    layers.leave_namespaces(confinement, names)
-    if has_doors:
-        try:
-            _hand_out_doors(control_fd, confinement)
-        except OSError as error:
-            refuse(control_fd, error)
-            return
-    # which cannot be sent
-    confinement.kernel = None if method == processes.SPAWN else confinement.kernel
-    if confinement.state["pid_namespace"] is True:
-        arguments = (control_fd, setup, confinement, preload)
-        try:
-            pid = processes.start(run_zygote, arguments, method=method, keep_fds=[control_fd])
-        except OSError as error:
-            refuse(control_fd, error)
-            return
-        os.close(control_fd)
-        os.waitpid(pid, 0)
-        return
-    run_zygote(control_fd, setup, confinement, preload)
-
-
-def _hand_out_doors(control_fd: int, confinement: Confinement) -> None:
-    """Give the worker what agents may connect to; neither zygote nor agents keep any of it."""
-    opened = layers.open_doors(confinement)
-    doors = [(one.place, one.relay_to) for one, _listener in opened]
-    with socket.socket(fileno=os.dup(control_fd)) as control:
-        fds = [listener.fileno() for _door, listener in opened]
-        frames.send_with_fds(control, json.dumps({"doors": doors}).encode(), fds)
-    for _door, listener in opened:
-        listener.close()
-
-
 def run_zygote(
     control_fd: int, setup: NurserySetup, confinement: Confinement, preload: tuple[str, ...]
 ) -> None:
@@ -170,7 +87,8 @@ def run_zygote(
     zygote.serve()
 
 
-def _refused(control: socket.socket, error: OSError) -> None:
+def report_refusal(control: socket.socket, error: OSError) -> None:
+    """Report to the worker that the machine had no process for an agent."""
     with contextlib.suppress(BrokenPipeError):
         control.send(json.dumps({"refused": str(error)}).encode())
 
@@ -237,7 +155,7 @@ class _Zygote:
             agent = self._start(request, ends, life_fd)
         except OSError as error:
             os.close(life_fd)
-            _refused(self._control, error)
+            report_refusal(self._control, error)
         else:
             self._agents[agent.serial] = self._by_fd[life_fd] = agent
             self._poll.register(life_fd, select.POLLIN)
@@ -258,7 +176,7 @@ class _Zygote:
         if method == processes.FORK:
             code = compiled_agent(path, sha256)
             if code is None and source in self._proven:
-                code, _problem = _compile(path, sha256)
+                code, _problem = compiled(path, sha256)
             if code is None:
                 proof_r, proof_w = os.pipe()
             work = (code, path, sha256, nonce, fds, limits, proof_w)
@@ -387,77 +305,3 @@ def _is_orphan(pid: int, living: set[int]) -> bool:
     except ChildProcessError:
         return False
     return True
-
-
-# --- inside the agent's process --------------------------------------------------------------------
-
-
-def serve_forked(
-    confinement: Confinement,
-    may_fork: bool,
-    work: tuple[Any, ...],
-) -> None:
-    """The start of an agent process that was forked from its zygote: what is confined in each, then
-    the agent.
-    """
-    code, path, sha256, nonce, fds, limits, proof_fd = work
-    problem = None
-    if code is None:
-        code, problem = _compile(path, sha256)
-        if code is not None:
-            os.write(proof_fd, b"c")
-        os.close(proof_fd)  # the agent shall not have it
-    if may_fork:
-        descendants.become_subreaper()
-    question_fd, answer_fd = _take_ends(fds)
-    if confinement.state.get("resource_limits") is True:
-        _bound_open_files(limits)
-    layers.confine_agent(confinement, answer_fd, nonce)
-    serve(code, problem, path, nonce, (question_fd, answer_fd), limits.message_bytes)
-
-
-def serve_spawned(
-    path: str, sha256: str, nonce: str, fds: list[int], limits: Limits, where: tuple[Any, ...]
-) -> None:
-    """The start of an agent process that was not forked from its zygote, and so has inherited
-    nothing but the network that its doors are in.
-    """
-    sys.dont_write_bytecode = True
-    descendants.become_subreaper()
-    question_fd, answer_fd = _take_ends(fds)
-    reach, (doors, network) = where
-    confinement = layers.begin(limits, reach_from_json(reach))
-    code, problem = _compile(path, sha256)
-    names = layers.OF_SPAWNED
-    if confinement.reach.has_doors:
-        confinement.doors, confinement.state["network_namespace"] = doors, network
-        names = tuple(name for name in names if name != "network_namespace")
-    layers.leave_namespaces(confinement, names)
-    layers.confine(confinement)
-    layers.confine_agent(confinement, answer_fd, nonce)
-    serve(code, problem, path, nonce, (question_fd, answer_fd), limits.message_bytes)
-    time.sleep(LINGER_S)
-
-
-def _take_ends(fds: list[int]) -> tuple[int, int]:
-    """The descriptors of questions and answers; the third is for what the agent prints."""
-    question_fd, answer_fd, output_fd = fds
-    for stream in (1, 2):
-        os.dup2(output_fd, stream)
-    os.close(output_fd)
-    return question_fd, answer_fd
-
-
-def _bound_open_files(limits: Limits) -> None:
-    import resource  # noqa: PLC0415 - not there on every platform; the zygote has loaded it
-
-    if limits.open_files is not None:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limits.open_files, limits.open_files))
-
-
-def _compile(path: str, sha256: str) -> tuple[CodeType | None, Exception | None]:
-    try:
-        return compile_agent(path, sha256), None
-    except (TracecoreError, OSError, ValueError, RecursionError, MemoryError) as error:
-        return None, error

@@ -1,0 +1,97 @@
+"""Where zygotes come from: the nursery, and the keeper of each."""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from typing import Any
+
+from tracecore import frames, processes
+from tracecore.confinement import layers
+from tracecore.confinement.layers import Confinement
+from tracecore.confinement.readable import reach_from_json
+from tracecore.runtime.agent.zygote import (
+    ENDS,
+    MESSAGE_BYTES,
+    NurserySetup,
+    report_refusal,
+    run_zygote,
+)
+
+
+def run_nursery(control_fd: int, setup: NurserySetup) -> None:
+    """Start a zygote for each request, until the worker's side of the socket is closed."""
+    nursery = socket.socket(fileno=control_fd)
+    sys.dont_write_bytecode = True
+    while True:
+        message, fds = frames.receive_with_fds(nursery, MESSAGE_BYTES, 1)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass  # zygotes that were closed
+        if not message:
+            return
+        request = json.loads(message)
+        arguments = (fds[0], setup, request["reach"], tuple(request["preload"]))
+        try:
+            processes.start(run_keeper, arguments, method=setup.method, keep_fds=fds)
+        except OSError as error:
+            refuse(fds[0], error)
+            return
+        os.close(fds[0])
+
+
+def refuse(control_fd: int, error: OSError) -> None:
+    """In place of a zygote that could not be started: report that for each agent."""
+    control = socket.socket(fileno=control_fd)
+    while True:
+        message, fds = frames.receive_with_fds(control, MESSAGE_BYTES, ENDS)
+        for fd in fds:
+            os.close(fd)
+        if not message:
+            return
+        if fds:
+            report_refusal(control, error)
+
+
+def run_keeper(
+    control_fd: int, setup: NurserySetup, reach: dict[str, Any], preload: tuple[str, ...]
+) -> None:
+    """Be the zygote, or, where process ids have a namespace, start it inside and wait for its end."""
+    method = setup.method
+    confinement = layers.begin(setup.shared_limits, reach_from_json(reach))
+    has_doors = confinement.reach.has_doors
+    names = layers.NAMESPACES if method == processes.FORK else layers.OF_KEEPER
+    if has_doors and "network_namespace" not in names:
+        names = (*names, "network_namespace")  # the doors have to be where the agents are
+    layers.leave_namespaces(confinement, names)
+    if has_doors:
+        try:
+            _hand_out_doors(control_fd, confinement)
+        except OSError as error:
+            refuse(control_fd, error)
+            return
+    # which cannot be sent
+    confinement.kernel = None if method == processes.SPAWN else confinement.kernel
+    if confinement.state["pid_namespace"] is True:
+        arguments = (control_fd, setup, confinement, preload)
+        try:
+            pid = processes.start(run_zygote, arguments, method=method, keep_fds=[control_fd])
+        except OSError as error:
+            refuse(control_fd, error)
+            return
+        os.close(control_fd)
+        os.waitpid(pid, 0)
+        return
+    run_zygote(control_fd, setup, confinement, preload)
+
+
+def _hand_out_doors(control_fd: int, confinement: Confinement) -> None:
+    """Give the worker what agents may connect to; neither zygote nor agents keep any of it."""
+    opened = layers.open_doors(confinement)
+    doors = [(one.place, one.relay_to) for one, _listener in opened]
+    with socket.socket(fileno=os.dup(control_fd)) as control:
+        fds = [listener.fileno() for _door, listener in opened]
+        frames.send_with_fds(control, json.dumps({"doors": doors}).encode(), fds)
+    for _door, listener in opened:
+        listener.close()
