@@ -21,7 +21,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
     pytest.mark.timeout(1800),
 ]
-LITELLM: Final = "import os\nos.environ['LITELLM_LOCAL_MODEL_COST_MAP'] = 'True'\nimport litellm"
 TIKTOKEN: Final = (
     "tiktoken.Encoding('x', pat_str='.', mergeable_ranks={bytes([n]): n for n in range(256)},"
     " special_tokens={}).encode('hi')"
@@ -59,7 +58,7 @@ PACKAGES: Final[tuple[tuple[str, int, str, str, str], ...]] = (
     ("langchain-core", 256, "from langchain_core.prompts import ChatPromptTemplate",
      "ChatPromptTemplate.from_template('hi {x}').invoke({'x': 'you'}).to_string()",
      "Human: hi you"),
-    ("litellm", 1024, LITELLM,
+    ("litellm", 512, "import litellm",
      COMPLETE, "hello"),
     ("cffi", 256, "import cffi", "cffi.FFI().new('int[]', [1, 2])[1]", "2"),
 )  # fmt: skip

@@ -22,6 +22,7 @@ ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "PYTHONTZPATH": "",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # not the network's
 }
 TEMPORARY_FOLDER: Final = "/tmp"  # noqa: S108 - named, and never written
 # Modules of Python's own library that do things of which Python raises no event.
