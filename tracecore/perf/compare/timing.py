@@ -143,11 +143,24 @@ def decide(
         p = test.up if is_up else test.down
         corrected = up[place] if is_up else down[place]
         own = shifts.get((sample.row, plain.get(sample.metric, sample.metric)))
+        # One run's absolute times move with the host: they are asked only where another row looks
+        # faster, so that this one may look slower for that alone.
+        if not is_exact and not _others_fell(sample, shifts):
+            own = None
         decision = _judge(sample, test, p, corrected, _Context(screen, own))
         # A share of its own run stands whatever the host does; an absolute time does not.
         is_void = noisy and sample.metric not in plain
         decisions.append(void(decision, NOISY) if is_void else decision)
     return decisions
+
+
+def _others_fell(sample: Sample, shifts: Mapping[Subject, float]) -> bool:
+    """Whether the metric of another scenario row fell by more than the lower floor."""
+    return any(
+        shift < -math.log1p(FLOORS[sample.metric].warn)
+        for (row, metric), shift in shifts.items()
+        if metric == sample.metric and row != sample.row
+    )
 
 
 def void(decision: Decision, why: str) -> Decision:
