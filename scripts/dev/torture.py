@@ -363,7 +363,10 @@ class Round:
         """Note every result that has been journalled: it must be there to the end, unchanged."""
         for path in (self._place / "out").glob(".perf-journal-*.jsonl"):
             for line in path.read_bytes().split(b"\n")[1:-1]:
-                run_id = json.loads(line)[FIELDS.index("run_id")]
+                values = json.loads(line)
+                if isinstance(values, dict):  # where a resumed part begins
+                    continue
+                run_id = values[FIELDS.index("run_id")]
                 artifact = self._place / "runs" / f"{run_id}.json"
                 found = (
                     hashlib.sha256(artifact.read_bytes()).hexdigest()
