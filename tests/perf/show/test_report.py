@@ -125,6 +125,22 @@ def test_a_long_tail_is_drawn_on_a_logarithmic_axis(folder):
     assert "logarithmic" in charts["distribution"].caption
 
 
+def test_a_resumed_slice_is_drawn_in_parts_on_one_axis(folder):
+    path = folder / f"perf-summary-{STAMP}.json"
+    summary = json.loads(path.read_text())
+    summary["parts"] = [{"elapsed_s": 100.0, "episodes": 45}, {"elapsed_s": 9.0, "episodes": 45}]
+    path.write_text(json.dumps(summary))
+    series = folder / f"perf-series-{STAMP}.json"
+    rows = json.loads(series.read_text())
+    series.write_text(json.dumps([{**row, "part": row["episode_index"] // 45} for row in rows]))
+    data = gather(read_sets(str(folder))[0])
+    assert data.resumed_s == (100.0,)
+    starts_s = sorted(start_s for group in data.groups for start_s in group.start_s)
+    assert starts_s[44:46] == [pytest.approx(4.4), pytest.approx(104.5)]
+    assert data.samples["samples"][0]["offset_s"] == 100.5
+    assert all(chart.svg for chart in charts_of(folder).values())
+
+
 def test_the_samples_are_left_out_when_they_cannot_be_drawn(folder):
     path = folder / f"perf-samples-{STAMP}.json"
     for text in (

@@ -2,6 +2,7 @@
 columns.
 """
 
+import itertools
 import json
 import os
 from array import array
@@ -62,6 +63,7 @@ class ReportData:
     episodes: dict[str, list[JsonObject]]
     has_times: bool  # whether rows say when they ran
     samples: JsonObject | None
+    resumed_s: tuple[float, ...] = ()  # when each part but the first began, on the axis of all
 
     @property
     def stamp(self) -> str:
@@ -79,14 +81,17 @@ def gather(archived: ArchivedSet) -> ReportData:
     failed: list[JsonObject] = []
     slowest: list[JsonObject] = []  # of those that succeeded, the slowest first
     has_times = True
+    starts_s = _part_starts(archived.summary.get("parts"))
     for row in map(series_row, archived.series()):
         key = (row["task_ref"], row["agent"])
         group = groups.get(key)
         if group is None:
             group = groups[key] = Group(*key, number=len(groups) + 1)
         has_times = has_times and "end_offset_s" in row and "start_offset_s" in row
-        group.start_s.append(row.get("start_offset_s", 0.0))
-        group.end_s.append(row.get("end_offset_s", 0.0))
+        part = row.get("part", 0)
+        began_s = starts_s[part] if part < len(starts_s) else 0.0
+        group.start_s.append(began_s + row.get("start_offset_s", 0.0))
+        group.end_s.append(began_s + row.get("end_offset_s", 0.0))
         group.wall_s.append(row["wall_clock_s"])
         group.failed.append(not row["success"])
         group.artifact_bytes.append(row["artifact_bytes"])
@@ -102,8 +107,18 @@ def gather(archived: ArchivedSet) -> ReportData:
         tuple(groups.values()),
         {"failed": _episodes(failed, archived), "slowest": _episodes(slowest, archived)},
         has_times,
-        _read_samples(archived),
+        _read_samples(archived, starts_s[-1]),
+        tuple(starts_s[1:]),
     )
+
+
+def _part_starts(parts: Any) -> list[float]:
+    """When each part of a slice began, on one axis of the time in which the slice ran: the pauses
+    between them are left out.
+    """
+    elapsed_s: list[Any] = [one.get("elapsed_s") for one in _dicts(parts)]
+    known_s = [float(one) for one in elapsed_s[:-1] if _is_number(one)]
+    return list(itertools.accumulate(known_s, initial=0.0))
 
 
 def _episodes(rows: Sequence[JsonObject], archived: ArchivedSet) -> list[JsonObject]:
@@ -142,8 +157,8 @@ def _dicts(value: Any) -> list[JsonObject]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _read_samples(archived: ArchivedSet) -> JsonObject | None:
-    """The samples beside the set; None where there are none that can be drawn: a report goes
+def _read_samples(archived: ArchivedSet, began_s: float) -> JsonObject | None:
+    """The samples beside the set, which are of the part that began at ``began_s``; None where there are none that can be drawn: a report goes
     without.
     """
     path = os.path.join(archived.folder, samples_name(archived.stamp))
@@ -155,7 +170,8 @@ def _read_samples(archived: ArchivedSet) -> JsonObject | None:
         return None
     if not isinstance(document, dict) or not _are_samples(document.get("samples")):
         return None
-    return document
+    samples = [{**one, "offset_s": began_s + one["offset_s"]} for one in document["samples"]]
+    return {**document, "samples": samples}
 
 
 def _are_samples(samples: Any) -> bool:

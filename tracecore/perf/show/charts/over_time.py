@@ -56,6 +56,7 @@ def draw_latency(data: ReportData) -> Picture:
         set_log_scale(axes.yaxis, good[0] * scale * 0.9, top)
     else:
         axes.set_ylim(0, top)
+    _mark_parts(axes, data)
     axes.set_xlim(left=0)
     axes.set_xlabel(TIME_AXIS)
     axes.set_ylabel(f"wall clock, {unit}")
@@ -67,6 +68,13 @@ def draw_latency(data: ReportData) -> Picture:
         " at the upper edge if they took longer than any success." + logarithmic + thinned
     )
     return picture(figure, "latency", "Latency over start time", caption)
+
+
+def _mark_parts(axes: Any, data: ReportData) -> None:
+    """A line where a slice was resumed."""
+    for place, at_s in enumerate(data.resumed_s):
+        label = "resumed" if place == 0 else None
+        axes.axvline(at_s, color=INK, linestyle=(0, (2, 3)), linewidth=1.1, label=label)
 
 
 def _runs(group: Group) -> "zip[tuple[float, float, int]]":
@@ -125,6 +133,7 @@ def draw_throughput(data: ReportData) -> Picture:
             bad_eps, edges, fill=True, facecolor="none", edgecolor=FAILURE, hatch="////",
             label="of those, failed",
         )  # fmt: skip
+    _mark_parts(axes, data)
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, edges[-1])
     axes.set_xlabel(TIME_AXIS)
@@ -160,6 +169,7 @@ def draw_in_flight(data: ReportData) -> Picture:
     )  # fmt: skip
     if isinstance(slots, int):
         axes.axhline(slots, color=INK, linestyle="--", linewidth=1.2, label=f"asked for: {slots}")
+    _mark_parts(axes, data)
     axes.set_ylim(bottom=0)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlim(0, last_s)
