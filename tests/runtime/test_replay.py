@@ -263,14 +263,14 @@ def test_what_no_schema_allows_is_told_for_each_place(
         (b"", "found no JSON (Expecting value"),
         (b'{"a":1', "found no JSON (Expecting ',' delimiter"),
         (b"{} {}", "found no JSON (Extra data"),
-        (b"\xef\xbb\xbf{}", "found no JSON (Unexpected UTF-8 BOM"),
-        (b'{"a":"\xff"}', "found byte 0xff at offset 6, expected UTF-8"),
-        (b'{"a":{"b":1,"c":2,"b":3}}', "found no JSON (the key 'b' stands twice in one object)"),
-        (b'{"a":NaN}', "found no JSON (NaN is no JSON number)"),
-        (b'{"a":-Infinity}', "found no JSON (-Infinity is no JSON number)"),
-        (b'{"a":1e999}', "found no JSON (the number '1e999' is out of range)"),
-        (b"9" * 5000, "found no JSON (Exceeds the limit"),
-        (b"[" * 100_000, "found very deep nesting"),
+        (b"\xef\xbb\xbf{}", "found no JSON (byte 0: a byte order mark"),
+        (b'{"a":"\xff"}', "found no JSON (byte 6: b'\\xff')"),
+        (b'{"a":{"b":1,"c":2,"b":3}}', "found no JSON (b: this key twice)"),
+        (b'{"a":NaN}', "found no JSON (NaN)"),
+        (b'{"a":-Infinity}', "found no JSON (-Infinity)"),
+        (b'{"a":1e999}', "found no JSON (1e999)"),
+        (b"9" * 5000, "found no JSON (a number of thousands of digits"),
+        (b"[" * 100_000, "found no JSON (very deep nesting"),
         (b"[]", "$: found an array, expected an object"),
     ],
 )
@@ -312,5 +312,5 @@ def a_nul(_folder: pathlib.Path) -> str:
 def test_a_file_that_cannot_be_read_is_an_input_error(
     make: Callable[..., object], tmp_path: pathlib.Path
 ) -> None:
-    with pytest.raises(InputError, match="at most 64 MiB that can be read"):
+    with pytest.raises(InputError, match=r"at most (64 MiB that can be read|67108864 bytes)"):
         read_artifact(str(make(tmp_path)))

@@ -164,7 +164,7 @@ def stable_head(head: JsonObject) -> JsonObject:
         key: value for key, value in head["budgets"].items() if key != "wall_clock_seconds"
     }
     for name in ("agent", "agent_ref"):
-        stable[name] = os.path.basename(head[name])
+        stable[name] = str(head[name]).rpartition("/")[2]
     return stable
 
 

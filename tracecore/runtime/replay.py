@@ -2,13 +2,10 @@
 episode agree with it?
 """
 
-import json
-import math
-import os
-import stat
 from typing import Any, Final
 
-from tracecore.errors import MISSING, InputError, describe
+from tracecore import strict
+from tracecore.errors import MISSING, InputError
 from tracecore.record import record
 from tracecore.records import JsonObject
 from tracecore.runtime import spec
@@ -108,62 +105,17 @@ def read_artifact(path: str) -> tuple[JsonObject, list[str]]:
     Raises:
         InputError: The file cannot be read.
     """
-    data = _read_bytes(path)
+    data = strict.read_file(path, FILE_BYTES_MOST, READABLE)
     try:
-        artifact = _parse(data)
+        artifact = strict.parse_json(path, data)
+    except InputError as error:
+        where = f"{error.field}: " if error.field else ""
+        return {}, [f"found no JSON ({where}{error.found}), expected a run artifact"]
+    try:
         found = spec.problems(artifact, PROBLEMS_MOST) or _hash_problems(artifact)
-    except UnicodeDecodeError as error:
-        found = [f"found byte {data[error.start]:#04x} at offset {error.start}, expected UTF-8"]
     except RecursionError:
         found = ["found very deep nesting, expected a run artifact"]
-    except ValueError as error:
-        found = [f"found no JSON ({error}), expected a run artifact"]
     return (artifact, []) if not found else ({}, found)
-
-
-def _read_bytes(path: str) -> bytes:
-    try:
-        # A pipe or device is refused before it is opened: reading one may never end.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise InputError(path, "", "something that is no regular file", READABLE)
-        with open(path, "rb") as file:
-            data = file.read(FILE_BYTES_MOST + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise InputError(
-            path, "", error.strerror if isinstance(error, OSError) else str(error), READABLE
-        ) from error
-    if len(data) > FILE_BYTES_MOST:
-        raise InputError(path, "", "a larger file", READABLE)
-    return data
-
-
-def _parse(data: bytes) -> Any:
-    return json.loads(
-        data.decode("utf-8"),
-        object_pairs_hook=_pairs,
-        parse_constant=_refuse_constant,
-        parse_float=_finite,
-    )
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> JsonObject:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {describe(repeated)} stands twice in one object")
-    return value
-
-
-def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {describe(text)} is out of range")
-    return value
 
 
 def _hash_problems(artifact: JsonObject) -> list[str]:
