@@ -195,7 +195,7 @@ def test_a_row_may_limit_models_and_forbid_a_shared_load(tmp_path: pathlib.Path)
         ),
         (b'{"scenario": [1], "scenario": [2]}', "scenario: found the key twice, expected a list"),
         (b"", "line 1, column 1: found the end of the line, expected valid JSON"),
-        (b'[\n  {"agent": "a",}\n]', "line 2, column 17: found '}', expected valid JSON"),
+        (b'[\n  {"agent": "a" 1}\n]', "line 2, column 17: found '1}', expected valid JSON"),
         (b"[] []", "line 1, column 4: found '[]', expected valid JSON (Extra data)"),
         (b"[" * 100_000, "found very deep nesting, expected a list"),
         (b"[" * 600 + b"]" * 600, "scenario[0]: found "),
