@@ -155,9 +155,9 @@ def decide(
 
 
 def _others_fell(sample: Sample, shifts: Mapping[Subject, float]) -> bool:
-    """Whether the metric of another scenario row fell by more than the lower floor."""
+    """Whether the metric of another scenario row fell by more than the floor."""
     return any(
-        shift < -math.log1p(FLOORS[sample.metric].warn)
+        shift < -math.log1p(FLOORS[sample.metric].fail)
         for (row, metric), shift in shifts.items()
         if metric == sample.metric and row != sample.row
     )
