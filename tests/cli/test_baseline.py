@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.rows import as_series
 
 SCRIPT = pathlib.Path(__file__).parent.parent.parent / "scripts" / "perf_harness.py"
 
@@ -56,7 +57,7 @@ def test_other_behaviour_than_the_baselines_is_exit_3_with_the_reason(folder):
     rows = json.loads(good)
     rows[2]["steps_used"] += 1
     try:
-        series.write_text(json.dumps(rows))
+        series.write_bytes(as_series(rows))
         done, document = run(folder, "--baseline", "old")
         waived, _ = run(folder, "--baseline", "old", "--no-gate")
     finally:

@@ -1,5 +1,9 @@
 """Rows of episodes that never ran."""
 
+import json
+from collections.abc import Iterable
+from typing import Any
+
 from tracecore.records import EpisodeResult
 
 
@@ -39,3 +43,8 @@ def make_row(
         **changes,
     }
     return EpisodeResult(**fields)
+
+
+def as_series(rows: Iterable[dict[str, Any]]) -> bytes:
+    """The document of a series, with a row on every line."""
+    return ("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n").encode()
