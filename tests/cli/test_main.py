@@ -318,7 +318,7 @@ def test_every_start_method_gives_the_same_hash_under_strict_spec() -> None:
     [
         (
             (),
-            "found no command, expected one of run, show, check, replay, list, doctor; try --help",
+            "found no command, expected one of run, show, check, check-task, replay, list, doctor",
         ),
         (
             ("rnu",),
