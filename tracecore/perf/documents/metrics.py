@@ -13,6 +13,16 @@ from tracecore.records import JsonObject
 from tracecore.stats import nearest_rank
 
 P99_EPISODES: Final = 500  # of a row; with fewer, its p99 is one of the very slowest
+TIMES: Final = frozenset(
+    {
+        "p50_wall_clock_s",
+        "p95_wall_clock_s",
+        "p99_wall_clock_s",
+        "max_wall_clock_s",
+        "p50_cpu_s",
+        "peak_rss_bytes",
+    }
+)
 
 
 def metrics_document(rows: Rows) -> list[JsonObject]:
