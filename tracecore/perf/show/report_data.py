@@ -61,7 +61,6 @@ class ReportData:
     groups: tuple[Group, ...]  # in the order in which they first ran
     # the first that failed, and the slowest of the others: see _episode
     episodes: dict[str, list[JsonObject]]
-    has_times: bool  # whether rows say when they ran
     samples: JsonObject | None
     resumed_s: tuple[float, ...] = ()  # when each part but the first began, on the axis of all
 
@@ -80,18 +79,16 @@ def gather(archived: ArchivedSet) -> ReportData:
     groups: dict[tuple[str, str], Group] = {}
     failed: list[JsonObject] = []
     slowest: list[JsonObject] = []  # of those that succeeded, the slowest first
-    has_times = True
     starts_s = _part_starts(archived.summary.get("parts"))
     for row in map(series_row, archived.series()):
         key = (row["task_ref"], row["agent"])
         group = groups.get(key)
         if group is None:
             group = groups[key] = Group(*key, number=len(groups) + 1)
-        has_times = has_times and "end_offset_s" in row and "start_offset_s" in row
         part = row.get("part", 0)
         began_s = starts_s[part] if part < len(starts_s) else 0.0
-        group.start_s.append(began_s + row.get("start_offset_s", 0.0))
-        group.end_s.append(began_s + row.get("end_offset_s", 0.0))
+        group.start_s.append(began_s + row["start_offset_s"])
+        group.end_s.append(began_s + row["end_offset_s"])
         group.wall_s.append(row["wall_clock_s"])
         group.failed.append(not row["success"])
         group.artifact_bytes.append(row["artifact_bytes"])
@@ -106,7 +103,6 @@ def gather(archived: ArchivedSet) -> ReportData:
         archived,
         tuple(groups.values()),
         {"failed": _episodes(failed, archived), "slowest": _episodes(slowest, archived)},
-        has_times,
         _read_samples(archived, starts_s[-1]),
         tuple(starts_s[1:]),
     )

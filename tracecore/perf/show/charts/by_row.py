@@ -72,7 +72,7 @@ def draw_artifacts(data: ReportData) -> Picture:
     figure, (axes,) = figure_with_axes()
     rows = sorted(
         row for group in data.groups for row in zip(group.end_s, group.artifact_bytes, strict=True)
-    )  # without times the order is by size within a group, and only the ends are true
+    )
     totals = list(itertools.accumulate((size for _, size in rows), initial=0))
     scale, unit = (1e-6, "MB") if totals[-1] >= 1e6 else (1e-3, "kB")
     step = math.ceil(len(rows) / SHOWN_STEPS)

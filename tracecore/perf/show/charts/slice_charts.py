@@ -26,14 +26,11 @@ def draw_charts(data: ReportData, baseline: ReportData | None = None) -> list[Pi
 
     if not data.groups:
         return []
-    pictures: list[Picture] = []
     with mpl.rc_context(STYLE):
-        if data.has_times:
-            pictures.append(draw_latency(data))
-        pictures.append(draw_distribution(data))
-        if data.has_times:
-            pictures.append(draw_throughput(data))
-            pictures.append(draw_in_flight(data))
+        pictures = [
+            draw(data)
+            for draw in (draw_latency, draw_distribution, draw_throughput, draw_in_flight)
+        ]
         if data.samples:
             pictures.append(draw_machine(data.samples))
         pictures.append(draw_artifacts(data))
