@@ -89,7 +89,7 @@ def test_how_much_an_agent_may_say_at_once_is_an_option(
     row = run(tmp_path, TALKS, start_method=method, message_limit_bytes=64 << 10)
     assert (
         row["error"]
-        == "invalid_action: action_too_large: act returned 100069 bytes, over the limit of 65280"
+        == "invalid_action: action_too_large: act returned more than 65280 bytes, which is the limit"
     )
     assert row["limits"]["message_bytes"] == 64 << 10
 
