@@ -48,7 +48,8 @@ stdout is one JSON object: {ok, exit_code, verdict, reasons, ...}; docs/comparin
 HISTORY_DESCRIPTION = """\
 Reads archived slices of any number of releases and gives, per machine class and scenario row, work
 counts, CPU and wall medians with their spread between runs, and artifact bytes, release by release:
-perf-history.html, .md and .json. A release is compared with the one before it, and what its legs find is marked.
+perf-history.html, .md and .json.
+A release is compared with the one before it, and what its legs find is marked.
 """
 
 REPORT_DESCRIPTION = """\

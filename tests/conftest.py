@@ -64,7 +64,9 @@ def harness_clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture
 def adopting() -> Iterator[None]:
-    """Orphans of a killed harness come to this process, which can then tell whether there are any."""
+    """Orphans of a killed harness come to this process, which can then tell whether there
+    are any.
+    """
     descendants.become_subreaper()
     yield
     wait_for_no_orphans()

@@ -16,7 +16,9 @@ METHODS = ["fork", "spawn"]
 def ask(
     function: Callable[..., object], method: str, *more: object, keep: tuple[int, ...] = ()
 ) -> str:
-    """What a function writes to the pipe that it is given, in a process of its own that ends well."""
+    """What a function writes to the pipe that it is given, in a process of its own that
+    ends well.
+    """
     read_fd, write_fd = os.pipe()
     pid = processes.start(function, (write_fd, *more), method=method, keep_fds=(write_fd, *keep))
     os.close(write_fd)

@@ -29,13 +29,17 @@ class Agent:
 
     def act(self):
         words = {"anna", "bert", "carla", "dora", "emil", "friedrich", "gustav", "heinrich"}
-        tried = [hash("word"), list(words), repr({b"a", b"b", b"c"}), time.tzname, time.timezone, time.localtime(0)[:6]]
+        tried = [hash("word"), list(words), repr({b"a", b"b", b"c"})]
+        tried += [time.tzname, time.timezone, time.localtime(0)[:6]]
         tried += [datetime.datetime.fromtimestamp(0).isoformat(), locale.setlocale(locale.LC_ALL)]
         tried += [time.strftime("%x %X", time.gmtime(0)), sorted(os.environ.items())]
-        tried += [sys.argv, sys.getfilesystemencoding(), sys.flags.hash_randomization, sys.getdefaultencoding()]
+        tried += [sys.argv, sys.getfilesystemencoding(), sys.flags.hash_randomization]
+        tried += [sys.getdefaultencoding()]
         tried += [sys.flags.optimize, sys.flags.utf8_mode, sys.getrecursionlimit(), __name__]
-        tried += [str(decimal.Decimal(1) / 3), math.fsum([0.1] * 9), random.Random(7).random(), sys.stdout.encoding]
-        self.llm_trace.append({"request": {"prompt": repr(words)}, "response": {"timestamp": str(time.time())}})
+        tried += [str(decimal.Decimal(1) / 3), math.fsum([0.1] * 9), random.Random(7).random()]
+        tried += [sys.stdout.encoding]
+        response = {"timestamp": str(time.time())}
+        self.llm_trace.append({"request": {"prompt": repr(words)}, "response": response})
         return [{"type": "say", "args": {"text": tried}}, {"type": "finish"}][self.step - 1]
 """
 RAISES = """\
@@ -57,7 +61,8 @@ class Agent:
     def reset(self, task_spec): pass
     def observe(self, observation): pass
     def act(self):
-        raise ValueError("x" * 477 + repr(object()))  # cut after 500 characters, in the middle of the address
+        # cut after 500 characters, in the middle of the address
+        raise ValueError("x" * 477 + repr(object()))
 """
 CUT_REPR = """\
 class Agent:
@@ -132,7 +137,9 @@ PLACES = [
 
 
 def write_inputs(folder: pathlib.Path) -> int:
-    """Agents and a scenario in which every episode has the same seed; gives the number of episodes."""
+    """Agents and a scenario in which every episode has the same seed; gives the number of
+    episodes.
+    """
     for name, (text, _) in AGENTS.items():
         (folder / name).write_text(text)
     pairs = [*((name, "plain@1") for name in AGENTS), *BUNDLED.items()] * RUNS_OF_EACH

@@ -125,7 +125,9 @@ def has_room(folder: str, size: int) -> bool:
 
 
 def write_all(fd: int, data: bytes | bytearray) -> None:
-    """Write all of ``data``: a nearly full disk takes a part first and refuses only the next write."""
+    """Write all of ``data``: a nearly full disk takes a part first and refuses only the
+    next write.
+    """
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

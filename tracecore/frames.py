@@ -1,8 +1,8 @@
 """Messages over pipes: four bytes of length, then the message.
 
 A message is taken from its length, never from the end of the stream: a process that the sender left
-behind may keep the stream open for ever. A wait has a deadline on the monotonic clock, or is left to
-who polls.
+behind may keep the stream open for ever. A wait has a deadline on the monotonic clock, or is left
+to who polls.
 """
 
 import contextlib

@@ -11,7 +11,8 @@ WRITTEN_OUT: Final = 1e15  # from here on, digits in front of the point mean not
 def figure_text(unit: Unit, value: object) -> str:
     """``value`` in ``unit``; a dash for what is no number.
 
-    ``duration`` is for seconds that may be hours, ``percent`` takes a share, ``rate`` is per second.
+    ``duration`` is for seconds that may be hours, ``percent`` takes a share, ``rate`` is per
+    second.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return NONE_TEXT

@@ -1,8 +1,8 @@
 """Builds the distribution: setuptools, with nothing left over from an earlier build, and the commit
 that it is built from.
 
-Named in ``pyproject.toml`` as the build backend. setuptools copies into ``build/lib`` and packs what
-it finds there, modules that have been deleted since included.
+Named in ``pyproject.toml`` as the build backend. setuptools copies into ``build/lib`` and packs
+what it finds there, modules that have been deleted since included.
 """
 
 import contextlib

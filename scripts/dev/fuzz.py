@@ -191,7 +191,7 @@ def mutate(chance: random.Random, seeds: tuple[bytes, ...]) -> bytes:
     return bytes(data)
 
 
-# --- the targets: each takes an input, refuses it by its own error, or raises what is a finding ---------------------------
+# --- the targets: each takes an input, refuses it by its own error, or raises what is a finding --
 
 
 def open_target(name: str, folder: str) -> tuple[Callable[[bytes], Any], tuple[bytes, ...]]:

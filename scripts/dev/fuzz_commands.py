@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Feeds mutated files to every command that reads some: perf files, zips, run artifacts, thresholds,
-scenarios, manifests of tasks, journals of slices that are to be resumed, baselines.
+"""Feeds mutated files to every command that reads some: perf files, zips, run artifacts,
+thresholds, scenarios, manifests of tasks, journals of slices that are to be resumed, baselines.
 
-One slice is run first; then one of its files is changed, and each command that reads it is called in
-this process. Whatever the input, a command ends with a documented exit code, without a traceback,
-within its time and memory; anything else is a finding, is printed, and makes the exit code 1.
+One slice is run first; then one of its files is changed, and each command that reads it is called
+in this process. Whatever the input, a command ends with a documented exit code, without a
+traceback, within its time and memory; anything else is a finding, is printed, and makes the exit
+code 1.
 """
 
 import argparse
@@ -96,7 +97,8 @@ TARGETS: Final = (
         (
             (
                 "perf", "--resume", "{stamp}", "--episodes", "4", "--workers", "1",
-                "--progress", "never", "--output-dir", "{folder}/cut", "--runs-dir", "{folder}/runs3",
+                "--progress", "never", "--output-dir", "{folder}/cut",
+                "--runs-dir", "{folder}/runs3",
             ),
         ),
         RUN,

@@ -32,18 +32,21 @@ HARMLESS: Final = frozenset({"unchanged", "inconclusive"})
 HOW_TO: Final = """\
 ## Adding a machine class, or making one anew
 
-On a quiet machine, with nothing uncommitted, in an environment with the `report` extra (`pip install -e '.[report]'`):
+On a quiet machine, with nothing uncommitted, in an environment with the `report` extra (`pip
+install -e '.[report]'`):
 
 ```sh
 python scripts/dev/baseline.py make
 ```
 
-It runs five slices of 1,000 episodes, verifies each against its run artifacts, draws the first, and writes the folder of this
-machine's class with its index, and this page. Commit what it wrote. An existing folder of the class is replaced.
+It runs five slices of 1,000 episodes, verifies each against its run artifacts, draws the first,
+and writes the folder of this machine's class with its index, and this page. Commit what it wrote.
+An existing folder of the class is replaced.
 
-`python scripts/perf_harness.py verify deliverables/perf/baselines/<machine_class>` recomputes every summary from its
-series and checks every hash. `python scripts/dev/baseline.py check` runs the default slice and holds what must not change from run
-to run against these slices; times are shown beside each other, and decide nothing.
+`python scripts/perf_harness.py verify deliverables/perf/baselines/<machine_class>` recomputes
+every summary from its series and checks every hash. `python scripts/dev/baseline.py check` runs
+the default slice and holds what must not change from run to run against these slices; times are
+shown beside each other, and decide nothing.
 """
 
 
@@ -147,8 +150,10 @@ def _class_part(name: str, index: JsonObject) -> list[str]:
     identity, slices = index["runtime_identity"], index["slices"]
     changed = " with uncommitted changes" if identity["dirty"] else ""
     about = (
-        f"tracecore {escape(identity['version'])}, commit {code(str(identity['git_sha']), in_table=False)}{changed}, made at"
-        f" {escape(index['made_at'])}; {len(index['files'])} files, {bytes_text(index['total_bytes'])},"
+        f"tracecore {escape(identity['version'])},"
+        f" commit {code(str(identity['git_sha']), in_table=False)}{changed},"
+        f" made at {escape(index['made_at'])};"
+        f" {len(index['files'])} files, {bytes_text(index['total_bytes'])},"
         f" their sha256 in [{INDEX}]({name}/{INDEX})."
     )
     head = (

@@ -1,4 +1,6 @@
-"""Disks that are full, removed or read-only, and a machine that refuses descriptors and processes."""
+"""Disks that are full, removed or read-only, and a machine that refuses descriptors and
+processes.
+"""
 
 import ctypes
 import json

@@ -158,7 +158,7 @@ def test_an_agent_that_adds_up_wrongly_fails_for_the_reason_that_the_validator_g
     assert done.stdout.startswith("failed: logic_failure\n  because     the total is wrong\n")
 
 
-# --- a shared.py in each of two tasks --------------------------------------------------------------------------------
+# --- a shared.py in each of two tasks ------------------------------------------------------------
 
 IMPORTS = [
     "from tasks.{id} import shared",
@@ -214,7 +214,7 @@ def test_tasks_with_a_shared_module_each_do_not_see_each_others(bench: pathlib.P
     assert sorted(run["task_id"] for run in ended) == sorted(2 * tasks)
 
 
-# --- the tables ------------------------------------------------------------------------------------------------------
+# --- the tables ----------------------------------------------------------------------------------
 
 
 def test_the_page_lists_every_way_an_episode_ends() -> None:

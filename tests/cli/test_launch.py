@@ -39,7 +39,8 @@ class Agent:
             try:
                 self.sink()
             except RecursionError:
-                return {"type": "say", "args": {"text": [self.depth, "\\u00e4", os.getcwd() != "/"]}}
+                text = [self.depth, "\\u00e4", os.getcwd() != "/"]
+                return {"type": "say", "args": {"text": text}}
         open(os.path.join(os.path.dirname(__file__), "missing.txt"))
 """
 GOOD = """\

@@ -137,7 +137,9 @@ def only_artifact(bench: pathlib.Path, folder: str = ".agent_bench/runs") -> pat
 
 
 def rewrite(bench: pathlib.Path, path: pathlib.Path, **fields: object) -> pathlib.Path:
-    """Another artifact beside ``path`` with some fields changed, and the hashes that belong to it."""
+    """Another artifact beside ``path`` with some fields changed, and the hashes that
+    belong to it.
+    """
     from tracecore.runtime.artifact import artifact_hash, trace_hash
 
     artifact = {**json.loads((bench / path).read_text()), **fields}

@@ -143,8 +143,10 @@ def test_every_option_reaches_the_harness(read_options: Any, tmp_path: pathlib.P
         " 512MiB --message-limit 4KiB --confinement off --keep-runs failed --fsync full"
         " --baseline a b --gate-on cpu,rss --compare-anyway --require-conclusive --accept-changes"
         " --resume 20260131T120000Z --sample-interval 0 --gate --no-gate --thresholds a.toml"
-        " --thresholds b.toml --verify-determinism 0 --work --emit bmf,github-benchmark --step-summary off"
-        " --task t@1 --agent a.py --seed=-3 --repeat 1 -q --report --cluster tcp://127.0.0.1:8786 --artifacts node --models m.toml"
+        " --thresholds b.toml --verify-determinism 0 --work --emit bmf,github-benchmark"
+        " --step-summary off"
+        " --task t@1 --agent a.py --seed=-3 --repeat 1 -q --report"
+        " --cluster tcp://127.0.0.1:8786 --artifacts node --models m.toml"
         " --model-calls replay --recordings kept --model-delay recorded"
     )
     expressions = ["--threshold", "failure_count == 0", "--threshold=episodes > 3"]

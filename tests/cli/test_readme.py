@@ -1,4 +1,6 @@
-"""README and the pages under docs: code that runs, commands that are accepted, links that lead on."""
+"""README and the pages under docs: code that runs, commands that are accepted, links that
+lead on.
+"""
 
 import json
 import re
@@ -114,7 +116,8 @@ def test_the_page_of_commands_has_every_option_with_its_words_and_none_besides()
     options = [one for part in parts for one in options_of(part).values()]
     rows = [
         f"| `{', '.join(filter(None, (one.short, one.flag)))}"
-        f"{f' {one.metavar}' if one.metavar else ''}` | {one.explained().replace('|', chr(92) + '|')} |"
+        f"{f' {one.metavar}' if one.metavar else ''}` |"
+        f" {one.explained().replace('|', chr(92) + '|')} |"
         for one in options
     ]
     assert [row for row in rows if row not in page] == []

@@ -20,7 +20,8 @@ class Agent:
     def observe(self, observation):
         self.steps += 1
     def act(self):
-        return {"type": "say", "args": {"text": "x" * 100_000}} if self.steps == 1 else {"type": "finish"}
+        large = {"type": "say", "args": {"text": "x" * 100_000}}
+        return large if self.steps == 1 else {"type": "finish"}
 """
 AGENT = """\
 import os, threading

@@ -120,7 +120,8 @@ def _judgement(document: dict[str, Any]) -> dict[str, Any]:
     ]
     reasons = [
         (
-            f"{document['failure_count']} of {document['episodes']} episodes failed; most often (13):"
+            f"{document['failure_count']} of {document['episodes']} episodes failed;"
+            " most often (13):"
             f" {HOSTILE}."
         )
     ]

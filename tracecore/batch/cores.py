@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 
 def usable_cores() -> list[int]:
-    """The cores that this process may use; numbers without a meaning where the platform has none."""
+    """The cores that this process may use; numbers without a meaning where the platform
+    has none.
+    """
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))

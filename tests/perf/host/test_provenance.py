@@ -106,7 +106,7 @@ def test_what_leads_git_to_another_repository_is_not_obeyed(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a folder away")
-def test_a_clone_of_another_owner_is_refused_by_git_in_its_own_words_or_allowed_by_its_own_variables(
+def test_a_clone_of_another_owner_is_refused_in_gits_words_or_allowed_by_its_variables(
     clone: pathlib.Path,
 ) -> None:
     sha = git(clone, "rev-parse", "HEAD")

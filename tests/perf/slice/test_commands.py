@@ -34,7 +34,8 @@ def surroundings(monkeypatch):
 
 def test_a_row_is_repeated_by_agent_task_and_seed(make_row):
     command = (
-        ".venv/bin/python tracecore run --agent agents/toy_agent.py --task filesystem_hidden_config@1"
+        ".venv/bin/python tracecore run --agent agents/toy_agent.py"
+        " --task filesystem_hidden_config@1"
         " --seed 45"
     )
     assert repro_command(make_row(3)) == command

@@ -1,4 +1,5 @@
-"""The process beside a worker of the cluster that runs one chunk: ``run_batch`` on the node's slots.
+"""The process beside a worker of the cluster that runs one chunk: ``run_batch`` on the node's
+slots.
 
 ::
 

@@ -44,8 +44,8 @@ class Rows:
     2, 4 or 8 bytes each, as the largest of a column needs, others 8: a million rows lie in 200 MB.
 
     Attributes:
-        groups: (agent, task_ref) of every scenario, in the order of appearance; the column ``group``
-            holds indices into it.
+        groups: (agent, task_ref) of every scenario, in the order of appearance; the column
+            ``group`` holds indices into it.
         failures: The first failed rows, whole.
     """
 

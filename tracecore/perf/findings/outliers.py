@@ -103,7 +103,9 @@ def _spike_finding(columns: Columns, outliers: Outliers, number: int) -> Finding
 
 
 def tail_outliers(columns: Columns, outliers: Outliers, spiked: set[int]) -> list[Finding]:
-    """Outliers that no scenario in particular has, where there are many or a single one is extreme."""
+    """Outliers that no scenario in particular has, where there are many or a single one
+    is extreme.
+    """
     own = _worst_first(
         (place, ratio)
         for place, ratio in zip(outliers.places, outliers.ratios, strict=True)

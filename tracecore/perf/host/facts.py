@@ -121,7 +121,9 @@ def host_block(start_method: str, git_state: JsonObject, root: str = "/") -> Jso
 
 
 def stable_facts(host: JsonObject) -> JsonObject:
-    """Those facts of a host block that the machine class is made of; null where one is not known."""
+    """Those facts of a host block that the machine class is made of; null where one is
+    not known.
+    """
     runner = host.get("runner")
     derived = {
         "memory_gib": _gib(host.get("memory_total_bytes")),

@@ -154,8 +154,8 @@ def _dicts(value: Any) -> list[JsonObject]:
 
 
 def _read_samples(archived: ArchivedSet, began_s: float) -> JsonObject | None:
-    """The samples beside the set, which are of the part that began at ``began_s``; None where there are none that can be drawn: a report goes
-    without.
+    """The samples beside the set, which are of the part that began at ``began_s``; None where there
+    are none that can be drawn: a report goes without.
     """
     path = os.path.join(archived.folder, samples_name(archived.stamp))
     try:

@@ -9,11 +9,10 @@ published file::
     {"part": 1, "began_at": "..."}
     [4, 3, ...]
 
-Rows stand in the order in which episodes ended, as lists, which are half the bytes of objects.
-A line of a part stands before the first row
-of each resumption. There is one writer, which holds a lock on the file, and each line is one append: what a killed
-harness can leave behind is one torn line at the end, which does not parse. Lines of others are
-passed over and counted.
+Rows stand in the order in which episodes ended, as lists, which are half the bytes of objects. A
+line of a part stands before the first row of each resumption. There is one writer, which holds a
+lock on the file, and each line is one append: what a killed harness can leave behind is one torn
+line at the end, which does not parse. Lines of others are passed over and counted.
 """
 
 import contextlib

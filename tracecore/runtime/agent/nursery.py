@@ -57,7 +57,9 @@ def refuse(control_fd: int, error: OSError) -> None:
 def run_keeper(
     control_fd: int, setup: NurserySetup, reach: dict[str, Any], preload: tuple[str, ...]
 ) -> None:
-    """Be the zygote, or, where process ids have a namespace, start it inside and wait for its end."""
+    """Be the zygote, or, where process ids have a namespace, start it inside and wait for
+    its end.
+    """
     method = setup.method
     confinement = layers.begin(setup.shared_limits, reach_from_json(reach))
     has_doors = confinement.reach.has_doors
