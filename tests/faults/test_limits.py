@@ -89,8 +89,8 @@ def test_how_much_an_agent_may_say_at_once_is_an_option(
     assert run(tmp_path, TALKS, start_method=method)["success"]
     row = run(tmp_path, TALKS, start_method=method, message_limit_bytes=64 << 10)
     assert (
-        row["error"]
-        == "invalid_action: action_too_large: act returned more than 65280 bytes, which is the limit"
+        row["error"] == "invalid_action: action_too_large: act returned more than 65280 bytes,"
+        " which is the limit"
     )
     assert row["limits"]["message_bytes"] == 64 << 10
 

@@ -64,8 +64,18 @@ class Reach:
 
 def reach_from_json(document: dict[str, Any]) -> Reach:
     """What :meth:`Reach.as_json` gave."""
-    lists = {name: tuple(document[name]) for name in ("agents", "read", "network", "hidden")}
-    return Reach(folder=document["folder"], models=document["models"], **lists)
+    lists = {name: tuple(map(as_here, document[name])) for name in _LISTS}
+    return Reach(folder=as_here(document["folder"]), models=document["models"], **lists)
+
+
+def as_here(path: str) -> str:
+    """A path of another process, written as this one writes it: the harness may run in a locale
+    that has no such letters, where processes of agents always have them.
+    """
+    return os.fsdecode(path.encode("utf-8", "surrogateescape"))
+
+
+_LISTS: Final = ("agents", "read", "network", "hidden")
 
 
 @record

@@ -12,6 +12,7 @@ An answer is one of::
 """
 
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -25,7 +26,7 @@ from tracecore.errors import MISSING, AgentError
 from tracecore.runtime.agent.agent import execute_agent
 from tracecore.runtime.agent.message import VALUES_MOST
 from tracecore.runtime.foreign.stable_text import cut_words, describe_error
-from tracecore.runtime.foreign.stack import give_full_depth
+from tracecore.runtime.foreign.stack import at_fixed_depth
 from tracecore.runtime.foreign.tracebacks import own_traceback
 
 ENVELOPE_BYTES: Final = 256  # what stands around an outcome in its message, at most
@@ -194,9 +195,12 @@ def serve(
             raise problem or AgentError(path, "", MISSING, "the agent's code")
         return execute_agent(code, path)
 
-    give_full_depth()
     _show_lines_at_once()
     host = AgentHost(load, limit, path)
+    at_fixed_depth(functools.partial(_answer_all, host, nonce, fds))
+
+
+def _answer_all(host: AgentHost, nonce: str, fds: tuple[int, int]) -> None:
     calls = {"reset": host.reset, "step": host.step, "count": host.count}
     read_fd, write_fd = fds
     left = THREADS_PATIENCE_S

@@ -3,6 +3,26 @@ stands below it.
 """
 
 import sys
+from collections.abc import Callable
+from typing import Final
+
+# Where an agent stands: deeper than whatever frames lie below it, forked or spawned.
+FLOOR: Final = 60
+
+
+def at_fixed_depth(function: Callable[[], None]) -> None:
+    """Call ``function`` at a depth that is the same however this process was started, with as much
+    below it as the interpreter lets a script have: an agent can ask for the limit, too.
+    """
+    sys.setrecursionlimit(sys.getrecursionlimit() + FLOOR)
+    _sink(FLOOR - _depth(), function)
+
+
+def _sink(frames: int, function: Callable[[], None]) -> None:
+    if frames > 0:
+        _sink(frames - 1, function)
+    else:
+        function()
 
 
 def give_full_depth() -> int:
