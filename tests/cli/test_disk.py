@@ -130,7 +130,8 @@ def test_a_folder_that_is_removed_stops_the_slice_and_keeps_its_journal(
     check_stopped(stopped, "No such file or directory")
     assert journals(tmp_path)[0].stat().st_size > 500
     done = slices.run(harness_clone, tmp_path, *stopped.resume_words)
-    assert done.exit_code == 0, done.stderr
+    assert done.exit_code == (4 if where == "runs" else 0), done.stderr
+    assert ("run artifacts have vanished" in done.stderr) == (where == "runs")
     assert len(read_files(tmp_path / "out", done.document["stamp"])["series"]) == EPISODES
 
 
@@ -189,7 +190,8 @@ def test_a_refused_process_is_told_and_blamed_on_no_episode(
     assert "Resource temporarily unavailable" in done.stderr
     for path in (tmp_path / "runs").glob("*.json"):
         assert json.loads(path.read_bytes())["success"] is True
-    if journals(tmp_path):
+    # Under a commit that was not known, no other run would give the same hashes.
+    if journals(tmp_path) and "the commit is not known" not in done.stderr:
         check_resumed(harness_clone, tmp_path, done)
 
 

@@ -130,7 +130,6 @@ def test_a_failed_episode_is_exit_1_even_where_a_threshold_is_broken(bench):
 @pytest.mark.parametrize(
     "text",
     [
-        "wall_clock_s{task_ref=other@1}:max < 9",
         "finding_counts.late_drift == 0",
         "determinism.differing == 0",
     ],

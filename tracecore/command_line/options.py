@@ -216,7 +216,7 @@ def some_of(*words: str) -> Callable[[str], tuple[str, ...]]:
 
 def path(text: str) -> str:
     """Reads a path, of something that need not exist."""
-    if not text:
+    if not text or "\0" in text:
         raise wrong(text, "a path")
     return text
 
