@@ -200,3 +200,8 @@ def test_scripts_import_perf_and_the_ground_alone() -> None:
     path = ROOT / "scripts" / "perf_harness.py"
     names = own_imports_of(path, nested=False) | own_imports_of(path, nested=True)
     assert {name for name in names if floor_of(name) not in ALLOWED["scripts"]} == set()
+
+
+def test_no_file_is_longer_than_350_lines() -> None:
+    lines = {name_of(path): path.read_text("utf-8").count("\n") for path in PATHS}
+    assert {name: count for name, count in lines.items() if count > 350} == {}

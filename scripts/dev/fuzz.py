@@ -26,7 +26,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tracecore.errors import InputError
 from tracecore.frames import Channel, ChannelClosed, ChannelTimeout, MessageTooLarge
 from tracecore.perf.judge.thresholds import parse_threshold
-from tracecore.perf.slice.journal import create_journal, journal_path, resume_journal
+from tracecore.perf.slice.journal import create_journal, resume_journal
+from tracecore.perf.slice.journal_file import journal_path
 from tracecore.perf.slice.scenario import read_scenario
 from tracecore.records import EpisodeResult, Limits
 from tracecore.runtime.agent.message import NotJson, parse_message

@@ -30,7 +30,7 @@ ROOT: Final = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from tracecore import descendants  # noqa: E402 - the clone that this file lies in, installed or not
-from tracecore.perf.slice.journal import FIELDS  # noqa: E402
+from tracecore.perf.slice.journal_file import FIELDS  # noqa: E402
 from tracecore.record import field, mutable_record  # noqa: E402
 from tracecore.runtime import spec  # noqa: E402
 

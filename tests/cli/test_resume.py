@@ -26,7 +26,7 @@ from helpers.slices import (
 )
 
 from tracecore.descendants import become_subreaper, children_of, send_signal
-from tracecore.perf.slice.journal import FIELDS
+from tracecore.perf.slice.journal_file import FIELDS
 
 pytestmark = pytest.mark.usefixtures("adopting")
 KILLS = int(os.environ.get("TRACECORE_TEST_KILLS", "4"))

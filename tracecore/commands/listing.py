@@ -80,7 +80,7 @@ def find_slices(output_dir: str) -> Iterator[dict[str, Any]]:
     """The slices of a folder, by stamp: how many episodes each has, and how it ended."""
     from tracecore.errors import InputError
     from tracecore.perf.documents.archive import read_sets
-    from tracecore.perf.slice.journal import unfinished_stamps
+    from tracecore.perf.slice.journal_file import unfinished_stamps
 
     for stamp in unfinished_stamps(output_dir):
         yield {"name": stamp, "about": "unfinished", "episodes": None, "exit_code": None}

@@ -7,13 +7,8 @@ from typing import Any
 from tracecore import __version__
 from tracecore.errors import InputError, OptionError, OutputError
 from tracecore.perf.documents.files import check_writable, reserve_stamp
-from tracecore.perf.slice.journal import (
-    Journal,
-    create_journal,
-    journal_path,
-    resume_journal,
-    unfinished_stamps,
-)
+from tracecore.perf.slice.journal import Journal, create_journal, resume_journal
+from tracecore.perf.slice.journal_file import journal_path, unfinished_stamps
 from tracecore.perf.slice.options import LATEST, UNFINISHED, SliceOptions
 from tracecore.perf.slice.plan import Plan
 from tracecore.record import as_dict, replace

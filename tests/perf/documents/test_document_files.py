@@ -18,7 +18,8 @@ from tracecore.perf.documents.files import (
     write_documents,
     write_series,
 )
-from tracecore.perf.slice.journal import create_journal, journal_path
+from tracecore.perf.slice.journal import create_journal
+from tracecore.perf.slice.journal_file import journal_path
 
 STAMP = "20260131T235959Z"
 EPOCH_S = 1769903999.9  # of STAMP, and most of a second

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from tracecore.perf.documents.rows import Rows, series_chunks
-from tracecore.perf.slice.journal import FIELDS
+from tracecore.perf.slice.journal_file import FIELDS
 from tracecore.record import as_dict
 from tracecore.records import Usage
 

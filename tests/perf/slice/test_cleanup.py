@@ -16,7 +16,8 @@ from tracecore.perf.slice.cleanup import (
     remove_unowned,
     second_runs_path,
 )
-from tracecore.perf.slice.journal import create_journal, journal_path
+from tracecore.perf.slice.journal import create_journal
+from tracecore.perf.slice.journal_file import journal_path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 
@@ -24,7 +25,8 @@ STAMP = "20260101T000000Z"
 # Holds the journal of the slice in the folder it is given until it is killed.
 OWNER = """\
 import sys, time
-from tracecore.perf.slice.journal import create_journal, journal_path
+from tracecore.perf.slice.journal import create_journal
+from tracecore.perf.slice.journal_file import journal_path
 journal = create_journal(journal_path(sys.argv[1], sys.argv[2]), {}, 4)
 print("ready", flush=True)
 time.sleep(600)

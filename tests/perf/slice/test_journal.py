@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from tracecore.errors import InputError, OutputError
 from tracecore.perf.slice import journal as journal_module
-from tracecore.perf.slice.journal import create_journal, journal_path, resume_journal
+from tracecore.perf.slice import journal_file
+from tracecore.perf.slice.journal import create_journal, resume_journal
+from tracecore.perf.slice.journal_file import journal_path
 from tracecore.record import replace
 
 HEADER = {
@@ -56,7 +58,7 @@ def rows_of(journal):
 
 
 def line_of(row):
-    return journal_module._line(list(journal_module.row_values(row)))
+    return journal_file.line_of(list(journal_file.row_values(row)))
 
 
 def test_it_never_passes_for_a_published_file():
@@ -82,7 +84,7 @@ def test_rows_can_be_read_while_others_are_still_to_come(path, make_row):
 
 
 def test_a_long_row_comes_back_whole(path, make_row):
-    long = make_row(1, error="é" * journal_module.BLOCK_BYTES)
+    long = make_row(1, error="é" * journal_file.BLOCK_BYTES)
     with create_journal(path, HEADER, 3) as journal:
         for row in (make_row(0), long, make_row(2)):
             journal.add(row)
@@ -293,7 +295,7 @@ def test_a_header_with_a_wrong_field_is_refused(path, field, value):
         "journal": 2,
         "began_at": "now",
         "episodes": 3,
-        "fields": list(journal_module.FIELDS),
+        "fields": list(journal_file.FIELDS),
         "header": {},
     }
     with open(path, "wb") as file:
@@ -310,7 +312,7 @@ def test_a_row_in_the_place_of_the_header_is_refused(path, make_row):
 
 
 def test_a_journal_of_another_version_is_refused(path, make_row, monkeypatch):
-    monkeypatch.setattr(journal_module, "FORMAT", 1)
+    monkeypatch.setattr(journal_file, "FORMAT", 1)
     write_rows(path, [make_row(0)], 1)
     monkeypatch.undo()
     with pytest.raises(InputError, match="this version of tracecore writes"):

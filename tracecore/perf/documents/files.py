@@ -17,7 +17,7 @@ from typing import Any, Final
 from tracecore import clock
 from tracecore.errors import OptionError
 from tracecore.files import SHARED, fill_atomic, write_atomic, write_atomic_stream
-from tracecore.perf.slice.journal import journal_path
+from tracecore.perf.slice.journal_file import journal_path
 from tracecore.records import JsonObject
 
 DOCUMENTS: Final = ("manifest", "summary", "metrics", "series")

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from typing import Any, Final
 
-from tracecore.perf.slice.journal import FIELDS, row_values
+from tracecore.perf.slice.journal_file import FIELDS, row_values
 from tracecore.records import EpisodeResult, JsonObject
 
 OMITTED: Final = frozenset({"allow", "host", "work"})  # from the series, where they are null

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from tracecore.perf.slice.journal import JOURNAL_BEGIN, JOURNAL_END, journal_path
+from tracecore.perf.slice.journal_file import JOURNAL_BEGIN, JOURNAL_END, journal_path
 
 try:
     import fcntl

@@ -16,75 +16,40 @@ line at the end, which does not parse. Lines of others are passed over and count
 """
 
 import contextlib
-import json
 import os
 from array import array
 from collections.abc import Callable, Iterator
-from operator import attrgetter
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
 from tracecore import clock
-from tracecore.errors import InputError, OutputError
-from tracecore.files import SHARED, write_all, write_atomic_stream
-from tracecore.record import field_names, record
+from tracecore.errors import OutputError
+from tracecore.files import write_all, write_atomic_stream
+from tracecore.perf.slice.journal_file import (
+    BLOCK_BYTES,
+    LONGEST_LINE_BYTES,
+    PART,
+    Recovery,
+    blocks_of,
+    check_empty,
+    header_line,
+    line_of,
+    lock,
+    open_begun,
+    open_file,
+    parse_part,
+    parse_row,
+    read_at,
+    read_header,
+    row_values,
+)
 from tracecore.records import EpisodeResult, JsonObject
-from tracecore.strict import COUNT, OBJECT, TEXT, check_fields, parse_json, read_row
-
-try:
-    import fcntl
-except ImportError:  # a platform without it: two writers are kept apart by their stamps alone
-    fcntl = None  # type: ignore[assignment]
 
 Fsync = Literal["none", "batch", "full"]
 
-FORMAT: Final = 2
 BATCH_ROWS: Final = 500  # under "batch", what a power cut may cost: so many rows,
 BATCH_S: Final = 1.0  # or the rows of so many seconds
-BLOCK_BYTES: Final = 1 << 18  # copied at once
-LONGEST_LINE_BYTES: Final = 1 << 24  # anything longer is no line of ours
 ABSENT: Final = -1
-EPISODES_MOST: Final = 10_000_000  # of a slice
-JOURNAL_BEGIN: Final = ".perf-journal-"
-JOURNAL_END: Final = ".jsonl"
-
-FIELDS: Final = field_names(EpisodeResult)
-row_values: Final = attrgetter(*FIELDS)  # in the order of FIELDS
-_PART: Final = FIELDS.index("part")
-_HEADER_KINDS: Final = {"episodes": COUNT, "began_at": TEXT, "header": OBJECT}
-_PART_KINDS: Final = {"part": COUNT, "began_at": TEXT}
-
-_encode = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
-
-
-@record
-class Recovery:
-    """What was found when a journal was opened again."""
-
-    rows: int  # episodes that need not run again
-    duplicates: int  # further rows of an episode that already had one; the first counts
-    alien_lines: int  # that are no rows of this slice, and stay where they are
-    dropped_bytes: int  # of a torn line at the end, which is cut off
-
-
-def journal_path(folder: str, stamp: str) -> str:
-    """Where the journal of the slice with this stamp lies."""
-    return os.path.join(folder, JOURNAL_BEGIN + stamp + JOURNAL_END)
-
-
-def unfinished_stamps(folder: str) -> list[str]:
-    """The stamps of the slices in ``folder`` that can be finished, oldest first: each has a journal
-    that has begun.
-    """
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        return sorted(
-            entry.name[len(JOURNAL_BEGIN) : -len(JOURNAL_END)]
-            for entry in entries
-            if entry.name.startswith(JOURNAL_BEGIN)
-            and entry.name.endswith(JOURNAL_END)
-            and entry.stat().st_size
-        )
-    return []
 
 
 def create_journal(
@@ -110,11 +75,11 @@ def create_journal(
         InputError: It is being written by another process, or holds something.
         OutputError: It could not be written.
     """
-    fd = _open(path, os.O_CREAT)
+    fd = open_file(path, os.O_CREAT)
     journal = Journal(path, fd, header, episodes, fsync=fsync, monotonic_s=monotonic_s)
     try:
-        _lock(fd, path)
-        _check_empty(fd, path)
+        lock(fd, path)
+        check_empty(fd, path)
         journal._start()  # noqa: SLF001  # the two functions that make a Journal belong to it
     except BaseException as error:
         journal.close(sync=False)
@@ -137,15 +102,10 @@ def resume_journal(
             writing it.
         OutputError: It could not be read or cut.
     """
+    fd = open_begun(path)
     try:
-        fd = _open(path, 0)
-    except OutputError as error:
-        raise InputError(
-            path, "", error.cause.strerror, "the journal of an unfinished slice"
-        ) from error
-    try:
-        _lock(fd, path)
-        about, end = _read_header(fd, path)
+        lock(fd, path)
+        about, end = read_header(fd, path)
         journal = Journal(
             path, fd, about["header"], about["episodes"], fsync=fsync, monotonic_s=monotonic_s
         )
@@ -164,9 +124,7 @@ class Journal:
     episode.
 
     The file is not believed to be as it was left: what others append is passed over, and a row that
-    does not read back as it was written is lost, and counted.
-
-    Made by :func:`create_journal` and :func:`resume_journal`.
+    does not read back is lost, and counted. Made by the two functions above.
 
     Attributes:
         path: The file.
@@ -174,8 +132,7 @@ class Journal:
         episodes: Of the whole slice.
         rows: How many episodes have one.
         alien_lines: How often others had written into the file.
-        parts: When each part of the slice began, UTC: the first, and every resumption that had a
-            row.
+        parts: When each part of the slice began, UTC: the first, and each resumption with a row.
         lost: Indices of episodes whose rows did not read back; they count as having none.
     """
 
@@ -191,8 +148,7 @@ class Journal:
     ) -> None:
         self.path, self.header, self.episodes, self.rows = path, header, episodes, 0
         self._fd, self._fsync, self._monotonic_s = fd, fsync, monotonic_s
-        # where in the file each episode's line begins
-        self._offsets = array("q", [ABSENT]) * episodes
+        self._offsets = array("q", [ABSENT]) * episodes  # where each episode's line begins
         self._lengths = array("I", [0]) * episodes  # of it, newline included
         self._end = 0  # behind the last whole line
         self._torn = False  # a part of a line of ours may lie behind it
@@ -215,8 +171,8 @@ class Journal:
         if not self._has_begun:
             self._begin_part()
         values = list(row_values(row))
-        values[_PART] = len(self.parts) - 1
-        self._append(_line(values), index)
+        values[PART] = len(self.parts) - 1
+        self._append(line_of(values), index)
         self._unsynced_rows += 1
         if self._fsync != "none" and self._is_sync_due():
             self.sync()
@@ -239,7 +195,7 @@ class Journal:
         for index, offset in enumerate(self._offsets):
             if offset == ABSENT:
                 continue
-            row = self._parse_row(_read_at(self._fd, offset, self._lengths[index]))
+            row = parse_row(self.path, read_at(self._fd, offset, self._lengths[index]))
             if row is None or row.episode_index != index:
                 self._offsets[index] = ABSENT
                 self.rows -= 1
@@ -283,11 +239,7 @@ class Journal:
             return
         with contextlib.suppress(OSError, OutputError):
             os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
-            blocks = range(0, self._end, BLOCK_BYTES)
-            write_atomic_stream(
-                self.path,
-                (_read_at(self._fd, at, min(BLOCK_BYTES, self._end - at)) for at in blocks),
-            )
+            write_atomic_stream(self.path, blocks_of(self._fd, self._end))
 
     def remove(self) -> None:
         """Delete the file and close it: the slice is complete and published, and there is nothing
@@ -309,20 +261,14 @@ class Journal:
         self.close()
 
     def _start(self) -> None:
-        about = {
-            "journal": FORMAT,
-            "began_at": self.parts[0],
-            "episodes": self.episodes,
-            "fields": list(FIELDS),
-        }
-        self._append(_line({**about, "header": self.header}), None)
+        self._append(header_line(self.parts[0], self.episodes, self.header), None)
         if self._fsync != "none":
             self.sync()
 
     def _begin_part(self) -> None:
         self.parts.append(clock.utc_text())
         about = {"part": len(self.parts) - 1, "began_at": self.parts[-1]}
-        self._append(_line(about), None)
+        self._append(line_of(about), None)
         self._has_begun = True
 
     def _append(self, line: bytes, index: int | None) -> None:
@@ -376,7 +322,7 @@ class Journal:
         with open(self._fd, "rb", buffering=BLOCK_BYTES, closefd=False) as file:
             file.seek(end)
             while line := file.readline(LONGEST_LINE_BYTES):
-                row = self._parse_row(line)
+                row = parse_row(self.path, line)
                 if not line.endswith(b"\n") and len(line) < LONGEST_LINE_BYTES:
                     dropped_bytes = len(line)
                     os.ftruncate(self._fd, end)
@@ -396,78 +342,8 @@ class Journal:
 
     def _take_part(self, line: bytes) -> bool:
         """Note the part that a line begins; False if it begins none."""
-        try:
-            about = check_fields(self.path, "", parse_json(self.path, line), _PART_KINDS)
-        except InputError:
+        about = parse_part(self.path, line)
+        if about is None or about["part"] != len(self.parts):
             return False
-        is_next = bool(about["part"] == len(self.parts))
-        if is_next:
-            self.parts.append(about["began_at"])
-        return is_next
-
-    def _parse_row(self, line: bytes) -> EpisodeResult | None:
-        """The row in a line; None if it is none."""
-        try:
-            values = parse_json(self.path, line)
-            if not isinstance(values, list) or len(values) != len(FIELDS):
-                return None
-            return read_row(self.path, "", dict(zip(FIELDS, values, strict=True)))
-        except InputError:
-            return None
-
-
-def _line(value: Any) -> bytes:
-    return _encode(value).encode("ascii") + b"\n"
-
-
-def _read_header(fd: int, path: str) -> tuple[JsonObject, int]:
-    """The first line, and where its rows begin."""
-    with open(fd, "rb", closefd=False) as file:
-        line = file.readline(LONGEST_LINE_BYTES)
-    if not line.startswith(b"{") or not line.endswith(b"\n"):
-        raise InputError(path, "first line", line[:80], "a journal's header, whole")
-    about = parse_json(path, line, where="first line")
-    written = {name: about.get(name) for name in ("journal", "fields")}
-    if written != {"journal": FORMAT, "fields": list(FIELDS)}:
-        raise InputError(
-            path, "first line", written, "the fields of a row that this version of tracecore writes"
-        )
-    check_fields(path, "first line", about, _HEADER_KINDS)
-    if not 1 <= about["episodes"] <= EPISODES_MOST:
-        raise InputError(
-            path, "first line.episodes", about["episodes"], f"1 to {EPISODES_MOST} episodes"
-        )
-    return about, len(line)
-
-
-def _open(path: str, flags: int) -> int:
-    always = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-    try:
-        return os.open(path, always | flags, SHARED)
-    except OSError as error:
-        raise OutputError(path, error) from error
-
-
-def _check_empty(fd: int, path: str) -> None:
-    if os.fstat(fd).st_size:
-        raise InputError(path, "", "a journal", "none: that slice can be resumed, not started")
-
-
-def _lock(fd: int, path: str) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            path, "", "a journal that another run is writing", "one that nobody writes"
-        ) from error
-    except OSError:
-        return  # a file system without locks: no worse than a platform without them
-
-
-def _read_at(fd: int, offset: int, size: int) -> bytes:
-    # seek and read, not pread, which Windows lacks; appends go to the end of the file wherever it
-    # stands.
-    os.lseek(fd, offset, os.SEEK_SET)
-    return os.read(fd, size)
+        self.parts.append(about["began_at"])
+        return True
