@@ -107,5 +107,9 @@ def as_lines(kind: str, things: list[Any]) -> list[str]:
 
     rows = [one if isinstance(one, dict) else {"name": one, "about": ""} for one in things]
     width = max((len(row["name"]) for row in rows), default=0)
-    lines = [one_line(f"  {row['name']:{width}}  {row['about']}").rstrip() for row in rows]
+    # The first sentence: a task's description can be a page.
+    lines = [
+        one_line(f"  {row['name']:{width}}  {row['about'].partition('. ')[0]}").rstrip()
+        for row in rows
+    ]
     return [kind, *(lines or ["  none"])]
