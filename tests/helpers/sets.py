@@ -72,7 +72,6 @@ class Sets:
             summary={**document, "work": work or [], **(summary or {})},
             metrics=metrics_document(table),
             compress=compress,
-            fsync=False,
         )
         return str(folder)
 

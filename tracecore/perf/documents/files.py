@@ -153,9 +153,9 @@ def write_documents(
     summary: JsonObject,
     metrics: list[JsonObject],
     compress: bool,
-    fsync: bool = True,
 ) -> dict[str, str]:
-    """Write the documents beside the series, and with ``compress`` the zip of all four.
+    """Write the documents beside the series, and with ``compress`` the zip of all four; all survive
+    a power cut.
 
     Args:
         folder: The output folder.
@@ -164,7 +164,6 @@ def write_documents(
         summary: As ``Summary.document`` gives it.
         metrics: As ``Metrics.document`` gives it.
         compress: Whether to make the zip.
-        fsync: Whether the files are to survive a power cut.
 
     Returns:
         The paths of the files, by what they are.
@@ -179,12 +178,12 @@ def write_documents(
     manifest = {**manifest, "artifact_set": {kind: names[kind] for kind in DOCUMENTS}}
     if compress:
         manifest[BUNDLE] = names[BUNDLE]
-    write_atomic(paths["metrics"], _document(metrics), fsync=fsync)
-    write_atomic(paths["manifest"], _document(manifest), fsync=fsync)
-    write_atomic(paths["summary"], _document(summary), fsync=fsync)
+    write_atomic(paths["metrics"], _document(metrics), fsync=True)
+    write_atomic(paths["manifest"], _document(manifest), fsync=True)
+    write_atomic(paths["summary"], _document(summary), fsync=True)
     if compress:
         members = {names[kind]: paths[kind] for kind in DOCUMENTS}
-        fill_atomic(paths[BUNDLE], lambda fd: fill_bundle(fd, members), fsync=fsync)
+        fill_atomic(paths[BUNDLE], lambda fd: fill_bundle(fd, members), fsync=True)
     return paths
 
 
