@@ -205,3 +205,15 @@ def test_scripts_import_perf_and_the_ground_alone() -> None:
 def test_no_file_is_longer_than_350_lines() -> None:
     lines = {name_of(path): path.read_text("utf-8").count("\n") for path in PATHS}
     assert {name: count for name, count in lines.items() if count > 350} == {}
+
+
+def test_no_function_takes_more_than_six_parameters() -> None:
+    wide = set()
+    for path in PATHS:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = node.args
+                names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+                if len(names) - (names[:1] in (["self"], ["cls"])) > 6:
+                    wide.add(f"{name_of(path)}.{node.name}")
+    assert wide == set()
