@@ -5,6 +5,7 @@ signals.
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -114,7 +115,7 @@ def test_a_slow_task_makes_it_exit_3_and_is_the_only_one_named(clone, scratch):
     )
     named = [row["row"] for row in document["comparison"]["rows"] if row["verdict"] == "regressed"]
     assert named == ["rate_limited_api@1"]
-    assert "worse than main: rate_limited_api@1" in done.stderr
+    assert re.search(r"worse in [a-z ]+: rate_limited_api@1", done.stderr), done.stderr
     assert_nothing_is_left(clone, scratch)
 
 
@@ -275,6 +276,7 @@ def test_a_hook_that_calls_it_and_a_ci_runner_disturb_nothing(
     assert done.returncode == 0, done.stderr
     assert not (clone / "hook-ran").exists()
     page = (tmp_path / "summary.md").read_text("utf-8")
-    assert page.startswith("### Perf: PASS - comparison against main: ")
+    # So few runs of the same code give no answer on time, or that nothing changed.
+    assert re.match(r"### Perf: (PASS|NO ANSWER) - comparison against main: ", page), page
     # of the comparison; the runs that it consists of tell nothing
     assert page.count("### Perf") == 1
