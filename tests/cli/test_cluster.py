@@ -106,10 +106,9 @@ def test_own_agents_and_tasks_travel_and_bad_ones_fail_as_they_do_here(
     rows.append({"agent": "with_sibling.py", "task_ref": "plain@1", "seed": 0})
     pathlib.Path(scenario).write_text(json.dumps(rows))
     options = ("--episodes", "14", "--tasks-dir", str(PLAIN_TASK.parent), "--scenario", scenario)
-    (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "with_sibling.py").write_text((tmp_path / "with_sibling.py").read_text())
-    (tmp_path / "here" / "beside.py").write_text((tmp_path / "beside.py").read_text())
-    here = slices.run(harness_clone, tmp_path / "here", *options, "--workers", "2")
+    # From the same folder: an agent is referenced as it is reached from there.
+    folders = ("--runs-dir", "here/runs", "--output-dir", "here/out")
+    here = slices.run(harness_clone, tmp_path, *folders, *options, "--workers", "2")
     there = slices.run(
         harness_clone, tmp_path, *options, "--cluster", cluster.address, "--verify-determinism", "2"
     )

@@ -167,7 +167,8 @@ def test_few_descriptors_either_suffice_or_are_told(
     assert "Too many open files" in done.stderr
     assert "Traceback" not in done.stderr
     assert strays(tmp_path) == []
-    if "--resume" in done.stderr:
+    # Under a commit that was not known, no other run would give the same hashes.
+    if "--resume" in done.stderr and "the commit is not known" not in done.stderr:
         check_resumed(harness_clone, tmp_path, done)
 
 

@@ -103,7 +103,10 @@ def run_batch(
             descriptors they need.
     """
     with _children_can_be_reaped():
-        pool = _Pool(function, iter(jobs), options)
+        try:
+            pool = _Pool(function, iter(jobs), options)
+        except OSError as error:
+            raise EngineError(f"no worker could be started: {error}") from error
         try:
             yield from pool.run()
         finally:
