@@ -202,6 +202,8 @@ def _run_and_leave(
         _detach(kept, (0, 1) if errors else (0, 1, 2))
         function(*args)
         code = 0
+    except SystemExit:  # it leaves on purpose, and for a reason that is no failure to show
+        pass
     # whatever it was: this process must not run on in code that belongs to its parent
     except BaseException:
         with contextlib.suppress(BaseException):

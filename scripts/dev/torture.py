@@ -341,7 +341,8 @@ class Round:
         elif exit_code not in {4, 130, -signal.SIGKILL, -signal.SIGINT, -signal.SIGTERM} or (
             exit_code > 0 and "Traceback" in errors
         ):
-            self._wrong("harness_misbehaved", f"exit {exit_code}: {errors[-600:]}")
+            at = max(0, errors.find("Traceback"))
+            self._wrong("harness_misbehaved", f"exit {exit_code}: {errors[at : at + 1500]}")
 
     # --- accounts ---
 
