@@ -8,13 +8,12 @@ import multiprocessing.resource_tracker
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
 import pytest
-from helpers.slices import ROOT, wait_for_no_orphans
+from helpers.slices import ROOT, commit_all, wait_for_no_orphans
 from hypothesis import HealthCheck, settings
 
 from tracecore import descendants
@@ -56,9 +55,7 @@ def harness_clone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     for name in ("tracecore", "scripts"):
         shutil.copytree(ROOT / name, folder / name)
     (folder / ".gitignore").write_text("__pycache__/\n")
-    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    for words in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-q", "-m", "Begin")):
-        subprocess.run(["git", "-C", str(folder), *who, *words], check=True)
+    commit_all(folder)
     return folder
 
 

@@ -6,14 +6,16 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import slices
+from helpers import slices, tables
 from helpers.slices import ROOT
 
 from tracecore import record
@@ -84,275 +86,160 @@ def run(clone: pathlib.Path, *options: str, **more: object) -> subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, check=False, **more)
 
 
+# Each field of the options, what it is without its option, the option, and what it is with that.
+FIELDS: list[tuple[str, object, str, object]] = [
+    ("episodes", 24, "--episodes=3", 3),
+    ("workers", None, "--workers 2", 2),
+    ("timeout_s", 180.0, "--timeout 0.5", 0.5),
+    ("strict_spec", False, "--strict-spec", True),
+    ("compress", False, "--compress", True),
+    ("output_dir", "deliverables/perf", "--output-dir out", "out"),
+    ("runs_dir", ".agent_bench/runs", "--runs-dir runs", "runs"),
+    ("scenario", None, "--scenario s.toml", "s.toml"),
+    ("tasks_dirs", (), "--tasks-dir first --tasks-dir second", ("first", "second")),
+    ("start_method", "auto", "--start-method spawn", "spawn"),
+    ("progress", "auto", "--progress never", "never"),
+    ("quiet", False, "-q", True),
+    ("quiet_json", False, "", False),
+    ("task", None, "--task t@1", "t@1"),
+    ("agent", None, "--agent a.py", "a.py"),
+    ("seed", None, "--seed=-3", -3),
+    ("repeat", 1, "--repeat 1", 1),
+    ("memory_limit_bytes", 2 << 30, "--memory-limit 512MiB", 512 << 20),
+    ("message_limit_bytes", 1 << 20, "--message-limit 4KiB", 4 << 10),
+    ("confinement", "auto", "--confinement off", "off"),
+    ("models", None, "--models m.toml", "m.toml"),
+    ("model_calls", "live", "--model-calls replay", "replay"),
+    ("recordings", ".agent_bench/recordings", "--recordings kept", "kept"),
+    ("model_delay", "none", "--model-delay recorded", "recorded"),
+    ("keep_runs", "all", "--keep-runs failed", "failed"),
+    ("fsync", "none", "--fsync full", "full"),
+    ("resume", None, "--resume 20260131T120000Z", "20260131T120000Z"),
+    ("sample_interval_s", 0.5, "--sample-interval 0", 0.0),
+    ("gate", False, "--gate", True),
+    ("no_gate", False, "--no-gate", True),
+    ("thresholds", (), "--thresholds a.toml --thresholds b.toml", ("a.toml", "b.toml")),
+    (
+        "threshold",
+        (),
+        "--threshold 'failure_count == 0' --threshold='episodes > 3'",
+        ("failure_count == 0", "episodes > 3"),
+    ),
+    ("verify_determinism", None, "--verify-determinism 0", 0),
+    ("work", False, "--work", True),
+    ("baseline", (), "--baseline a b", ("a", "b")),
+    ("gate_on", ("cpu",), "--gate-on cpu,rss", ("cpu", "rss")),
+    ("compare_anyway", False, "--compare-anyway", True),
+    ("require_conclusive", False, "--require-conclusive", True),
+    ("accept_changes", False, "--accept-changes", True),
+    ("emit", (), "--emit bmf,github-benchmark", ("bmf", "github-benchmark")),
+    ("step_summary", None, "--step-summary off", "off"),
+    ("report", False, "--report", True),
+    ("address", None, "--cluster tcp://127.0.0.1:8786", "tcp://127.0.0.1:8786"),
+    ("artifacts", None, "--artifacts node", "node"),
+]
+
+
 def test_without_options_the_promised_defaults_hold(read_options: Any) -> None:
-    assert read_options() == {
-        "episodes": 24,
-        "workers": None,
-        "timeout_s": 180.0,
-        "strict_spec": False,
-        "compress": False,
-        "output_dir": "deliverables/perf",
-        "runs_dir": ".agent_bench/runs",
-        "scenario": None,
-        "tasks_dirs": (),
-        "start_method": "auto",
-        "progress": "auto",
-        "quiet": False,
-        "quiet_json": False,
-        "task": None,
-        "agent": None,
-        "seed": None,
-        "repeat": 1,
-        "memory_limit_bytes": 2 << 30,
-        "message_limit_bytes": 1 << 20,
-        "confinement": "auto",
-        "models": None,
-        "model_calls": "live",
-        "recordings": ".agent_bench/recordings",
-        "model_delay": "none",
-        "keep_runs": "all",
-        "fsync": "none",
-        "resume": None,
-        "sample_interval_s": 0.5,
-        "gate": False,
-        "no_gate": False,
-        "thresholds": (),
-        "threshold": (),
-        "verify_determinism": None,
-        "work": False,
-        "baseline": (),
-        "gate_on": ("cpu",),
-        "compare_anyway": False,
-        "require_conclusive": False,
-        "accept_changes": False,
-        "emit": (),
-        "step_summary": None,
-        "report": False,
-        "address": None,
-        "artifacts": None,
-    }
+    assert read_options() == {name: default for name, default, _, _ in FIELDS}
 
 
-def test_every_option_reaches_the_harness(read_options: Any, tmp_path: pathlib.Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.mkdir()
-    second.mkdir()
-    arguments = (
-        "--episodes=3 --workers 2 --timeout 0.5 --strict-spec --compress --output-dir out"
-        " --runs-dir runs --scenario s.toml --start-method spawn --progress never --memory-limit"
-        " 512MiB --message-limit 4KiB --confinement off --keep-runs failed --fsync full"
-        " --baseline a b --gate-on cpu,rss --compare-anyway --require-conclusive --accept-changes"
-        " --resume 20260131T120000Z --sample-interval 0 --gate --no-gate --thresholds a.toml"
-        " --thresholds b.toml --verify-determinism 0 --work --emit bmf,github-benchmark"
-        " --step-summary off"
-        " --task t@1 --agent a.py --seed=-3 --repeat 1 -q --report"
-        " --cluster tcp://127.0.0.1:8786 --artifacts node --models m.toml"
-        " --model-calls replay --recordings kept --model-delay recorded"
-    )
-    expressions = ["--threshold", "failure_count == 0", "--threshold=episodes > 3"]
-    assert read_options(
-        *arguments.split(),
-        *expressions,
-        "--tasks-dir",
-        str(first),
-        "--tasks-dir",
-        str(second),
-    ) == {
-        "episodes": 3,
-        "workers": 2,
-        "timeout_s": 0.5,
-        "strict_spec": True,
-        "compress": True,
-        "output_dir": "out",
-        "runs_dir": "runs",
-        "scenario": "s.toml",
-        "tasks_dirs": (str(first), str(second)),
-        "start_method": "spawn",
-        "progress": "never",
-        "quiet": True,
-        "quiet_json": False,
-        "task": "t@1",
-        "agent": "a.py",
-        "seed": -3,
-        "repeat": 1,
-        "memory_limit_bytes": 512 << 20,
-        "message_limit_bytes": 4 << 10,
-        "models": "m.toml",
-        "model_calls": "replay",
-        "recordings": "kept",
-        "model_delay": "recorded",
-        "confinement": "off",
-        "keep_runs": "failed",
-        "fsync": "full",
-        "resume": "20260131T120000Z",
-        "sample_interval_s": 0.0,
-        "gate": True,
-        "no_gate": True,
-        "thresholds": ("a.toml", "b.toml"),
-        "threshold": ("failure_count == 0", "episodes > 3"),
-        "verify_determinism": 0,
-        "work": True,
-        "baseline": ("a", "b"),
-        "gate_on": ("cpu", "rss"),
-        "compare_anyway": True,
-        "require_conclusive": True,
-        "accept_changes": True,
-        "emit": ("bmf", "github-benchmark"),
-        "step_summary": "off",
-        "report": True,
-        "address": "tcp://127.0.0.1:8786",
-        "artifacts": "node",
-    }
+def test_every_option_reaches_the_harness(
+    read_options: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    words = shlex.split(" ".join(words for _, _, words, _ in FIELDS))
+    assert read_options(*words) == {name: value for name, _, _, value in FIELDS}
 
 
 @pytest.mark.parametrize(
-    ("option", "text", "value"),
+    ("option", "text", "field", "value"),
     [
-        ("--episodes", "1", 1),
-        ("--episodes", "10000000", 10_000_000),
-        ("--workers", "1024", 1024),
-        ("--timeout", "86400", 86400.0),
-        ("--timeout", "1e-3", 0.001),
-        ("--memory-limit", "64MiB", 64 << 20),
-        ("--memory-limit", "1024GiB", 1 << 40),
-        ("--memory-limit", "131072KiB", 128 << 20),
-        ("--memory-limit", "2G", 2 << 30),
-        ("--memory-limit", "2GB", 2 << 30),
-        ("--memory-limit", "512m", 512 << 20),
-        ("--memory-limit", "1000000000", 1_000_000_000),
-        ("--message-limit", "4KiB", 4 << 10),
-        ("--message-limit", "64MiB", 64 << 20),
+        ("--episodes", "1", "episodes", 1),
+        ("--episodes", "10000000", "episodes", 10_000_000),
+        ("--workers", "1024", "workers", 1024),
+        ("--timeout", "86400", "timeout_s", 86400.0),
+        ("--timeout", "1e-3", "timeout_s", 0.001),
+        ("--memory-limit", "64MiB", "memory_limit_bytes", 64 << 20),
+        ("--memory-limit", "1024GiB", "memory_limit_bytes", 1 << 40),
+        ("--memory-limit", "131072KiB", "memory_limit_bytes", 128 << 20),
+        ("--memory-limit", "2G", "memory_limit_bytes", 2 << 30),
+        ("--memory-limit", "2GB", "memory_limit_bytes", 2 << 30),
+        ("--memory-limit", "512m", "memory_limit_bytes", 512 << 20),
+        ("--memory-limit", "1000000000", "memory_limit_bytes", 1_000_000_000),
+        ("--message-limit", "4KiB", "message_limit_bytes", 4 << 10),
+        ("--message-limit", "64MiB", "message_limit_bytes", 64 << 20),
     ],
 )
-def test_a_range_includes_its_ends(read_options: Any, option: str, text: str, value: float) -> None:
-    names = {
-        "--timeout": "timeout_s",
-        "--memory-limit": "memory_limit_bytes",
-        "--message-limit": "message_limit_bytes",
-    }
-    assert read_options(option, text)[names.get(option, option.strip("-"))] == value
+def test_a_range_includes_its_ends(
+    read_options: Any, option: str, text: str, field: str, value: float
+) -> None:
+    assert read_options(option, text)[field] == value
 
 
 WHOLE = "expected a whole number from 1 to 10000000"
-TIMEOUT = "expected a number of seconds, more than 0 and at most 86400"
-SIZE = "expected bytes, or a size such as 512MiB or 2GiB, from 64MiB to 1024GiB"
-MESSAGE_SIZE = "expected bytes, or a size such as 64KiB or 2MiB, from 4KiB to 64MiB"
-INTERVAL = "expected a number of seconds, 0 or more and at most 3600"
+# Options, values that each refuses, and what it expects.
+REFUSED = """
+--episodes | 0 -1 abc 1e3 1_000 2.0 ' 5' 10000001 ٣ '' | a whole number from 1 to 10000000
+--workers | 0 -3 1025 four | a whole number from 1 to 1024
+--timeout | 0 -1 nan inf 1e999 86400.5 1_0 soon | a number of seconds, more than 0 and at most 86400
+--memory-limit | 0 63MiB 2TB MiB 1.5GiB 1025GiB -1 '2 GiB' 2GiBGiB '' | bytes, or a size such as \
+512MiB or 2GiB, from 64MiB to 1024GiB
+--message-limit | 0 4095 65MiB 1XB '' | bytes, or a size such as 64KiB or 2MiB, from 4KiB to 64MiB
+--sample-interval | -1 nan 3600.5 often | a number of seconds, 0 or more and at most 3600
+--start-method | thread | auto, fork or spawn
+--progress | yes | auto, always or never
+--keep-runs | some | all, failed or none
+--emit | csv bmf, | some of github-benchmark, bmf, with commas between them
+--verify-determinism | -1 | a whole number from 0 to 10000000
+--threshold | '' | some text, such as 'failure_count == 0'
+--fsync | often | none, batch or full
+--output-dir | '' | a path
+--runs-dir | '' | a path
+--scenario | '' | a path
+--tasks-dir | no/such/folder | a folder that exists
+--resume | ../x '' | the stamp of a slice, such as 20260131T120000Z
+"""
+WRONG = r"""
+--workers | --workers: found no value, expected one
+--workers=-- | --workers: found '--', expected a value
+--episodes=-- | --episodes: found '--', expected a value
+--strict-spec=yes | --strict-spec: expected no value, found 'yes'
+--epsiodes 3 | '--epsiodes': found no such option (did you mean --episodes?)
+--epsiodes=3 | '--epsiodes': found no such option (did you mean --episodes?)
+--epi 3 | '--epi': found no such option (did you mean --episodes?)
+measure | 'measure': found no such command; try --help
+verfy x | 'verfy': found no such command (did you mean verify?)
+--jobs 3 | '--jobs': found no such option (did you mean --workers?)
+--probe | '--probe': found no such option; try --help
+verify | the following arguments are required: PATH; try --help
+verify a b | 'b': found a word too many; try --help
+ab --rounds 1 | the following arguments are required: --base; try --help
+ab --base x --round=3 | '--round': found no such option (did you mean --rounds?)
+--episodes 3 verify x | verify: found a command behind options, expected it before them; try --help
+'a\nb\e[31m' | 'a\nb\x1b[31m': found no such command
+"""
+
+
+def wrong_options() -> Iterator[tuple[tuple[str, ...], str]]:
+    for option, texts, expected in tables.rows(REFUSED):
+        for text in shlex.split(texts):
+            yield (option, text), f"{option}: found '{text}', expected {expected}"
+    yield ("--episodes", "9" * 5000), f"--episodes: found '{'9' * 57}...', {WHOLE}"
+    yield from tables.commands(WRONG)
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [
-        *(
-            (["--episodes", text], f"--episodes: found '{text}', {WHOLE}")
-            for text in ("0", "-1", "abc", "1e3", "1_000", "2.0", " 5", "10000001", "٣", "")
-        ),
-        (["--episodes", "9" * 5000], f"--episodes: found '{'9' * 57}...', {WHOLE}"),
-        *(
-            (
-                ["--workers", text],
-                f"--workers: found '{text}', expected a whole number from 1 to 1024",
-            )
-            for text in ("0", "-3", "1025", "four")
-        ),
-        *(
-            (["--timeout", text], f"--timeout: found '{text}', {TIMEOUT}")
-            for text in ("0", "-1", "nan", "inf", "1e999", "86400.5", "1_0", "soon")
-        ),
-        *(
-            (["--memory-limit", text], f"--memory-limit: found '{text}', {SIZE}")
-            for text in (
-                "0",
-                "63MiB",
-                "2TB",
-                "MiB",
-                "1.5GiB",
-                "1025GiB",
-                "-1",
-                "2 GiB",
-                "2GiBGiB",
-                "",
-            )
-        ),
-        *(
-            (["--message-limit", text], f"--message-limit: found '{text}', {MESSAGE_SIZE}")
-            for text in ("0", "4095", "65MiB", "1XB", "")
-        ),
-        *(
-            (["--sample-interval", text], f"--sample-interval: found '{text}', {INTERVAL}")
-            for text in ("-1", "nan", "3600.5", "often")
-        ),
-        (
-            ["--start-method", "thread"],
-            "--start-method: found 'thread', expected auto, fork or spawn",
-        ),
-        (["--progress", "yes"], "--progress: found 'yes', expected auto, always or never"),
-        (["--keep-runs", "some"], "--keep-runs: found 'some', expected all, failed or none"),
-        (
-            ["--emit", "csv"],
-            "--emit: found 'csv', expected some of github-benchmark, bmf, with commas between them",
-        ),
-        (
-            ["--emit", "bmf,"],
-            (
-                "--emit: found 'bmf,', expected some of github-benchmark, bmf, with commas between"
-                " them"
-            ),
-        ),
-        (
-            ["--verify-determinism", "-1"],
-            "--verify-determinism: found '-1', expected a whole number from 0 to 10000000",
-        ),
-        (
-            ["--threshold", ""],
-            "--threshold: found '', expected some text, such as 'failure_count == 0'",
-        ),
-        (["--fsync", "often"], "--fsync: found 'often', expected none, batch or full"),
-        (["--output-dir", ""], "--output-dir: found '', expected a path"),
-        (["--runs-dir", ""], "--runs-dir: found '', expected a path"),
-        (["--scenario", ""], "--scenario: found '', expected a path"),
-        (
-            ["--tasks-dir", "no/such/folder"],
-            "--tasks-dir: found 'no/such/folder', expected a folder that exists",
-        ),
-        (
-            ["--resume", "../x"],
-            "--resume: found '../x', expected the stamp of a slice, such as 20260131T120000Z",
-        ),
-        (
-            ["--resume", ""],
-            "--resume: found '', expected the stamp of a slice, such as 20260131T120000Z",
-        ),
-        (["--workers"], "--workers: found no value, expected one"),
-        (["--workers=--"], "--workers: found '--', expected a value"),
-        (["--episodes=--"], "--episodes: found '--', expected a value"),
-        (["--strict-spec=yes"], "--strict-spec: expected no value, found 'yes'"),
-        (["--epsiodes", "3"], "'--epsiodes': found no such option (did you mean --episodes?)"),
-        (["--epsiodes=3"], "'--epsiodes': found no such option (did you mean --episodes?)"),
-        (["--epi", "3"], "'--epi': found no such option (did you mean --episodes?)"),
-        (["measure"], "'measure': found no such command; try --help"),
-        (["verfy", "x"], "'verfy': found no such command (did you mean verify?)"),
-        (["--jobs", "3"], "'--jobs': found no such option (did you mean --workers?)"),
-        (["--probe"], "'--probe': found no such option; try --help"),
-        (["verify"], "the following arguments are required: PATH; try --help"),
-        (["verify", "a", "b"], "'b': found a word too many; try --help"),
-        (["ab", "--rounds", "1"], "the following arguments are required: --base; try --help"),
-        (
-            ["ab", "--base", "x", "--round=3"],
-            "'--round': found no such option (did you mean --rounds?)",
-        ),
-        (
-            ["--episodes", "3", "verify", "x"],
-            "verify: found a command behind options, expected it before them; try --help",
-        ),
-        (["a\nb\x1b[31m"], r"'a\nb\x1b[31m': found no such command"),
-    ],
-    ids=lambda value: (
-        " ".join(value).encode("unicode_escape").decode()[:40] if isinstance(value, list) else ""
-    ),
+    list(wrong_options()),
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
 )
 @pytest.mark.usefixtures("harness")
-def test_a_wrong_option_is_one_clear_line_and_exit_2(arguments: list[str], complaint: str) -> None:
+def test_a_wrong_option_is_one_clear_line_and_exit_2(
+    arguments: tuple[str, ...], complaint: str
+) -> None:
     done = slices.call(*arguments)
     assert done.exit_code == 2
     answer = done.document

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import IO, Any
@@ -27,6 +27,9 @@ from tracecore.runtime import spec
 ROOT = pathlib.Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "scripts" / "perf_harness.py"
 PATIENCE_S = 300.0  # a safety net: what does not come within it never will
+# Time limits of an episode that is to run into one, tried in turn: on a busy machine it may not
+# have got within the first one as far as it has to.
+LIMITS_S = (0.5, 5.0, 50.0)
 SERIES_KEYS = (
     *("episode", "episode_index", "agent", "task_ref", "seed", "success", "error"),
     *("llm_trace_entries", "prompt_bytes", "completion_bytes", "tokens_used"),
@@ -162,6 +165,22 @@ def script() -> ModuleType:
     return module
 
 
+def git(folder: pathlib.Path, *words: str) -> str:
+    """What git says to it in ``folder``, under a name of the tests' own."""
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    command = ["git", "-C", str(folder), *who, *words]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+
+
+def commit_all(folder: pathlib.Path, message: str = "Begin") -> None:
+    """Commit all that lies in ``folder``, which becomes a clone if it is none."""
+    if not (folder / ".git").exists():
+        git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", message)
+
+
 def write_scenario(folder: pathlib.Path, *agents: str, bundled: bool = True) -> str:
     """A scenario of the bundled rows and of agents with these faults on the plain task; gives its
     options.
@@ -264,6 +283,21 @@ def descendants(pid: int) -> list[int]:
         found += children
         todo += children
     return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def wait_until(holds: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 def kill_all(pids: Iterable[int]) -> None:
