@@ -25,6 +25,7 @@ except ImportError:
 
 FORK: Final = "fork"
 SPAWN: Final = "spawn"
+PROGRAM: Final = "tracecore"  # what a lean interpreter, and all below it, takes itself for
 F_SETSIG: Final = 10  # fcntl.F_SETSIG, which is Linux's own
 REFUSAL_PAUSES_S: Final = (0.02, 0.1, 0.3)  # before asking again for a process that was refused
 
@@ -187,6 +188,8 @@ def lean_environment() -> dict[str, str]:
 
 def run_call(call_fd: int, kept: list[int], errors: bool) -> None:
     """The first thing a lean interpreter does: read the call, and run it."""
+    # No agent or task shall see where the interpreter and this package lie: its words are hashed.
+    sys.argv[:] = sys.orig_argv[:] = [PROGRAM]
     function, args = pickle.loads(frames.read_message(call_fd))  # noqa: S301 - written by our own starter
     os.close(call_fd)
     for fd in kept:

@@ -74,7 +74,8 @@ class _Made:
 
 
 def _build(cls: type, methods: dict[str, Any]) -> type:
-    own = tuple(cls.__dict__.get("__annotations__", ()))  # noqa: RUF063 - without `inspect`
+    # The class's own, whether Python keeps them in its namespace or makes them when asked (3.14).
+    own = tuple(cls.__annotations__)
     inherited: tuple[str, ...] = getattr(cls, "__match_args__", ())
     names = (*inherited, *(name for name in own if name not in inherited))
     defaults = {

@@ -1,15 +1,14 @@
-#!/usr/bin/env python3
-"""Feeds mutated files to every command that reads some: perf files, zips, run artifacts,
-thresholds, scenarios, manifests of tasks, journals of slices that are to be resumed, baselines.
+"""The commands that read what others wrote, each fed mutated files and folders; see ``fuzz.py``.
 
-One slice is run first; then one of its files is changed, and each command that reads it is called
-in this process. Whatever the input, a command ends with a documented exit code, without a
-traceback, within its time and memory; anything else is a finding, is printed, and makes the exit
-code 1.
+A few slices are run first; then one of their files, or a folder of them, is changed, and each
+command that reads it is called in this process. Whatever the input, a command ends with a
+documented exit code, without a traceback, within its time and memory; anything else is a finding,
+and what led to it is kept.
 """
 
-import argparse
 import contextlib
+import importlib
+import importlib.util
 import io
 import json
 import os
@@ -22,166 +21,74 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 ROOT: Final = pathlib.Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "scripts" / "dev")]
+sys.path[:0] = [str(ROOT / name) for name in ("", "scripts", "scripts/dev", "tests")]
 
 import perf_harness  # noqa: E402 - the clone that this file lies in
-from fuzz import MEMORY_FOLDER, PIECES, Hang, mutate, watch_the_clock  # noqa: E402
+from fuzz_readers import (  # noqa: E402
+    PIECES,
+    Hang,
+    bounded_memory,
+    memory_folder,
+    mutate,
+    watch_the_clock,
+)
+from published import write_index  # noqa: E402
 
 from tracecore import __main__ as by_hand  # noqa: E402
 from tracecore.record import record  # noqa: E402
 
 PATIENCE_S: Final = 60  # for one command
-MEMORY_BYTES: Final = 3 << 30
+MEMORY_BYTES: Final = 3 << 30  # address space of one command
+RESIDENT_BYTES: Final = 1 << 30
+MEDDLE_BY_S: Final = 30.0
+REPORTS_LEFT_OUT: Final = 0.8  # of inputs: drawing one takes as long as all else together
 ODD: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 1.5, 10**30, 1e300, "", "x", "\u202e\n", [], {}, [None], {"a": {}},
 )  # fmt: skip
 UNEXPECTED: Final = ("Traceback", "unexpected ")
+KEY: Final = "REAL_KEY"
+CALLER: Final = """\
+import json, os, urllib.request
+
+class Agent:
+    def reset(self, task_spec): pass
+    def observe(self, observation): self.step = observation["step"]
+    def act(self):
+        body = {"model": "m", "messages": [{"role": "user", "content": f"step {self.step}"}]}
+        headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
+        url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request) as answer:
+            json.load(answer)["choices"][0]["message"]["content"]
+        return {"type": "list_dir", "args": {"path": "/app"}}
+"""
 
 
 @record
 class Target:
-    """A file of a slice, and the commands that read it."""
+    """What is changed of a slice, and the commands that read it."""
 
-    name: str  # pattern below the slice's folder
-    commands: tuple[tuple[str, ...], ...]  # {file} and {folder} stand for what they say
+    name: str
+    pattern: str  # of a path below the slice's folder
+    change: Callable[[random.Random, pathlib.Path], None]
+    commands: tuple[tuple[str, ...], ...]  # {file} and {folder} stand for paths
     codes: frozenset[int]  # the documented ones
 
 
-SETS: Final = (
-    ("perf", "verify", "{folder}/perf", "--runs-dir", "{folder}/runs"),
-    ("perf", "compare", "{folder}/perf", "--to", "{folder}/other"),
-    ("perf", "compare", "{folder}/other", "--to", "{folder}/perf"),
-    ("perf", "history", "{folder}/perf", "{folder}/other", "--output-dir", "{folder}/drawn"),
-    ("perf", "report", "{folder}/perf", "--output-dir", "{folder}/drawn"),
-)
-SLICE: Final = (
-    "perf", "--episodes", "2", "--workers", "1", "--progress", "never",
-    "--output-dir", "{folder}/out", "--runs-dir", "{folder}/runs2", "--sample-interval", "0",
-)  # fmt: skip
-READ: Final = frozenset({0, 1, 2, 3})
-RUN: Final = frozenset({0, 1, 2, 3, 4, 5})
-TARGETS: Final = (
-    *(
-        Target(f"perf/perf-{kind}-*.json", SETS, READ)
-        for kind in ("manifest", "summary", "metrics", "series", "samples")
-    ),
-    Target("zip/perf-artifacts-*.zip", (("perf", "verify", "{folder}/zip"),), READ),
-    Target("perf/perf-summary-*.json", ((*SLICE, "--baseline", "{folder}/perf"),), RUN),
-    Target(
-        "runs/*.json",
-        (
-            ("hand", "check", "{file}"),
-            ("hand", "show", "{file}"),
-            ("hand", "replay", "{file}"),
-            ("perf", "verify", "{folder}/perf", "--runs-dir", "{folder}/runs"),
-        ),
-        READ,
-    ),
-    Target("thresholds.toml", ((*SLICE, "--thresholds", "{file}"),), RUN),
-    Target("scenario.json", ((*SLICE, "--scenario", "{file}"),), RUN),
-    Target("scenario.toml", ((*SLICE, "--scenario", "{file}"),), RUN),
-    Target(
-        "tasks/plain/task.toml",
-        (
-            (*SLICE, "--scenario", "{folder}/plain.json", "--tasks-dir", "{folder}/tasks"),
-            ("hand", "check-task", "{folder}/tasks/plain"),
-        ),
-        RUN,
-    ),
-    Target(
-        "cut/.perf-journal-*.jsonl",
-        (
-            (
-                "perf", "--resume", "{stamp}", "--episodes", "4", "--workers", "1",
-                "--progress", "never", "--output-dir", "{folder}/cut",
-                "--runs-dir", "{folder}/runs3",
-            ),
-        ),
-        RUN,
-    ),
-)  # fmt: skip
+# --- changes ---------------------------------------------------------------------------------
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Fuzz every command for so many seconds; the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=float, default=600, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    options = parser.parse_args(argv)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
-    chance = random.Random(options.seed)  # noqa: S311 - repeatable, and nobody's secret
-    end_s = time.monotonic() + options.seconds
-    parent = MEMORY_FOLDER if os.path.isdir(MEMORY_FOLDER) else None
-    inputs = calls = findings = 0
-    slowest_s = 0.0
-    with tempfile.TemporaryDirectory(dir=parent) as folder, watch_the_clock():
-        good = make_good(pathlib.Path(folder) / "good")
-        while time.monotonic() < end_s:
-            inputs += 1
-            target = TARGETS[inputs % len(TARGETS)]
-            place = pathlib.Path(folder) / "place"
-            shutil.rmtree(place, ignore_errors=True)
-            shutil.copytree(good, place)
-            (path,) = list(place.glob(target.name))[:1]
-            path.write_bytes(changed(chance, path.read_bytes()))
-            for command in target.commands:
-                calls += 1
-                begun_s = time.monotonic()
-                problem = call(filled(command, path, place), target.codes)
-                slowest_s = max(slowest_s, time.monotonic() - begun_s)
-                if problem:
-                    findings += 1
-                    kept = pathlib.Path(tempfile.gettempdir()) / f"fuzz-{options.seed}-{inputs}"
-                    shutil.copytree(place, kept, dirs_exist_ok=True)
-                    print(f"{target.name}: {' '.join(command)}: {problem} (in {kept})", flush=True)
-    print(f"{inputs} inputs, {calls} calls, {findings} findings, slowest {slowest_s:.1f} s")
-    return 1 if findings else 0
-
-
-def make_good(folder: pathlib.Path) -> pathlib.Path:
-    """A folder with one good file of every kind."""
-    folder.mkdir()
-    words = ("--workers", "2", "--progress", "never", "--compress", "--gate")
-    for name, runs in (("perf", "runs"), ("other", "runs1")):
-        run_script(folder, "--episodes", "4", "--output-dir", name, "--runs-dir", runs, *words)
-    (folder / "zip").mkdir()
-    for bundle in (folder / "perf").glob("*.zip"):
-        shutil.move(bundle, folder / "zip")
-    # a slice that ends after two of four episodes, and keeps its journal
-    (folder / "abort.toml").write_text('[[threshold]]\nexpr = "success_count < 2"\nabort = true\n')
-    cut = ("--thresholds", "abort.toml", "--output-dir", "cut", "--runs-dir", "runs3")
-    run_script(folder, "--episodes", "4", "--workers", "1", "--progress", "never", *cut)
-    (folder / "thresholds.toml").write_text(
-        'thresholds = ["failure_count == 0"]\n\n[[threshold]]\n'
-        'expr = "wall_clock_s:p(95) < 9"\nseverity = "warn"\n'
-    )
-    row = {"agent": "agents/toy_agent.py", "task_ref": "filesystem_hidden_config@1", "seed": 4}
-    (folder / "scenario.json").write_text(json.dumps([row]))
-    (folder / "plain.json").write_text(json.dumps([{**row, "task_ref": "plain@1"}]))
-    (folder / "scenario.toml").write_text(
-        '[[scenario]]\nagent = "agents/toy_agent.py"\n'
-        'task_ref = "filesystem_hidden_config@1"\nseed = 4\nallow = {read = [], network = []}\n'
-    )
-    shutil.copytree(ROOT / "tracecore" / "tasks" / "rate_limited_api", folder / "tasks" / "plain")
-    manifest = folder / "tasks" / "plain" / "task.toml"
-    manifest.write_text(manifest.read_text().replace('"rate_limited_api"', '"plain"', 1))
-    return folder
-
-
-def run_script(folder: pathlib.Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "perf_harness.py"), *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def change_file(chance: random.Random, path: pathlib.Path) -> None:
+    """Change the bytes of a file, a value of its JSON, or now and then what lies in its place."""
+    if chance.random() < 0.1:
+        change_place(chance, path)
+    else:
+        path.write_bytes(changed(chance, path.read_bytes()))
 
 
 def changed(chance: random.Random, data: bytes) -> bytes:
@@ -218,20 +125,321 @@ def odd(chance: random.Random, value: Any) -> Any:
     return chance.choice([*ODD, chance.choice(PIECES).decode("latin-1")])
 
 
-def filled(command: Sequence[str], path: pathlib.Path, folder: pathlib.Path) -> list[str]:
-    """The words of a command for this input."""
-    stamp = path.name.removeprefix(".perf-journal-").removesuffix(".jsonl")
-    return [word.format(file=path, folder=folder, stamp=stamp) for word in command]
+def change_place(chance: random.Random, path: pathlib.Path) -> None:
+    """Put something else where a file or folder was, or nothing."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    match chance.randrange(8):
+        case 0:
+            path.mkdir()
+        case 1:
+            os.mkfifo(path)
+        case 2:
+            path.symlink_to(path.name)
+        case 3:
+            path.symlink_to("nowhere")
+        case 4:
+            path.symlink_to(chance.choice(("/dev/full", "/dev/zero", "/dev/null")))
+        case 5:
+            path.touch()
+        case 6:
+            path.touch()
+            os.truncate(path, 8 << 30)
 
 
-def call(words: list[str], codes: frozenset[int]) -> str | None:
+def change_zip(chance: random.Random, path: pathlib.Path) -> None:
+    """Change the bytes of a zip, or what is in it."""
+    if chance.random() < 0.4:
+        change_file(chance, path)
+        return
+    with zipfile.ZipFile(path) as whole:
+        members = [(name, whole.read(name)) for name in whole.namelist()]
+    place = chance.randrange(len(members))
+    name, data = members[place]
+    match chance.randrange(6):
+        case 0:
+            members.append((name, b"{}"))
+        case 1:
+            members.append((chance.choice(("../x", "/etc/x", "x" * 70_000, "\n", "")), b"x"))
+        case 2:
+            members[place] = (name, bytes(64 << 20))
+        case 3:
+            del members[place]
+        case _:
+            members[place] = (name, changed(chance, data))
+    methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+    with (
+        contextlib.suppress(ValueError, IndexError),
+        zipfile.ZipFile(path, "w", chance.choice(methods)) as new,
+    ):
+        for name, data in members:
+            new.writestr(name, data)
+
+
+def change_folder(chance: random.Random, path: pathlib.Path) -> None:
+    """Change, add and remove files of a folder."""
+    for _ in range(chance.choice((1, 1, 2, 5))):
+        inside = sorted(one for one in path.iterdir() if one.is_file() and not one.is_symlink())
+        if not inside or chance.random() < 0.05:
+            change_place(chance, path)
+            return
+        one = chance.choice(inside)
+        match chance.randrange(6):
+            case 0:
+                change_place(chance, one)
+            case 1:
+                shutil.copy(one, path / one.name.replace("Z.", "Z9.").replace("t", "T", 1))
+            case 2:
+                shutil.copytree(path, path / "below")
+            case 3:
+                one.rename(path / chance.choice(("perf-summary-.json", "x", "perf-series-\n.json")))
+            case 4:
+                for number in range(3000):
+                    (path / f"perf-summary-{number}.json").touch()
+            case _ if one.suffix == ".zip":
+                change_zip(chance, one)
+            case _:
+                change_file(chance, one)
+
+
+def change_soon(chance: random.Random, folder: pathlib.Path) -> None:
+    """Change the journal of the slice that is about to run there, from a process beside it, when a
+    few rows are in it.
+    """
+    rows, seed = chance.randrange(12), chance.random()
+    if os.fork():
+        return
+    code = 1
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        meddle(random.Random(seed), folder, rows)  # noqa: S311 - repeatable, and no secret
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def meddle(chance: random.Random, folder: pathlib.Path, rows: int) -> None:
+    """Change a journal once it has so many rows."""
+    deadline_s = time.monotonic() + MEDDLE_BY_S
+    while time.monotonic() < deadline_s:
+        time.sleep(0.002)
+        with contextlib.suppress(OSError):
+            for path in folder.glob(".perf-journal-*.jsonl"):
+                data = path.read_bytes()
+                if data.count(b"\n") > rows:
+                    spoil(chance, path, data)
+                    return
+
+
+def spoil(chance: random.Random, path: pathlib.Path, data: bytes) -> None:
+    """Change a journal in place, behind its writer's back."""
+    match chance.randrange(6):
+        case 0:
+            path.unlink()
+        case 1:
+            os.truncate(path, chance.randrange(len(data) + 1))
+        case 2:
+            with path.open("ab") as file:
+                file.write(mutate(chance, (data,)))
+        case 3:
+            lines = data.splitlines(keepends=True)
+            with path.open("ab") as file:  # a row once more, or half of one
+                file.write(chance.choice(lines)[: chance.choice((None, 9))])
+        case 4:
+            path.rename(path.with_suffix(".moved"))
+            path.write_bytes(data)
+        case _:
+            at = chance.randrange(len(data))
+            with path.open("r+b") as file:
+                file.seek(at)
+                file.write(changed(chance, data[at : at + 400]))
+
+
+# --- targets -----------------------------------------------------------------------------------
+
+COMPARE: Final = ("perf", "compare", "{folder}/perf", "--to", "{folder}/other")
+SETS: Final = (
+    ("perf", "verify", "{folder}/perf", "--runs-dir", "{folder}/runs"),
+    COMPARE,
+    ("perf", "compare", "{folder}/other", "--to", "{folder}/perf"),
+    ("perf", "history", "{folder}/perf", "{folder}/other", "--output-dir", "{folder}/drawn"),
+    ("perf", "report", "{folder}/perf", "--output-dir", "{folder}/drawn"),
+)
+QUIET: Final = ("--progress", "never", "--sample-interval", "0")
+SLICE: Final = (
+    "perf", "--episodes", "2", "--workers", "1", *QUIET,
+    "--output-dir", "{folder}/out", "--runs-dir", "{folder}/runs2",
+)  # fmt: skip
+REPLAYED: Final = (
+    *SLICE, "--scenario", "{folder}/calls.json", "--models", "{folder}/models.toml",
+    "--model-calls", "replay", "--recordings", "{folder}/recordings",
+)  # fmt: skip
+PLAIN: Final = ("--tasks-dir", "{folder}/tasks")
+CUT: Final = (
+    "perf", "--resume", "latest", "--episodes", "4", "--workers", "1", *QUIET,
+    "--output-dir", "{folder}/cut", "--runs-dir", "{folder}/runs3",
+)  # fmt: skip
+LIVE: Final = (
+    "perf", "--episodes", "12", "--workers", "2", *QUIET,
+    "--output-dir", "{folder}/live", "--runs-dir", "{folder}/runs4",
+)  # fmt: skip
+READ: Final = frozenset({0, 1, 2, 3})
+RUN: Final = frozenset({0, 1, 2, 3, 4, 5})
+RAN: Final = RUN - {2}  # an error of input is none once episodes have run
+TARGETS: Final = (
+    *(
+        Target(f"{kind} file", f"perf/perf-{kind}-*.json", change_file, SETS, READ)
+        for kind in ("manifest", "summary", "metrics", "series", "samples")
+    ),
+    Target(
+        "zip",
+        "zip/perf-artifacts-*.zip",
+        change_zip,
+        (
+            ("perf", "verify", "{folder}/zip"),
+            ("perf", "compare", "{file}", "--to", "{folder}/other"),
+            ("perf", "report", "{file}", "--output-dir", "{folder}/drawn"),
+        ),
+        READ,
+    ),
+    Target("index", "zip/index.json", change_file, (("perf", "verify", "{folder}/zip"),), READ),
+    Target(
+        "baseline folder",
+        "base",
+        change_folder,
+        (
+            (*SLICE, "--baseline", "{file}"),
+            ("perf", "compare", "{file}", "--to", "{folder}/other"),
+            ("perf", "history", "{file}", "--output-dir", "{folder}/drawn"),
+            ("perf", "verify", "{file}"),
+            ("hand", "list", "--output-dir", "{file}"),
+        ),
+        RUN,
+    ),
+    Target(
+        "job summary",
+        "job/summary.md",
+        change_place,
+        ((*SLICE, "--step-summary", "{file}"), (*COMPARE, "--step-summary", "{file}")),
+        READ,
+    ),
+    Target("job folder", "job", change_place, ((*SLICE, "--step-summary", "{file}/x"),), READ),
+    Target(
+        "run artifact",
+        "runs/*.json",
+        change_file,
+        (
+            ("hand", "check", "{file}"),
+            ("hand", "show", "{file}"),
+            ("hand", "replay", "{file}"),
+            ("perf", "verify", "{folder}/perf", "--runs-dir", "{folder}/runs"),
+        ),
+        READ,
+    ),
+    *(
+        Target(name, name, change_file, ((*SLICE, option, "{file}"),), RUN)
+        for option, name in (
+            ("--thresholds", "thresholds.toml"),
+            ("--scenario", "scenario.json"),
+            ("--scenario", "scenario.toml"),
+        )
+    ),
+    Target(
+        "task manifest",
+        "tasks/plain/task.toml",
+        change_file,
+        (
+            (*SLICE, "--scenario", "{folder}/plain.json", *PLAIN),
+            ("hand", "check-task", "{folder}/tasks/plain"),
+            ("hand", "list", *PLAIN),
+            ("hand", "run", "--agent", "agents/toy_agent.py", "--task", "plain@1", *PLAIN),
+        ),
+        RUN,
+    ),
+    Target("task folder", "tasks/plain", change_folder, (("hand", "check-task", "{file}"),), RUN),
+    Target("journal", "cut/.perf-journal-*.jsonl", change_file, (CUT,), RUN),
+    Target("journal of a slice that runs", "live", change_soon, (LIVE,), RAN),
+    Target("models", "models.toml", change_file, (REPLAYED,), RUN),
+    Target("recording", "recordings/*.json", change_file, (REPLAYED,), RUN),
+)
+
+
+def names() -> list[str]:
+    """Every target that can be tried here: models need aiohttp."""
+    has_models = importlib.util.find_spec("aiohttp") is not None
+    return [one.name for one in TARGETS if has_models or REPLAYED not in one.commands]
+
+
+# --- one round after another -------------------------------------------------------------------
+
+
+def fuzz(chosen: Iterable[str], seed: int, *, seconds: float) -> list[dict[str, Any]]:
+    """Feed these targets in turns for so many seconds; gives the counts, and prints findings."""
+    os.environ[KEY] = "sk-none"
+    targets = [one for one in TARGETS if one.name in chosen]
+    counts: list[dict[str, Any]] = [
+        {"target": one.name, "inputs": 0, "calls": 0, "findings": 0, "slowest_s": 0.0}
+        for one in targets
+    ]
+    chance = random.Random(seed)  # noqa: S311 - repeatable, and no secret
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder, watch_the_clock():
+        good = make_good(pathlib.Path(folder) / "good")
+        end_s = time.monotonic() + seconds
+        spent_s = dict.fromkeys(range(len(targets)), 0.0)
+        while (begun_s := time.monotonic()) < end_s:
+            number = min(spent_s, key=lambda one: spent_s[one])  # as much time for each
+            place = pathlib.Path(folder) / "place"
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(good, place)
+            feed(targets[number], chance, place, counts[number])
+            spent_s[number] += time.monotonic() - begun_s
+    for count in counts:
+        print(", ".join(f"{name} {value}" for name, value in count.items()), flush=True)
+    return counts
+
+
+def feed(target: Target, chance: random.Random, place: pathlib.Path, count: dict[str, Any]) -> None:
+    """Change one input, and call all that read it."""
+    path = min(place.glob(target.pattern))
+    with contextlib.suppress(OSError):  # a name that there cannot be
+        target.change(chance, path)
+    count["inputs"] += 1
+    for command in target.commands:
+        if "report" in command and chance.random() < REPORTS_LEFT_OUT:
+            continue
+        words = [word.format(file=path, folder=place) for word in command]
+        begun_s = time.monotonic()
+        problem = call(words, target.codes)
+        count["slowest_s"] = max(count["slowest_s"], round(time.monotonic() - begun_s, 3))
+        count["calls"] += 1
+        if problem:
+            count["findings"] += 1
+            kept = tempfile.mkdtemp(prefix="fuzz-")
+            shutil.copytree(place, kept, dirs_exist_ok=True, symlinks=True, ignore=special)
+            print(f"{target.name}: {' '.join(command)}: {problem} (in {kept})", flush=True)
+    while target.change is change_soon:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            break
+
+
+def special(folder: str, inside: list[str]) -> list[str]:
+    """What cannot be copied: pipes."""
+    return [name for name in inside if pathlib.Path(folder, name).is_fifo()]
+
+
+def call(words: Sequence[str], codes: frozenset[int]) -> str | None:
     """What is wrong with how a command ends; None where nothing is."""
     front: Callable[[list[str]], int] = perf_harness.main if words[0] == "perf" else by_hand.main
     stdout, stderr = io.StringIO(), io.StringIO()
     signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
     try:
-        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-            code = front(words[1:])
+        with (
+            bounded_memory(MEMORY_BYTES),
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+        ):
+            code = front(list(words[1:]))
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except (Exception, Hang) as error:  # whatever it is, it is a finding
@@ -242,8 +450,77 @@ def call(words: list[str], codes: frozenset[int]) -> str | None:
     for word in UNEXPECTED:
         if word in text:
             return f"exit {code}, {text[text.index(word) :][:300]!a}"
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > RESIDENT_BYTES:
+        return f"exit {code}, more than {RESIDENT_BYTES} bytes of memory"
     return None if code in codes else f"exit {code}, {text[:200]!a}"
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+# --- good inputs -------------------------------------------------------------------------------
+
+
+def make_good(folder: pathlib.Path) -> pathlib.Path:
+    """A folder with one good file of every kind."""
+    folder.mkdir()
+    words = ("--workers", "2", "--progress", "never", "--compress", "--gate")
+    for name, runs in (("perf", "runs"), ("other", "runs1")):
+        run_script(folder, "--episodes", "4", "--output-dir", name, "--runs-dir", runs, *words)
+    shutil.copytree(folder / "perf", folder / "base")
+    (folder / "zip").mkdir()
+    for bundle in (folder / "perf").glob("*.zip"):
+        shutil.move(bundle, folder / "zip")
+    write_index(str(folder / "zip"), "perf_harness.py")
+    for name in ("job", "live"):
+        (folder / name).mkdir()
+    (folder / "job" / "summary.md").write_text("# before\n")
+    # a slice that ends after two of four episodes, and keeps its journal
+    (folder / "abort.toml").write_text('[[threshold]]\nexpr = "success_count < 2"\nabort = true\n')
+    cut = ("--thresholds", "abort.toml", "--output-dir", "cut", "--runs-dir", "runs3")
+    run_script(folder, "--episodes", "4", "--workers", "1", "--progress", "never", *cut)
+    (folder / "thresholds.toml").write_text(
+        'thresholds = ["failure_count == 0"]\n\n[[threshold]]\n'
+        'expr = "wall_clock_s:p(95) < 9"\nseverity = "warn"\n'
+    )
+    row = {"agent": "agents/toy_agent.py", "task_ref": "filesystem_hidden_config@1", "seed": 4}
+    (folder / "scenario.json").write_text(json.dumps([row]))
+    (folder / "plain.json").write_text(json.dumps([{**row, "task_ref": "plain@1"}]))
+    (folder / "scenario.toml").write_text(
+        '[[scenario]]\nagent = "agents/toy_agent.py"\n'
+        'task_ref = "filesystem_hidden_config@1"\nseed = 4\nallow = {read = [], network = []}\n'
+    )
+    shutil.copytree(ROOT / "tracecore" / "tasks" / "rate_limited_api", folder / "tasks" / "plain")
+    manifest = folder / "tasks" / "plain" / "task.toml"
+    manifest.write_text(manifest.read_text().replace('"rate_limited_api"', '"plain"', 1))
+    make_recordings(folder, row)
+    return folder
+
+
+def make_recordings(folder: pathlib.Path, row: dict[str, Any]) -> None:
+    """Recorded calls of an agent, where the gateway can run."""
+    (folder / "caller.py").write_text(CALLER)
+    (folder / "calls.json").write_text(
+        json.dumps([{**row, "agent": str(folder.with_name("place") / "caller.py")}])
+    )
+    (folder / "recordings").mkdir()
+    if importlib.util.find_spec("aiohttp") is None:
+        return
+    models: Any = importlib.import_module("helpers.models")  # the tests' own
+    place = folder.with_name("place")  # recordings go by where the agent is referenced
+    with models.stand_in() as server:
+        (folder / "models.toml").write_text(
+            f'[[model]]\nname = "openai"\nupstream = "{server.url}"\nkey_env = "{KEY}"\n'
+        )
+        shutil.copytree(folder, place)
+        words = (word.format(folder=place) for word in REPLAYED[1:])
+        run_script(place, *("record" if word == "replay" else word for word in words))
+    shutil.copytree(place / "recordings", folder / "recordings", dirs_exist_ok=True)
+
+
+def run_script(folder: pathlib.Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """A slice, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "perf_harness.py"), *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -7,8 +7,10 @@ import json
 import os
 import pathlib
 import resource
+import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -415,21 +417,41 @@ def test_it_ends_the_same_without_proc(
 def test_it_ends_the_same_for_another_user(
     harness_clone: pathlib.Path, plain: dict[str, Any]
 ) -> None:
-    somebody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
-    asked = "import sys; sys.exit(sys.base_prefix)"
-    there = subprocess.run(
-        [*somebody, sys.executable, "-c", asked], capture_output=True, text=True, check=False
-    )
-    if there.stderr.strip() != sys.base_prefix:
-        pytest.skip("this interpreter is root's own")
+    another = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    command = [*in_reach_of_all({sys.base_prefix, sys.prefix}), *another, sys.executable]
+    asked = [*command, "-c", "import os; print(os.getuid())"]
+    there = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if there.stdout != "65534\n":
+        pytest.skip(f"no other user can start this interpreter: {there.stderr}")
     with tempfile.TemporaryDirectory() as folder:  # the tests' own folders are root's alone
         os.chmod(folder, 0o777)
         shutil.copytree(harness_clone, f"{folder}/clone", symlinks=True)
         job = write_job(pathlib.Path(folder) / "job")
         for path in (pathlib.Path(folder), *pathlib.Path(folder).rglob("*")):
             os.chown(path, 65534, 65534, follow_symlinks=False)
-        command = [*somebody, sys.executable, script_of(pathlib.Path(folder) / "clone")]
-        assert launch(command, job) == plain
+        assert launch([*command, script_of(pathlib.Path(folder) / "clone")], job) == plain
+
+
+def in_reach_of_all(paths: set[str]) -> list[str]:
+    """The beginning of a command that finds ``paths`` where they are, also where a folder above
+    them is closed to all but its owner: it sees an open folder there, with these alone in it.
+    """
+    above = {parent for path in paths for parent in pathlib.Path(path).resolve().parents}
+    closed = [parent for parent in above if not parent.stat().st_mode & stat.S_IXOTH]
+    if not closed:
+        return []
+    top = min(closed)
+    words = ["kept=$(mktemp -d)"]
+    inside = sorted(path for path in paths if pathlib.Path(path).resolve().is_relative_to(top))
+    for place, path in enumerate(inside):
+        words += [f'mkdir "$kept/{place}"', f'mount --bind {shlex.quote(path)} "$kept/{place}"']
+    words.append(f"mount -t tmpfs -o mode=755 none {shlex.quote(str(top))}")
+    for place, path in enumerate(inside):
+        words += [
+            f"mkdir -p {shlex.quote(path)}",
+            f'mount --bind "$kept/{place}" {shlex.quote(path)}',
+        ]
+    return ["unshare", "-m", "sh", "-c", " && ".join([*words, 'exec "$@"']), "sh"]
 
 
 @pytest.mark.slow

@@ -244,19 +244,26 @@ def test_a_row_of_another_slice_is_refused_before_anything_runs(
     assert journal.read_bytes() == journal_of_two
 
 
-def test_finished_episodes_are_not_run_again(harness_clone: pathlib.Path, killed: Killed) -> None:
+def test_finished_episodes_run_again_where_their_artifacts_were_lost_and_no_others(
+    harness_clone: pathlib.Path, killed: Killed
+) -> None:
     folder, options, stamp = killed
     (journal,) = journals(folder)
     rows = [json.loads(line) for line in journal.read_bytes().splitlines()[1:]]
-    for path in (folder / "runs").glob("[0-9a-f]*.json"):
-        path.unlink()  # what is run again writes its artifact again
+    finished = [folder / "runs" / f"{row[FIELDS.index('run_id')]}.json" for row in rows]
+    gone, cut, *kept = finished
+    gone.unlink()
+    cut.write_bytes(cut.read_bytes()[:-9])
+    written_ns = {path: path.stat().st_mtime_ns for path in kept}
+
     done = slices.run(harness_clone, folder, *options, "--resume", stamp)
-    # what had finished is missed, and named: 4
-    assert done.exit_code == 4, done.stderr
-    assert f"{len(rows)} run artifacts have vanished" in done.stderr
-    written = {path.stem for path in (folder / "runs").iterdir()}
-    assert len(written) == EPISODES - len(rows)
-    assert {row[FIELDS.index("run_id")] for row in rows} & written == set()
+
+    assert done.exit_code == 1, done.stderr
+    assert f"1 run artifacts have vanished: {gone.name}; 1 run artifacts are not" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in kept} == written_ns
+    assert len(list((folder / "runs").iterdir())) == EPISODES
+    assert all(json.loads(path.read_bytes())["run_id"] == path.stem for path in (gone, cut))
+    assert journals(folder) == []
 
 
 def test_a_slice_can_be_resumed_by_one_harness_at_a_time(

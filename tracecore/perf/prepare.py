@@ -14,7 +14,7 @@ from tracecore.perf.host.facts import host_block, machine_class
 from tracecore.perf.host.samples import Samples
 from tracecore.perf.judge.gate import Gate, check_selectors, read_gate
 from tracecore.perf.local_engine import LocalEngine
-from tracecore.perf.resume import find_stamp, open_journal
+from tracecore.perf.resume import drop_lost, find_stamp, open_journal, where_artifacts_lie
 from tracecore.perf.show.console import Console
 from tracecore.perf.slice.commands import REDACTION_VARIABLE, resume_command
 from tracecore.perf.slice.engine import Engine
@@ -86,6 +86,8 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         )
         baseline = find_baseline(options, plan, engine)
         stamp, plan, journal = open_journal(options, plan)
+        if lost := drop_lost(journal, where_artifacts_lie(options)):
+            console.say(f"perf_harness: {lost}; these episodes run again")
         if trouble := provenance.git_trouble():
             console.say(f"perf_harness: {COMMIT_UNKNOWN}: {trouble}")
         interruption.last_words = (

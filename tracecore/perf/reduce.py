@@ -14,6 +14,7 @@ from tracecore.perf.host.facts import machine_class
 from tracecore.perf.host.noise import HostNoise
 from tracecore.perf.host.samples import samples_name
 from tracecore.perf.prepare import Slice
+from tracecore.perf.resume import where_artifacts_lie
 from tracecore.perf.show.exports import ScenarioFigures, write_formats
 from tracecore.perf.slice.commands import repro_of, slice_command
 from tracecore.record import as_dict, field, record, replace
@@ -59,7 +60,7 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
         OutputError: The series could not be written.
     """
     options, stamp, baseline = slice_.options, slice_.stamp, slice_.baseline
-    rows, losses = Rows(), Losses(where_artifacts_lie(slice_))
+    rows, losses = Rows(), Losses(where_artifacts_lie(options))
     kept = rows.take(losses.check(slice_.journal.rows_in_order()))
     if baseline:
         kept = baseline.take(kept)
@@ -102,12 +103,6 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
         rows=rows,
         trouble=run.trouble,
     )
-
-
-def where_artifacts_lie(slice_: Slice) -> str | None:
-    """The folder of the run artifacts; None where each node of a cluster keeps its own."""
-    is_nodes_own = slice_.options.cluster.artifacts == "node"
-    return None if is_nodes_own else slice_.options.run.runs_dir
 
 
 def parts_document(rows: Rows, began_at: Sequence[str], elapsed_s: float) -> list[JsonObject]:

@@ -7,6 +7,7 @@ from typing import Any
 from tracecore import __version__
 from tracecore.errors import InputError, OptionError, OutputError
 from tracecore.perf.documents.files import check_writable, reserve_stamp
+from tracecore.perf.documents.losses import Losses
 from tracecore.perf.slice.journal import Journal, create_journal, resume_journal
 from tracecore.perf.slice.journal_file import journal_path, unfinished_stamps
 from tracecore.perf.slice.options import LATEST, UNFINISHED, SliceOptions
@@ -84,7 +85,7 @@ def reopen_journal(path: str, plan: Plan, fsync: Any) -> Journal:
         InputError: There is none, or it was begun with something else than is given now; the field
             is named.
     """
-    journal, _recovery = resume_journal(path, fsync=fsync)
+    journal = resume_journal(path, fsync=fsync)
     now = what_decides(plan)
     for name, value in now.items():
         if journal.header.get(name) != value:
@@ -121,6 +122,24 @@ def check_rows(journal: Journal, plan: Plan) -> None:
             foreign.run_id,
             expected,
         )
+
+
+def where_artifacts_lie(options: SliceOptions) -> str | None:
+    """The folder of the run artifacts; None where each node of a cluster keeps its own."""
+    return None if options.cluster.artifacts == "node" else options.run.runs_dir
+
+
+def drop_lost(journal: Journal, folder: str | None) -> str | None:
+    """Have those episodes of a resumed slice run again whose artifacts have vanished or changed
+    since they finished; which these are, in words.
+    """
+    losses = Losses(folder)
+    for row in journal.rows_in_order():
+        if losses.loss_of(row):
+            journal.drop(row.episode_index)
+            with contextlib.suppress(OSError):  # one that stands would be taken for a finished one
+                os.unlink(os.path.join(str(folder), str(row.artifact)))
+    return losses.sentence()
 
 
 def _first_difference(name: str, then: Any, now: Any) -> tuple[str, Any, str]:

@@ -113,7 +113,7 @@ def test_text_and_numbers_survive_exactly(tmp_path_factory, make_row, text, numb
     row = a_row(make_row, 0, text, number)
     with create_journal(path, {}, 1, fsync="none") as journal:
         journal.add(row)
-    journal, _ = resume_journal(path, fsync="none")
+    journal = resume_journal(path, fsync="none")
     with journal:
         assert rows_of(journal) == [row]
 
@@ -159,15 +159,10 @@ def test_a_nan_is_refused_and_leaves_no_line(path, make_row):
 
 def test_resuming_gives_header_rows_and_what_is_missing(path, make_row):
     write_rows(path, [make_row(3), make_row(0)], 5)
-    journal, recovery = resume_journal(path)
+    journal = resume_journal(path)
     with journal:
         assert (journal.header, journal.episodes, journal.rows) == (HEADER, 5, 2)
-        assert (
-            recovery.rows,
-            recovery.duplicates,
-            recovery.alien_lines,
-            recovery.dropped_bytes,
-        ) == (2, 0, 0, 0)
+        assert journal.alien_lines == 0
         assert [journal.has(index) for index in range(5)] == [True, False, False, True, False]
         journal.add(make_row(1))
         assert [row.episode_index for row in journal.rows_in_order()] == [0, 1, 3]
@@ -181,9 +176,9 @@ def test_a_line_torn_anywhere_is_cut_off_and_written_again(path, make_row, tmp_p
     for cut in range(first_end + 1, end):
         with open(path, "wb") as file:
             file.write(whole[:cut])
-        journal, recovery = resume_journal(path, fsync="none")
+        journal = resume_journal(path, fsync="none")
         with journal:
-            assert (recovery.rows, recovery.dropped_bytes) == (1, cut - first_end)
+            assert (journal.rows, os.path.getsize(path)) == (1, first_end)
             journal.add(make_row(1))
             assert rows_of(journal) == [make_row(0), make_row(1)]
     assert os.listdir(tmp_path) == [os.path.basename(path)]
@@ -192,9 +187,9 @@ def test_a_line_torn_anywhere_is_cut_off_and_written_again(path, make_row, tmp_p
 def test_a_damaged_line_in_the_middle_costs_its_own_episode_alone(path, make_row):
     write_rows(path, [make_row(index) for index in range(4)], 4)
     damage(path, line_ends(path)[1] + 20, b'"')
-    journal, recovery = resume_journal(path)
+    journal = resume_journal(path)
     with journal:
-        assert (recovery.rows, recovery.alien_lines, recovery.dropped_bytes) == (3, 1, 0)
+        assert (journal.rows, journal.alien_lines) == (3, 1)
         assert [journal.has(index) for index in range(4)] == [True, False, True, True]
         journal.add(make_row(1))
         assert rows_of(journal) == [make_row(index) for index in range(4)]
@@ -215,9 +210,9 @@ def test_a_foreign_tail_harms_no_row(path, make_row, tail, dropped):
     write_rows(path, [make_row(0)], 2)
     end = os.path.getsize(path)
     damage(path, end, tail)
-    journal, recovery = resume_journal(path)
+    journal = resume_journal(path)
     with journal:
-        assert (recovery.rows, recovery.dropped_bytes) == (1, dropped)
+        assert journal.rows == 1
         assert os.path.getsize(path) == end + len(tail) - dropped
         journal.add(make_row(1))
         assert rows_of(journal) == [make_row(0), make_row(1)]
@@ -232,9 +227,9 @@ def test_lines_of_others_are_passed_over_while_the_slice_runs_and_after(path, ma
                 alien.write(line)
         assert rows_of(journal) == [make_row(index) for index in range(3)]
         assert (journal.alien_lines, journal.lost) == (2, [])
-    journal, recovery = resume_journal(path)
+    journal = resume_journal(path)
     with journal:
-        assert recovery.rows == 3
+        assert journal.rows == 3
         assert rows_of(journal) == [make_row(index) for index in range(3)]
 
 
@@ -250,19 +245,20 @@ def test_lines_of_others_are_passed_over_while_the_slice_runs_and_after(path, ma
 )
 def test_a_row_with_a_field_of_another_type_is_none(path, make_row, field, value):
     write_rows(path, [make_row(0), make_row(1, **{field: value})], 2)
-    journal, recovery = resume_journal(path)
+    journal = resume_journal(path)
     journal.close()
-    assert (recovery.rows, recovery.alien_lines) == (1, 1)
+    assert (journal.rows, journal.alien_lines) == (1, 1)
 
 
-def test_a_duplicate_on_disk_is_counted_and_the_first_one_kept(path, make_row):
-    write_rows(path, [make_row(0)], 2)
-    duplicate = line_of(make_row(0, error="second"))
-    damage(path, os.path.getsize(path), duplicate)
-    journal, recovery = resume_journal(path)
-    with journal:
-        assert (recovery.rows, recovery.duplicates) == (1, 1)
-        assert [row.error for row in journal.rows_in_order()] == [None]
+def test_an_episode_that_was_dropped_runs_again_and_its_last_row_counts(path, make_row):
+    write_rows(path, [make_row(0), make_row(1)], 2)
+    with resume_journal(path) as journal:
+        journal.drop(0)
+        assert (journal.rows, journal.has(0)) == (1, False)
+        journal.add(make_row(0, error="second"))
+    with resume_journal(path) as journal:
+        assert journal.rows == 2
+        assert [row.error for row in journal.rows_in_order()] == ["second", None]
 
 
 def test_a_row_of_an_episode_beyond_the_slice_is_damage(path, make_row):
@@ -272,9 +268,9 @@ def test_a_row_of_an_episode_beyond_the_slice_is_damage(path, make_row):
         os.path.getsize(path),
         line_of(make_row(10**9)),
     )
-    journal, recovery = resume_journal(path)
+    journal = resume_journal(path)
     journal.close()
-    assert (recovery.rows, recovery.alien_lines) == (1, 1)
+    assert (journal.rows, journal.alien_lines) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +334,7 @@ def test_two_writers_at_once_are_refused(path):
             resume_journal(path)
         with pytest.raises(InputError, match="another run is writing"):
             create_journal(path, HEADER, 1)
-    journal, _ = resume_journal(path)
+    journal = resume_journal(path)
     journal.close()
 
 
@@ -376,9 +372,9 @@ def test_a_full_disk_leaves_the_journal_as_it_was(path, make_row):
     assert ours.recv() == [0, 2]
     process.join()
     ours.close()
-    journal, recovery = resume_journal(path)
+    journal = resume_journal(path)
     journal.close()
-    assert (recovery.rows, recovery.dropped_bytes) == (2, 0)
+    assert (journal.rows, journal.alien_lines) == (2, 0)
 
 
 def test_a_line_that_could_not_be_cut_off_at_once_is_cut_off_before_the_next(
@@ -399,9 +395,9 @@ def test_a_line_that_could_not_be_cut_off_at_once_is_cut_off_before_the_next(
                 journal.add(make_row(0))
         journal.add(make_row(1))
         assert [row.episode_index for row in journal.rows_in_order()] == [1]
-    journal, recovery = resume_journal(path)
+    journal = resume_journal(path)
     journal.close()
-    assert (recovery.rows, recovery.dropped_bytes) == (1, 0)
+    assert (journal.rows, journal.alien_lines) == (1, 0)
 
 
 def test_an_interrupt_in_the_middle_of_a_line_harms_no_later_one(path, make_row, monkeypatch):
@@ -436,11 +432,11 @@ def test_a_killed_writer_loses_at_most_the_line_it_was_writing(path):
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"going\n"
         process.send_signal(signal.SIGKILL)
-    journal, recovery = resume_journal(path)
+    journal = resume_journal(path)
     with journal:
-        assert recovery.rows > 200
-        assert recovery.alien_lines == 0
-        assert [row.episode_index for row in journal.rows_in_order()] == list(range(recovery.rows))
+        assert journal.rows > 200
+        assert journal.alien_lines == 0
+        assert [row.episode_index for row in journal.rows_in_order()] == list(range(journal.rows))
 
 
 def count_syncs(monkeypatch):
@@ -494,7 +490,7 @@ def test_a_removed_journal_leaves_nothing(path, tmp_path):
 def test_nothing_stays_open(path, make_row):
     before = sorted(os.listdir("/proc/self/fd"))
     write_rows(path, [make_row(0)], 1)
-    journal, _ = resume_journal(path)
+    journal = resume_journal(path)
     journal.close()
     with pytest.raises(InputError):
         create_journal(path, HEADER, 1)
@@ -516,14 +512,14 @@ def test_a_row_that_was_changed_under_us_is_lost_and_named(path, make_row):
 def test_rows_say_which_part_of_the_slice_they_ran_in(path, make_row):
     write_rows(path, [make_row(0), make_row(1)], 4)
     for _ in range(2):  # a resumption that finishes nothing is no part
-        journal, _recovery = resume_journal(path)
+        journal = resume_journal(path)
         journal.close()
-    journal, _recovery = resume_journal(path)
+    journal = resume_journal(path)
     with journal:
         journal.add(make_row(3))
-    journal, recovery = resume_journal(path)
+    journal = resume_journal(path)
     with journal:
-        assert recovery.alien_lines == 0
+        assert journal.alien_lines == 0
         journal.add(make_row(2))
         assert [row.part for row in journal.rows_in_order()] == [0, 0, 2, 1]
         assert len(journal.parts) == 3

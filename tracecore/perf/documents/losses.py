@@ -8,10 +8,12 @@ from tracecore.record import replace
 from tracecore.records import EpisodeResult
 
 NAMED: Final = 3  # in a sentence
+GONE: Final = "run artifacts have vanished"
+CHANGED: Final = "run artifacts are not as they were written"
 
 
 class Losses:
-    """Looks after the artifacts of rows that pass by.
+    """Looks for the artifacts of rows.
 
     Args:
         folder: Where they lie; None where that is on other machines, and cannot be looked at.
@@ -19,44 +21,46 @@ class Losses:
 
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
-        self._gone: list[str] = []
-        self._changed: list[str] = []
+        self._found: dict[str, list[str]] = {GONE: [], CHANGED: []}
 
     def check(self, rows: Iterable[EpisodeResult]) -> Iterator[EpisodeResult]:
         """Pass the rows on; one whose artifact has vanished says that it has none."""
         for row in rows:
-            yield (
-                row
-                if self._folder is None or self._is_kept(row, self._folder)
-                else replace(row, artifact=None)
-            )
+            yield replace(row, artifact=None) if self.loss_of(row) == GONE else row
 
-    def sentence(self, unread: Sequence[int]) -> str | None:
+    def loss_of(self, row: EpisodeResult) -> str | None:
+        """What has become of the artifact of a row; None where it is there as it was written."""
+        if self._folder is None or row.artifact is None:
+            return None
+        loss = _loss_at(os.path.join(self._folder, row.artifact), row)
+        if loss:
+            self._found[loss].append(row.artifact)
+        return loss
+
+    def sentence(self, unread: Sequence[int] = ()) -> str | None:
         """What is lost; None where nothing is.
 
         Args:
             unread: Indices of episodes whose rows could not be read back.
         """
-        parts = [
-            _named("run artifacts have vanished", self._gone),
-            _named("run artifacts are not as they were written", self._changed),
-            _named("rows of the journal are damaged", [f"episode {i + 1}" for i in unread]),
-        ]
+        parts = [_named(words, names) for words, names in self._found.items()]
+        parts.append(
+            _named("rows of the journal are damaged", [f"episode {i + 1}" for i in unread])
+        )
         return "; ".join(filter(None, parts)) or None
 
-    def _is_kept(self, row: EpisodeResult, folder: str) -> bool:
-        if row.artifact is None:
-            return True
-        try:
-            with open(os.path.join(folder, row.artifact), "rb") as file:
-                data = file.read(row.artifact_bytes + 1)
-        except OSError:
-            self._gone.append(row.artifact)
-            return False
-        # Without hashing it again, which costs more than the episode's own bookkeeping did.
-        if len(data) != row.artifact_bytes or row.artifact_hash.encode() not in data:
-            self._changed.append(row.artifact)
-        return True
+
+def _loss_at(path: str, row: EpisodeResult) -> str | None:
+    try:
+        # A pipe in its place would keep a reader that waits.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            data = file.read(row.artifact_bytes + 1)
+    except OSError:
+        return GONE
+    # Without hashing it again, which costs more than the episode's own bookkeeping did.
+    is_whole = len(data) == row.artifact_bytes and row.artifact_hash.encode() in data
+    return None if is_whole else CHANGED
 
 
 def _named(words: str, names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from tracecore.errors import one_line
+from tracecore.files import SHARED
 from tracecore.perf.compare.wording import UNITS
 from tracecore.perf.judge.verdicts import word_of
 from tracecore.perf.show.comparison_page import comparison_in, comparison_page, headline_of
@@ -137,7 +138,10 @@ def write_where_asked(
 
 def _append(path: str, text: str, say: Callable[[str], None]) -> None:
     try:
-        with open(path, "ab") as file:
+        # Opened without waiting: a pipe that nothing reads would hold the slice for ever.
+        always = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        with open(os.open(path, always, SHARED), "ab") as file:
+            os.set_blocking(file.fileno(), True)
             file.write(text.encode("utf-8", "backslashreplace"))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", error)

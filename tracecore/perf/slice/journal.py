@@ -29,7 +29,6 @@ from tracecore.perf.slice.journal_file import (
     BLOCK_BYTES,
     LONGEST_LINE_BYTES,
     PART,
-    Recovery,
     blocks_of,
     check_empty,
     header_line,
@@ -91,7 +90,7 @@ def create_journal(
 
 def resume_journal(
     path: str, *, fsync: Fsync = "batch", monotonic_s: Callable[[], float] = clock.monotonic_s
-) -> tuple["Journal", Recovery]:
+) -> "Journal":
     """Open the journal of an unfinished slice, to read its rows and add the missing ones.
 
     A line that is torn at the end is cut off, and lines that are no rows are passed over: those
@@ -110,13 +109,13 @@ def resume_journal(
             path, fd, about["header"], about["episodes"], fsync=fsync, monotonic_s=monotonic_s
         )
         journal.parts = [about["began_at"]]
-        recovery = journal._recover(end)  # noqa: SLF001  # the two functions that make a Journal belong to it
+        journal._recover(end)  # noqa: SLF001  # the two functions that make a Journal belong to it
     except BaseException as error:
         os.close(fd)
         if isinstance(error, OSError):
             raise OutputError(path, error) from error
         raise
-    return journal, recovery
+    return journal
 
 
 class Journal:
@@ -184,6 +183,11 @@ class Journal:
             raise ValueError(f"episode {index} of a slice of {self.episodes}")
         return self._offsets[index] != ABSENT
 
+    def drop(self, index: int) -> None:
+        """Count the episode as having no row, so that it is run again."""
+        self._offsets[index] = ABSENT
+        self.rows -= 1
+
     def rows_in_order(self) -> Iterator[EpisodeResult]:
         """Every row, by episode index, each read back from the file.
 
@@ -197,8 +201,7 @@ class Journal:
                 continue
             row = parse_row(self.path, read_at(self._fd, offset, self._lengths[index]))
             if row is None or row.episode_index != index:
-                self._offsets[index] = ABSENT
-                self.rows -= 1
+                self.drop(index)
                 self.lost.append(index)
             else:
                 yield row
@@ -284,10 +287,13 @@ class Journal:
                 self._cut_back()
             raise OutputError(self.path, error) from error
         if index is not None:
-            self._offsets[index], self._lengths[index] = self._end, len(line)
-            self.rows += 1
+            self._place(index, self._end, len(line))
         self._end += len(line)
         self._torn = False
+
+    def _place(self, index: int, offset: int, length: int) -> None:
+        self.rows += not self.has(index)
+        self._offsets[index], self._lengths[index] = offset, length
 
     def _step_over_aliens(self) -> None:
         """Begin behind what others have appended, or at the end of what they have cut off."""
@@ -316,29 +322,22 @@ class Journal:
             or self._monotonic_s() - self._synced_at_s >= BATCH_S
         )
 
-    def _recover(self, end: int) -> Recovery:
+    def _recover(self, end: int) -> None:
         """Find every row from offset ``end`` on, and cut off half a line at the end of the file."""
-        duplicates = alien_lines = dropped_bytes = 0
         with open(self._fd, "rb", buffering=BLOCK_BYTES, closefd=False) as file:
             file.seek(end)
             while line := file.readline(LONGEST_LINE_BYTES):
                 row = parse_row(self.path, line)
                 if not line.endswith(b"\n") and len(line) < LONGEST_LINE_BYTES:
-                    dropped_bytes = len(line)
                     os.ftruncate(self._fd, end)
                     break
                 if row is None or row.episode_index >= self.episodes:
-                    alien_lines += line != b"\n" and not self._take_part(line)
-                elif self._offsets[row.episode_index] != ABSENT:
-                    duplicates += 1
+                    self.alien_lines += line != b"\n" and not self._take_part(line)
                 else:
-                    self._offsets[row.episode_index] = end
-                    self._lengths[row.episode_index] = len(line)
-                    self.rows += 1
+                    # The last counts: an episode whose artifact was lost has run again.
+                    self._place(row.episode_index, end, len(line))
                 end += len(line)
-        self._end = end
-        self.alien_lines, self._has_begun = alien_lines, False
-        return Recovery(self.rows, duplicates, alien_lines, dropped_bytes)
+        self._end, self._has_begun = end, False
 
     def _take_part(self, line: bytes) -> bool:
         """Note the part that a line begins; False if it begins none."""

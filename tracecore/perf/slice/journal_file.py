@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tracecore.errors import InputError, OutputError
 from tracecore.files import SHARED
-from tracecore.record import field_names, record
+from tracecore.record import field_names
 from tracecore.records import EpisodeResult, JsonObject
 from tracecore.strict import COUNT, OBJECT, TEXT, check_fields, parse_json, read_row
 
@@ -32,16 +32,6 @@ _HEADER_KINDS: Final = {"episodes": COUNT, "began_at": TEXT, "header": OBJECT}
 _PART_KINDS: Final = {"part": COUNT, "began_at": TEXT}
 
 _encode = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
-
-
-@record
-class Recovery:
-    """What was found when a journal was opened again."""
-
-    rows: int  # episodes that need not run again
-    duplicates: int  # further rows of an episode that already had one; the first counts
-    alien_lines: int  # that are no rows of this slice, and stay where they are
-    dropped_bytes: int  # of a torn line at the end, which is cut off
 
 
 def journal_path(folder: str, stamp: str) -> str:
