@@ -9,14 +9,21 @@ import pathlib
 import resource
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from helpers import slices
-from helpers.faults import PLAIN_TASK, write_agent
-from helpers.slices import journals, read_files, start, strays, wait_for_no_orphans
+from helpers.slices import (
+    journals,
+    let_go,
+    read_files,
+    start,
+    strays,
+    wait_for_no_orphans,
+    wait_until,
+    write_held_slice,
+)
 
 pytestmark = pytest.mark.usefixtures("adopting")
 EPISODES = 16
@@ -50,17 +57,8 @@ def remount(path: pathlib.Path, options: str) -> None:
 
 @pytest.fixture
 def options(tmp_path: pathlib.Path) -> list[str]:
-    agent = write_agent(None, tmp_path / "good.py")
-    (tmp_path / "scenario.json").write_text(
-        json.dumps([{"agent": str(agent), "task_ref": "plain@1"}])
-    )
-    scenario = [
-        "--scenario",
-        str(tmp_path / "scenario.json"),
-        "--tasks-dir",
-        str(PLAIN_TASK.parent),
-    ]
-    return ["--episodes", str(EPISODES), "--workers", "2", *scenario]
+    """A slice of which all episodes are free to run."""
+    return write_held_slice(tmp_path, free=EPISODES, episodes=EPISODES)
 
 
 def check_stopped(done: slices.Done, words: str) -> None:
@@ -106,15 +104,13 @@ def test_a_full_disk_stops_the_slice_and_room_lets_it_go_on(
 
 
 def test_a_runs_folder_that_turns_read_only_stops_the_slice(
-    harness_clone: pathlib.Path, tmp_path: pathlib.Path, small_disk: Mount, options: list[str]
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, small_disk: Mount
 ) -> None:
     small_disk(tmp_path / "runs", "size=64m")
-    harness = start(harness_clone, tmp_path, *options)
-    harness.wait_for_artifacts(3)
-    while subprocess.run(
-        ["mount", "-o", "remount,ro", tmp_path / "runs"], check=False, capture_output=True
-    ).returncode:
-        time.sleep(0.002)  # refused while a file is open for writing
+    harness = start(harness_clone, tmp_path, *write_held_slice(tmp_path, 8, EPISODES))
+    harness.wait_for_artifacts(8)
+    remount(tmp_path / "runs", "ro")
+    let_go(tmp_path)
     stopped = harness.wait()
     check_stopped(stopped, "Read-only file system")
     remount(tmp_path / "runs", "rw")
@@ -123,12 +119,15 @@ def test_a_runs_folder_that_turns_read_only_stops_the_slice(
 
 @pytest.mark.parametrize("where", ["runs", "out"])
 def test_a_folder_that_is_removed_stops_the_slice_and_keeps_its_journal(
-    harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str], where: str
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, where: str
 ) -> None:
-    harness = start(harness_clone, tmp_path, *options)
-    harness.wait_for_artifacts(5)
+    harness = start(harness_clone, tmp_path, *write_held_slice(tmp_path, 8, EPISODES))
+    harness.wait_for_artifacts(8)
+    (journal,) = journals(tmp_path)
+    wait_until(lambda: journal.stat().st_size > 500)  # its first rows
     (tmp_path / where).rename(tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone")
+    let_go(tmp_path)
     stopped = harness.wait()
     check_stopped(stopped, "No such file or directory")
     assert journals(tmp_path)[0].stat().st_size > 500

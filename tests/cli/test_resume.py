@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from helpers import slices
-from helpers.faults import PLAIN_TASK, write_agent
+from helpers.faults import PLAIN_TASK
 from helpers.slices import (
     descendants,
     journals,
@@ -23,6 +23,7 @@ from helpers.slices import (
     strays,
     substance,
     wait_for_no_orphans,
+    wait_until,
 )
 
 from tracecore.descendants import become_subreaper, children_of, send_signal
@@ -42,9 +43,9 @@ def options(tmp_path: pathlib.Path) -> list[str]:
     return options_of(slices.write_scenario(tmp_path, *slices.BAD_AGENTS))
 
 
-def options_of(scenario: str) -> list[str]:
+def options_of(scenario: str, tasks_dir: str = str(PLAIN_TASK.parent)) -> list[str]:
     shape = ["--episodes", str(EPISODES), "--workers", "2"]
-    return [*shape, "--tasks-dir", str(PLAIN_TASK.parent), "--scenario", scenario]
+    return [*shape, "--tasks-dir", tasks_dir, "--scenario", scenario]
 
 
 def finish(clone: pathlib.Path, folder: pathlib.Path, options: list[str]) -> dict[str, Any]:
@@ -116,9 +117,10 @@ def interrupted(
     """Kill a slice when some episodes have ended; the stamp to resume."""
     harness = start(clone, folder, *options)
     harness.wait_for_artifacts(after)
+    (journal,) = journals(folder)
+    wait_until(lambda: journal.read_bytes().count(b"\n") >= after)
     harness.kill()
     wait_for_no_orphans()
-    (journal,) = journals(folder)
     return journal.name[len(".perf-journal-") : -len(".jsonl")]
 
 
@@ -128,11 +130,13 @@ def killed_once(
 ) -> tuple[pathlib.Path, str]:
     """A folder with a scenario and a slice of it that was killed, and the stamp of that."""
     base = tmp_path_factory.mktemp("killed")
-    options = options_of(slices.write_scenario(base, *slices.BAD_AGENTS))
+    _, tasks_dir = slices.write_held_task(base, free=6)
+    options = options_of(slices.write_scenario(base, *slices.BAD_AGENTS), tasks_dir)
     (base / "killed").mkdir()
     become_subreaper()
     stamp = interrupted(harness_clone, base / "killed", options)
     become_subreaper(yes=False)
+    slices.let_go(base)
     return base, stamp
 
 
@@ -142,7 +146,7 @@ def killed(killed_once: tuple[pathlib.Path, str], tmp_path: pathlib.Path) -> Kil
     base, stamp = killed_once
     shutil.copytree(base / "killed", tmp_path / "killed")
     scenario = shutil.copy(base / "scenario.json", tmp_path)
-    return tmp_path / "killed", options_of(scenario), stamp
+    return tmp_path / "killed", options_of(scenario, str(base / "tasks")), stamp
 
 
 def test_resuming_refuses_what_would_change_the_outcome_and_names_it(
@@ -179,23 +183,9 @@ def test_resuming_refuses_what_would_change_the_outcome_and_names_it(
 
 
 def test_a_changed_task_is_refused_too(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    from helpers.faults import write_plain_task
-
-    task = write_plain_task(None, tmp_path / "tasks" / "plain")
-    agent = write_agent(None, tmp_path / "good.py")
-    (tmp_path / "s.json").write_text(json.dumps([{"agent": str(agent), "task_ref": "plain@1"}]))
-    options = [
-        "--episodes",
-        "500",
-        "--workers",
-        "2",
-        "--tasks-dir",
-        str(task.parent),
-        "--scenario",
-        "s.json",
-    ]
+    options = slices.write_held_slice(tmp_path, free=6, episodes=12)
     stamp = interrupted(harness_clone, tmp_path, options)
-    (task / "notes.txt").write_text("new")
+    (tmp_path / "tasks" / "plain" / "notes.txt").write_text("new")
     done = slices.run(harness_clone, tmp_path, *options, "--resume", stamp)
     assert done.exit_code == 2
     assert "scenario[0].task_hash: found" in done.document["error"]

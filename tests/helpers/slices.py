@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import IO, Any
 
-from helpers.faults import AGENT_FAULTS, write_agent
+from helpers.faults import AGENT_FAULTS, Fault, write_agent, write_plain_task
 
 from tracecore.descendants import children_of, send_signal
 from tracecore.runtime import spec
@@ -197,6 +197,37 @@ def write_scenario(folder: pathlib.Path, *agents: str, bundled: bool = True) -> 
         rows.append({"agent": str(path), "task_ref": "plain@1", "seed": 0})
     (folder / "scenario.json").write_text(json.dumps(rows))
     return str(folder / "scenario.json")
+
+
+HELD_SETUP = """\
+import os, time
+
+def setup(seed, env):
+    while seed >= {free} and not os.path.exists({gate!r}):
+        time.sleep(0.01)
+    env.write_file("/app/seed", str(seed))
+"""
+
+
+def write_held_task(folder: pathlib.Path, free: int) -> list[str]:
+    """The plain task, in which episodes of seeds from ``free`` on wait for :func:`let_go`: so that
+    a test meets a slice where it wants to, on a busy machine as well. Gives the options for it.
+    """
+    setup = HELD_SETUP.format(free=free, gate=str(folder / "go"))
+    write_plain_task(Fault("waits", "setup.py", setup, ()), folder / "tasks" / "plain")
+    return ["--tasks-dir", str(folder / "tasks")]
+
+
+def let_go(folder: pathlib.Path) -> None:
+    (folder / "go").touch()
+
+
+def write_held_slice(folder: pathlib.Path, free: int, episodes: int) -> list[str]:
+    """Options of a slice whose episodes succeed, those from ``free`` on once they are let go."""
+    agent = write_agent(None, folder / "good.py")
+    (folder / "held.json").write_text(json.dumps([{"agent": str(agent), "task_ref": "plain@1"}]))
+    shape = ["--episodes", str(episodes), "--workers", "2", "--scenario", str(folder / "held.json")]
+    return [*shape, *write_held_task(folder, free)]
 
 
 def read_files(folder: pathlib.Path, stamp: str) -> dict[str, Any]:
