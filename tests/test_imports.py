@@ -44,7 +44,9 @@ WINGS = {  # of perf: a wing imports itself and those of smaller numbers
 JOIN_RUNTIME_TO_BATCH = {"tracecore.perf.local_engine", "tracecore.perf.cluster.chunk_process"}
 # Rooms that only an option opens: whoever needs one imports it where it is needed, so that a slice
 # without it starts sooner.
-ON_REQUEST = {f"tracecore.gateway.{name}" for name in ("process", "session", "upstream")} | {
+ON_REQUEST = {
+    f"tracecore.gateway.{name}" for name in ("process", "server", "session", "upstream")
+} | {
     f"tracecore.perf.{name}"
     for name in (
         "cluster.engine",

@@ -70,7 +70,12 @@ class ModelLimits:
 
     calls: int | None = None
     bytes: int | None = None  # of requests and answers
-    wait_s: float | None = None  # seconds that its calls may take, together
+    wait_s: float | None = None  # seconds that it may wait for them
+
+    def as_json(self) -> JsonObject | None:
+        """As documents show it; ``None`` when it limits nothing."""
+        named = {"calls": self.calls, "bytes": self.bytes, "wait_s": self.wait_s}
+        return {name: most for name, most in named.items() if most is not None} or None
 
 
 @record
@@ -283,9 +288,11 @@ class EpisodeResult:
     page_faults: int = 0
     part: int = 0  # of a slice that was resumed: how often before this episode; offsets are its own
     model_calls: int = 0  # to models, through the gateway
-    model_wait_s: float = 0.0  # how long the agent waited for them
+    model_bytes: int = 0  # of their requests and answers
+    model_wait_s: float = 0.0  # how long the agent waited for at least one
     # what its scenario row allowed beside the usual: {"read": [...], "network": [...]}
     allow: JsonObject | None = None
+    model_limits: JsonObject | None = None  # and what it bounded: {"calls", "bytes", "wait_s"}
     host: str | None = None  # on a cluster: the name of the machine that ran it
     # What the episode executes, of one that was counted: {"episode": {"lines", "calls",
     # "page_faults"}, "agent": {the same}, "messages", "bytes_written", "functions": {"episode":

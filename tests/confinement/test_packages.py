@@ -2,17 +2,15 @@
 agent.
 """
 
-import hashlib
 import json
-import os
 import pathlib
 import subprocess
 import sys
-import venv
 from typing import Any, Final
 
 import pytest
 from arena import ACTIONS, MANIFEST, SETUP, VALIDATE
+from helpers.packages import python_with_packages
 
 ROOT: Final = pathlib.Path(__file__).parent.parent.parent
 PAGE: Final = ROOT / "docs" / "security.md"
@@ -79,20 +77,7 @@ class Agent:
 
 @pytest.fixture(scope="module")
 def python(pytestconfig: pytest.Config) -> str:
-    """An interpreter of an environment that has the packages; made once, and kept."""
-    names = sorted(package[0] for package in PACKAGES)
-    digest = hashlib.sha256(f"{sys.version} {names}".encode()).hexdigest()[:12]
-    kept = os.environ.get("TRACECORE_TEST_PACKAGES")
-    folder = pathlib.Path(kept or pytestconfig.cache.mkdir(f"packages-{digest}"))
-    path = folder / "bin" / "python"
-    if not (folder / "complete").exists() and not kept:
-        venv.create(folder, with_pip=True, symlinks=True, clear=True)
-        command = [str(path), "-m", "pip", "install", "--quiet", *names]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"the packages could not be had: {done.stderr[-300:]}")
-        (folder / "complete").touch()
-    return str(path)
+    return python_with_packages(pytestconfig)
 
 
 @pytest.fixture(scope="module")

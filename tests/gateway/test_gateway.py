@@ -178,7 +178,10 @@ def test_a_request_that_was_not_recorded_ends_the_episode_with_the_first_differe
 
 
 def test_without_a_recording_no_session_is_opened(model: StandIn, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(GatewayError, match="no recording"), door(model.url, tmp_path, "replay"):
+    with (
+        pytest.raises(GatewayError, match="expected a recording of this episode"),
+        door(model.url, tmp_path, "replay"),
+    ):
         raise AssertionError
 
 

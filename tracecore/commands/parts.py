@@ -5,21 +5,34 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from tracecore.command_line.options import APPEND, Option, fill, path
+from tracecore.command_line.options import (
+    APPEND,
+    Option,
+    fill,
+    path,
+    seconds,
+    whole_number,
+    wrong,
+)
 from tracecore.command_line.run import program_name, say
 from tracecore.errors import OptionError, UsageError
 from tracecore.exit_codes import as_help
 from tracecore.perf.slice.options import RunOptions
 from tracecore.record import replace
-from tracecore.records import Allowance, Job
+from tracecore.records import Allowance, Job, ModelLimits
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tracecore.command_line.parser import Parser
     from tracecore.records import AgentSource, EpisodeResult, JsonObject, Settings, TaskSource
 
+_LIMITS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "calls": whole_number(0, 1 << 40),
+    "bytes": whole_number(0, 1 << 50),
+    "wait_s": seconds(1 << 30, zero=True),
+}
 FAILED_ITSELF: Final = "the artifact could not be written, or tracecore itself failed"
 
 
@@ -51,24 +64,34 @@ def run_episode(job: Job, arguments: argparse.Namespace) -> tuple[EpisodeResult,
 
 
 def new_job(
-    agent: AgentSource, task: TaskSource, seed: int, settings: Settings, allow: Allowance
+    arguments: argparse.Namespace,
+    agent: AgentSource,
+    task: TaskSource,
+    seed: int,
+    settings: Settings,
 ) -> Job:
-    """An episode that is no part of a slice."""
+    """An episode that is no part of a slice, with what ``arguments`` let its agent reach.
+
+    Raises:
+        OptionError: Something of that may not be allowed, or is not there.
+    """
     from tracecore.clock import new_id
 
     return Job(
-        index=0, run_id=new_id(), agent=agent, task=task, seed=seed, settings=settings, allow=allow
+        index=0,
+        run_id=new_id(),
+        agent=agent,
+        task=task,
+        seed=seed,
+        settings=settings,
+        allow=_read_allowance(arguments, task, settings),
+        model_limits=arguments.model_limits,
     )
 
 
-def read_allowance(
+def _read_allowance(
     arguments: argparse.Namespace, task: TaskSource, settings: Settings
 ) -> Allowance:
-    """What the agent may reach beside the usual.
-
-    Raises:
-        OptionError: It may not be allowed, or is not there.
-    """
     from tracecore.confinement.readable import secret_folders
     from tracecore.perf.slice.plan import resolve_allowance
 
@@ -115,7 +138,22 @@ def allowances() -> Mapping[str, Option]:
             "a host and port that the agent may connect to; may be repeated",
             action=APPEND,
         ),
+        "model_limits": Option(
+            "--model-limits",
+            "LIMITS",
+            _model_limits,
+            ModelLimits(),
+            "what the agent may use of models: calls=20,bytes=2000000,wait_s=120, or some of these",
+            shown="none",
+        ),
     }
+
+
+def _model_limits(text: str) -> ModelLimits:
+    given = dict(word.partition("=")[::2] for word in text.split(","))
+    if not given.keys() <= _LIMITS.keys():
+        raise wrong(text, f"some of {', '.join(_LIMITS)}, each with = and a number")
+    return ModelLimits(**{name: _LIMITS[name](most) for name, most in given.items()})
 
 
 def add_command(

@@ -12,7 +12,6 @@ from tracecore.commands.parts import (
     add_command,
     allowances,
     new_job,
-    read_allowance,
     read_valid_artifact,
     run_episode,
 )
@@ -40,6 +39,7 @@ be what it was then.
 """
 DEFAULT_TIMEOUT_S: Final = 180.0
 TIMEOUT_MOST_S: Final = 86_400
+MODEL_OPTIONS: Final = ("models", "model_calls", "recordings", "model_delay")
 EXITS: Final = {
     0: "the runs agree",
     1: "they differ",
@@ -55,7 +55,7 @@ def add(parser: Parser) -> None:
     summary = "run an artifact's episode again and compare"
     command = add_command(parser, replay, summary, REPLAY_TEXT, EXITS)
     command.set_defaults(start_method="auto")
-    names = ("tasks_dirs", "memory_limit_bytes", "message_limit_bytes")
+    names = ("tasks_dirs", "memory_limit_bytes", "message_limit_bytes", *MODEL_OPTIONS)
     command.add_options(
         {
             "file": Option(
@@ -102,9 +102,7 @@ def replay(arguments: argparse.Namespace) -> tuple[int, str]:
         arguments.timeout_s = recorded_timeout_s(old)
     with runs_folder(arguments):
         settings = read_settings(fill(RunOptions, arguments))
-        job = new_job(
-            agent, task, int(old["seed"]), settings, read_allowance(arguments, task, settings)
-        )
+        job = new_job(arguments, agent, task, int(old["seed"]), settings)
         _row, new, path = run_episode(job, arguments)
     difference = first_difference(old, new)
     agrees = difference is None or difference.is_runtime_alone

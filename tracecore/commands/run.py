@@ -10,7 +10,6 @@ from tracecore.commands.parts import (
     add_command,
     allowances,
     new_job,
-    read_allowance,
     run_episode,
 )
 from tracecore.errors import one_line
@@ -93,10 +92,8 @@ def run(arguments: argparse.Namespace) -> tuple[int, str | JsonObject]:
     agent, task = find_agent(arguments.agent), find_sound_task(arguments.task, options.tasks_dirs)
     settings = read_settings(options)
     check_confinement(options)
-    allow = read_allowance(arguments, task, settings)
-    row, artifact, path = run_episode(
-        new_job(agent, task, arguments.seed, settings, allow), arguments
-    )
+    job = new_job(arguments, agent, task, arguments.seed, settings)
+    row, artifact, path = run_episode(job, arguments)
     exit_code = 0 if row.success else 1
     if arguments.json:
         return exit_code, {"ok": row.success, "artifact": path, "episode": as_dict(row)}

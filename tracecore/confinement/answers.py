@@ -2,11 +2,10 @@
 Python lets it be.
 """
 
-import importlib.util
 import os
 import sys
-from importlib.machinery import ModuleSpec
-from types import ModuleType, SimpleNamespace
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any, Final
 
 # Programs and files that are answered as if none were there.
@@ -14,6 +13,7 @@ PROGRAMS: Final = frozenset(("uname", "lsb_release", "ldconfig", "gcc", "cc", "l
 FILES: Final = frozenset(
     ("/etc/os-release", "/usr/lib/os-release", "/etc/lsb-release", "/proc/meminfo", "/proc/stat")
 )
+HOME: Final = "/nonexistent"  # of agents: what they look for there is not there
 # What is bound to learn whether there is such a network.
 ADDRESSES: Final = frozenset((("::1", 0),))
 # One core and the same sums everywhere; time zones from packages alone.
@@ -40,7 +40,7 @@ def prepare(*, has_network: bool) -> None:
     os.environ.update(ENVIRONMENT)
     if not has_network:
         # There is nobody to trust, and reading certificates takes each HTTP client 30 ms.
-        os.environ["SSL_CERT_DIR"] = "/nonexistent"
+        os.environ["SSL_CERT_DIR"] = HOME
 
 
 def forget_mime_types() -> None:
@@ -51,43 +51,32 @@ def forget_mime_types() -> None:
 
 
 class Finder:
-    """For the begin of ``sys.meta_path``: what it has to say of modules that are about to be
-    imported.
+    """For the begin of ``sys.meta_path``.
 
     Args:
-        missing: The kernel's layers without which native code is refused; packages that can do
-            without ctypes find that there is none, and others learn why.
-        advice: What helps.
+        refusal: Why native code is refused, if it is: packages that can do without ctypes find
+            that there is none, and others learn why.
     """
 
-    def __init__(self, missing: str, advice: str) -> None:
-        self._missing, self._advice = missing, advice
-        for name in [name for name in sys.modules if missing and _top(name) in BEHIND_PYTHON]:
+    def __init__(self, refusal: str) -> None:
+        self._refusal = refusal
+        for name in [name for name in sys.modules if refusal and _top(name) in BEHIND_PYTHON]:
             del sys.modules[name]
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
         """What import calls."""
-        if self._missing and name in BEHIND_PYTHON:
-            words = f"{name} is native code, without {self._missing} {self._advice}"
-            raise ImportError(words, name=name)
-        return self._with_temporary_folder() if name == "tempfile" else None
+        if self._refusal and name in BEHIND_PYTHON:
+            raise ImportError(f"{name} is {self._refusal}", name=name)
+        spec = PathFinder.find_spec(name) if name == "tempfile" else None
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
 
-    def _with_temporary_folder(self) -> ModuleSpec | None:
-        """It looks for a folder by writing, which is an attempt; naming one is none."""
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("tempfile")
-        sys.meta_path.insert(0, self)
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
+            def execute_and_name(module: ModuleType) -> None:
+                # It would look for a folder by writing, which is an attempt; naming one is none.
+                execute(module)
+                module.tempdir = TEMPORARY_FOLDER  # type: ignore[attr-defined]
 
-        def execute_and_name(module: ModuleType) -> None:
-            execute(module)
-            module.tempdir = TEMPORARY_FOLDER  # type: ignore[attr-defined]
-
-        loader: Any = SimpleNamespace(create_module=lambda _spec: None)
-        loader.exec_module = execute_and_name
-        spec.loader = loader
+            spec.loader.exec_module = execute_and_name  # type: ignore[method-assign]
         return spec
 
 

@@ -31,7 +31,7 @@ from tracecore.confinement import (
 from tracecore.confinement.door import Door, hosts_text, target_of
 from tracecore.confinement.kernel import Kernel
 from tracecore.confinement.readable import Reach, Readable, is_below, landlock_paths, readable
-from tracecore.confinement.witness import MISSING_ADVICE, Witness
+from tracecore.confinement.witness import Witness
 from tracecore.record import field, mutable_record
 from tracecore.records import Limits
 
@@ -282,22 +282,26 @@ def _close_imports(confinement: Confinement) -> None:
         for path in sys.path
         if os.path.exists(path) and is_below(os.path.realpath(path), folders)
     ]
-    missing = ", ".join(missing_for_wall(confinement.state))
-    sys.meta_path.insert(0, answers.Finder(missing, MISSING_ADVICE))
+    sys.meta_path.insert(0, answers.Finder(_why_no_native_code(confinement.state)))
     if confinement.state.get("mount_namespace") is not True:
         answers.forget_mime_types()
 
 
 def _witness_of(confinement: Confinement) -> Witness:
     assert confinement.files is not None
-    missing = ", ".join(missing_for_wall(confinement.state))
     peers = {one.place for one in confinement.doors}
     hosts = {one.relay_to[0] if one.relay_to else one.address for one in confinement.doors}
     for host, port in confinement.direct:
         found = {host} | _resolve(host)
         hosts |= found
         peers |= {f"{address}:{port}" for address in found}
-    return Witness(confinement.files, missing, frozenset(peers), frozenset(hosts))
+    refusal = _why_no_native_code(confinement.state)
+    return Witness(confinement.files, refusal, frozenset(peers), frozenset(hosts))
+
+
+def _why_no_native_code(state: State) -> str:
+    missing = ", ".join(missing_for_wall(state))
+    return f"native code, without {missing} (see doctor, or --confinement off)" if missing else ""
 
 
 def _resolve(host: str) -> set[str]:

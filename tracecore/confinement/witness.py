@@ -18,55 +18,46 @@ from tracecore.confinement.readable import Readable, is_below
 
 VIOLATION_EXIT: Final = 87  # how the process leaves when it could not say what was tried
 WORDS_MOST: Final = 300
-MISSING_ADVICE: Final = "(see doctor, or --confinement off)"
 
-READS: Final = {"os.listdir": "list", "os.scandir": "list", "os.chdir": "enter"}
-CHANGES: Final = {
-    "os.chmod": "change",
-    "os.chown": "change",
-    "os.link": "link",
-    "os.mkdir": "create",
-    "os.remove": "remove",
-    "os.removexattr": "change",
-    "os.rename": "rename",
-    "os.rmdir": "remove",
-    "os.setxattr": "change",
-    "os.symlink": "link",
-    "os.truncate": "write",
-    "os.utime": "change",
+# What is watched: the method that judges it, the argument of the event that it is about, the words
+# for it, and the events.
+_TABLE: Final = """
+    opened    0 | open    | open
+    looked_at 0 | open    | sqlite3.connect
+    looked_at 0 | list    | os.listdir os.scandir
+    looked_at 0 | enter   | os.chdir
+    changed   0 | change  | os.chmod os.chown os.removexattr os.setxattr os.utime
+    changed   0 | create  | os.mkdir
+    changed   0 | link    | os.link os.symlink
+    changed   0 | remove  | os.remove os.rmdir
+    changed   0 | rename  | os.rename
+    changed   0 | write   | os.truncate
+    started   0 | exec    | os.exec os.posix_spawn os.startfile os.system pty.spawn
+    started   1 | exec    | subprocess.Popen
+    looked_up 0 | connect | socket.getaddrinfo socket.gethostbyname
+    looked_up 0 | connect | socket.gethostbyaddr socket.getnameinfo
+    reached   1 | connect | socket.connect socket.sendto socket.sendmsg
+    bound     1 | listen  | socket.bind
+    loaded    1 | import  | import
+    loaded    0 | use ctypes.dlopen | ctypes.dlopen
+    loaded    1 | use sqlite3.load_extension | sqlite3.load_extension
+    loaded    9 | use cpython.PyInterpreterState_New | cpython.PyInterpreterState_New
+    done      0 | signal another process | os.kill
+    done      9 | signal another process | os.killpg
+    done      9 | fork a process | os.fork os.forkpty
+    done      9 | change resource limits | resource.setrlimit resource.prlimit
+    done      9 | change the host name | socket.sethostname
+    done      9 | write the system log | syslog.openlog syslog.syslog
+    done      9 | lock a file | os.lockf fcntl.flock fcntl.lockf
+"""
+_WATCHED: Final = {
+    event: ("_" + head.split()[0], int(head.split()[1]), words.strip())
+    for head, words, events in (line.split("|") for line in _TABLE.strip().splitlines())
+    for event in events.split()
 }
-PROGRAMS: Final = {  # with the place of the program among the event's arguments
-    "os.exec": 0,
-    "os.posix_spawn": 0,
-    "os.startfile": 0,
-    "os.system": 0,
-    "pty.spawn": 0,
-    "subprocess.Popen": 1,
-}
-PLAIN: Final = {
-    "os.fork": "fork a process",
-    "os.forkpty": "fork a process",
-    "os.killpg": "signal another process",
-    "resource.setrlimit": "change resource limits",
-    "resource.prlimit": "change resource limits",
-    "socket.sethostname": "change the host name",
-    "syslog.openlog": "write the system log",
-    "syslog.syslog": "write the system log",
-    "os.lockf": "lock a file",
-    "fcntl.flock": "lock a file",
-    "fcntl.lockf": "lock a file",
-}
-NAMES: Final = frozenset(
-    ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo")
-)
-PEERS: Final = frozenset(("socket.connect", "socket.sendto", "socket.sendmsg"))
-NATIVE: Final = frozenset(
-    ("import", "ctypes.dlopen", "sqlite3.load_extension", "cpython.PyInterpreterState_New")
-)
-_WATCHED: Final = frozenset(
-    ("open", "os.kill", "socket.bind", "sqlite3.connect", *NATIVE, *READS, *CHANGES, *PROGRAMS)
-) | frozenset((*PLAIN, *NAMES, *PEERS))
+PHRASES: Final = frozenset(words for judge, _, words in _WATCHED.values() if judge == "_done")
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_OWN_LIBRARY: Final = (os.path.dirname(os.__file__),)
 
 
 class Witness:
@@ -74,16 +65,15 @@ class Witness:
 
     Args:
         found: What may be read and loaded.
-        missing: The kernel's layers that are not in force; with any, native code is refused.
+        refusal: Why native code is refused, if it is.
         peers: ``address:port`` that may be connected to; none, usually.
         hosts: Names and addresses that may be looked up for that.
     """
 
     def __init__(
-        self, found: Readable, missing: str, peers: frozenset[str], hosts: frozenset[str]
+        self, found: Readable, refusal: str, peers: frozenset[str], hosts: frozenset[str]
     ) -> None:
-        self._found, self._missing, self._peers, self._hosts = found, missing, peers, hosts
-        self._lacks = f"native code, without {missing} {MISSING_ADVICE}"
+        self._found, self._refusal, self._peers, self._hosts = found, refusal, peers, hosts
         self._fd, self._nonce = -1, ""
 
     def watch(self, write_fd: int, nonce: str) -> None:
@@ -100,85 +90,73 @@ class Witness:
             self._tell("import " + (imported_name(sys._getframe()) or name))  # noqa: SLF001
 
     def _see(self, event: str, args: tuple[Any, ...]) -> None:
-        if event not in _WATCHED and not event.startswith("ctypes."):
-            return
-        if event == "open":
-            self._see_open(*args)
-        elif event in NATIVE or event.startswith("ctypes."):
-            self._see_native(event, args)
-        elif event in READS:
-            if not isinstance(args[0], int) and not self._may_read(_text(args[0] or ".")):
-                self._tell_path(READS[event], _text(args[0] or "."))
-        elif event in CHANGES:
-            self._tell_path(CHANGES[event], _text(args[0]), hide_name=event == "os.mkdir")
-        elif event in PROGRAMS:
-            self._see_program(args[PROGRAMS[event]])
-        elif event in PLAIN:
-            self._tell(PLAIN[event])
-        elif event == "os.kill":
-            if args[0] != os.getpid():
-                self._tell("signal another process")
-        elif event in NAMES or event in PEERS:
-            self._see_peer(event, args)
-        elif event == "socket.bind":
-            address = args[1]
-            if isinstance(address, tuple) and address[:2] in answers.ADDRESSES:
-                raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-            self._tell("listen " + _text(address[0] if isinstance(address, tuple) else address))
-        elif event == "sqlite3.connect":
-            path = _text(args[0])
-            if path and path != ":memory:" and not self._may_read(path):
-                self._tell_path("open", path)
+        if event in _WATCHED:
+            judge, place, words = _WATCHED[event]
+            getattr(self, judge)(args[place] if place < len(args) else None, words, args)
+        elif event.startswith("ctypes."):
+            self._loaded(None, f"use {event}", args)
 
-    def _see_open(self, path: Any, _mode: Any, flags: Any) -> None:
-        if isinstance(path, int):
+    def _opened(self, path: Any, words: str, args: tuple[Any, ...]) -> None:
+        name, flags = _text(path), args[2]
+        if isinstance(path, int) or (name == os.devnull and isinstance(flags, int)):
             return
-        name = _text(path)
         if isinstance(flags, int) and flags & _WRITES:
-            if name != os.devnull:
-                # A temporary file has another name each time; the words, and their hash, have not.
-                self._tell_path("write", name, hide_name=bool(flags & os.O_EXCL))
-        elif name in answers.FILES:
-            raise FileNotFoundError(2, os.strerror(2), path)
-        elif not self._may_read(name):
-            self._tell_path("open", name)
+            # A temporary file has another name each time; the words, and their hash, have not.
+            self._tell_path("write", name, hide_name=bool(flags & os.O_EXCL))
+        self._looked_at(path, words, args)
 
-    def _see_native(self, event: str, args: tuple[Any, ...]) -> None:
-        path = args[0] if event == "ctypes.dlopen" else args[1] if len(args) > 1 else None
-        is_file = event in NATIVE and isinstance(path, str | bytes) and os.sep in _text(path)
-        if is_file and not is_below(os.path.realpath(_text(path)), self._found.native):
-            self._tell_path("load", _text(path))
-        if not self._missing or (event == "import" and not is_file):
-            return
-        if event != "import":
-            self._tell(f"use {event}, {self._lacks}")
-        elif not is_below(_text(path), (os.path.dirname(os.__file__),)):
-            self._tell(f"import {_text(args[0])}, {self._lacks}")
+    def _looked_at(self, path: Any, words: str, _args: tuple[Any, ...]) -> None:
+        name = "." if path is None else _text(path) or "."
+        if name in answers.FILES or is_below(name, (answers.HOME,)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        real, found = os.path.realpath(name), self._found
+        is_open = is_below(real, found.folders) and not is_below(real, found.hidden)
+        if not (is_open or real in found.files or isinstance(path, int) or name == ":memory:"):
+            self._tell_path(words, name)
 
-    def _see_program(self, argv: Any) -> None:
+    def _changed(self, path: Any, words: str, _args: tuple[Any, ...]) -> None:
+        self._tell_path(words, _text(path), hide_name=words == "create")
+
+    def _started(self, argv: Any, words: str, _args: tuple[Any, ...]) -> None:
         program = _text(argv[0] if isinstance(argv, list | tuple) and argv else argv)
         if program.rpartition("/")[2] in answers.PROGRAMS:
-            raise FileNotFoundError(2, os.strerror(2), program)
-        self._tell("exec " + program)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
+        self._tell(f"{words} {program}")
 
-    def _see_peer(self, event: str, args: tuple[Any, ...]) -> None:
-        address = args[1] if event in PEERS else args[0]
+    def _looked_up(self, address: Any, words: str, args: tuple[Any, ...]) -> None:
+        host, port = self._host_and_port(address)
+        port = port or (_text(args[1]) if len(args) > 1 and args[1] is not None else "")
+        if host not in self._hosts:
+            self._tell(f"{words} {host}:{port}".rstrip(":"))
+
+    def _reached(self, address: Any, words: str, _args: tuple[Any, ...]) -> None:
+        host, port = self._host_and_port(address)
+        if address is not None and f"{host}:{port}" not in self._peers:  # None: the peer it has
+            self._tell(f"{words} {host}:{port}".rstrip(":"))
+
+    def _bound(self, address: Any, words: str, _args: tuple[Any, ...]) -> None:
+        if isinstance(address, tuple) and address[:2] in answers.ADDRESSES:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+        self._tell(f"{words} {_text(address[0] if isinstance(address, tuple) else address)}")
+
+    def _loaded(self, path: Any, words: str, args: tuple[Any, ...]) -> None:
+        name = _text(path) if isinstance(path, str | bytes) else ""
+        is_file = os.sep in name
+        if is_file and not is_below(os.path.realpath(name), self._found.native):
+            self._tell_path("load", name)
+        if self._refusal and words != "import":
+            self._tell(f"{words}, {self._refusal}")
+        if self._refusal and is_file and not is_below(name, _OWN_LIBRARY):
+            self._tell(f"{words} {_text(args[0])}, {self._refusal}")
+
+    def _done(self, subject: Any, words: str, _args: tuple[Any, ...]) -> None:
+        if subject != os.getpid():
+            self._tell(words)
+
+    def _host_and_port(self, address: Any) -> tuple[str, str]:
         if isinstance(address, tuple):
-            host, port = _text(address[0]), str(address[1]) if len(address) > 1 else ""
-        else:
-            host, port = place_of(_text(address or ""), self._found.folder), ""
-            port = str(args[1]) if event == "socket.getaddrinfo" and args[1] is not None else port
-        if event in PEERS and address is None:
-            return  # to the peer that it has
-        if f"{host}:{port}" not in self._peers if event in PEERS else host not in self._hosts:
-            self._tell(f"connect {host}:{port}" if port else "connect " + host)
-
-    def _may_read(self, path: str) -> bool:
-        found = self._found
-        real = os.path.realpath(path)
-        return real in found.files or (
-            is_below(real, found.folders) and not is_below(real, found.hidden)
-        )
+            return _text(address[0]), _text(address[1]) if len(address) > 1 else ""
+        return place_of("" if address is None else _text(address), self._found.folder), ""
 
     def _tell_path(self, verb: str, path: str, *, hide_name: bool = False) -> None:
         if module := imported_name(sys._getframe()):  # noqa: SLF001 - the caller is the question
@@ -224,4 +202,6 @@ def imported_name(frame: FrameType | None) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, bytes | bytearray):
         return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, int):
+        return int.__repr__(value)
     return str.__str__(value) if isinstance(value, str) else f"(a {type(value).__name__})"

@@ -4,12 +4,28 @@ Bodies are text: bytes that are no UTF-8 stand as lone surrogates, and are given
 """
 
 import json
+import math
+from collections.abc import Iterator
 from typing import Any, Final
 
-from tracecore.record import record
+from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
 
 EVENT_STREAM: Final = "text/event-stream"
+NOT_READ: Final = "the agent did not read it to its end"
+
+# Where texts, models and usages stand in what the APIs of OpenAI (chat completions, responses) and
+# Anthropic (messages) answer, whole or event by event; "*" is each element of a list.
+_TEXTS: Final = (
+    ("choices", "*", "message", "content"),
+    ("choices", "*", "delta", "content"),
+    ("choices", "*", "text"),
+    ("content", "*", "text"),
+    ("output", "*", "content", "*", "text"),
+    ("delta",),
+    ("delta", "text"),
+)
+_AROUND: Final = ((), ("response",), ("message",))
 
 
 @record
@@ -23,27 +39,33 @@ class Request:
 
     def as_json(self) -> JsonObject:
         """As recordings hold it: the body as JSON, if it is."""
-        return {**self.head(), "body": parsed(self.body)}
-
-    def head(self) -> JsonObject:
-        """All but the body."""
-        return {"model": self.model, "method": self.method, "path": self.path}
+        head = {"model": self.model, "method": self.method, "path": self.path}
+        return {**head, "body": _parsed(self.body)}
 
 
-@record
+@mutable_record
 class Answer:
-    """What a model, or the gateway in its place, gave."""
+    """What a model, or the gateway in its place, gives: it grows as it comes."""
 
-    status: int
-    content_type: str
-    parts: tuple[tuple[float, str], ...]  # seconds since the request, and what came then
+    status: int = 502
+    content_type: str = ""
     headers: tuple[tuple[str, str], ...] = ()  # those that a client acts upon: retry-after
-    failure: str | None = None  # why it is not whole
+    # seconds since the request, and what came then
+    parts: list[tuple[float, str]] = field(default_factory=list)
+    failure: str | None = NOT_READ  # why it is not whole
 
     @property
     def body(self) -> str:
-        """All of it."""
+        """All that has come of it."""
         return "".join(text for _, text in self.parts)
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not whole. A stream is whole with its last event: clients wait for no more."""
+        if self.failure == NOT_READ and self.content_type.startswith(EVENT_STREAM):
+            *_, last = [None, *_events(self.body[-100:])]
+            return None if last == "[DONE]" else self.failure
+        return self.failure
 
 
 @record
@@ -52,14 +74,13 @@ class Call:
 
     request: Request
     answer: Answer
-    wait_s: float  # that the agent waited for it
-    refused: str | None = None  # why the gateway did not pass it on
+    number: int  # its place among the calls of the episode
+    is_refused: bool = False  # not passed on: no part of a recording
 
     @property
     def bytes(self) -> int:
         """Of both bodies."""
-        texts = (self.request.body, self.answer.body)
-        return sum(len(text.encode("utf-8", "surrogateescape")) for text in texts)
+        return len(bytes_of(self.request.body)) + len(bytes_of(self.answer.body))
 
 
 def text_of(data: bytes) -> str:
@@ -72,21 +93,14 @@ def bytes_of(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def parsed(body: str) -> Any:
-    """A body as JSON, or as the text that it is."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return body
-
-
 def trace_entry(call: Call) -> JsonObject:
     """A call as an ``llm_trace`` entry. Nothing in it differs from one replay to the next."""
-    asked = parsed(call.request.body)
+    asked = _parsed(call.request.body)
     asked = asked if isinstance(asked, dict) else {}
-    heard = read_answer(call.answer)
-    is_good = call.answer.status < 400 and call.answer.failure is None and call.refused is None
     prompt = asked.get("messages", asked.get("input", asked.get("prompt", "")))
+    error = _error_of(call.answer)
+    # How much of an answer had come when its agent hung up is a matter of luck.
+    heard = Heard() if error == NOT_READ else read_answer(call.answer)
     return {
         "request": {
             "provider": call.request.model,
@@ -99,8 +113,8 @@ def trace_entry(call: Call) -> JsonObject:
             "provider": call.request.model,
             "model": heard.model,
             "completion": heard.completion,
-            "success": is_good,
-            "error": None if is_good else _error_of(call),
+            "success": error is None,
+            "error": error,
             "tokens_used": heard.tokens,
             "calls_used": 1,
             "shim_used": False,
@@ -122,11 +136,26 @@ def read_answer(answer: Answer) -> Heard:
     """Model, text and tokens of an answer in the forms of OpenAI (chat completions, responses) and
     Anthropic (messages), whole or as a stream; nothing of one in another form.
     """
-    if answer.content_type.startswith(EVENT_STREAM):
-        events = [parsed(data) for data in _events(answer.body)]
-        return _read_stream([event for event in events if isinstance(event, dict)])
-    document = parsed(answer.body)
-    return _read_document(document) if isinstance(document, dict) else Heard()
+    is_stream = answer.content_type.startswith(EVENT_STREAM)
+    documents = [_parsed(data) for data in (_events(answer.body) if is_stream else [answer.body])]
+    texts = [text for document in documents for path in _TEXTS for text in _at(document, path)]
+    around = [value for document in documents for path in _AROUND for value in _at(document, path)]
+    models = [model for value in around for model in _at(value, ("model",))]
+    usage: dict[str, int] = {}  # Anthropic's input tokens come at the begin, its output at the end
+    for value in around:
+        for counts in _at(value, ("usage",)):
+            usage.update(_positive(counts))
+    both = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+    return Heard(
+        model=next((model for model in models if isinstance(model, str)), ""),
+        completion="".join(text for text in texts if isinstance(text, str)),
+        tokens=usage.get("total_tokens", both),
+    )
+
+
+def _positive(counts: Any) -> dict[str, int]:
+    pairs = counts.items() if isinstance(counts, dict) else ()
+    return {name: count for name, count in pairs if type(count) is int and count > 0}
 
 
 def _events(body: str) -> list[str]:
@@ -137,69 +166,42 @@ def _events(body: str) -> list[str]:
     return ["\n".join(data) for data in lines if data]
 
 
-def _read_document(document: JsonObject) -> Heard:
-    choices, content = document.get("choices"), document.get("content")
-    texts: list[Any] = []
-    if isinstance(choices, list):  # chat completions
-        texts = [_at(choice, "message", "content") or _at(choice, "text") for choice in choices]
-    elif isinstance(content, list):  # messages
-        texts = [_at(part, "text") for part in content]
-    elif isinstance(document.get("output"), list):  # responses
-        parts = [part for item in document["output"] for part in _list(_at(item, "content"))]
-        texts = [_at(part, "text") for part in parts]
-    return Heard(
-        model=_text(document.get("model")),
-        completion="".join(map(_text, texts)),
-        tokens=_tokens(document.get("usage")),
-    )
+def _at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    """What stands at a path of keys; nothing where it leads nowhere."""
+    if not path:
+        yield value
+    elif path[0] == "*":
+        for part in value if isinstance(value, list) else ():
+            yield from _at(part, path[1:])
+    elif isinstance(value, dict):
+        yield from _at(value.get(path[0]), path[1:])
 
 
-def _read_stream(events: list[JsonObject]) -> Heard:
-    model, texts, tokens, first_tokens = "", [], 0, 0
-    for event in events:
-        whole = event.get("response") if isinstance(event.get("response"), dict) else event
-        assert isinstance(whole, dict)
-        model = model or _text(whole.get("model")) or _text(_at(event, "message", "model"))
-        texts += [_at(choice, "delta", "content") for choice in _list(event.get("choices"))]
-        delta = event.get("delta")
-        texts.append(delta if isinstance(delta, str) else _at(delta, "text"))
-        # Anthropic tells input tokens at the beginning, and output tokens at the end.
-        first_tokens = first_tokens or _whole(_at(event, "message", "usage", "input_tokens"))
-        tokens = _tokens(whole.get("usage")) or tokens
-    return Heard(model, "".join(map(_text, texts)), first_tokens + tokens)
+def _parsed(body: str) -> Any:
+    """A body as JSON, or as the text that it is."""
+    try:
+        return _decode(body)
+    except (ValueError, RecursionError):
+        return body
 
 
-def _tokens(usage: Any) -> int:
-    if not isinstance(usage, dict):
-        return 0
-    total = _whole(usage.get("total_tokens"))
-    return total or _whole(usage.get("input_tokens")) + _whole(usage.get("output_tokens"))
-
-
-def _at(value: Any, *keys: str) -> Any:
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
     return value
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+_decode = json.JSONDecoder(parse_constant=_finite, parse_float=_finite).decode
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _whole(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-def _error_of(call: Call) -> str:
-    if call.refused or call.answer.failure:
-        return str(call.refused or call.answer.failure)
-    document = parsed(call.answer.body)
-    words = _text(_at(document, "error", "message")) or _text(_at(document, "message"))
-    return f"HTTP {call.answer.status}" + (f": {words}" if words else "")
+def _error_of(answer: Answer) -> str | None:
+    if answer.problem is not None or answer.status < 400:
+        return answer.problem
+    document = _parsed(answer.body)
+    found = [*_at(document, ("error", "message")), *_at(document, ("message",))]
+    words = next((text for text in found if isinstance(text, str) and text), "")
+    return f"HTTP {answer.status}" + (f": {words}" if words else "")
 
 
 def error_body(request: Request, kind: str, words: str) -> str:

@@ -34,23 +34,20 @@ def read_models(path: str) -> tuple[Model, ...]:
     tables = document.get("model")
     if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
         raise InputError(path, "model", tables or MISSING, "[[model]] tables")
-    problems: list[tuple[str, Any, str]] = [
+    mistakes = [
         (f"model {number}: {field}", found, expected)
         for number, table in enumerate(tables, 1)
-        for field, found, expected in _problems(table)
+        for field, found, expected in _mistakes(table)
     ]
-    models = tuple(_model(table) for table in tables) if not problems else ()
-    names = [model.name for model in models]
-    problems += [
+    names = [table.get("name", MISSING) for table in tables]
+    mistakes += [
         (f"model {number}: name", name, "a name of its own")
         for number, name in enumerate(names, 1)
         if name in names[: number - 1]
     ]
-    if problems:
-        field, found, expected = problems[0]
-        more = "".join(f"; {f}: found {v!r}, expected {e}" for f, v, e in problems[1:])
-        raise InputError(path, field, found, expected + more)
-    return models
+    if mistakes:
+        raise InputError.of_all(path, mistakes)
+    return tuple(map(_model, tables))
 
 
 def keys_of(
@@ -69,7 +66,7 @@ def keys_of(
     return {model.name: environment[model.key_env] if model.key_env else None for model in models}
 
 
-def _problems(table: dict[str, Any]) -> list[tuple[str, Any, str]]:
+def _mistakes(table: dict[str, Any]) -> list[tuple[str, Any, str]]:
     found: list[tuple[str, Any, str]] = []
     name = table.get("name", MISSING)
     if not isinstance(name, str) or not _is_name(name):

@@ -1,23 +1,22 @@
 """The gateway as the harness sees it: a process that is there as long as the slice."""
 
 import contextlib
-import json
 import os
 import secrets
-import subprocess
-import sys
+import select
 import tempfile
 from collections.abc import Iterator
 from typing import Final
 
+from tracecore import descendants, processes
 from tracecore.errors import EngineError
 from tracecore.gateway.models import Model, keys_of, read_models
 from tracecore.gateway.session import REPLAY, Calling
 from tracecore.record import as_dict
 from tracecore.records import GatewayAddress, JsonObject
 
-PACKAGE_ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CLOSE_PATIENCE_S: Final = 5.0
+CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # whom it trusts, where that was set
 
 
 @contextlib.contextmanager
@@ -57,38 +56,40 @@ def run_gateway(
             "models": [as_dict(model) for model in models],
             "keys": keys,
             "calling": as_dict(calling),
+            "environment": {name: os.environ[name] for name in CERTIFICATES if name in os.environ},
         }
-        process = _start(setup)
+        leash_r, leash_w = os.pipe()
+        ready_r, ready_w = os.pipe()
+        ready = select.poll()
+        ready.register(ready_r, select.POLLIN)
         try:
-            yield address
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
+            pid = _start(setup, leash_r, ready_w)
             try:
-                process.wait(CLOSE_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                if not os.read(ready_r, 1):
+                    raise EngineError("the model gateway did not start")
+                yield address
+            finally:
+                os.close(leash_w)
+                if not ready.poll(CLOSE_PATIENCE_S * 1000):  # its end closes that, too
+                    descendants.kill_group(pid)
+                os.waitpid(pid, 0)
+        finally:
+            os.close(ready_r)
 
 
-def _start(setup: JsonObject) -> "subprocess.Popen[bytes]":
-    code = (
-        f"import sys; sys.path[:0] = [{PACKAGE_ROOT!r}];"
-        " from tracecore.gateway.server import serve; serve()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is the harness's to hear
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with process.stdout as answers:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(setup).encode("ascii") + b"\n")
-            process.stdin.flush()
-        if answers.readline() != b"ready\n":
-            process.stdin.close()
-            raise EngineError(f"the model gateway did not start: exit code {process.wait()}")
-    return process
+def _start(setup: JsonObject, leash_r: int, ready_w: int) -> int:
+    fds = (leash_r, ready_w)
+    try:
+        return processes.spawn(_serve, (setup, *fds), keep_fds=fds, errors=True)
+    except OSError as error:
+        raise EngineError(f"the model gateway did not start: {error}") from error
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _serve(setup: JsonObject, leash_r: int, ready_w: int) -> None:
+    os.environ.update(setup["environment"])
+    from tracecore.gateway.server import serve  # noqa: PLC0415 - brings asyncio
+
+    serve(setup, leash_r, ready_w)

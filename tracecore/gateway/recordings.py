@@ -13,11 +13,43 @@ from tracecore import canon
 from tracecore.errors import InputError
 from tracecore.files import write_atomic
 from tracecore.gateway.calls import Answer, Call, Request
-from tracecore.record import record
-from tracecore.records import JsonObject
+from tracecore.record import as_dict, record
+from tracecore.strict import (
+    AMOUNT,
+    COUNT,
+    LIST,
+    OBJECT,
+    TEXT,
+    Kind,
+    check_fields,
+    or_null,
+    parse_json,
+    read_file,
+)
 
 FORMAT: Final = "tracecore-recording-v1"
+FORM: Final = f"a recording of this episode ({FORMAT})"
 FILE_BYTES_MOST: Final = 256 << 20
+
+
+def _pairs(first: Kind, second: Kind) -> Kind:
+    def holds(value: Any) -> bool:
+        pairs = value if isinstance(value, list) else [None]
+        return all(
+            isinstance(pair, list) and len(pair) == 2 and first[0](pair[0]) and second[0](pair[1])
+            for pair in pairs
+        )
+
+    return holds, f"pairs of {first[1]} and {second[1]}"
+
+
+_ANSWER: Final = {
+    "status": COUNT,
+    "content_type": TEXT,
+    "headers": _pairs(TEXT, TEXT),
+    "parts": _pairs(AMOUNT, TEXT),
+    "failure": or_null(TEXT),
+}
 
 
 @record
@@ -42,29 +74,20 @@ def write_recording(folder: str, key: EpisodeKey, calls: list[Call]) -> None:
     Raises:
         OutputError: It could not be written.
     """
+    kept = [call for call in calls if not call.is_refused]
     document = {
         "format": FORMAT,
-        "agent": key.agent,
-        "task_ref": key.task_ref,
-        "seed": key.seed,
-        "calls": [_call_document(call) for call in calls if call.refused is None],
+        **as_dict(key),
+        "calls": [
+            {
+                "request": call.request.as_json(),
+                "answer": {**as_dict(call.answer), "failure": call.answer.problem},
+            }
+            for call in kept
+        ],
     }
     os.makedirs(folder, exist_ok=True)
     write_atomic(os.path.join(folder, key.file_name), canon.encode(document) + b"\n")
-
-
-def _call_document(call: Call) -> JsonObject:
-    answer = call.answer
-    return {
-        "request": call.request.as_json(),
-        "answer": {
-            "status": answer.status,
-            "content_type": answer.content_type,
-            "headers": [list(header) for header in answer.headers],
-            "parts": [list(part) for part in answer.parts],
-            "failure": answer.failure,
-        },
-    }
 
 
 class Recording:
@@ -75,58 +98,40 @@ class Recording:
     """
 
     def __init__(self, folder: str, key: EpisodeKey) -> None:
-        self.path = os.path.join(folder, key.file_name)
-        self._left = _read(self.path)
+        path = os.path.join(folder, key.file_name)
+        document = parse_json(path, read_file(path, FILE_BYTES_MOST, FORM))
+        check_fields(path, "", document, {"format": TEXT, "calls": LIST})
+        if document["format"] != FORMAT:
+            raise InputError(path, "format", document["format"], FORMAT)
+        self._left: list[tuple[int, Any, Answer]] = []
+        for number, call in enumerate(document["calls"]):
+            where = f"calls[{number}]"
+            check_fields(path, where, call, {"request": OBJECT, "answer": OBJECT})
+            answer = check_fields(path, f"{where}.answer", call["answer"], _ANSWER)
+            known = Answer(**{name: answer[name] for name in _ANSWER})
+            self._left.append((number, call["request"], known))
 
-    def take(self, request: Request) -> Answer | None:
-        """The first answer left that was recorded for such a request."""
+    def take(self, request: Request) -> tuple[int, Answer] | None:
+        """The first answer left that was recorded for such a request, and its place."""
         wanted = request.as_json()
-        for place, (recorded, answer) in enumerate(self._left):
+        for one in self._left:
+            number, recorded, answer = one
             if recorded == wanted:
-                del self._left[place]
-                return answer
+                self._left.remove(one)
+                return number, answer
         return None
 
     def nearest(self, request: Request) -> str:
         """What differs first between a request and the recording that would have come next."""
         if not self._left:
             return "no call is left in its recording"
-        path, found, recorded = _first_difference(request.as_json(), self._left[0][0])
+        path, found, recorded = _first_difference(request.as_json(), self._left[0][1])
         return f"{path}: found {_short(found)}, recorded {_short(recorded)}"
-
-
-def _read(path: str) -> list[tuple[JsonObject, Answer]]:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(FILE_BYTES_MOST + 1)
-    except FileNotFoundError as error:
-        raise InputError(path, "", "no recording", "one of this episode") from error
-    except OSError as error:
-        raise InputError(path, "", str(error), f"a recording ({FORMAT})") from error
-    try:
-        document = json.loads(data)
-        calls = [(call["request"], _answer(call["answer"])) for call in document["calls"]]
-        found = document["format"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(path, "", str(error), f"a recording ({FORMAT})") from error
-    if found != FORMAT or len(data) > FILE_BYTES_MOST:
-        raise InputError(path, "format", found, f"{FORMAT}, of at most {FILE_BYTES_MOST} bytes")
-    return calls
-
-
-def _answer(document: JsonObject) -> Answer:
-    return Answer(
-        status=int(document["status"]),
-        content_type=str(document["content_type"]),
-        parts=tuple((float(after_s), str(text)) for after_s, text in document["parts"]),
-        headers=tuple((str(name), str(value)) for name, value in document["headers"]),
-        failure=None if document["failure"] is None else str(document["failure"]),
-    )
 
 
 def _first_difference(found: Any, recorded: Any, path: str = "") -> tuple[str, Any, Any]:
     if isinstance(found, dict) and isinstance(recorded, dict):
-        for key in [*found, *(key for key in recorded if key not in found)]:
+        for key in {**found, **recorded}:
             if found.get(key) != recorded.get(key):
                 below = f"{path}.{key}" if path else key
                 return _first_difference(found.get(key), recorded.get(key), below)

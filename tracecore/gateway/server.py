@@ -6,8 +6,8 @@
                   (made inside the agent's namespace, and handed over)
     episode process ──open, take, close──▶ control socket ─▶ gateway
 
-The key comes over standard input, and is in no other process than the harness and this one. At the
-end of standard input everything ends.
+The key comes over a pipe, and is in no other process than the harness and this one. Everything ends
+with the harness.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ import json
 import os
 import secrets
 import socket
-import sys
 from typing import Any, Final
 
 from tracecore.errors import TracecoreError
@@ -32,35 +31,30 @@ REQUEST_BYTES_MOST: Final = 1 << 16  # of a request over the control socket
 LISTEN_BACKLOG: Final = 256
 
 
-def serve() -> None:
-    """Run until standard input ends. Its first line is JSON: control, secret, models, keys,
-    calling; a line goes to standard output once the control socket is there.
+def serve(setup: JsonObject, leash_fd: int, ready_fd: int) -> None:
+    """Run until ``leash_fd`` ends, which no one writes to.
+
+    Args:
+        setup: ``control``, ``secret``, ``models``, ``keys`` and ``calling``.
+        leash_fd: A pipe that the harness holds the other end of.
+        ready_fd: A byte goes there once the control socket is there.
     """
-    setup = json.loads(sys.stdin.buffer.readline())
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(setup))
+    asyncio.run(_serve(setup, leash_fd, ready_fd))
 
 
-async def _serve(setup: JsonObject) -> None:
-    gateway = Gateway(setup)
+async def _serve(setup: JsonObject, leash_fd: int, ready_fd: int) -> None:
+    gateway, over = Gateway(setup), asyncio.Event()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
         control.bind(setup["control"])
         control.listen(LISTEN_BACKLOG)
         control.setblocking(False)
         await gateway.start()
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        os.write(ready_fd, b"+")
         accepting = asyncio.create_task(gateway.accept(control))
-        await _end_of_input()
+        asyncio.get_running_loop().add_reader(leash_fd, over.set)
+        await over.wait()
         accepting.cancel()
         await gateway.stop()
-
-
-async def _end_of_input() -> None:
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    await reader.read()
 
 
 class Gateway:
@@ -96,28 +90,27 @@ class Gateway:
         while True:
             line, _address = await loop.sock_accept(control)
             line.setblocking(False)
-            self._keep(self._attend(_Line(line)))
+            self._keep(self._attend(line))
 
     def _keep(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)  # the loop itself holds tasks weakly
         task.add_done_callback(self._tasks.discard)
 
-    async def _attend(self, line: "_Line") -> None:
+    async def _attend(self, line: socket.socket) -> None:
         """One connection: a listening socket that is handed over, or the session of an episode."""
-        try:
-            request, fds = await line.first()
+        with contextlib.suppress(OSError, EOFError, ValueError):
+            request, fds = await _first_request(line)
             if not hmac.compare_digest(str(request.get("secret")), self._secret):
+                line.close()
                 return
-            if request["do"] == "listen":
-                await self._listen(socket.socket(fileno=fds[0]), request["relay"])
-                await line.send({})
-            else:
-                await self._session(line, request)
-        except (OSError, EOFError, ValueError, KeyError, IndexError):
-            return
-        finally:
-            line.close()
+            reader, writer = await asyncio.open_connection(sock=line)
+            with contextlib.closing(writer):
+                if request["do"] == "listen":
+                    await self._listen(socket.socket(fileno=fds[0]), request["relay"])
+                    _send(writer, {})
+                else:
+                    await self._session(reader, writer, request)
 
     async def _listen(self, listener: socket.socket, target: list[Any] | None) -> None:
         listener.setblocking(False)
@@ -127,75 +120,44 @@ class Gateway:
             host, port = target
             self._keep(relay(listener, str(host), int(port)))
 
-    async def _session(self, line: "_Line", request: JsonObject) -> None:
+    async def _session(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: JsonObject
+    ) -> None:
         key = EpisodeKey(request["agent"], request["task_ref"], request["seed"])
+        token = secrets.token_urlsafe(24)
         try:
             session = Session(key, ModelLimits(**request["limits"]), self._calling)
-        except TracecoreError as error:
-            await line.send({"error": str(error)})
-            return
-        token = secrets.token_urlsafe(24)
-        self._sessions[token] = session
-        try:
-            await line.send({"token": token})
-            while (request := await line.receive())["do"] != "close":
-                await line.send(session.take())
+            self._sessions[token] = session
+            _send(writer, {"token": token})
+            while (await _receive(reader))["do"] != "close":
+                _send(writer, session.take())
             session.close()
-            await line.send({})
+            _send(writer, {})
         except TracecoreError as error:
-            await line.send({"error": str(error)})
+            # Without the folder: it is another one on each machine, and the words are hashed.
+            words = str(error).replace(os.path.join(self._calling.recordings, ""), "")
+            _send(writer, {"error": words})
         finally:
-            del self._sessions[token]  # an agent that was left behind calls in vain
+            self._sessions.pop(token, None)  # an agent that was left behind calls in vain
 
 
-class _Line:
-    """A connection to the control socket: messages of JSON, the first perhaps with descriptors."""
-
-    def __init__(self, line: socket.socket) -> None:
-        self._line, self._data = line, b""
-
-    async def first(self) -> tuple[JsonObject, list[int]]:
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-
-        def note() -> None:
-            if not readable.done():
-                readable.set_result(None)
-
-        loop.add_reader(self._line, note)
-        try:
-            await readable
-        finally:
-            loop.remove_reader(self._line)
-        self._data, fds, _flags, _address = socket.recv_fds(self._line, REQUEST_BYTES_MOST, 1)
-        return await self.receive(), list(fds)
-
-    async def receive(self) -> JsonObject:
-        await self._fill(HEADER_BYTES)
-        size = int.from_bytes(self._data[:HEADER_BYTES], "big")
-        if size > REQUEST_BYTES_MOST:
-            raise ValueError(size)
-        await self._fill(HEADER_BYTES + size)
-        message = self._data[HEADER_BYTES : HEADER_BYTES + size]
-        self._data = self._data[HEADER_BYTES + size :]
-        document: JsonObject = json.loads(message)
-        return document
-
-    async def send(self, document: JsonObject) -> None:
-        data = pack(json.dumps(document).encode("ascii"))
-        await asyncio.get_running_loop().sock_sendall(self._line, data)
-
-    def close(self) -> None:
-        self._line.close()
-
-    async def _fill(self, size: int) -> None:
-        while len(self._data) < size:
-            part = await asyncio.get_running_loop().sock_recv(self._line, 1 << 16)
-            if not part:
-                raise EOFError
-            self._data += part
+async def _first_request(line: socket.socket) -> tuple[JsonObject, list[int]]:
+    """The first message, which came in one piece, and the descriptors that came with it."""
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(line, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(line)
+    data, fds, _flags, _address = socket.recv_fds(line, REQUEST_BYTES_MOST, 1)
+    return json.loads(data[HEADER_BYTES:] or b"{}"), list(fds)
 
 
-if __name__ == "__main__":
-    os.umask(0o077)
-    serve()
+async def _receive(reader: asyncio.StreamReader) -> JsonObject:
+    size = int.from_bytes(await reader.readexactly(HEADER_BYTES), "big")
+    document: JsonObject = json.loads(await reader.readexactly(size))
+    return document
+
+
+def _send(writer: asyncio.StreamWriter, document: JsonObject) -> None:
+    writer.write(pack(json.dumps(document).encode("ascii")))

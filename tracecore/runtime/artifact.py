@@ -275,6 +275,7 @@ def result_row(job: Job, head: JsonObject, artifact: bytes) -> EpisodeResult:
         tokens_used=used["tokens_used"],
         episode_s=head["wall_clock_elapsed_s"],
         allow=job.allow.as_json(),
+        model_limits=job.model_limits.as_json(),
         wall_clock_s=head["wall_clock_elapsed_s"],
     )
 

@@ -2,11 +2,13 @@
 
 from typing import Final
 
-from tracecore.confinement.witness import CHANGES, PLAIN, READS
+from tracecore.confinement.witness import PHRASES
 from tracecore.records import JsonObject
 
 # Of an attempt, where what follows is a path.
-FILE_OPS: Final = frozenset(("open", "write", "load", *READS.values(), *CHANGES.values()))
+FILE_OPS: Final = frozenset(
+    ("open", "write", "load", "list", "enter", "change", "create", "link", "remove", "rename")
+)
 
 FAILURE_TYPES: Final = frozenset(
     {
@@ -77,7 +79,7 @@ class AgentViolation(End):
         op, _, target = self.attempt.partition(" ")
         if op == "connect":
             return {"type": "net", "host": target}
-        is_path = target.startswith("/") or self.attempt not in PLAIN.values()
+        is_path = target.startswith("/") or self.attempt not in PHRASES
         if is_path and op in FILE_OPS:
             return {"type": "fs", "op": op, "path": target}
         return {"type": "process", "op": op, "target": target}

@@ -67,7 +67,7 @@ def run_job(job: Job, link: AgentLink) -> EpisodeResult:
     use = ModelUse()
     outcome = run_episode(job, lambda job: _start_agent(job, link, use))
     row = publish(job, outcome)
-    return replace(row, model_calls=use.calls, model_wait_s=use.wait_s) if use.calls else row
+    return replace(row, **use.as_columns()) if use.calls else row
 
 
 def _may_call_models(job: Job) -> bool:

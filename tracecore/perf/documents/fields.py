@@ -74,6 +74,7 @@ _SUMMARY: Final[_Fields] = (
         "verdict": OBJECT,
         "work": _OBJECTS,
         "preload": OBJECT,
+        "models": OBJECT,
         "parts": _OBJECTS,
     },
 )

@@ -8,7 +8,12 @@ from itertools import groupby
 from typing import Final
 
 from tracecore.perf.documents.rows import Rows
-from tracecore.perf.documents.summary import PERCENTILE_METHOD, count_texts, ratio
+from tracecore.perf.documents.summary import (
+    PERCENTILE_METHOD,
+    count_texts,
+    model_figures,
+    ratio,
+)
 from tracecore.records import JsonObject
 from tracecore.stats import nearest_rank
 
@@ -58,6 +63,7 @@ def _group(rows: Rows, places: Sequence[int], latencies_s: Sequence[float]) -> J
         "prompt_bytes_total": sum(rows.pick("prompt_bytes", places)),
         "completion_bytes_total": sum(rows.pick("completion_bytes", places)),
         "tokens_used_total": sum(rows.pick("tokens_used", places)),
+        **model_figures(rows, places, latencies_s),
         **_times(rows, timed),
         "peak_rss_bytes": max(rows.pick("peak_rss_bytes", places)) or None,
     }

@@ -11,7 +11,9 @@ from typing import Any, Final
 from tracecore.perf.slice.journal_file import FIELDS, row_values
 from tracecore.records import EpisodeResult, JsonObject
 
-OMITTED: Final = frozenset({"allow", "host", "work"})  # from the series, where they are null
+OMITTED: Final = frozenset(
+    {"allow", "host", "model_limits", "work"}
+)  # from the series, where they are null
 FAILURES_KEPT: Final = 20  # whole rows
 TEXTS_KEPT: Final = 1000  # of each column whose texts agents write
 TIMEOUTS: Final = frozenset({"timeout"})
@@ -25,7 +27,11 @@ _NAMES: Final = ("agent", "task_ref", "termination_reason", "failure_type", "hos
 # A different one in every episode, perhaps: kept as 64 bits of their hash, which this process
 # alone gives them; two different ones pass for one with a chance of one in 10^19.
 _TEXTS: Final = ("error", "run_id", "artifact", "artifact_hash", "trace_hash")
-_OBJECTS: Final = ("allow", "work")  # what they hold is in the manifest and in the summary
+_OBJECTS: Final = (
+    "allow",
+    "model_limits",
+    "work",
+)  # what they hold is in the manifest and in the summary
 _KEPT_TEXTS: Final = ("error", "artifact_hash", "trace_hash")
 _FLOATS: Final = frozenset(
     name for name, kind in EpisodeResult.__annotations__.items() if kind is float

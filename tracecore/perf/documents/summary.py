@@ -5,6 +5,7 @@ Percentiles are nearest-rank: always a value that was measured.
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from tracecore.errors import one_line
@@ -46,6 +47,7 @@ def summary_document(rows: Rows, facts: SliceFacts) -> JsonObject:
     walls_s = sorted(wall_s for wall_s in rows.latencies_s() if not math.isnan(wall_s))
     ran = total if facts.episodes_run is None else facts.episodes_run
     endings = count_texts(rows, "termination_reason", range(total))
+    models = model_figures(rows, range(total), rows.latencies_s())
     return {
         "summary": {
             "total": total,
@@ -73,6 +75,7 @@ def summary_document(rows: Rows, facts: SliceFacts) -> JsonObject:
         "run_artifacts": _run_artifacts(rows, facts.runs_root),
         "system_samples": facts.system_samples,
         "telemetry_verbosity": _telemetry(rows),
+        **({"models": models} if models else {}),
     }
 
 
@@ -103,6 +106,25 @@ def _telemetry(rows: Rows) -> JsonObject:
         "prompt_bytes_total": sum(rows["prompt_bytes"]),
         "completion_bytes_total": sum(rows["completion_bytes"]),
         "tokens_used_total": sum(rows["tokens_used"]),
+    }
+
+
+def model_figures(rows: Rows, places: Sequence[int], latencies_s: Sequence[float]) -> JsonObject:
+    """What the episodes at ``places`` asked of models, and their wall clocks without the waiting
+    for them, which is not the agent's; nothing where no model was called.
+    """
+    calls = sum(rows.pick("model_calls", places))
+    if not calls:
+        return {}
+    waits_s = rows["model_wait_s"]
+    timed = [place for place in places if not math.isnan(latencies_s[place])]
+    own_s = sorted(max(0.0, latencies_s[place] - waits_s[place]) for place in timed)
+    return {
+        "model_calls_total": calls,
+        "model_bytes_total": sum(rows.pick("model_bytes", places)),
+        "model_wait_s_total": sum(waits_s[place] for place in places),
+        "p50_computing_s": nearest_rank(own_s, 50) if own_s else None,
+        "p95_computing_s": nearest_rank(own_s, 95) if own_s else None,
     }
 
 

@@ -76,7 +76,8 @@ def _model_calls(row: EpisodeResult) -> list[str]:
     if not row.llm_trace_entries:
         return []
     volume = f"{row.prompt_bytes} bytes out, {row.completion_bytes} in, {row.tokens_used} tokens"
-    return _line("model calls", f"{row.llm_trace_entries}, {volume}")
+    waited = f", {seconds_text(row.model_wait_s)} waited" if row.model_calls else ""
+    return _line("model calls", f"{row.llm_trace_entries}, {volume}{waited}")
 
 
 def _step_lines(trace: list[JsonObject]) -> Iterator[str]:

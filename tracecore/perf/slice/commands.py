@@ -65,6 +65,8 @@ def repro_command(
         words += ["--allow-read", as_typed(path)]
     for host in allow.get("network", ()):
         words += ["--allow-network", host]
+    if limits := _value(row, "model_limits"):
+        words += ["--model-limits", ",".join(f"{name}={most}" for name, most in limits.items())]
     return as_command(words)
 
 

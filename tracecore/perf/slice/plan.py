@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from tracecore.confinement.readable import is_below, is_of_task, secret_folders
 from tracecore.errors import InputError, ScenarioError
 from tracecore.perf.slice.scenario import MAX_SEED, Mistake, ScenarioRow
-from tracecore.record import as_dict, record
+from tracecore.record import record
 from tracecore.records import AgentSource, Allowance, Job, JsonObject, Settings, TaskSource
 from tracecore.runtime.task.catalog import AGENT_REFERENCE, TASK_REFERENCE
 
@@ -93,7 +93,7 @@ def _conditions(row: ScenarioRow, allow: Allowance) -> JsonObject:
         shown["allow"] = allow.as_json()
     if not row.preload:
         shown["preload"] = False
-    if limits := {name: value for name, value in as_dict(row.models).items() if value is not None}:
+    if limits := row.models.as_json():
         shown["models"] = limits
     return shown
 

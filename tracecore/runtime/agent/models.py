@@ -23,7 +23,16 @@ class ModelUse:
     """What an episode has used of models."""
 
     calls: int = 0
+    bytes: int = 0
     wait_s: float = 0.0
+
+    def as_columns(self) -> JsonObject:
+        """As the row of the episode has it."""
+        return {
+            "model_calls": self.calls,
+            "model_bytes": self.bytes,
+            "model_wait_s": self.wait_s,
+        }
 
 
 class AgentWithModels:
@@ -93,7 +102,8 @@ class AgentWithModels:
             new = self._session.take()
         except GatewayError as error:
             raise End("logic_failure", str(error)) from error
-        self._use.calls, self._use.wait_s = new["calls"], new["wait_s"]
+        self._use.calls, self._use.bytes = new["calls"], new["bytes"]
+        self._use.wait_s = new["wait_s"]
         if new["failure"]:
             raise End(UNRECORDED, new["failure"])
         entries: list[JsonObject] = new["entries"]
