@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tracecore.command_line.parser import Parser
-    from tracecore.perf.compare.comparison import CompareOptions
 
 DESCRIPTION = """\
 Runs episodes of a scenario in parallel, keeps one artifact of each, and writes what was measured.
@@ -110,8 +109,10 @@ def run(arguments: argparse.Namespace) -> tuple[int, dict[str, Any] | None]:
 
 def ab(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Run the working tree against another commit."""
+    from tracecore.command_line.options import fill
     from tracecore.command_line.run import say
     from tracecore.perf.compare.ab import AbOptions, run_ab
+    from tracecore.perf.slice.options import JudgeOptions
 
     options = AbOptions(
         base=arguments.base,
@@ -124,7 +125,7 @@ def ab(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         null_control=arguments.null_control,
         screen=not arguments.no_screen,
         output_dir=arguments.output_dir,
-        compare=compare_options(arguments),
+        judge=fill(JudgeOptions, arguments),
     )
     end = run_ab(options, say)
     show_comparison(end.document, arguments)
@@ -133,23 +134,16 @@ def ab(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
 def compare(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Compare archived slices."""
+    from tracecore.command_line.options import fill
     from tracecore.perf.compare.comparison import compare_paths, exit_code_of
+    from tracecore.perf.slice.options import JudgeOptions
 
-    options = compare_options(arguments)
+    options = fill(JudgeOptions, arguments)
     document = compare_paths(arguments.sets, arguments.to, options)
     exit_code = exit_code_of(document, options)
     document = {"ok": exit_code == 0, "exit_code": exit_code, **document}
     show_comparison(document, arguments)
     return exit_code, document
-
-
-def compare_options(arguments: argparse.Namespace) -> CompareOptions:
-    """How strict a comparison is."""
-    from tracecore.command_line.options import fill
-    from tracecore.perf import prepare
-    from tracecore.perf.slice.options import JudgeOptions
-
-    return prepare.compare_options(fill(JudgeOptions, arguments))
 
 
 def show_comparison(document: dict[str, Any], arguments: argparse.Namespace) -> None:

@@ -31,11 +31,12 @@ from judgement_pool import Logs, Pool, make_pool, read_pool, write_pool
 
 from tracecore.perf.compare.ab import ratios_in, subjects_that_moved
 from tracecore.perf.compare.samples import METRICS, OVERALL, Sample, make_samples
-from tracecore.perf.compare.timing import Decision, decide
+from tracecore.perf.compare.timing import Conditions, Decision, decide
 from tracecore.record import as_dict
 from tracecore.stats import MAD_TO_SIGMA, mad, wilson_interval
 
 SCREEN_ROUNDS = 2
+IN_TURNS = Conditions(in_turns=True)
 Sides = tuple[list[Logs], list[Logs]]  # base and new
 
 
@@ -184,12 +185,12 @@ def archived_sides(
 def replay(sides: Sides, rounds: int) -> dict[str, Any]:
     """``ab`` on these runs: the rows that its verdict names."""
     base, new = sides
-    screened = samples(base[:SCREEN_ROUNDS], new[:SCREEN_ROUNDS], in_turns=True)
-    screen = {"decisions": [as_dict(one) for one in decide(screened)], "legs": [], "work": []}
+    screened = decide(samples(base[:SCREEN_ROUNDS], new[:SCREEN_ROUNDS], in_turns=True), IN_TURNS)
+    screen = {"decisions": [as_dict(one) for one in screened], "legs": [], "work": [], "rows": []}
     if not subjects_that_moved(screen):
         return {"went_on": False, "regressed": [], "improved": []}
     rounds_run = samples(base[-rounds:], new[-rounds:], in_turns=True)
-    return {"went_on": True, **named(decide(rounds_run, screen=ratios_in(screen)))}
+    return {"went_on": True, **named(decide(rounds_run, IN_TURNS, screen=ratios_in(screen)))}
 
 
 def replay_archived(sides: Sides) -> dict[str, Any]:

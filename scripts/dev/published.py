@@ -237,13 +237,9 @@ def behaviour_changes(
     runs = [run.columns for run in baseline]
     rows = {row: True for run in [*runs, new.columns] for row in run.rows}
     changes = compare_exactly(runs, [new.columns], same_sources=rows, same_runtime=False)
-    known = {
-        (row, seed) for run in runs for row, columns in run.rows.items() for seed in columns.seeds
-    }
-    compared = sum(
-        (row, seed) in known for row, columns in new.columns.rows.items() for seed in columns.seeds
-    )
-    return [change for change in changes if change.verdict not in HARMLESS], compared
+    known = {(row, seed) for run in runs for row in run.rows for seed in run.by_seed(row)}
+    mine = {(row, seed) for row in new.columns.rows for seed in new.columns.by_seed(row)}
+    return [change for change in changes if change.verdict not in HARMLESS], len(known & mine)
 
 
 def read_class(folder: str) -> list[RunRecord]:

@@ -1,16 +1,16 @@
 """Complete sets of made-up runs on disk, as an archive holds them."""
 
-from tracecore.perf.compare.comparison import CompareOptions
 from tracecore.perf.documents.files import write_documents, write_series
 from tracecore.perf.documents.metrics import metrics_document
 from tracecore.perf.documents.rows import Rows, series_chunks
 from tracecore.perf.documents.summary import SliceFacts, summary_document
+from tracecore.perf.slice.options import JudgeOptions
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict, replace
 
 TASKS = [row.task_ref for row in DEFAULT_SCENARIO]
 HOST = {"cpu_model": "Fast CPU", "cpus_usable": 2, "machine": "x86_64", "python_version": "3.11.7"}
-DEFAULTS = CompareOptions()
+DEFAULTS = JudgeOptions()
 SAME_BUT_DIFFERENT = "the same agent and task behave differently"
 
 

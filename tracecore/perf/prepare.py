@@ -21,7 +21,7 @@ from tracecore.perf.slice.engine import Engine
 from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.slice.journal import Journal
 from tracecore.perf.slice.models import reach_models
-from tracecore.perf.slice.options import JudgeOptions, OutputOptions, RunOptions, SliceOptions
+from tracecore.perf.slice.options import OutputOptions, RunOptions, SliceOptions
 from tracecore.perf.slice.plan import Finders, Plan
 from tracecore.perf.slice.plan import plan as plan_rows
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, ScenarioRow, read_scenario
@@ -33,8 +33,6 @@ from tracecore.runtime.trace import REDACTIONS
 
 if TYPE_CHECKING:
     from tracecore.perf.compare.baseline import Baseline
-    from tracecore.perf.compare.comparison import CompareOptions
-
 
 COMMIT_UNKNOWN: Final = "the commit is not known, and artifact hashes differ from those with one"
 
@@ -262,19 +260,7 @@ def find_baseline(options: SliceOptions, plan: Plan, engine: Engine) -> "Baselin
         "host": host,
         "machine_class": engine.machine_class() or machine_class(host),
     }
-    return read_baseline(judge.baseline, planned, compare_options(judge))
-
-
-def compare_options(judge: JudgeOptions) -> "CompareOptions":
-    """How strict a comparison is."""
-    from tracecore.perf.compare.comparison import CompareOptions  # noqa: PLC0415
-
-    return CompareOptions(
-        gate_on=judge.gate_on,
-        compare_anyway=judge.compare_anyway,
-        require_conclusive=judge.require_conclusive,
-        accept_changes=judge.accept_changes,
-    )
+    return read_baseline(judge.baseline, planned, judge)
 
 
 def read_settings(options: RunOptions) -> Settings:

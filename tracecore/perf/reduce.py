@@ -62,8 +62,6 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
     options, stamp, baseline = slice_.options, slice_.stamp, slice_.baseline
     rows, losses = Rows(), Losses(where_artifacts_lie(options))
     kept = rows.take(losses.check(slice_.journal.rows_in_order()))
-    if baseline:
-        kept = baseline.take(kept)
     write_series(options.output.output_dir, stamp, series_chunks(kept))
     run = replace(run, trouble=run.trouble or losses.sentence(slice_.journal.lost))
     parts = parts_document(rows, slice_.journal.parts, run.elapsed_s)
@@ -94,7 +92,7 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
     if baseline:
         is_complete = not run.is_cut_short and len(rows) == options.run.episodes
         summary["comparison"] = baseline.document(
-            options.output.output_dir, stamp, manifest, summary, is_complete=is_complete
+            options.output.output_dir, manifest, summary, rows, is_complete=is_complete
         )
     return Reduced(
         summary=summary,

@@ -11,7 +11,7 @@ from tracecore.perf.compare.ab import (
     subjects_that_moved,
 )
 from tracecore.perf.compare.comparison import (
-    CompareOptions,
+    Turns,
     compare_paths,
     compare_runs,
 )
@@ -20,7 +20,9 @@ from tracecore.perf.compare.worktrees import Side
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict, replace
 
-TURNS = CompareOptions(in_turns=True)
+
+def in_turns(base, new, **turns):
+    return compare_runs(read_runs(base), read_runs(new), DEFAULTS, Turns(**turns))
 
 
 def two(sets, **changes):
@@ -28,16 +30,16 @@ def two(sets, **changes):
 
 
 def test_a_screen_moves_where_a_gating_time_does_by_more_than_the_lower_floor(sets):
-    quiet = compare_paths(two(sets), two(sets, slower={TASKS[1]: 1.04}), TURNS)
+    quiet = in_turns(two(sets), two(sets, slower={TASKS[1]: 1.04}))
     assert subjects_that_moved(quiet) == []
-    slower = compare_paths(two(sets), two(sets, slower={TASKS[1]: 1.15}), TURNS)
-    assert subjects_that_moved(slower) == [f"{TASKS[1]} cpu_adjusted +15.0%"]
-    faster = compare_paths(two(sets), two(sets, slower={TASKS[1]: 0.9}), TURNS)
-    assert subjects_that_moved(faster) == [f"{TASKS[1]} cpu_adjusted -10.0%"]
+    slower = in_turns(two(sets), two(sets, slower={TASKS[1]: 1.15}))
+    assert subjects_that_moved(slower) == [f"{TASKS[1]} cpu_adjusted moved by +15.0%"]
+    faster = in_turns(two(sets), two(sets, slower={TASKS[1]: 0.9}))
+    assert subjects_that_moved(faster) == [f"{TASKS[1]} cpu_adjusted moved by -10.0%"]
 
 
 def settled(base, new):
-    return compare_runs(read_runs(base), read_runs(new), TURNS, revise=settle)
+    return in_turns(base, new, revise=settle)
 
 
 def test_a_screen_that_did_not_move_settles_times_and_leaves_behaviour_as_it_is(sets):
@@ -71,11 +73,58 @@ def test_a_screen_without_times_that_gate_settles_nothing(sets):
 
 def test_where_no_work_changed_a_screen_moves_by_the_upper_floor_alone(sets):
     base, new = two(sets, work=work_of()), two(sets, work=work_of(), slower={TASKS[1]: 1.08})
-    assert subjects_that_moved(compare_paths(base, new, TURNS)) == []
+    assert subjects_that_moved(in_turns(base, new)) == []
     uncounted = two(sets, slower={TASKS[1]: 1.08})
-    assert subjects_that_moved(compare_paths(base, uncounted, TURNS)) != []
+    assert subjects_that_moved(in_turns(base, uncounted)) != []
     grown = two(sets, slower={TASKS[1]: 1.08}, work=work_of(lines={TASKS[1]: 1.01}))
-    assert subjects_that_moved(compare_paths(base, grown, TURNS)) != []
+    assert subjects_that_moved(in_turns(base, grown)) != []
+
+
+@pytest.mark.parametrize(("noise", "moved"), [(0.05, 0), (0.08, 0), (0.30, 1)])
+def test_a_screen_of_identical_code_settles_times_unless_twice_as_much_would_not_show(
+    sets, noise, moved
+):
+    def run(factor):
+        return sets.write(work=work_of(), slower={TASKS[1]: factor})
+
+    screen = in_turns([run(1), run(1 + noise)], [run(1 + 2 * noise), run(1)])
+    assert len(subjects_that_moved(screen)) == moved
+    assert not moved or "too noisy a screen" in subjects_that_moved(screen)[0]
+    document = settled([run(1), run(1.15)], [run(1.4), run(1)])
+    assert document["legs"][2]["verdict"] == "no_gross_change"
+
+
+class Runner:
+    """Gives made-up runs, in which one task of the working tree is slower now and then."""
+
+    def __init__(self, sets, slow_stages):
+        self.sets, self.slow_stages, self.runs = sets, slow_stages, []
+
+    def run(self, side, _episodes, stage, **_options):
+        number = sum(name == (side.name, stage) for name in self.runs)
+        self.runs.append((side.name, stage))
+        stage = "confirmation" if stage.startswith("round") and number else stage.split()[0]
+        is_slow = side.name == "work" and stage in self.slow_stages
+        factor = 1.3 + len(self.runs) / 1000 if is_slow else 1 + len(self.runs) / 10000
+        return read_runs([self.sets.write(slower={TASKS[1]: factor}, work=work_of())])[0]
+
+    def say(self, text):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("slow_stages", "stage", "headline"),
+    [
+        ({}, "screen", "PASS"),
+        ({"screen"}, "rounds", "PASS"),
+        ({"screen", "round"}, "confirmation", "PASS"),
+        ({"screen", "round", "confirmation"}, "confirmation", "FAIL"),
+    ],
+)
+def test_what_time_alone_shows_must_show_in_every_stage(sets, slow_stages, stage, headline):
+    base, work = (Side(name, "/clone", "/clone", "a" * 40) for name in ("base", "work"))
+    document = compare_sides(AbOptions(base="main"), Runner(sets, slow_stages), base, work)
+    assert (document["stage"], document["headline"]) == (stage, headline)
 
 
 def test_work_that_grew_fails_from_the_screen_without_any_time_that_moved(sets):
@@ -90,8 +139,10 @@ def test_behaviour_that_changed_in_the_screen_alone_counts(sets):
         read_runs([sets.write()]),
         read_runs([sets.write(change=only(5, success=False, error="now and then"))]),
     )
-    assert compare_runs(base, new, DEFAULTS, seen=seen)["verdict"] == "regressed"
-    assert compare_runs(base, new, DEFAULTS, seen=(seen[0], seen[0]))["verdict"] == "unchanged"
+    assert compare_runs(base, new, DEFAULTS, Turns(seen=seen))["verdict"] == "regressed"
+    assert (
+        compare_runs(base, new, DEFAULTS, Turns(seen=(seen[0], seen[0])))["verdict"] == "unchanged"
+    )
 
 
 def test_power_is_told_for_all_rows_of_a_scenario_longer_than_the_warm_up(sets):
@@ -147,7 +198,7 @@ def test_base_against_base_that_differs_voids_times_and_not_behaviour(sets):
     assert fired["fired"]
     slow = compare_paths(sets.five(), sets.five(slower={TASKS[1]: 1.3}), DEFAULTS)
     base, new = read_runs(sets.five()), read_runs(sets.five(slower={TASKS[1]: 1.3}))
-    voided = compare_runs(base, new, DEFAULTS, revise=give_no_answer)
+    voided = compare_runs(base, new, DEFAULTS, Turns(revise=give_no_answer))
     assert (slow["verdict"], voided["verdict"], voided["breaches"]) == (
         "regressed",
         "inconclusive",
@@ -156,4 +207,6 @@ def test_base_against_base_that_differs_voids_times_and_not_behaviour(sets):
     assert {one["verdict"] for one in voided["decisions"]} == {"inconclusive"}
     assert "noisy host" in voided["reasons"][0]
     broken = read_runs(sets.five(change=only(5, steps_used=9)))
-    assert compare_runs(base, broken, DEFAULTS, revise=give_no_answer)["verdict"] == "regressed"
+    assert (
+        compare_runs(base, broken, DEFAULTS, Turns(revise=give_no_answer))["verdict"] == "regressed"
+    )

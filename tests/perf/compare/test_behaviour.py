@@ -2,10 +2,10 @@ import pytest
 from helpers.sets import DEFAULTS, TASKS, only
 
 from tracecore.perf.compare.comparison import (
-    CompareOptions,
     compare_paths,
     exit_code_of,
 )
+from tracecore.perf.slice.options import JudgeOptions
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict, replace
 
@@ -77,7 +77,7 @@ def test_any_change_of_behaviour_is_reported_and_fails(sets, field, value):
         (field, 1)
     ]
     assert document["verdict"] == "regressed"
-    accepted = compare_paths([base], [new], CompareOptions(accept_changes=True))
+    accepted = compare_paths([base], [new], JudgeOptions(accept_changes=True))
     assert accepted["verdict"] == "inconclusive"
     assert len(accepted["exact"]["changes"]) == 1
 

@@ -3,10 +3,10 @@ from helpers.sets import DEFAULTS, HOST, only
 
 from tracecore.errors import InputError
 from tracecore.perf.compare.comparison import (
-    CompareOptions,
     compare_paths,
     exit_code_of,
 )
+from tracecore.perf.slice.options import JudgeOptions
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict
 
@@ -25,7 +25,7 @@ def test_slices_of_other_things_are_not_compared_and_the_difference_is_named(set
     assert (document["gates"], document["differences"][0]["field"]) == (False, field)
     assert field in document["reasons"][0]
     assert exit_code_of(document, DEFAULTS) == 2
-    anyway = CompareOptions(compare_anyway=True)
+    anyway = JudgeOptions(compare_anyway=True)
     shown = compare_paths(base, new, anyway)
     assert shown["verdict"] == "not_comparable"
     assert next(one["ratio"] for one in shown["decisions"]) == pytest.approx(10, rel=0.05)

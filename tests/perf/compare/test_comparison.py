@@ -4,11 +4,11 @@ from helpers.github import read_command, read_outputs
 from helpers.sets import DEFAULTS, TASKS, only, verdicts
 
 from tracecore.perf.compare.comparison import (
-    CompareOptions,
     compare_paths,
     exit_code_of,
 )
 from tracecore.perf.show.comparison_page import show_comparison
+from tracecore.perf.slice.options import JudgeOptions
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict, replace
 
@@ -97,9 +97,7 @@ def test_wall_clock_alone_warns_and_fails_only_when_asked(sets):
     document = compare_paths(base, new, DEFAULTS)
     assert document["verdict"] == "unchanged"
     assert any("wall clock" in reason and "warning" in reason for reason in document["reasons"])
-    assert (
-        compare_paths(base, new, CompareOptions(gate_on=("cpu", "wall")))["verdict"] == "regressed"
-    )
+    assert compare_paths(base, new, JudgeOptions(gate_on=("cpu", "wall")))["verdict"] == "regressed"
 
 
 def test_episodes_that_were_cut_short_are_no_latency(sets):

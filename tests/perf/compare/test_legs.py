@@ -3,7 +3,9 @@
 import pytest
 from helpers.sets import DEFAULTS, TASKS, only, work_of
 
-from tracecore.perf.compare.comparison import CompareOptions, compare_paths, exit_code_of
+from tracecore.perf.compare.comparison import Turns, compare_paths, compare_runs, exit_code_of
+from tracecore.perf.compare.runs import read_runs
+from tracecore.perf.slice.options import JudgeOptions
 from tracecore.record import replace
 
 
@@ -25,7 +27,7 @@ def test_one_run_each_answers_behaviour_and_work_and_what_it_takes_for_the_rest(
         " 3 base runs for gross changes, 5 runs against 5 for +10%"
     )
     assert exit_code_of(document, DEFAULTS) == 0
-    assert exit_code_of(document, CompareOptions(require_conclusive=True)) == 3
+    assert exit_code_of(document, JudgeOptions(require_conclusive=True)) == 3
 
 
 @pytest.mark.parametrize("runs", [1, 5])
@@ -42,7 +44,7 @@ def test_a_task_that_python_makes_slower_fails_by_work_against_any_number_of_run
 
 
 def test_a_task_that_c_makes_slower_has_no_answer_against_one_run_and_fails_against_five(sets):
-    slow = {"slower": {TASKS[1]: 2}, "work": work_of()}
+    slow = {"slower": {TASKS[1]: 1.5}, "work": work_of()}
     alone = compare_paths([sets.write(work=work_of())], [sets.write(**slow)], DEFAULTS)
     assert (alone["headline"], exit_code_of(alone, DEFAULTS)) == ("NO ANSWER", 0)
     assert "it takes 3 base runs" in alone["answer"]
@@ -51,10 +53,17 @@ def test_a_task_that_c_makes_slower_has_no_answer_against_one_run_and_fails_agai
     assert exit_code_of(document, DEFAULTS) == 3
 
 
-def test_what_is_five_times_slower_fails_against_one_run_already(sets):
-    document = compare_paths([sets.write()], [sets.write(slower={TASKS[1]: 5.1})], DEFAULTS)
+@pytest.mark.parametrize("factor", [2, 5.1])
+def test_a_row_that_is_twice_as_slow_by_itself_fails_against_one_run_already(sets, factor):
+    document = compare_paths([sets.write()], [sets.write(slower={TASKS[1]: factor})], DEFAULTS)
     assert document["answer"] == f"worse in time: {TASKS[1]}"
     assert exit_code_of(document, DEFAULTS) == 3
+
+
+def test_all_rows_of_one_run_that_are_twice_as_slow_may_be_the_host(sets):
+    document = compare_paths([sets.write()], [sets.write(cpu_s=0.020)], DEFAULTS)
+    assert (document["headline"], exit_code_of(document, DEFAULTS)) == ("NO ANSWER", 0)
+    assert "it may be the host, which moves all rows, that changed" in " ".join(document["reasons"])
 
 
 def test_one_run_against_five_alike_has_no_gross_change_and_that_is_not_called_unchanged(sets):
@@ -65,7 +74,7 @@ def test_one_run_against_five_alike_has_no_gross_change_and_that_is_not_called_u
         "no change in behaviour and work and shape; no gross change (from +"
     )
     assert "5 runs against 5 show +10%" in document["answer"]
-    assert exit_code_of(document, CompareOptions(require_conclusive=True)) == 3
+    assert exit_code_of(document, JudgeOptions(require_conclusive=True)) == 3
 
 
 def test_fifteen_percent_of_one_task_shows_by_its_share_of_the_run(sets):
@@ -79,8 +88,8 @@ def test_a_noisy_host_takes_times_to_no_answer_and_never_to_pass(sets):
     document = compare_paths(sets.five(), [noisy], DEFAULTS)
     assert (document["verdict"], legs_of(document)["time"]) == ("inconclusive", "inconclusive")
     assert "the load was 6" in document["legs"][3]["sentence"]
-    in_turns = compare_paths(sets.five(), [noisy], CompareOptions(in_turns=True))
-    assert legs_of(in_turns)["time"] == "no_gross_change"
+    in_turns = compare_runs(read_runs(sets.five()), read_runs([noisy]), DEFAULTS, Turns())
+    assert legs_of(in_turns)["time"] == "unchanged"
 
 
 @pytest.mark.parametrize("nothing", [{"cpu_user_s": 0.0, "cpu_sys_s": 0.0}, {"peak_rss_bytes": 0}])
@@ -100,7 +109,7 @@ def test_a_measurement_of_nothing_is_missing_and_never_small(sets, nothing):
 
 
 def test_accepted_changes_of_behaviour_excuse_no_work_and_no_time(sets):
-    accept = CompareOptions(accept_changes=True)
+    accept = JudgeOptions(accept_changes=True)
     changed = only(5, steps_used=9)
     base = sets.five(work=work_of())
     accepted = compare_paths(base, sets.five(work=work_of(), change=changed), accept)

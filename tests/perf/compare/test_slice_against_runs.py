@@ -3,23 +3,21 @@ from helpers.sets import DEFAULTS, HOST, SAME_BUT_DIFFERENT, TASKS
 
 from tracecore.errors import InputError
 from tracecore.perf.compare.baseline import read_baseline
-from tracecore.perf.compare.comparison import (
-    CompareOptions,
-)
 from tracecore.perf.compare.runs import read_runs
+from tracecore.perf.documents.rows import Rows
+from tracecore.perf.slice.options import JudgeOptions
 from tracecore.record import replace
 
 
 def planned(sets, **changes):
     """The manifest of a slice that is about to begin on the host of the sets."""
-    return {**read_runs([sets.write()])[0].manifest, **changes}
+    return {**read_runs([sets.write()])[0].manifest, "stamp": "now", **changes}
 
 
 def finish(baseline, sets, manifest, *, is_complete=True, **changes):
     rows = [sets._row(index, 0.010, {}) for index in range(24)]
     rows[5] = replace(rows[5], **changes)
-    assert list(baseline.take(rows)) == rows
-    return baseline.document("here", "now", manifest, {}, is_complete=is_complete)
+    return baseline.document("here", manifest, {}, Rows(rows), is_complete=is_complete)
 
 
 def test_a_slice_that_does_as_its_baseline_did_has_no_breach(sets):
@@ -45,7 +43,7 @@ def test_a_slice_that_behaves_otherwise_than_its_baseline_breaches_in_a_sentence
 
 def test_without_an_answer_a_slice_breaches_only_where_that_is_asked(sets):
     manifest = planned(sets)
-    strict = CompareOptions(require_conclusive=True)
+    strict = JudgeOptions(require_conclusive=True)
     assert finish(read_baseline([sets.write()], manifest, strict), sets, manifest)["breaches"]
 
 
@@ -74,7 +72,7 @@ def test_a_baseline_of_another_scenario_is_refused_before_anything_runs(sets):
     manifest = planned(sets, strict_spec=True)
     with pytest.raises(InputError, match=r"--baseline: strict_spec: found 'False', expected True"):
         read_baseline([sets.write()], manifest, DEFAULTS)
-    anyway = CompareOptions(compare_anyway=True)
+    anyway = JudgeOptions(compare_anyway=True)
     worse = {"steps_used": 9, "artifact_bytes": 10**6, "success": False, "error": "worse"}
     shown = finish(read_baseline([sets.write()], manifest, anyway), sets, manifest, **worse)
     assert (shown["verdict"], shown["breaches"]) == ("not_comparable", [])

@@ -5,7 +5,7 @@ import statistics
 import pytest
 
 from tracecore.perf.compare.samples import OVERALL, Sample
-from tracecore.perf.compare.timing import FLOORS, decide, power_of, rounds_needed
+from tracecore.perf.compare.timing import FLOORS, Conditions, decide, power_of, rounds_needed
 
 TASKS = ("a@1", "b@1", "c@1", "d@1")
 
@@ -221,4 +221,5 @@ def test_on_a_noisy_host_absolute_times_have_no_verdict_and_shares_keep_theirs()
         Sample("a@1", "cpu_adjusted", base, new, True),
         Sample("overall", "cpu", base, new, True),
     ]
-    assert [one.verdict for one in decide(samples, noisy=True)] == ["regressed", "inconclusive"]
+    made = decide(samples, Conditions(noisy=True))
+    assert [one.verdict for one in made] == ["regressed", "inconclusive"]

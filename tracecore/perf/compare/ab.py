@@ -4,8 +4,10 @@ behaves differently.
 ::
 
     warm-up     base, work                      a few episodes each: compiled files
-    screen      base, work, work, base          behaviour, and whether any time moved
+    screen      base, work, work, base          behaviour, work, and whether any time moved
     rounds      base, work | work, base | …     only if one did; both stages must agree
+    more        base, work | work, base | …     only if rounds found by time alone what no count
+                                                of work explains; all stages must agree
 
 Each run is a slice of its own, run by its own side's ``scripts/perf_harness.py``, with folders of
 its own. Runs in turns share what the host does, and each gives one number per scenario row and
@@ -22,9 +24,9 @@ from typing import Final
 from tracecore import clock
 from tracecore.exit_codes import EXIT_INTERRUPTED
 from tracecore.files import write_atomic
-from tracecore.perf.compare.comparison import CompareOptions, compare_runs, exit_code_of
+from tracecore.perf.compare.comparison import Turns, compare_runs, exit_code_of
 from tracecore.perf.compare.runs import RunRecord, Sides
-from tracecore.perf.compare.samples import tests_of
+from tracecore.perf.compare.samples import OVERALL, tests_of
 from tracecore.perf.compare.timing import (
     FLOORS,
     Decision,
@@ -34,14 +36,18 @@ from tracecore.perf.compare.timing import (
     rounds_needed,
     void,
 )
+from tracecore.perf.compare.wording import share_text
 from tracecore.perf.compare.worktrees import Interrupted, Side, SideRunner, two_sides
 from tracecore.perf.documents.files import check_writable
 from tracecore.perf.slice.interrupt import watch_for_interruption
+from tracecore.perf.slice.options import JudgeOptions
 from tracecore.record import field, record, replace
 from tracecore.records import JsonObject
 from tracecore.units import counted
 
 WARM_UP_EPISODES: Final = 8
+SCREEN_CHANCE: Final = 0.2  # one-sided, by prediction: identical runs go on as often, at the most
+SCREEN_DETECTS: Final = 1.0
 DOCUMENT: Final = "comparison.json"
 NULL_FIRED: Final = "base differs from base: a noisy host, on which times have no verdict"
 _CLONE: Final = os.path.dirname(
@@ -64,7 +70,7 @@ class AbOptions:
     screen: bool = True
     # where the perf files of all runs and the comparison stay, in a folder of their own
     output_dir: str | None = None
-    compare: CompareOptions = field(default_factory=CompareOptions)
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
 
 
 @record
@@ -104,7 +110,7 @@ def run_ab(options: AbOptions, say: Callable[[str], None], clone: str = _CLONE) 
                 EXIT_INTERRUPTED,
                 {"ok": False, "exit_code": EXIT_INTERRUPTED, "error": "interrupted: no verdict"},
             )
-    exit_code = exit_code_of(document["comparison"], options.compare)
+    exit_code = exit_code_of(document["comparison"], options.judge)
     document = {
         "ok": exit_code == 0,
         "exit_code": exit_code,
@@ -146,13 +152,12 @@ def make_folder(output_dir: str) -> str:
 
 
 def compare_sides(options: AbOptions, runner: SideRunner, base: Side, work: Side) -> JsonObject:
-    """The three stages; the document without its exit code."""
-    settings = replace(options.compare, expect_same_scenario=False, in_turns=True)
+    """All stages; the document without its exit code."""
     episodes = min(WARM_UP_EPISODES, options.episodes)
     warm = [runner.run(side, episodes, "warm-up", count_work=True) for side in (base, work)]
     # Not the rows of the warm-up: it is too short for a long scenario.
-    tests = tests_of(min(options.episodes, len(warm[1].manifest["scenario"])), settings.gate_on)
-    power = power_of(options.rounds, options.rounds, tests)
+    rows = min(options.episodes, len(warm[1].manifest["scenario"]))
+    power = power_of(options.rounds, options.rounds, tests_of(rows, options.judge.gate_on))
     runner.say(power_text(power, options.rounds))
     head = {
         "base": {"ref": options.base, "git_sha": base.sha},
@@ -161,35 +166,48 @@ def compare_sides(options: AbOptions, runner: SideRunner, base: Side, work: Side
         "episodes": options.episodes,
         "null_control": None,
     }
-    screened: dict[Subject, float] | None = None
-    screen: JsonObject | None = None
-    seen: Sides = ([], [])
+    turns, screen = Turns(), None
     if options.screen:
         seen = run_screen(options, runner, base, work)
-        screen = compare_runs(*seen, settings)
-        screened = ratios_in(screen)
+        screen = compare_runs(*seen, options.judge, turns)
         moved = subjects_that_moved(screen)
         if not moved:
-            settled = compare_runs(*seen, settings, revise=settle)
-            return {**_verdict(settled), **head, "stage": "screen", "screen": None, **_of(settled)}
+            settled = compare_runs(*seen, options.judge, Turns(revise=settle))
+            return {
+                **_verdict(settled),
+                **head,
+                "stage": "screen",
+                "screen": None,
+                "comparison": settled,
+            }
+        runner.say(f"{'; '.join(moved)}: running {counted(options.rounds, 'round')}")
+        turns = Turns(screen=ratios_in(screen), seen=seen)
+    stage, (old, new, null) = "rounds", run_rounds(options, runner, base, work)
+    document = compare_runs(old, new, options.judge, turns)
+    if is_found_by_time_alone(document):
         runner.say(
-            f"the screen moved by more than its floor: {', '.join(moved)}; running"
-            f" {counted(options.rounds, 'round')}"
+            f"{document['answer']}, which no count of work explains: running"
+            f" {counted(options.rounds, 'round')} more"
         )
-    old, new, null = run_rounds(options, runner, base, work)
-    document = compare_runs(old, new, settings, screen=screened, seen=seen)
+        seen = [*turns.seen[0], *old], [*turns.seen[1], *new]
+        turns = Turns(screen=ratios_in(document), seen=seen)
+        stage, (old, new, more) = "confirmation", run_rounds(options, runner, base, work)
+        null += more
+        document = compare_runs(old, new, options.judge, turns)
     if options.null_control:
-        head["null_control"] = control = judge_null(old, null, settings)
+        head["null_control"] = control = judge_null(old, null, options.judge)
         if control["fired"]:
-            document = compare_runs(
-                old, new, settings, screen=screened, seen=seen, revise=give_no_answer
-            )
+            document = compare_runs(old, new, options.judge, replace(turns, revise=give_no_answer))
             document["reasons"] = [*document["reasons"], *control["reasons"], NULL_FIRED]
-    return {**_verdict(document), **head, "stage": "rounds", "screen": screen, **_of(document)}
+    return {**_verdict(document), **head, "stage": stage, "screen": screen, "comparison": document}
 
 
-def _of(document: JsonObject) -> JsonObject:
-    return {"comparison": document}
+def is_found_by_time_alone(document: JsonObject) -> bool:
+    """Whether shape or time show a change where neither behaviour nor work got worse. Five rounds
+    of identical code differ that much once in some hundred comparisons; ten never did.
+    """
+    worse = {leg["leg"] for leg in document["legs"] if leg["verdict"] == "regressed"}
+    return document["verdict"] in {"regressed", "improved"} and not worse & {"behaviour", "work"}
 
 
 def power_text(power: Power, rounds: int) -> str:
@@ -241,20 +259,30 @@ def ratios_in(document: JsonObject) -> dict[Subject, float]:
 
 
 def subjects_that_moved(document: JsonObject) -> list[str]:
-    """The rows of which a gating metric moved, either way, by more than the lower floor; by more
-    than the upper one where work was counted and none of it changed: Python executes the same then.
+    """What a screen found to look into: gating metrics that moved, either way, by more than their
+    floor and than runs of one side differ among themselves. The floor is the lower one, and the
+    upper one where work was counted and did not change: Python executes the same then.
+
+    A screen so noisy that twice as much would not have shown is looked into as well.
     """
-    legs = {leg["leg"]: leg["verdict"] for leg in document["legs"]}
-    is_same_work = legs.get("work") == "unchanged" and not document["work"]
+    changed = {one["row"] for one in document["work"]}
+    counted_rows = {row["row"] for row in document["rows"] if row["is_counted"]}
+    same = counted_rows - changed
+    if same == {row["row"] for row in document["rows"]}:
+        same.add(OVERALL)
     moved = []
     for one in document["decisions"]:
         floor = FLOORS[one["metric"]]
         if (
             one["gates"]
-            and abs(math.log(one["ratio"])) > math.log1p(floor.fail if is_same_work else floor.warn)
+            and one["p"] < SCREEN_CHANCE
+            and abs(math.log(one["ratio"])) > math.log1p(floor.of(is_lower=one["row"] not in same))
             and abs(one["new"] - one["base"]) > floor.absolute
         ):
-            moved.append(f"{one['row']} {one['metric']} {100 * (one['ratio'] - 1):+.1f}%")
+            moved.append(f"{one['row']} {one['metric']} moved by {share_text(one['ratio'])}")
+    detects = max((leg["detects"] or 0.0 for leg in document["legs"]), default=0.0)
+    if not moved and detects > SCREEN_DETECTS:
+        return [f"too noisy a screen, which would have shown no less than {detects:+.0%}"]
     return moved
 
 
@@ -262,8 +290,11 @@ def settle(decision: Decision) -> Decision:
     """What a screen in which no time moved makes of its decisions: its answer about time."""
     if not decision.gates:
         return decision
-    why = "the screen moved by less than its floor, so that no rounds were run"
-    return replace(decision, verdict="unchanged", warns=False, why=why)
+    if abs(math.log(decision.ratio)) <= math.log1p(decision.floor):
+        why = "the screen moved by less than its floor, so that no rounds were run"
+        return replace(decision, verdict="unchanged", warns=False, why=why)
+    why = "the screen moved by no more than runs of one side differ by; no rounds were run"
+    return replace(decision, verdict="no_gross_change", warns=False, why=why)
 
 
 def give_no_answer(decision: Decision) -> Decision:
@@ -271,9 +302,9 @@ def give_no_answer(decision: Decision) -> Decision:
     return void(decision, NULL_FIRED)
 
 
-def judge_null(old: list[RunRecord], null: list[RunRecord], settings: CompareOptions) -> JsonObject:
+def judge_null(old: list[RunRecord], null: list[RunRecord], judge: JudgeOptions) -> JsonObject:
     """Base against base: whether the host makes a difference where there is none."""
-    document = compare_runs(old, null, settings)
+    document = compare_runs(old, null, judge, Turns())
     fired = [
         one
         for one in document["decisions"]

@@ -2,49 +2,40 @@
 its first episode.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from tracecore.errors import OptionError
 from tracecore.exit_codes import EXIT_BREACHED
 from tracecore.perf.compare.columns import RunColumns
 from tracecore.perf.compare.comparable import find_mismatches
-from tracecore.perf.compare.comparison import CompareOptions, compare_runs, exit_code_of
+from tracecore.perf.compare.comparison import compare_runs, exit_code_of
 from tracecore.perf.compare.runs import RunRecord, noise_of, read_runs
 from tracecore.perf.compare.work import read_work
-from tracecore.perf.documents.rows import series_row
-from tracecore.records import EpisodeResult, JsonObject
+from tracecore.perf.documents.rows import Rows
+from tracecore.perf.slice.options import JudgeOptions
+from tracecore.records import JsonObject
 
 OPTION: Final = "--baseline"
 
 
 class Baseline:
-    """The runs to compare with, and the columns of the one that is running: a reducer of its rows.
+    """The runs to compare a slice with. Made by :func:`read_baseline`."""
 
-    Made by :func:`read_baseline`.
-    """
-
-    def __init__(self, runs: Sequence[RunRecord], options: CompareOptions) -> None:
+    def __init__(self, runs: Sequence[RunRecord], options: JudgeOptions) -> None:
         self._runs, self._options = runs, options
-        self._columns = RunColumns()
-
-    def take(self, rows: Iterable[EpisodeResult]) -> Iterator[EpisodeResult]:
-        """Pass the rows of the slice on, by episode index, and keep each on its way."""
-        for row in rows:
-            self._columns.add(series_row(row))
-            yield row
 
     def document(
-        self, path: str, stamp: str, manifest: JsonObject, summary: JsonObject, *, is_complete: bool
+        self, path: str, manifest: JsonObject, summary: JsonObject, rows: Rows, *, is_complete: bool
     ) -> JsonObject:
         """``comparison`` in the summary: as :func:`compare_runs` gives it, with ``breaches`` and
         ``warnings`` as sentences.
 
         Args:
             path: Where the slice's files lie.
-            stamp: Of the slice.
             manifest: Of the slice.
             summary: Of the slice: what was counted in it, and whether its host was busy.
+            rows: Of the slice.
             is_complete: Whether it ran to its end: half a slice could pass for a fast one.
         """
         if not is_complete:
@@ -60,9 +51,9 @@ class Baseline:
             }
         run = RunRecord(
             path=path,
-            stamp=stamp,
+            stamp=manifest["stamp"],
             manifest=manifest,
-            columns=self._columns,
+            columns=RunColumns(rows),
             work=read_work(path, manifest, summary),
             noise=noise_of(summary),
         )
@@ -74,7 +65,7 @@ class Baseline:
         return {**document, "breaches": breaches, "warnings": warnings}
 
 
-def read_baseline(paths: Sequence[str], manifest: JsonObject, options: CompareOptions) -> Baseline:
+def read_baseline(paths: Sequence[str], manifest: JsonObject, options: JudgeOptions) -> Baseline:
     """The runs to compare a slice with that is about to begin.
 
     Args:
@@ -88,7 +79,7 @@ def read_baseline(paths: Sequence[str], manifest: JsonObject, options: CompareOp
             them; the differing fields are named.
     """
     runs = read_runs(paths)
-    planned = RunRecord("this slice", "", manifest, RunColumns())
+    planned = RunRecord("this slice", "", manifest, RunColumns(Rows()))
     mismatches = [one for one in find_mismatches(runs, [planned]) if not one.of_times_alone]
     if mismatches and not options.compare_anyway:
         first = mismatches[0]

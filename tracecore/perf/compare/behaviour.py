@@ -1,9 +1,10 @@
 """What must be the same from run to run: compared by agent, task and seed, without statistics."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
-from tracecore.perf.compare.columns import COUNTS, EXACT, HASHES, RowColumns, RowKey, RunColumns
+from tracecore.perf.compare.columns import COUNTS, EXACT, REASON, RowKey, RunColumns
 from tracecore.record import record
 from tracecore.records import JsonObject
 
@@ -51,7 +52,7 @@ def compare_exactly(
     base: Sequence[RunColumns],
     new: Sequence[RunColumns],
     *,
-    same_sources: dict[RowKey, bool],
+    same_sources: Mapping[RowKey, bool],
     same_runtime: bool,
     accept_changes: bool = False,
 ) -> list[ExactChange]:
@@ -67,164 +68,135 @@ def compare_exactly(
             comparable.
         accept_changes: Report changed behaviour without failing for it.
     """
-    changes: list[ExactChange] = []
-    lacking = set().union(*(run.lacks for run in [*base, *new]))
+    changes: list[ExactChange | None] = []
     for row in base[0].rows:
-        sides = ([run.rows[row] for run in side if row in run.rows] for side in (base, new))
-        old_columns, new_columns = sides
-        if not old_columns or not new_columns:
-            continue
-        pairs = _Pairs(old_columns, new_columns)
-        for quantity in EXACT:
-            if quantity in lacking or (quantity == "artifact_hash" and not same_runtime):
-                continue
-            change = _compare_quantity(
-                row, quantity, pairs, same_sources.get(row, False), accept_changes, [*base, *new]
-            )
-            if change:
-                changes.append(change)
-        change = _compare_bytes(row, pairs)
-        if change:
-            changes.append(change)
-    return changes
+        pairs = _Pairs(row, base, new)
+        for quantity in EXACT if pairs.seeds else ():
+            if quantity != "artifact_hash" or same_runtime:
+                is_judged = quantity in {"success", REASON} or same_sources.get(row, False)
+                found = _find(quantity, pairs)
+                changes.append(_change(found, is_judged=is_judged, is_accepted=accept_changes))
+        changes.append(_compare_bytes(pairs) if pairs.seeds else None)
+    return [change for change in changes if change]
 
 
 class _Pairs:
     """The episodes of one row that both sides have, by seed."""
 
-    def __init__(self, base: list[RowColumns], new: list[RowColumns]) -> None:
-        self._base = [(columns, columns.places()) for columns in base]
-        self._new = [(columns, columns.places()) for columns in new]
-        in_new = set().union(*(places for _, places in self._new))
-        self.seeds = sorted(set().union(*(places for _, places in self._base)) & in_new)
+    def __init__(self, row: RowKey, base: Sequence[RunColumns], new: Sequence[RunColumns]) -> None:
+        self.row = row
+        self._sides = [[(run, run.by_seed(row)) for run in side] for side in (base, new)]
+        old, now = (set().union(*(places for _, places in side)) for side in self._sides)
+        self.seeds = sorted(old & now)
 
-    def values(self, quantity: str, seed: int) -> tuple[set[int], set[int]]:
+    def values(self, quantity: str, seed: int) -> list[set[int]]:
         """What each side's runs have there: one value each, if they agree."""
-        old = {
-            columns.exact[quantity][places[seed]]
-            for columns, places in self._base
-            if seed in places
-        }
-        new = {
-            columns.exact[quantity][places[seed]] for columns, places in self._new if seed in places
-        }
-        return old, new
+        return [
+            {run.exact(quantity, places[seed]) for run, places in side if seed in places}
+            for side in self._sides
+        ]
 
-    def mean_bytes(self) -> tuple[float, float]:
-        return _mean_bytes(self._base, self.seeds), _mean_bytes(self._new, self.seeds)
+    def mean_bytes(self) -> list[float]:
+        """Of each side's artifacts."""
+        return [
+            statistics.fmean(
+                run.artifact_bytes(places[seed])
+                for run, places in side
+                for seed in self.seeds
+                if seed in places
+            )
+            for side in self._sides
+        ]
+
+    def example(self, quantity: str, seed: int, values: Sequence[int]) -> JsonObject:
+        """A changed episode as it is shown."""
+        shown: list[object] = list(values)
+        if quantity == "success":
+            shown = [bool(value) for value in values]
+        elif quantity not in COUNTS:
+            shown = [
+                next(self._texts(quantity, seed, value), "(not kept)")[:300] for value in values
+            ]
+        return {"seed": seed, "base": shown[0], "new": shown[1]}
+
+    def _texts(self, quantity: str, seed: int, value: int) -> Iterator[str]:
+        for run, places in (pair for side in self._sides for pair in side):
+            if seed in places and run.exact(quantity, places[seed]) == value:
+                text = run.text(quantity, places[seed])
+                if text is not None:
+                    yield text
 
 
-def _mean_bytes(side: list[tuple[RowColumns, dict[int, int]]], seeds: list[int]) -> float:
-    sizes = [
-        columns.artifact_bytes[places[seed]]
-        for columns, places in side
-        for seed in seeds
-        if seed in places
-    ]
-    return sum(sizes) / len(sizes)
+@record
+class _Found:
+    """How one quantity of a row differs."""
+
+    quantity: str
+    pairs: _Pairs
+    changed: tuple[tuple[int, int, int], ...]  # seed, and a value of each side
+    unsteady_base: int  # episodes in which runs of the base differ among themselves
+    unsteady_new: int
 
 
-def _compare_quantity(
-    row: RowKey,
-    quantity: str,
-    pairs: _Pairs,
-    same_sources: bool,
-    accept_changes: bool,
-    runs: Sequence[RunColumns],
-) -> ExactChange | None:
+def _find(quantity: str, pairs: _Pairs) -> _Found:
     unsteady_base = unsteady_new = 0
     changed: list[tuple[int, int, int]] = []
     for seed in pairs.seeds:
         old, now = pairs.values(quantity, seed)
         if old == now and len(old) == 1:
             continue
-        if quantity == "failure_reason" and 0 in old | now:
-            continue  # a success on one side: success itself tells of it
+        if quantity == REASON and 0 in old | now:
+            continue  # a success on one side, which success itself shows
         if len(old) > 1:
             unsteady_base += 1
-        elif len(now) > 1:
-            unsteady_new += 1
-            changed.append((seed, min(old), min(now - old)))
-        else:
-            changed.append((seed, min(old), min(now)))
-    if not changed and not unsteady_base:
+            continue
+        unsteady_new += len(now) > 1
+        changed.append((seed, min(old), min(now - old)))
+    return _Found(quantity, pairs, tuple(changed), unsteady_base, unsteady_new)
+
+
+def _change(found: _Found, *, is_judged: bool, is_accepted: bool) -> ExactChange | None:
+    changed, quantity = found.changed, found.quantity
+    if not changed and not found.unsteady_base:
         return None
-    verdict, why, gates = _judge(
-        quantity, changed, unsteady_base, unsteady_new, same_sources, accept_changes
-    )
+    verdict, why, gates = _judge(found, is_judged=is_judged, is_accepted=is_accepted)
     is_count = quantity in COUNTS
     return ExactChange(
-        row,
-        quantity,
-        verdict,
-        len(pairs.seeds),
-        len(changed) or unsteady_base,
-        sum(old for _, old, _ in changed) if is_count else None,
-        sum(now for _, _, now in changed) if is_count else None,
-        tuple(_example(quantity, change, runs) for change in changed[:EXAMPLES_MOST]),
-        why,
-        gates,
+        row=found.pairs.row,
+        quantity=quantity,
+        verdict=verdict,
+        compared=len(found.pairs.seeds),
+        changed=len(changed) or found.unsteady_base,
+        base_total=sum(old for _, old, _ in changed) if is_count else None,
+        new_total=sum(now for _, _, now in changed) if is_count else None,
+        examples=tuple(
+            found.pairs.example(quantity, seed, values) for seed, *values in changed[:EXAMPLES_MOST]
+        ),
+        why=why,
+        gates=gates,
     )
 
 
-def _judge(
-    quantity: str,
-    changed: list[tuple[int, int, int]],
-    unsteady_base: int,
-    unsteady_new: int,
-    same_sources: bool,
-    accept_changes: bool,
-) -> tuple[Judgement, str, bool]:
-    if not changed:
-        return (
-            "inconclusive",
-            f"the base runs do not agree among themselves in {unsteady_base} episodes",
-            False,
-        )
-    if quantity == "success":
-        if any(now < old for _, old, now in changed):
+def _judge(found: _Found, *, is_judged: bool, is_accepted: bool) -> tuple[Judgement, str, bool]:
+    if not found.changed:
+        why = f"the base runs do not agree among themselves in {found.unsteady_base} episodes"
+        return "inconclusive", why, False
+    if found.quantity == "success":
+        if any(now < old for _, old, now in found.changed):
             return "regressed", "episodes fail that succeeded", True
         return "improved", "episodes succeed that failed", True
-    if quantity == "failure_reason":
+    if found.quantity == REASON:
         return "regressed", "episodes fail for another reason", True
-    if not same_sources:
-        return (
-            "not_comparable",
-            "its agent or task was changed too, so that other behaviour is no news",
-            False,
-        )
-    gates = not accept_changes
-    if unsteady_new:
-        return (
-            "regressed",
-            f"the new runs do not agree among themselves in {unsteady_new} episodes",
-            gates,
-        )
-    return "regressed", "the same agent and task behave differently", gates
+    if not is_judged:
+        why = "its agent or task was changed too, so that other behaviour is no news"
+        return "not_comparable", why, False
+    why = "the same agent and task behave differently"
+    if found.unsteady_new:
+        why = f"the new runs do not agree among themselves in {found.unsteady_new} episodes"
+    return "regressed", why, not is_accepted
 
 
-def _example(quantity: str, change: tuple[int, int, int], runs: Sequence[RunColumns]) -> JsonObject:
-    seed, *values = change
-    shown: list[object] = list(values)
-    if quantity == "success":
-        shown = [bool(value) for value in values]
-    elif quantity not in COUNTS:
-        shown = [
-            _text_of(value, "hashes" if quantity in HASHES else "texts", runs) for value in values
-        ]
-    return {"seed": seed, "base": shown[0], "new": shown[1]}
-
-
-def _text_of(number: int, kept: Literal["texts", "hashes"], runs: Sequence[RunColumns]) -> str:
-    return next(
-        (text[:300] for run in runs if (text := getattr(run, kept).get(number)) is not None),
-        "(not kept)",
-    )
-
-
-def _compare_bytes(row: RowKey, pairs: _Pairs) -> ExactChange | None:
-    if not pairs.seeds:
-        return None
+def _compare_bytes(pairs: _Pairs) -> ExactChange | None:
     old, now = pairs.mean_bytes()
     share = now / old - 1 if old else float(now > 0)
     if abs(share) <= BYTES_WARN_SHARE and abs(now - old) <= BYTES_WARN:
@@ -232,8 +204,16 @@ def _compare_bytes(row: RowKey, pairs: _Pairs) -> ExactChange | None:
     verdict: Judgement = "unchanged"
     if abs(share) > BYTES_FAIL_SHARE:
         verdict = "regressed" if share > 0 else "improved"
-    why = f"artifacts are {old:.0f} bytes before and {now:.0f} now on average"
     count = len(pairs.seeds)
     return ExactChange(
-        row, "artifact_bytes", verdict, count, count, old, now, (), why, verdict != "unchanged"
+        row=pairs.row,
+        quantity="artifact_bytes",
+        verdict=verdict,
+        compared=count,
+        changed=count,
+        base_total=old,
+        new_total=now,
+        examples=(),
+        why=f"artifacts are {old:.0f} bytes before and {now:.0f} now on average",
+        gates=verdict != "unchanged",
     )

@@ -33,6 +33,7 @@ from tracecore.perf.compare.runs import (
 from tracecore.perf.compare.samples import Sample, gather_samples
 from tracecore.perf.compare.timing import (
     FLOORS,
+    Conditions,
     Decision,
     Subject,
     decide,
@@ -55,6 +56,7 @@ from tracecore.perf.compare.wording import (
     work_text,
 )
 from tracecore.perf.compare.work import BOTH, WorkChange, WorkFound, compare_work
+from tracecore.perf.slice.options import JudgeOptions
 from tracecore.record import as_dict, record, replace
 from tracecore.records import JsonObject
 
@@ -62,17 +64,14 @@ REASONS_MOST: Final = 50
 
 
 @record
-class CompareOptions:
-    """How strict a comparison is."""
+class Turns:
+    """That the runs of both sides took turns on one host: what it did fell on both."""
 
-    gate_on: tuple[str, ...] = ("cpu",)  # times that can fail it; the others warn
-    compare_anyway: bool = False  # show figures of what is not comparable; nothing can fail then
-    require_conclusive: bool = False  # fail for want of an answer as well
-    accept_changes: bool = False  # report changed behaviour without failing for it
-    # a difference there makes everything not comparable, not only the rows in question
-    expect_same_scenario: bool = True
-    # runs of both sides took turns on one host: what it did meanwhile fell on both
-    in_turns: bool = False
+    # the ratios that an earlier stage found; see :func:`tracecore.perf.compare.timing.decide`
+    screen: Mapping[Subject, float] | None = None
+    # the runs of earlier stages: their behaviour and work count too, their times do not
+    seen: Sides = ([], [])
+    revise: Callable[[Decision], Decision] | None = None  # a later look at each decision on times
 
 
 @record
@@ -90,7 +89,7 @@ class _Found:
         return [one for one in self.work.changes if one.gates and self.gates]
 
 
-def compare_paths(base: Sequence[str], new: Sequence[str], options: CompareOptions) -> JsonObject:
+def compare_paths(base: Sequence[str], new: Sequence[str], options: JudgeOptions) -> JsonObject:
     """Compare archived sets; see :func:`compare_runs` for what comes back.
 
     Raises:
@@ -102,11 +101,8 @@ def compare_paths(base: Sequence[str], new: Sequence[str], options: CompareOptio
 def compare_runs(
     base: Sequence[RunRecord],
     new: Sequence[RunRecord],
-    options: CompareOptions,
-    *,
-    screen: Mapping[Subject, float] | None = None,
-    seen: Sides = ([], []),
-    revise: Callable[[Decision], Decision] | None = None,
+    options: JudgeOptions,
+    turns: Turns | None = None,
 ) -> JsonObject:
     """The comparison as a document: ``verdict``, ``answer`` and ``legs`` first, then what they
     rest on.
@@ -115,12 +111,10 @@ def compare_runs(
         base: The runs of the one side, at least one.
         new: The runs of the other.
         options: How strict it is.
-        screen: What a first stage found; see :func:`tracecore.perf.compare.timing.decide`.
-        seen: The runs of that stage, of either side: their behaviour and work count too, their
-            times do not.
-        revise: What a later look makes of each decision on times.
+        turns: Given where both sides took turns. Scenarios may differ then: what is compared are
+            two versions of them.
     """
-    mismatches = find_mismatches(base, new, expect_same_scenario=options.expect_same_scenario)
+    mismatches = find_mismatches(base, new, expect_same_scenario=turns is None)
     refusals = [mismatch_text(one) for one in mismatches]
     is_closed = not all(one.of_times_alone for one in mismatches)
     document: JsonObject = {
@@ -130,9 +124,9 @@ def compare_runs(
     }
     if is_closed and not options.compare_anyway:
         return {**_head("not_comparable", (), refusals, []), "gates": False, **document}
+    seen = turns.seen if turns else ([], [])
     everything = [*base, *seen[0]], [*new, *seen[1]]
-    times = _times(base, new, options, screen, refusals)
-    times = times if revise is None else times.revised(revise)
+    times = _times(base, new, options, turns, refusals)
     found = _Found(
         names=row_names(run.columns for run in [*base, *new]),
         changes=_behaviour(*everything, options, gates=not is_closed),
@@ -199,7 +193,7 @@ def compare_runs(
     }
 
 
-def exit_code_of(document: JsonObject, options: CompareOptions) -> int:
+def exit_code_of(document: JsonObject, options: JudgeOptions) -> int:
     """0, or 3 where something got worse (or, if that is asked for, where an answer is wanting), or
     2 where nothing can be compared.
     """
@@ -242,7 +236,7 @@ def _head(
 
 
 def _behaviour(
-    base: Sequence[RunRecord], new: Sequence[RunRecord], options: CompareOptions, *, gates: bool
+    base: Sequence[RunRecord], new: Sequence[RunRecord], options: JudgeOptions, *, gates: bool
 ) -> list[ExactChange]:
     changes = compare_exactly(
         [run.columns for run in base],
@@ -257,23 +251,26 @@ def _behaviour(
 def _times(
     base: Sequence[RunRecord],
     new: Sequence[RunRecord],
-    options: CompareOptions,
-    screen: Mapping[Subject, float] | None,
+    options: JudgeOptions,
+    turns: Turns | None,
     refusals: Sequence[str],
 ) -> Times:
     names = row_names(run.columns for run in [*base, *new])
     samples: Sequence[Sample] = ()
     if not refusals or options.compare_anyway:
         gate_on = () if refusals else options.gate_on
-        samples = gather_samples(base, new, names, gate_on, in_turns=options.in_turns)
+        samples = gather_samples(base, new, names, gate_on, in_turns=turns is not None)
     noise = next((run.noise for run in [*new, *base] if run.noise), None)
-    noise = None if options.in_turns else noise
+    noise = None if turns else noise
+    conditions = Conditions(in_turns=turns is not None, noisy=noise is not None)
+    decisions = decide(samples, conditions, screen=turns.screen if turns else None)
     return Times(
         samples=tuple(samples),
-        decisions=tuple(decide(samples, screen=screen, noisy=noise is not None)),
+        decisions=tuple(map(turns.revise, decisions) if turns and turns.revise else decisions),
         base_runs=len(base),
         new_runs=len(new),
         closed=refusals[0] if refusals else None,
+        conditions=conditions,
         noise=noise,
     )
 
@@ -310,17 +307,18 @@ def judge_rows(
                 "only_in_new": len(now - old),
                 "cut_short": {"base": _cut_short(base, row), "new": _cut_short(new, row)},
                 "same_sources": sources.get(row, False),
+                "is_counted": row in found.work.rows,
             }
         )
     return lines
 
 
 def _seeds(side: Sequence[RunRecord], row: RowKey) -> set[int]:
-    return {seed for run in side if row in run.columns.rows for seed in run.columns.rows[row].seeds}
+    return {seed for run in side for seed in run.columns.by_seed(row)}
 
 
 def _cut_short(side: Sequence[RunRecord], row: RowKey) -> int:
-    return sum(run.columns.rows[row].is_whole.count(0) for run in side if row in run.columns.rows)
+    return sum(run.columns.cut_off(row) for run in side)
 
 
 def _work_cells(

@@ -2,15 +2,16 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from tracecore.errors import one_line
 from tracecore.perf.compare.columns import RowKey
-from tracecore.perf.compare.comparison import CompareOptions, compare_runs
+from tracecore.perf.compare.comparison import compare_runs
 from tracecore.perf.compare.runs import RunRecord, read_runs, row_names
 from tracecore.perf.compare.samples import gather_samples
 from tracecore.perf.compare.work import BOTH
+from tracecore.perf.slice.options import JudgeOptions
 from tracecore.records import JsonObject
 
 METRICS: Final = ("cpu", "wall")
@@ -82,7 +83,7 @@ def _release(group: Sequence[RunRecord]) -> JsonObject:
 
 def _changes(before: Sequence[RunRecord], after: Sequence[RunRecord]) -> JsonObject:
     """What the legs find in a release against the one before it."""
-    document = compare_runs(before, after, CompareOptions())
+    document = compare_runs(before, after, JudgeOptions())
     changes: dict[str, list[str]] = {}
     for one in document.get("exact", {}).get("changes", ()):
         if one["gates"] and one["verdict"] in {"regressed", "improved"}:
@@ -110,7 +111,11 @@ def _point(group: Sequence[RunRecord], row: RowKey, name: str) -> JsonObject:
         )
         for metric in METRICS
     }
-    sizes = list(itertools.chain.from_iterable(_sizes(group, row)))
+    sizes = [
+        run.columns.artifact_bytes(place)
+        for run in group
+        for place in run.columns.rows.get(row, ())
+    ]
     return {
         "work_lines": next((count for count in lines if count is not None), None),
         **times,
@@ -124,9 +129,3 @@ def _spread(values: Sequence[float]) -> JsonObject | None:
         return None
     ordered = sorted(values)
     return {"median": ordered[(len(ordered) - 1) // 2], "low": ordered[0], "high": ordered[-1]}
-
-
-def _sizes(group: Sequence[RunRecord], row: RowKey) -> Iterator[Sequence[int]]:
-    for run in group:
-        if row in run.columns.rows:
-            yield run.columns.rows[row].artifact_bytes

@@ -2,7 +2,7 @@
 it takes to find anything.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from tracecore.perf.compare.behaviour import ExactChange, Judgement
@@ -17,6 +17,7 @@ from tracecore.perf.compare.samples import (
 )
 from tracecore.perf.compare.timing import (
     FLOORS,
+    Conditions,
     Decision,
     detectable_share,
     power_of,
@@ -62,11 +63,8 @@ class Times:
     base_runs: int
     new_runs: int
     closed: str | None  # why times cannot be compared at all
+    conditions: Conditions
     noise: str | None  # why they mean nothing
-
-    def revised(self, revise: Callable[[Decision], Decision]) -> "Times":
-        """The same with each decision as ``revise`` gives it."""
-        return replace(self, decisions=tuple(map(revise, self.decisions)))
 
 
 def gravest(verdicts: Iterable[Judgement]) -> Judgement:
@@ -213,10 +211,6 @@ def _leg_of(leg: str, gating: Sequence[Decision], times: Times, sameness: str) -
 
 def _detects(leg: str, times: Times) -> float | None:
     """Of the samples that gate this leg, within the family of all that gate."""
-    own = {sample.metric in SHAPE_METRICS for sample in times.samples}
-    is_shape = leg == "shape"
-    if is_shape not in own:
-        return None
-    tests = sum(sample.gates for sample in times.samples)
-    mine = [one for one in times.samples if one.gates and (one.metric in SHAPE_METRICS) is is_shape]
-    return detectable_share(mine, tests, noisy=times.noise is not None)
+    gating = [one for one in times.samples if one.gates]
+    mine = [one for one in gating if (one.metric in SHAPE_METRICS) is (leg == "shape")]
+    return detectable_share(mine, len(gating), times.conditions)

@@ -9,7 +9,7 @@ from tracecore.errors import InputError, one_line
 from tracecore.perf.compare.columns import RowKey, RunColumns
 from tracecore.perf.compare.work import CountedRun, read_work
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
-from tracecore.perf.documents.rows import series_row
+from tracecore.perf.documents.rows import Rows
 from tracecore.record import record
 from tracecore.records import JsonObject
 
@@ -96,14 +96,11 @@ def read_run(archived: ArchivedSet) -> RunRecord:
         raise InputError(name, "episodes", 0, "at least one")
     if summary["episodes"] != asked:
         raise InputError(name, "episodes", summary["episodes"], f"all {asked} that were asked for")
-    columns = RunColumns()
-    for row in archived.series():
-        columns.add(series_row(row))
     return RunRecord(
         path=archived.path,
         stamp=archived.stamp,
         manifest=archived.manifest,
-        columns=columns,
+        columns=RunColumns(Rows(archived.series())),
         work=read_work(name, archived.manifest, summary),
         noise=noise_of(summary),
     )

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tracecore.perf.compare.columns import AMOUNTS, RowKey, RunColumns, log_median
+from tracecore.perf.compare.columns import AMOUNTS, RowKey, RunColumns
 from tracecore.perf.compare.runs import RunRecord
 from tracecore.record import record
 from tracecore.stats import median
 
-METRICS: Final = AMOUNTS
+METRICS: Final = tuple(AMOUNTS)
 ROWS_TO_ADJUST: Final = 4
 RUNS_TO_ADJUST: Final = 3  # of the base, unless the runs of both sides took turns
 OVERALL: Final = "overall"
@@ -27,6 +27,7 @@ class Sample:
     base: tuple[float, ...]  # logarithms of the run's median
     new: tuple[float, ...]
     gates: bool
+    is_beside: bool = False  # whether it is of a row that can be held against the others
 
 
 def gather_samples(
@@ -68,29 +69,31 @@ def make_samples(
         split: How many of them are the base's.
         gate_on: The metrics that can fail the comparison.
         in_turns: Whether the runs of both sides took turns, so that one or two of each will do to
-            see a row next to the others.
+            judge a row next to the others.
     """
     samples: list[Sample] = []
     for metric, rows in medians.items():
         gates = metric in gate_on
-        is_adjusted = (
-            metric in ADJUSTED
-            and len(rows) >= ROWS_TO_ADJUST
-            and (in_turns or split >= RUNS_TO_ADJUST)
-        )
+        is_beside = metric in ADJUSTED and len(rows) >= ROWS_TO_ADJUST
         # A row gates once: every further test would make each of them harder to pass.
-        samples += [
-            _sample(row, metric, values, split, gates and not is_adjusted)
-            for row, values in rows.items()
-        ]
-        if is_adjusted:
-            samples += [
-                _sample(row, ADJUSTED[metric], values, split, gates)
-                for row, values in _adjust(rows, split).items()
-            ]
+        is_adjusted = is_beside and (in_turns or split >= RUNS_TO_ADJUST)
+        adjusted = _adjust(rows, split) if is_beside else {}
+        found = [(row, metric, values, not is_adjusted) for row, values in rows.items()]
+        found += [(row, ADJUSTED[metric], own, is_adjusted) for row, own in adjusted.items()]
         if len(rows) > 1:
             means = [sum(values) / len(values) for values in zip(*rows.values(), strict=True)]
-            samples.append(_sample(OVERALL, metric, means, split, gates))
+            found.append((OVERALL, metric, means, True))
+        samples += [
+            Sample(
+                row=row,
+                metric=name,
+                base=tuple(values[:split]),
+                new=tuple(values[split:]),
+                gates=gates and own,
+                is_beside=is_beside and row != OVERALL,
+            )
+            for row, name, values, own in found
+        ]
     return samples
 
 
@@ -114,30 +117,22 @@ def _adjust(rows: Mapping[str, Sequence[float]], split: int) -> dict[str, list[f
     return adjusted
 
 
-def _sample(row: str, metric: str, values: Sequence[float], split: int, gates: bool) -> Sample:
-    return Sample(row, metric, tuple(values[:split]), tuple(values[split:]), gates)
-
-
 def _row_medians(runs: Sequence[RunColumns], row: RowKey, metric: str) -> list[float] | None:
     """Of each run the median over the same seeds; None where there is no episode that all have,
     measured, and none cut short.
     """
-    if any(row not in run.rows for run in runs):
-        return None
-    columns = [run.rows[row] for run in runs]
-    places = [one.places() for one in columns]
-    shared = set(places[0]).intersection(*places[1:])
-    whole = [
+    by_seed = [run.by_seed(row) for run in runs]
+    shared = [
         seed
-        for seed in shared
+        for seed in by_seed[0]
         if all(
-            one.is_whole[place[seed]] and one.amounts[metric][place[seed]] > 0
-            for one, place in zip(columns, places, strict=True)
+            seed in places and run.is_measured(metric, places[seed])
+            for run, places in zip(runs, by_seed, strict=True)
         )
     ]
-    if not whole:
+    if not shared:
         return None
     return [
-        log_median(one, metric, [place[seed] for seed in whole])
-        for one, place in zip(columns, places, strict=True)
+        run.log_median(metric, (places[seed] for seed in shared))
+        for run, places in zip(runs, by_seed, strict=True)
     ]

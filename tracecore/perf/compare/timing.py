@@ -38,10 +38,14 @@ HISTORY_RUNS: Final = 10  # from so many base runs on, their own noise may widen
 NOISE_WIDTHS: Final = 3.0
 # A prediction interval takes its spread from the runs, from three base runs on, and never less than
 # what identical runs were measured to differ by: absolute times on a shared host by 15% and more,
-# a row next to the other rows of its run by 1.3%, and by some 3% where the host is busy.
+# by 3% in turns; a row next to the other rows of its run by 1.3%, and by some 3% where the host is
+# busy.
 PREDICTING_RUNS: Final = 3
 SPREAD: Final = 0.15
-SPREAD_GIVEN: Final = 0.35  # against one or two runs, which show none of their own
+SPREAD_IN_TURNS: Final = 0.03
+# Against one or two runs, which show no spread of their own, what all rows share may be the host's
+# of another day.
+SPREAD_SHARED: Final = 0.35
 SPREADS: Final = {"cpu_adjusted": 0.015, "wall_adjusted": 0.03, "rss": 0.05}
 SPREADS_NOISY: Final = {**SPREADS, "cpu_adjusted": 0.05, "wall_adjusted": 0.10}
 NOISY: Final = "a host was too busy with other things for times to mean anything"
@@ -56,6 +60,10 @@ class Floor:
     warn: float  # a share: 0.05 is five percent
     fail: float
     absolute: float  # what a change must exceed besides, in the metric's own unit
+
+    def of(self, *, is_lower: bool) -> float:
+        """The share of the lower or the upper one."""
+        return self.warn if is_lower else self.fail
 
 
 # Five milliseconds of CPU were right for episodes of a hundred; here one takes ten, and is counted
@@ -115,8 +123,22 @@ def rounds_needed(tests: int) -> int:
     return rounds
 
 
+@record
+class Conditions:
+    """What the runs of a comparison ran under."""
+
+    in_turns: bool = False  # both sides alternated on one host
+    noisy: bool = False  # a host was too busy for absolute times to mean anything
+
+
+APART: Final = Conditions()  # runs of any time, on a quiet host
+
+
 def decide(
-    samples: Sequence[Sample], *, screen: Mapping[Subject, float] | None = None, noisy: bool = False
+    samples: Sequence[Sample],
+    conditions: Conditions = APART,
+    *,
+    screen: Mapping[Subject, float] | None = None,
 ) -> list[Decision]:
     """A judgement of every sample: by exact tests where so many runs can reach significance, by
     Student's prediction interval where not.
@@ -124,34 +146,46 @@ def decide(
     Args:
         samples: Those that gate form one family, corrected by Holm; the others are reported under
             Benjamini and Hochberg.
-        screen: The ratios that a first, independent stage found; only what it found too can be a
+        conditions: Of the runs.
+        screen: The ratios that an earlier, independent stage found; only what it found too can be a
             regression.
-        noisy: Whether a host was too busy for absolute times to mean anything.
     """
     if not samples:
         return []
     runs = len(samples[0].base), len(samples[0].new)
     is_exact = power_of(*runs, sum(sample.gates for sample in samples)).is_enough
-    tests = [_test_exactly(one) if is_exact else _predict(one, noisy=noisy) for one in samples]
+    tests = [_test_exactly(one) if is_exact else _predict(one, conditions) for one in samples]
     up = _correct(samples, [test.up for test in tests])
     down = _correct(samples, [test.down for test in tests])
-    plain = {adjusted: metric for metric, adjusted in ADJUSTED.items()}
     shifts = {(one.row, one.metric): test.shift for one, test in zip(samples, tests, strict=True)}
     decisions = []
     for place, (sample, test) in enumerate(zip(samples, tests, strict=True)):
-        is_up = test.shift >= 0
-        p = test.up if is_up else test.down
-        corrected = up[place] if is_up else down[place]
-        own = shifts.get((sample.row, plain.get(sample.metric, sample.metric)))
-        # One run's absolute times move with the host: they are asked only where another row looks
-        # faster, so that this one may look slower for that alone.
-        if not is_exact and not _others_fell(sample, shifts):
-            own = None
-        decision = _judge(sample, test, p, corrected, _Context(screen, own))
+        corrected = up[place] if test.shift >= 0 else down[place]
+        own = _counterpart(sample, shifts, is_exact=is_exact)
+        decision = _judge(sample, test, corrected, _Context(screen, own))
         # A share of its own run stands whatever the host does; an absolute time does not.
-        is_void = noisy and sample.metric not in plain
+        is_void = conditions.noisy and sample.metric not in _PLAIN
         decisions.append(void(decision, NOISY) if is_void else decision)
     return decisions
+
+
+_PLAIN: Final = {adjusted: metric for metric, adjusted in ADJUSTED.items()}
+
+
+def _counterpart(
+    sample: Sample, shifts: Mapping[Subject, float], *, is_exact: bool
+) -> float | None:
+    """The shift that must bear out that of a row: of the metric by itself where the row is held
+    against the others, which may be what moved; and the other way round, where the host may be.
+    None where there is nothing to ask.
+    """
+    if sample.metric not in _PLAIN:
+        return shifts.get((sample.row, ADJUSTED.get(sample.metric, ""))) if sample.gates else None
+    # One run's absolute times move with the host: they are asked only where another row looks
+    # faster, so that this one may look slower for that alone.
+    if is_exact or _others_fell(sample, shifts):
+        return shifts.get((sample.row, _PLAIN[sample.metric]))
+    return None
 
 
 def _others_fell(sample: Sample, shifts: Mapping[Subject, float]) -> bool:
@@ -205,13 +239,12 @@ def _test_exactly(sample: Sample) -> _Test:
     )
 
 
-def _predict(sample: Sample, *, noisy: bool) -> _Test:
+def _predict(sample: Sample, conditions: Conditions) -> _Test:
     """Student's prediction interval on logarithms: whether the new runs lie beyond what base runs
     of such a spread leave open.
     """
     base, new = _mean(sample.base), _mean(sample.new)
-    spread, freedom = _spread(sample, noisy=noisy)
-    error = spread * math.sqrt(1 / len(sample.base) + 1 / len(sample.new))
+    error, freedom = _error(sample, conditions)
     reach = error * _quantile(freedom)
     t = (new - base) / error
     return _Test(
@@ -225,32 +258,39 @@ def _predict(sample: Sample, *, noisy: bool) -> _Test:
     )
 
 
-def detectable_share(samples: Sequence[Sample], tests: int, *, noisy: bool = False) -> float | None:
+def detectable_share(
+    samples: Sequence[Sample], tests: int, conditions: Conditions = APART
+) -> float | None:
     """The smallest slow-down, as a share, that a prediction would have shown in each of these
     samples, among so many tests; None without any.
     """
     shares = []
     for sample in samples:
-        spread, freedom = _spread(sample, noisy=noisy)
-        error = spread * math.sqrt(1 / len(sample.base) + 1 / len(sample.new))
+        error, freedom = _error(sample, conditions)
         shares.append(math.expm1(error * _quantile(freedom, ALPHA / tests)))
     return max(shares, default=None)
 
 
-def _spread(sample: Sample, *, noisy: bool) -> tuple[float, int | None]:
-    """The standard deviation between runs of one side and its degrees of freedom; None where it is
-    given and not estimated.
+def _error(sample: Sample, conditions: Conditions) -> tuple[float, int | None]:
+    """The standard deviation of the difference between the sides' means, and its degrees of
+    freedom; None where the spread between runs is given and not estimated.
     """
-    is_given = len(sample.base) < PREDICTING_RUNS
-    least = (SPREADS_NOISY if noisy else SPREADS).get(
-        sample.metric, SPREAD_GIVEN if is_given else SPREAD
-    )
+    is_given = len(sample.base) < PREDICTING_RUNS and not conditions.in_turns
     freedom = len(sample.base) + len(sample.new) - 2
     squares = sum(
         (value - _mean(side)) ** 2 for side in (sample.base, sample.new) for value in side
     )
-    own = math.sqrt(squares / freedom) if freedom else 0.0
-    return max(own, least), None if is_given else freedom
+    spread = math.sqrt(squares / freedom) if freedom else 0.0
+    spread = max(spread, _least_spread(sample, conditions, is_given=is_given))
+    error = spread * math.sqrt(1 / len(sample.base) + 1 / len(sample.new))
+    return error, None if is_given or not freedom else freedom
+
+
+def _least_spread(sample: Sample, conditions: Conditions, *, is_given: bool) -> float:
+    if is_given and sample.metric != "rss":
+        return SPREAD if sample.is_beside else SPREAD_SHARED
+    known = SPREADS_NOISY if conditions.noisy else SPREADS
+    return known.get(sample.metric, SPREAD_IN_TURNS if conditions.in_turns else SPREAD)
 
 
 def _tail(t: float, freedom: int | None) -> float:
@@ -273,12 +313,10 @@ class _Context:
     """What else a judgement depends on."""
 
     screen: Mapping[Subject, float] | None
-    own_shift: float | None  # of the metric by itself, where the sample is next to other rows
+    own_shift: float | None  # of its counterpart
 
 
-def _judge(
-    sample: Sample, test: _Test, p: float, p_corrected: float, context: _Context
-) -> Decision:
+def _judge(sample: Sample, test: _Test, p_corrected: float, context: _Context) -> Decision:
     floor, shift = FLOORS[sample.metric], test.shift
     fail = max(floor.fail, _own_noise(sample.base))
     is_absolute = abs(test.new - test.base) > floor.absolute
@@ -299,9 +337,11 @@ def _judge(
     elif test.is_gross and not is_sure:
         verdict, why = "no_gross_change", "within what such runs differ by; less would not show"
     else:
-        why = _why_open(
-            is_sure=is_sure, is_large=is_large, agrees=agrees, has_bounds=bounds is not None
-        )
+        why = "too few runs to bound the ratio"
+        if is_large or bounds:
+            why = _why_open(
+                sample, is_sure=is_sure, is_large=is_large, agrees=agrees, is_own=is_own
+            )
     return Decision(
         row=sample.row,
         metric=sample.metric,
@@ -316,7 +356,7 @@ def _judge(
         new=test.new,
         ratio=math.exp(shift),
         interval=(math.exp(bounds[0]), math.exp(bounds[1])) if bounds else None,
-        p=p,
+        p=test.up if shift >= 0 else test.down,
         p_corrected=p_corrected,
         floor=fail,
         why=why,
@@ -338,13 +378,12 @@ def _agrees(shift: float, screened: float | None, floor: Floor) -> bool:
     return math.log(screened) * math.copysign(1.0, shift) > math.log1p(floor.warn)
 
 
-def _why_open(*, is_sure: bool, is_large: bool, agrees: bool, has_bounds: bool) -> str:
-    if is_sure and is_large:
-        return (
-            "the screen did not show it" if not agrees else "it may be the other rows that changed"
-        )
+def _why_open(sample: Sample, *, is_sure: bool, is_large: bool, agrees: bool, is_own: bool) -> str:
+    if is_sure and is_large and not agrees:
+        return "the stage before it did not show it"
+    if is_sure and is_large and not is_own:
+        moved = "the other rows" if sample.metric in _PLAIN else "the host, which moves all rows,"
+        return f"it may be {moved} that changed"
     if is_large:
         return "large enough to matter, but so few or so noisy runs may differ by chance"
-    if not has_bounds:
-        return "too few runs to bound the ratio"
     return "the interval reaches beyond the floor: too noisy to call it unchanged"
