@@ -44,8 +44,7 @@ def serve() -> None:
                 frames.write_message(answer_fd, pickle.dumps(answer))
         except (TracecoreError, OSError) as error:
             frames.write_message(answer_fd, pickle.dumps(one_line(str(error))))
-        else:
-            frames.write_message(answer_fd, pickle.dumps(None))
+        frames.write_message(answer_fd, pickle.dumps(None))
 
 
 def _answers(chunk: Chunk, folder: str, slots: int) -> Iterator[tuple[EpisodeResult, bytes]]:

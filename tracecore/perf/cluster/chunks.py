@@ -35,8 +35,7 @@ class ChunkEnd:
     """What came of a chunk."""
 
     node: str  # address of the worker that ran it
-    rows: tuple[EpisodeResult, ...]
-    artifacts: tuple[bytes, ...]  # of each row; b"" where it does not return
+    rows: tuple[tuple[EpisodeResult, bytes], ...]  # with artifacts; b"" where it does not return
     trouble: str | None  # why the node cannot go on, in words
     death: str | None  # how the process of the chunk ended, if it died
     spent_s: float

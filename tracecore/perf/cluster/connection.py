@@ -20,7 +20,7 @@ from multiprocessing import resource_tracker
 from typing import Any, Final, Self, TypeVar
 
 from tracecore import clock, processes
-from tracecore.errors import OptionError, one_line
+from tracecore.errors import InputError, OptionError, one_line
 from tracecore.perf.cluster import node
 from tracecore.perf.cluster.nodes import ClusterOptions, Node, common, complaint_of
 from tracecore.perf.slice.interrupt import Interruption
@@ -41,14 +41,13 @@ class Cluster:
     block.
 
     Attributes:
-        address: As it was given.
         nodes: Every worker that has been used, by its address.
         client: Dask's.
         is_gone: Whether its scheduler was lost.
         loop: Where everything of it runs; not between two calls.
         woken: Done when an interruption has come.
         mine: What this machine's tracecore and Python are.
-        limits: Of agents.
+        options: Which cluster, and how it is used.
     """
 
     def __init__(
@@ -66,9 +65,8 @@ class Cluster:
                 Python.
             KeyboardInterrupt: Somebody did not want to wait.
         """
-        self._options, self._interruption, self._say = options, interruption, say
-        self.mine, self.limits = node.about(), options.limits
-        self.address = options.address
+        self.options, self._interruption, self._say = options, interruption, say
+        self.mine = node.about()
         self.nodes: dict[str, Node] = {}
         self.client: Any = None
         self.is_gone = False
@@ -89,16 +87,13 @@ class Cluster:
 
     def node_documents(self) -> list[JsonObject]:
         """The nodes as the manifest lists them."""
+        names = ("name", "hostname", "machine_class", "confinement", "host")
         return [
             {
-                "name": one.about["name"],
-                "hostname": one.about["hostname"],
                 "slots": one.slots,
-                "machine_class": one.about["machine_class"],
                 "runs_dir": one.runs_dir,
                 "refused": one.refused,
-                "confinement": one.about["confinement"],
-                "host": one.about["host"],
+                **{name: one.about[name] for name in names},
             }
             for one in self.nodes.values()
         ]
@@ -154,7 +149,7 @@ class Cluster:
                 raise OptionError(
                     "--cluster",
                     "",
-                    f"{self._options.address} without a worker",
+                    f"{self.options.address} without a worker",
                     "a scheduler with a worker",
                 )
             await self._unless_woken(asyncio.sleep(0.2))
@@ -171,7 +166,7 @@ class Cluster:
         return task.result()
 
     async def _open_client(self) -> None:
-        address = self._options.address
+        address = self.options.address
         try:
             # imported only where a cluster is asked for
             distributed: Any = importlib.import_module("distributed")
@@ -223,14 +218,13 @@ class Cluster:
         """
         abouts = await asyncio.gather(*map(self.describe, threads))
         for address, about in zip(threads, abouts, strict=True):
-            if complaint := complaint_of(address, about, self.mine, self.limits):
+            if complaint := self.complaint_of(address, about):
                 raise complaint
             self.add_node(address, threads[address], about)
 
     async def describe(self, address: str) -> JsonObject:
         """What the node says of itself; or ``failure``, why it does not."""
-        options = self._options
-        limits = json.dumps(as_dict(options.limits))
+        options, limits = self.options, json.dumps(as_dict(self.options.limits))
         try:
             asking = self.client.run(
                 node.describe_node, options.method, limits, options.runs_dir, workers=[address]
@@ -239,26 +233,22 @@ class Cluster:
         # whatever dask raises for a node that has gone, or that cannot import what it is asked for
         except Exception as error:
             failure = str(error) or type(error).__name__
-            return {
-                "name": "",
-                "hostname": address,
-                "failure": failure,
-                "host": {},
-                "machine_class": "",
-                "confinement": {},
-            }
+            nothing = {"name": "", "host": {}, "machine_class": "", "confinement": {}}
+            return {**nothing, "hostname": address, "failure": failure}
 
-    def add_node(self, address: str, threads: int, about: JsonObject) -> Node:
+    def complaint_of(self, address: str, about: JsonObject) -> InputError | None:
+        """Why a node cannot be used, in what it says of itself; None where it can."""
+        return complaint_of(address, about, self.mine, self.options.limits)
+
+    def add_node(self, address: str, threads: int, about: JsonObject) -> None:
         """A node that is to be used."""
         numbered = sum(one.slots for one in self.nodes.values())
         used = sum(one.slots for one in self.nodes.values() if not one.refused)
-        most = self._options.slots_most
+        most = self.options.slots_most
         slots = threads if most is None else max(0, min(threads, most - used))
-        # Where artifacts return, none stays.
-        stays = self._options.artifacts != "return"
+        stays = self.options.artifacts != "return"
         runs_dir = about.get("runs_dir") if stays else None
-        self.nodes[address] = new = Node(address, about, numbered, slots, runs_dir=runs_dir)
-        return new
+        self.nodes[address] = Node(address, about, numbered, slots, runs_dir=runs_dir)
 
     def say(self, words: str) -> None:
         """Tell people."""

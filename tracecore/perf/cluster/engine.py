@@ -14,9 +14,10 @@ from tracecore.files import write_atomic
 from tracecore.perf.cluster.chunks import Chunk, Chunks
 from tracecore.perf.cluster.connection import Cluster
 from tracecore.perf.cluster.nodes import ClusterOptions
-from tracecore.perf.cluster.run import ClusterRun, Look
+from tracecore.perf.cluster.run import ClusterRun
 from tracecore.perf.cluster.sources import pack_sources
 from tracecore.perf.slice import options
+from tracecore.perf.slice.engine import Look
 from tracecore.perf.slice.interrupt import Interruption
 from tracecore.perf.slice.options import RunOptions
 from tracecore.perf.slice.plan import Plan
@@ -49,35 +50,12 @@ def use_cluster(
         runs_dir=run.runs_dir if is_nodes_own else os.path.abspath(run.runs_dir),
         slots_most=run.workers,
     )
-    with Cluster(cluster_options, interruption, say) as cluster:
-        yield ClusterEngine(cluster, cluster_options)
+    with ClusterEngine(cluster_options, interruption, say) as cluster:
+        yield cluster
 
 
-class ClusterEngine:
+class ClusterEngine(Cluster):
     """Runs episodes on a cluster, as the harness sees it."""
-
-    def __init__(self, cluster: Cluster, options: ClusterOptions) -> None:
-        self._cluster, self._options = cluster, options
-
-    @property
-    def slots(self) -> int:
-        """How many episodes run at the same time."""
-        return self._cluster.slots
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether its scheduler was lost: the slice is then finished on this machine, or on another
-        cluster.
-        """
-        return self._cluster.is_gone
-
-    def host(self) -> JsonObject:
-        """What the host blocks of the nodes have in common."""
-        return self._cluster.host()
-
-    def machine_class(self) -> str:
-        """The class that all nodes are of, or ``mixed:`` and all classes."""
-        return self._cluster.machine_class()
 
     def preload(self) -> JsonObject:
         """Nodes import in each episode."""
@@ -85,8 +63,8 @@ class ClusterEngine:
 
     def document(self) -> JsonObject:
         """The ``cluster`` block of the manifest."""
-        about = {"artifacts": self._options.artifacts, "machine_class": self.machine_class()}
-        return {"address": self._cluster.address, **about, "nodes": self._cluster.node_documents()}
+        about = {"artifacts": self.options.artifacts, "machine_class": self.machine_class()}
+        return {"address": self.options.address, **about, "nodes": self.node_documents()}
 
     def episodes(
         self, plan: Plan, jobs: Iterator[Job], count: int, look: Look | None = None
@@ -103,32 +81,35 @@ class ClusterEngine:
             EngineError: The scheduler is gone, or no node is left that can run them.
             OutputError: An artifact that came back could not be written.
         """
-        options, cluster = self._options, self._cluster
-        pairs = tuple(dict.fromkeys(plan.sources))
-        # Where artifacts stay on the node, a relative folder is one of the node's.
-        runs_dir = options.runs_dir if options.artifacts == "node" else plan.settings.runs_dir
-        empty = Chunk(
-            slice_id=f"{plan.slice_id}-{os.urandom(4).hex()}",
-            jobs=(),
-            pairs=pairs,
-            parcel=pack_sources(pairs),
-            method=options.method,
-            artifacts=options.artifacts,
-        )
-        with _shared(empty, plan.settings.runs_dir) as shown:
-            run = ClusterRun(cluster, shown, runs_dir, Chunks(jobs, count), look)
-            try:
-                while (rows := cluster.loop.run_until_complete(run.next_rows())) is not None:
-                    yield from rows
-            finally:
-                cluster.loop.run_until_complete(run.end())
+        return self._episodes(plan, Chunks(jobs, count), self.options.artifacts, look)
 
     def episodes_again(
         self, plan: Plan, jobs: Iterator[Job], count: int
     ) -> Generator[EpisodeResult, None, None]:
         """The same for second runs, whose artifacts always return: they are compared here."""
-        again = ClusterEngine(self._cluster, replace(self._options, artifacts="return"))
-        return again.episodes(plan, jobs, count)
+        return self._episodes(plan, Chunks(jobs, count), "return", None)
+
+    def _episodes(
+        self, plan: Plan, chunks: Chunks, artifacts: str, look: Look | None
+    ) -> Generator[EpisodeResult, None, None]:
+        pairs = tuple(dict.fromkeys(plan.sources))
+        # Where artifacts stay on the node, a relative folder is one of the node's.
+        runs_dir = self.options.runs_dir if artifacts == "node" else plan.settings.runs_dir
+        empty = Chunk(
+            slice_id=f"{plan.slice_id}-{os.urandom(4).hex()}",
+            jobs=(),
+            pairs=pairs,
+            parcel=pack_sources(pairs),
+            method=self.options.method,
+            artifacts=artifacts,
+        )
+        with _shared(empty, plan.settings.runs_dir) as shown:
+            run = ClusterRun(self, shown, runs_dir, chunks, look)
+            try:
+                while (rows := self.loop.run_until_complete(run.next_rows())) is not None:
+                    yield from rows
+            finally:
+                self.loop.run_until_complete(run.end())
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from typing import Any, Final
 
 from tracecore import __version__, canon, frames, processes
@@ -25,7 +26,6 @@ from tracecore.confinement import doctor
 from tracecore.perf.cluster.chunks import Chunk, ChunkEnd
 from tracecore.perf.host import provenance
 from tracecore.perf.host.facts import host_block, machine_class
-from tracecore.record import record
 from tracecore.records import EpisodeResult, JsonObject, Limits
 from tracecore.runtime.task.catalog import PACKAGE_FOLDER
 from tracecore.runtime.task.folder import read_folder
@@ -91,16 +91,7 @@ def run_chunk(chunk: Chunk, slots: dict[str, int]) -> ChunkEnd:
     with _turn, contextlib.ExitStack() as around:
         folder = tempfile.mkdtemp(prefix="tracecore-", dir=worker.local_directory)
         around.callback(shutil.rmtree, folder, ignore_errors=True)
-        begun_s = monotonic_s()
-        heard = _run_beside(chunk, folder, slots[worker.address])
-        return ChunkEnd(
-            node=worker.address,
-            rows=heard.rows,
-            artifacts=heard.artifacts,
-            trouble=heard.trouble,
-            death=heard.death,
-            spent_s=monotonic_s() - begun_s,
-        )
+        return _run_beside(chunk, folder, slots[worker.address], worker.address)
 
 
 async def end_slice(slice_id: str) -> None:
@@ -115,59 +106,54 @@ def _end_slice(slice_id: str) -> None:
         _hang_up(process)
 
 
-@record
-class _Heard:
-    """What a chunk's process has given before it ended."""
-
-    rows: tuple[EpisodeResult, ...]
-    artifacts: tuple[bytes, ...]
-    trouble: str | None  # why it could not go on
-    death: str | None  # how it ended, if some other way than it should
-
-
-def _run_beside(chunk: Chunk, folder: str, slots: int) -> _Heard:
+def _run_beside(chunk: Chunk, folder: str, slots: int, node: str) -> ChunkEnd:
     # The very modules that this process has, wherever they come from.
     paths = [os.path.dirname(PACKAGE_FOLDER)]
     code = (
         f"import sys; sys.path[:0] = {paths!r};"
         " from tracecore.perf.cluster.chunk_process import serve; serve()"
     )
+    begun_s = monotonic_s()
     process = subprocess.Popen(
         [sys.executable, "-I", "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=os.getcwd(),
         start_new_session=True,  # Ctrl-C in the terminal of a cluster's worker is for that worker
     )
     with _guard:
         _running.setdefault(chunk.slice_id, set()).add(process)
+    rows: list[tuple[EpisodeResult, bytes]] = []
+    trouble = death = None
     try:
-        return _talk(process, pickle.dumps((chunk, folder, slots)))
+        for answer in _answers(process, pickle.dumps((chunk, folder, slots))):
+            if isinstance(answer, str):
+                trouble = answer
+            else:
+                rows.append(answer)
+    except (frames.ChannelClosed, OSError):
+        _hang_up(process)
+        death = processes.describe_code(process.returncode)
     finally:
         with _guard:
             _running.get(chunk.slice_id, set()).discard(process)
         _hang_up(process)
+    return ChunkEnd(
+        node=node,
+        rows=tuple(rows),
+        trouble=trouble,
+        death=death,
+        spent_s=monotonic_s() - begun_s,
+    )
 
 
-def _talk(process: "subprocess.Popen[bytes]", request: bytes) -> _Heard:
+def _answers(process: "subprocess.Popen[bytes]", request: bytes) -> Iterator[Any]:
+    """Rows with their artifacts, or the trouble of the process in words."""
     assert process.stdin is not None
     assert process.stdout is not None
-    rows: list[EpisodeResult] = []
-    artifacts: list[bytes] = []
     with contextlib.suppress(BrokenPipeError):
         frames.write_message(process.stdin.fileno(), request)
-    try:
-        while (message := pickle.loads(frames.read_message(process.stdout.fileno()))) is not None:  # noqa: S301  (from our own process)
-            if isinstance(message, str):
-                return _Heard(tuple(rows), tuple(artifacts), message, None)
-            row, artifact = message
-            rows.append(row)
-            artifacts.append(artifact)
-    except (frames.ChannelClosed, OSError):
-        _hang_up(process)
-        death = processes.describe_code(process.returncode)
-        return _Heard(tuple(rows), tuple(artifacts), None, death)
-    return _Heard(tuple(rows), tuple(artifacts), None, None)
+    while (answer := pickle.loads(frames.read_message(process.stdout.fileno()))) is not None:  # noqa: S301  (from our own process)
+        yield answer
 
 
 def _hang_up(process: "subprocess.Popen[bytes]") -> None:

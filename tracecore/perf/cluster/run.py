@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tracecore import clock
@@ -11,7 +11,7 @@ from tracecore.errors import EngineError
 from tracecore.perf.cluster import node
 from tracecore.perf.cluster.chunks import Chunk, ChunkEnd, Chunks, Share
 from tracecore.perf.cluster.connection import Cluster
-from tracecore.perf.cluster.nodes import complaint_of
+from tracecore.perf.slice.engine import Look
 from tracecore.record import record, replace
 from tracecore.records import Ended, EpisodeResult, Job, Running, Usage, WorkerLost
 from tracecore.runtime.artifact import keep_returned
@@ -25,8 +25,6 @@ MISSES_MOST: Final = 2
 NODES_PATIENCE_S: Final = 30.0  # for a new node, when all are lost
 TICK_S: Final = 0.1  # between two looks at what is running
 LET_GO_S: Final = 2.5  # for nodes to end what they run: Ctrl-C is waiting
-
-Look = Callable[[Sequence[Running]], None]
 
 
 class SchedulerLost(EngineError):
@@ -112,7 +110,7 @@ class ClusterRun:
     def _check_scheduler(self) -> None:
         if self._cluster.is_gone or self._cluster.client.status != "running":
             self._cluster.is_gone = True
-            raise SchedulerLost(f"the scheduler of {self._cluster.address} is gone")
+            raise SchedulerLost(f"the scheduler of {self._cluster.options.address} is gone")
 
     def _see_threads(self, threads: Mapping[str, int]) -> None:
         """Which nodes there are now: new ones are checked, missing ones are lost."""
@@ -134,7 +132,7 @@ class ClusterRun:
         """Check a node that is new."""
         try:
             about = await self._cluster.describe(address)
-            complaint = complaint_of(address, about, self._cluster.mine, self._cluster.limits)
+            complaint = self._cluster.complaint_of(address, about)
             self._cluster.add_node(address, 0 if complaint else threads, about)
             if complaint:
                 self._refuse(address, str(complaint))
@@ -230,7 +228,7 @@ class ClusterRun:
         # The clock of its batch began about when the chunk did.
         shift_s = clock.monotonic_s() - end.spent_s - self._begun_s
         rows = []
-        for row, artifact in zip(end.rows, end.artifacts, strict=True):
+        for row, artifact in end.rows:
             here = replace(
                 row,
                 start_offset_s=max(0.0, row.start_offset_s + shift_s),
