@@ -2,6 +2,7 @@
 double can hold, and every field of its type.
 """
 
+import contextlib
 import io
 import json
 import math
@@ -9,7 +10,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 from tracecore.errors import MISSING, InputError
@@ -92,8 +93,21 @@ def parse_json(
         InputError: As ``error``: it is none.
     """
     text = decode_utf8(name, data, error=error)
-    try:
+    with json_mistakes(name, where, error=error):
         return _StrictDecoder(name, where, error).decode(text)
+
+
+@contextlib.contextmanager
+def json_mistakes(
+    name: str, where: str = "", *, error: type[InputError] = InputError
+) -> Iterator[None]:
+    """Put what a parser of JSON complains of inside into words.
+
+    Raises:
+        InputError: As ``error``: the text is no JSON.
+    """
+    try:
+        yield
     except json.JSONDecodeError as cause:
         found = f"{cause.msg} at line {cause.lineno}, column {cause.colno}"
         raise error(name, where, found, "valid JSON") from cause
@@ -149,25 +163,16 @@ def parse_toml(name: str, data: bytes, *, error: type[InputError] = InputError) 
         InputError: As ``error``: it is none, or a key of it has more than 32 dotted parts.
     """
     text = decode_utf8(name, data, error=error)
-    refuse_long_keys(name, text, error=error)
+    if match := _LONG_KEY.search(text):
+        line = text.count("\n", 0, match.start()) + 1
+        found = f"a key of more than {TOML_KEY_PARTS} dotted parts"
+        raise error(name, f"line {line}", found, "a shorter key")
     try:
         return tomllib.loads(text)
     except RecursionError as cause:
         raise error(name, "", "very deep nesting", "TOML that is nested less") from cause
     except ValueError as cause:  # also for numbers of more digits than Python converts
         raise error(name, "", str(cause), "valid TOML") from cause
-
-
-def refuse_long_keys(name: str, text: str, *, error: type[InputError] = InputError) -> None:
-    """Refuse TOML with a key that tomllib would take minutes for.
-
-    Raises:
-        InputError: As ``error``: a key has more than 32 dotted parts.
-    """
-    if match := _LONG_KEY.search(text):
-        line = text.count("\n", 0, match.start()) + 1
-        found = f"a key of more than {TOML_KEY_PARTS} dotted parts"
-        raise error(name, f"line {line}", found, "a shorter key")
 
 
 # --- fields ------------------------------------------------------------------------------------

@@ -194,16 +194,13 @@ def test_a_row_may_limit_models_and_forbid_a_shared_load(tmp_path: pathlib.Path)
             "found the key 'scenarios', expected only scenario (did you mean scenario?)",
         ),
         (b'{"scenario": [1], "scenario": [2]}', "scenario: found the key twice, expected a list"),
-        (b"", "line 1, column 1: found the end of the line, expected valid JSON"),
-        (b'[\n  {"agent": "a" 1}\n]', "line 2, column 17: found '1}', expected valid JSON"),
-        (b"[] []", "line 1, column 4: found '[]', expected valid JSON (Extra data)"),
-        (b"[" * 100_000, "found very deep nesting, expected a list"),
+        (b"", "found 'Expecting value at line 1, column 1', expected valid JSON"),
+        (b'[\n  {"agent": "a" 1}\n]', "found \"Expecting ',' delimiter at line 2, column 17\""),
+        (b"[] []", "found 'Extra data at line 1, column 4', expected valid JSON"),
+        (b"[" * 100_000, "found 'very deep nesting', expected JSON that is nested less"),
         (b"[" * 600 + b"]" * 600, "scenario[0]: found "),
-        (
-            b"[" + b"9" * 5000 + b"]",
-            "found a number of thousands of digits, expected a seed to be an integer of 64",
-        ),
-        (b"\xef\xbb\xbf[]", "byte 0: found a byte order mark, expected UTF-8 without one"),
+        (b"[" + b"9" * 5000 + b"]", "found 'a number of thousands of digits', expected a shorter"),
+        (b"\xef\xbb\xbf[]", "byte 0: found 'a byte order mark', expected UTF-8 without one"),
         (b'["\xff"]', "byte 2: found b'\\xff', expected UTF-8 text"),
         ("[]".encode("utf-16"), "byte 0: found b'\\xff', expected UTF-8 text"),
     ],
@@ -225,18 +222,9 @@ def test_a_json_file_that_holds_no_rows_is_refused(
             "[[scenarios]]\n",
             "found the key 'scenarios', expected only scenario (did you mean scenario?)",
         ),
-        (
-            '[[scenario]]\nagent = "a',
-            "line 2, column 11: found the end of the line, expected valid TOML",
-        ),
-        (
-            "[[scenario]]\nagent = \n",
-            "line 2, column 9: found the end of the line, expected valid TOML",
-        ),
-        (
-            '[[scenario]]\nagent = "a"\nagent = "b"\n',
-            "line 3, column 12: found the end of the line, expected valid TOML",
-        ),
+        ('[[scenario]]\nagent = "a', "found 'Unterminated string (at end of document)'"),
+        ("[[scenario]]\nagent = \n", "found 'Invalid value (at line 2, column 9)'"),
+        ('[[scenario]]\nagent = "a"\nagent = "b"\n', "found 'Cannot overwrite a value (at line 3"),
         (
             '[[scenario]]\nagent = "a"\ntask_ref = "t"\nseed = 1979-05-27\n',
             "scenario[0].seed: found datetime.date",
@@ -246,8 +234,8 @@ def test_a_json_file_that_holds_no_rows_is_refused(
             f'[[scenario]]\nagent = "a"\ntask_ref = "t"\nseed = 0x{"f" * 9000}\n',
             "scenario[0].seed: found a value too large to show, expected an integer of 64 bits",
         ),
-        ("x = " + "[" * 50_000, "found very deep nesting"),
-        ("\ufeff[[scenario]]", "byte 0: found a byte order mark"),
+        ("x = " + "[" * 50_000, "found 'very deep nesting'"),
+        ("\ufeff[[scenario]]", "byte 0: found 'a byte order mark"),
     ],
 )
 def test_a_toml_file_that_holds_no_rows_is_refused(
@@ -261,13 +249,13 @@ def test_a_toml_file_that_holds_no_rows_is_refused(
 def test_a_file_over_8_mib_is_refused_before_it_is_parsed(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "s.json"
     path.write_bytes(b"[" + b" " * (MAX_FILE_BYTES - 1) + b"]")
-    assert complaint_about(path) == "found a larger file, expected at most 8388608 bytes"
+    assert complaint_about(path).startswith("found 'more than 8388608 bytes'")
 
 
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: pathlib.Path) -> None:
     (tmp_path / "folder.toml").mkdir()
-    assert "found Is a directory" in complaint_about(tmp_path / "folder.toml")
-    assert "found No such file or directory" in complaint_about(tmp_path / "missing.json")
+    assert "found 'no regular file'" in complaint_about(tmp_path / "folder.toml")
+    assert "found 'No such file or directory'" in complaint_about(tmp_path / "missing.json")
 
 
 @pytest.mark.parametrize("name", ["scenario", "scenario.yaml", ".json"])

@@ -1,17 +1,16 @@
 """What a slice repeats: rows of agent, task and seed, from a file or built in."""
 
 import difflib
+import functools
 import json
 import os
-import re
-import tomllib
 from collections.abc import Callable
 from typing import Any, Final
 
 from tracecore.errors import MISSING, ScenarioError
 from tracecore.record import field, record
 from tracecore.records import Allowance, JsonObject, ModelLimits
-from tracecore.strict import refuse_long_keys
+from tracecore.strict import decode_utf8, json_mistakes, parse_toml, read_file
 
 Mistake = tuple[str, object, str]  # field, what was found, what was expected
 
@@ -63,29 +62,14 @@ def read_scenario(path: str) -> tuple[ScenarioRow, ...]:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in _PARSERS:
         raise ScenarioError(path, "", suffix or MISSING, "a file whose name ends in .json or .toml")
-    text = _decode(path, _read_bytes(path))
-    try:
-        document = _PARSERS[suffix](path, text)
-    except RecursionError as error:
-        raise ScenarioError(path, "", _Words("very deep nesting"), _ROWS) from error
+    data = read_file(_find_file(path), MAX_FILE_BYTES, "a scenario file", error=ScenarioError)
+    document = _PARSERS[suffix](path, data)
     rows = _find_rows(path, document, allow_list=suffix == ".json")
     mistakes: list[Mistake] = []
     found = [_Row(f"scenario[{place}]", row, mistakes).read() for place, row in enumerate(rows)]
     if mistakes:
         raise ScenarioError.of_all(path, mistakes)
     return tuple(found)
-
-
-def _read_bytes(path: str) -> bytes:
-    try:
-        with open(_find_file(path), "rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
-        words = _Words(str(getattr(error, "strerror", error)))
-        raise ScenarioError(path, "", words, "a readable scenario file") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise ScenarioError(path, "", _Words("a larger file"), f"at most {MAX_FILE_BYTES} bytes")
-    return data
 
 
 def _find_file(path: str) -> str:
@@ -96,63 +80,16 @@ def _find_file(path: str) -> str:
     return bundled if os.path.isfile(bundled) else path
 
 
-def _decode(path: str, data: bytes) -> str:
-    if data.startswith(b"\xef\xbb\xbf"):
-        raise ScenarioError(path, "byte 0", _Words("a byte order mark"), "UTF-8 without one")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ScenarioError(
-            path, f"byte {error.start}", data[error.start : error.end], "UTF-8 text"
-        ) from error
-
-
-def _parse_json(path: str, text: str) -> Any:
-    try:
+def _parse_json(path: str, data: bytes) -> Any:
+    text = decode_utf8(path, data, error=ScenarioError)
+    with json_mistakes(path, error=ScenarioError):
         return json.loads(text, object_pairs_hook=_mark_repeated)
-    except json.JSONDecodeError as error:
-        raise _syntax_error(path, text, "JSON", error.msg, error.lineno, error.colno) from error
-    except ValueError as error:
-        raise _number_error(path) from error
 
 
-def _parse_toml(path: str, text: str) -> Any:
-    try:
-        refuse_long_keys(path, text, error=ScenarioError)
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        complaint, _, place = str(error).rpartition(" (at ")
-        line, column = map(int, re.findall(r"\d+", place)) if "line" in place else _end_of(text)
-        raise _syntax_error(path, text, "TOML", complaint, line, column) from error
-    except ValueError as error:
-        raise _number_error(path) from error
-
-
-_PARSERS: Final[dict[str, Callable[[str, str], Any]]] = {".json": _parse_json, ".toml": _parse_toml}
-
-
-def _number_error(path: str) -> ScenarioError:
-    """The one ValueError that both parsers let through: an integer of more digits than Python
-    converts.
-    """
-    return ScenarioError(
-        path, "", _Words("a number of thousands of digits"), f"a seed to be {_SEEDS}"
-    )
-
-
-def _end_of(text: str) -> tuple[int, int]:
-    lines = text.split("\n")
-    return len(lines), len(lines[-1]) + 1
-
-
-def _syntax_error(
-    path: str, text: str, language: str, complaint: str, line: int, column: int
-) -> ScenarioError:
-    rest = text.split("\n")[line - 1][column - 1 :]
-    found = rest.strip()[:20] or _Words("the end of the line")
-    return ScenarioError(
-        path, f"line {line}, column {column}", found, f"valid {language} ({complaint})"
-    )
+_PARSERS: Final[dict[str, Callable[[str, bytes], Any]]] = {
+    ".json": _parse_json,
+    ".toml": functools.partial(parse_toml, error=ScenarioError),
+}
 
 
 def _find_rows(path: str, document: Any, *, allow_list: bool) -> list[Any]:
