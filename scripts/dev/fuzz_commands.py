@@ -50,7 +50,7 @@ REPORTS_LEFT_OUT: Final = 0.8  # of inputs: drawing one takes as long as all els
 ODD: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 1.5, 10**30, 1e300, "", "x", "\u202e\n", [], {}, [None], {"a": {}},
 )  # fmt: skip
-UNEXPECTED: Final = ("Traceback", "unexpected ")
+UNEXPECTED: Final = ("Traceback (most recent", ": unexpected ")
 KEY: Final = "REAL_KEY"
 CALLER: Final = """\
 import json, os, urllib.request

@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from tracecore.errors import InputError
 from tracecore.record import replace
 from tracecore.records import EpisodeResult
+from tracecore.strict import open_regular
 
 NAMED: Final = 3  # in a sentence
 GONE: Final = "run artifacts have vanished"
@@ -52,11 +54,9 @@ class Losses:
 
 def _loss_at(path: str, row: EpisodeResult) -> str | None:
     try:
-        # A pipe in its place would keep a reader that waits.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(fd, "rb") as file:
+        with open_regular(path, "a run artifact") as file:
             data = file.read(row.artifact_bytes + 1)
-    except OSError:
+    except (InputError, OSError):
         return GONE
     # Without hashing it again, which costs more than the episode's own bookkeeping did.
     is_whole = len(data) == row.artifact_bytes and row.artifact_hash.encode() in data

@@ -12,8 +12,10 @@ from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.perf.documents.files import DOCUMENTS
 from tracecore.perf.judge.problems import Problems
 from tracecore.records import EpisodeResult, JsonObject
+from tracecore.strict import open_regular, read_file
 
 INDEX: Final = "index.json"
+INDEX_BYTES_MOST: Final = 1 << 24
 READ_BYTES: Final = 1 << 16
 LARGEST_ARTIFACT_BYTES: Final = 1 << 28
 
@@ -44,7 +46,7 @@ def check_zip(archived: ArchivedSet, found: Problems) -> None:
     (inside,) = read_sets(zipped)
     for kind, path in beside.items():
         found.files += 1
-        if _sha256(inside.open(kind)) != _sha256(open(path, "rb")):  # noqa: SIM115  (closed there)
+        if _sha256(inside.open(kind)) != _sha256(open_regular(path, "a perf file")):
             found.complain(f"{kind}: {inside.names[kind]} and {path} differ")
 
 
@@ -62,12 +64,9 @@ def check_index(folder: str, found: Problems) -> None:
     if not os.path.exists(path):
         return
     try:
-        with open(path, "rb") as file:
-            files = {
-                name: said["sha256"]
-                for name, said in json.loads(file.read(1 << 24))["files"].items()
-            }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        data = read_file(path, INDEX_BYTES_MOST, "an index of perf files")
+        files = {name: said["sha256"] for name, said in json.loads(data)["files"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             path, "files", str(error), "an object from file names to {sha256, bytes}"
         ) from error
@@ -77,10 +76,9 @@ def check_index(folder: str, found: Problems) -> None:
             found.complain(f"{path}: {describe(name)} is no name of a file beside it")
             continue
         try:
-            with open(os.path.join(folder, name), "rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            found.complain(f"{path}: {name} cannot be read: {error.strerror}")
+            sha256 = _sha256(open_regular(os.path.join(folder, name), "a file of the index"))
+        except InputError as error:
+            found.complain(f"{path}: {name} cannot be read: {error.found}")
             continue
         if sha256 != said_sha256:
             found.complain(

@@ -9,12 +9,14 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from tracecore.errors import InputError
 from tracecore.perf.documents.archive import ArchivedSet
 from tracecore.perf.documents.rows import series_row
 from tracecore.perf.host.samples import samples_name
 from tracecore.perf.slice.commands import as_command, repro_command
 from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
+from tracecore.strict import read_file
 
 FAILURES_SHOWN: Final = 10
 SLOWEST_SHOWN: Final = 5
@@ -159,10 +161,8 @@ def _read_samples(archived: ArchivedSet, began_s: float) -> JsonObject | None:
     """
     path = os.path.join(archived.folder, samples_name(archived.stamp))
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_SAMPLES_BYTES + 1)
-        document = json.loads(data) if len(data) <= MAX_SAMPLES_BYTES else None
-    except (OSError, ValueError, RecursionError):
+        document = json.loads(read_file(path, MAX_SAMPLES_BYTES, "samples of a slice"))
+    except (InputError, ValueError, RecursionError):
         return None
     if not isinstance(document, dict) or not _are_samples(document.get("samples")):
         return None

@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from tracecore.errors import InputError
 from tracecore.perf.slice.journal_file import JOURNAL_BEGIN, JOURNAL_END, journal_path
+from tracecore.strict import open_regular
 
 try:
     import fcntl
@@ -55,12 +57,12 @@ def remove_doubtful_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
 
 
 def _is_failure(folder: str, name: str) -> bool:
-    try:
-        with open(os.path.join(folder, name), "rb") as file:
-            return json.load(file)["success"] is not True
-    except FileNotFoundError:
+    if not os.path.lexists(os.path.join(folder, name)):
         return False
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    try:
+        with open_regular(os.path.join(folder, name), "a run artifact") as file:
+            return json.load(file)["success"] is not True
+    except (InputError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return True  # no artifact of ours, under the name of one
 
 

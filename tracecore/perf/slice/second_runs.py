@@ -9,10 +9,11 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
-from tracecore.errors import OutputError, describe
+from tracecore.errors import InputError, OutputError, describe
 from tracecore.perf.slice.cleanup import second_runs_path
 from tracecore.record import field, mutable_record
 from tracecore.records import EpisodeResult, JsonObject
+from tracecore.strict import open_regular
 
 # They end by the clock or by a death outside the episode, not by its inputs: a second run need not
 # agree.
@@ -192,8 +193,8 @@ def _read_artifact(folder: str, name: str | None) -> JsonObject | None:
     if name is None:
         return None
     try:
-        with open(os.path.join(folder, name), "rb") as file:
-            artifact = json.loads(file.read())
-    except (OSError, ValueError):
+        with open_regular(os.path.join(folder, name), "a run artifact") as file:
+            artifact = json.load(file)
+    except (InputError, OSError, ValueError, RecursionError):
         return None
     return artifact if isinstance(artifact, dict) else None
