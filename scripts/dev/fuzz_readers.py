@@ -18,7 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+HERE: Final = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
+
+from fuzz_changes import mutate
 
 from tracecore.errors import InputError
 from tracecore.frames import Channel, ChannelClosed, ChannelTimeout, MessageTooLarge
@@ -34,26 +37,6 @@ PATIENCE_S: Final = 5  # for one input
 MEMORY_FOLDER: Final = "/dev/shm"  # noqa: S108 - a private folder inside it
 MEMORY_BYTES: Final = 2 << 30
 BUNDLED_TASK: Final = pathlib.Path(__file__).parents[2] / "tracecore" / "tasks" / "rate_limited_api"
-PIECES: Final = (
-    *(
-        b"\x00 \xff \xef\xbb\xbf \xed\xa0\x80 \n \r\n \t { } [ ] [[ ]] , : = \" ' \\ # . .. - + e"
-        b" E1 @ *. / //"
-    ).split(b" "),
-    *(
-        b"NaN Infinity -Infinity 1e999 -0.0 0x1F 1_0 true null inf nan \\ud800 \\u0000 <= >= < > =="
-    ).split(b" "),
-    *(
-        b"summary.failed metrics[agent=x].p95 success_rate seed agent task_ref allow scenario"
-        b" network read"
-    ).split(b" "),
-    b"9" * 30,
-    b"9" * 5000,
-    b"[" * 400,
-    b"{" * 40,
-    b'{"a":' * 2000,
-    b"a.b." * 300,
-    b"\xe2\x80\xae",
-)
 SEEDS: Final[dict[str, tuple[bytes, ...]]] = {
     "message": (
         b'{"did":{"action":{"args":{"path":"/app","n":[1,2.5,null,true]},"type":"read_file"},"llm_trace":[]},"nonce":"a1","seq":3}',
@@ -148,30 +131,6 @@ def watch_the_clock() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGALRM, before)
-
-
-def mutate(chance: random.Random, seeds: tuple[bytes, ...]) -> bytes:
-    """One input."""
-    data = bytearray(chance.choice(seeds))
-    for _ in range(chance.choice((0, 1, 1, 2, 3, 8))):
-        place = chance.randrange(len(data) + 1)
-        match chance.randrange(6):
-            case 0:
-                data[place:place] = chance.choice(PIECES)
-            case 1:
-                del data[place : place + chance.choice((1, 2, 8, 64))]
-            case 2:
-                data[place : place + 1] = bytes((chance.randrange(256),))
-            case 3:
-                piece = data[place : place + chance.randrange(1, 40)]
-                data[place:place] = piece * chance.choice((1, 1, 2, 50))
-            case 4:
-                other = chance.choice(seeds)
-                data[place:] = other[chance.randrange(len(other) + 1) :]
-            case _:
-                found = chance.choice(PIECES)
-                data[place : place + len(found)] = found
-    return bytes(data)
 
 
 # --- the targets: each takes an input, refuses it by its own error, or raises what is a finding --
