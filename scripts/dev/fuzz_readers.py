@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-HERE: Final = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from fuzz_changes import mutate
 
