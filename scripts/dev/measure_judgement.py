@@ -1,22 +1,23 @@
 #!/usr/bin/env python3
-"""How often comparisons are wrong: false alarms on identical code, and a slow-down of one task that
-they must find and pin, by ``ab`` and against archived runs.
+"""How often comparisons are wrong: false alarms on identical code, and slow-downs that they must
+find and pin, by ``ab`` and against archived runs, leg by leg.
 
 Gathers a pool of short real runs of three copies of this clone in turns, round by round: two
-    identical ones, and one whose
-chosen task burns a fixed amount of computation in its setup. Then it replays ``ab`` on the pool,
-with its own functions for every decision: a trial takes seven successive rounds, two for the screen
-and five for the rounds, as they ran.
+identical ones, and one that is slower in one place. Then it replays comparisons on the pool, with
+their own functions for every decision. A trial of ``ab`` takes twelve successive rounds as they
+ran: two for the screen, five for the rounds, five to confirm them. A trial against archived runs
+takes successive rounds for those, and any later round for the new run. Behaviour and work are
+exact: ``--counted-runs`` of four copies are compared in all pairs.
 
 What makes many trials of few runs, and why that is sound: the two identical copies are exchangeable
-    within a round, so that
-which of them is called new is drawn by lot anew in each trial; a planted copy is compared with
-either of the identical ones. Windows overlap, so that trials are not independent: the number of
-windows that do not overlap is reported beside the rates, and their intervals count no more trials
-than that.
+within a round, so that which of them is called new is drawn by lot anew in each trial; the slow
+copy is compared with either of the identical ones. Windows overlap, so that trials are not
+independent: the number of windows that do not overlap is reported beside the rates, and their
+intervals count no more trials than that.
 """
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -24,20 +25,30 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from judgement_pool import Logs, Pool, make_pool, read_pool, write_pool
+from judgement_pool import (
+    Logs,
+    Pool,
+    make_pool,
+    measure_exact_legs,
+    read_pool,
+    write_pool,
+)
 
 from tracecore.perf.compare.ab import ratios_in, subjects_that_moved
+from tracecore.perf.compare.legs import SHAPE_METRICS
 from tracecore.perf.compare.samples import METRICS, OVERALL, Sample, make_samples
-from tracecore.perf.compare.timing import Conditions, Decision, decide
+from tracecore.perf.compare.timing import APART, Conditions, Decision, decide
 from tracecore.record import as_dict
 from tracecore.stats import MAD_TO_SIGMA, mad, wilson_interval
 
 SCREEN_ROUNDS = 2
 IN_TURNS = Conditions(in_turns=True)
+ARCHIVED = (1, 2, 3, 5)  # runs of the base, against one
 Sides = tuple[list[Logs], list[Logs]]  # base and new
+Found = dict[str, Any]
 
 
 def main() -> int:
@@ -85,6 +96,25 @@ def main() -> int:
         metavar="FILE",
         help="gather nothing: take the pool from there (default: gather one)",
     )
+    parser.add_argument(
+        "--plant",
+        default="task",
+        choices=("task", "task-c", "runtime"),
+        help="where: in a task's Python, within one call of C there, or in the runtime's Python"
+        " (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--half",
+        default="both",
+        choices=("both", "first", "second"),
+        help="of the pool's rounds: tune on the first, report on the second (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--counted-runs",
+        type=int,
+        default=0,
+        help="of each copy, for behaviour and work (default: none)",
+    )
     parser.add_argument("--seed", type=int, help="of the draws (default: a new one, which is told)")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "little")
@@ -98,61 +128,80 @@ def main() -> int:
 
 def measure(options: argparse.Namespace, scratch: str, chance: random.Random) -> dict[str, Any]:
     """All figures."""
+    exact = measure_exact_legs(options, scratch) if options.counted_runs else {}
+    if options.counted_runs and not (options.minutes or options.replay):
+        return exact
     pool = read_pool(options.replay) if options.replay else make_pool(options, scratch)
     if options.keep:
         write_pool(options.keep, pool)
-    window = SCREEN_ROUNDS + options.rounds
-    logs = pool.logs
-    rounds = len(logs["one"])
+    pool = pool.half(options.half)
+    window, logs, rounds = SCREEN_ROUNDS + 2 * options.rounds, pool.logs, len(pool.logs["one"])
     if rounds < window:
         raise SystemExit(
             f"{rounds} rounds gathered, {window} are needed for one trial: allow more --minutes"
         )
     task = next(row for row, _ in logs["one"][0] if row.startswith(f"{options.task}@"))
-    null = [replay(null_sides(logs, chance, window), options.rounds) for _ in range(options.trials)]
-    planted = [
-        replay(planted_sides(logs, chance, window), options.rounds) for _ in range(options.trials)
-    ]
-    archived: dict[str, Any] = {}
-    for runs in (1, 3, 5):
-        alike, slow = (
-            [
-                replay_archived(archived_sides(logs, chance, runs, new))
-                for _ in range(options.trials)
-            ]
-            for new in (("one", "two"), ("slow",))
-        )
-        independent = rounds // (runs + 1)
-        archived |= {
-            f"1_against_{runs}_false_alarms": rate(
-                alike, independent, lambda found: bool(found["regressed"])
-            ),
-            f"1_against_{runs}_found": rate(
-                slow, independent, lambda found: task in found["regressed"]
-            ),
-        }
+    target = OVERALL if pool.about["plant"] == "runtime" else task
+
+    def trials(make: Callable[[], Sides], judge: Callable[[Sides], Found]) -> list[Found]:
+        return [judge(make()) for _ in range(options.trials)]
+
+    def ab(sides: Sides) -> Found:
+        return replay(sides, options.rounds)
+
+    null = trials(lambda: null_sides(logs, chance, window), ab)
+    planted = trials(lambda: planted_sides(logs, chance, window), ab)
     independent = rounds // window
-    return {
+    report = {
+        **exact,
         "rounds": rounds,
         **pool.about,
         "independent_windows": independent,
         "trials": options.trials,
-        "planted": {"task": task, "measured": planted_share(logs, task)},
-        "false_alarms": rate(null, independent, lambda found: bool(found["regressed"])),
+        "planted": {"task": target, "measured": planted_share(logs, target)},
+        "false_alarms": rate(null, independent, is_false_alarm),
         "false_improvements": rate(null, independent, lambda found: bool(found["improved"])),
-        "screen_alone_settles_identical_code": rate(
-            null, independent, lambda found: not found["went_on"]
+        "screen_settles_identical_code": rate(
+            null, independent, lambda found: found["stage"] == "screen"
         ),
-        "found": rate(planted, independent, lambda found: task in found["regressed"]),
+        "rounds_alone_would_give_false_alarms": rate(
+            null, independent, lambda found: found["stage"] == "confirmation"
+        ),
+        "found_by_rounds": rate(
+            planted, independent, lambda found: target in found["found_by_rounds"]
+        ),
+        "found": rate(planted, independent, lambda found: target in found["regressed"]),
         "found_and_pinned_alone": rate(
-            planted, independent, lambda found: found["regressed"] == [task]
+            planted,
+            independent,
+            lambda found: set(found["regressed"]) - {OVERALL} == {target} - {OVERALL},
         ),
         "named_wrongly": rate(
-            planted, independent, lambda found: bool(set(found["regressed"]) - {task, OVERALL})
+            planted, independent, lambda found: bool(set(found["regressed"]) - {target, OVERALL})
         ),
-        **archived,
-        "spread_between_runs": spreads(pool),
     }
+    for runs in ARCHIVED:
+        alike = trials(
+            functools.partial(archived_sides, logs, chance, runs, ("one", "two")), replay_archived
+        )
+        slow = trials(
+            functools.partial(archived_sides, logs, chance, runs, ("slow",)), replay_archived
+        )
+        independent, name = rounds // (runs + 1), f"1_against_{runs}"
+        report[f"{name}_false_alarms"] = rate(alike, independent, is_false_alarm)
+        for leg in ("shape", "time"):
+            report[f"{name}_false_alarms_of_{leg}"] = rate(
+                alike, independent, lambda found, leg=leg: bool(found[leg])
+            )
+        report[f"{name}_found"] = rate(
+            slow, independent, lambda found: target in found["regressed"]
+        )
+    return {**report, "spread_between_runs": spreads(pool)}
+
+
+def is_false_alarm(found: Found) -> bool:
+    """Whether runs of identical code are said to be slower."""
+    return bool(found["regressed"])
 
 
 def null_sides(logs: dict[str, list[Logs]], chance: random.Random, window: int) -> Sides:
@@ -175,35 +224,60 @@ def planted_sides(logs: dict[str, list[Logs]], chance: random.Random, window: in
 def archived_sides(
     logs: dict[str, list[Logs]], chance: random.Random, runs: int, new: Sequence[str]
 ) -> Sides:
-    """One run of one of the copies ``new``, against so many of an identical copy before it."""
+    """One run of one of the copies ``new``, against so many of an identical copy before it: next to
+    them or long after.
+    """
     start = chance.randrange(len(logs["one"]) - runs)
+    place = chance.randrange(start + runs, len(logs["one"]))
     base = chance.choice(("one", "two"))
     others = [name for name in new if name != base]
-    return logs[base][start : start + runs], [logs[chance.choice(others)][start + runs]]
+    return logs[base][start : start + runs], [logs[chance.choice(others)][place]]
 
 
-def replay(sides: Sides, rounds: int) -> dict[str, Any]:
-    """``ab`` on these runs: the rows that its verdict names."""
+def replay(sides: Sides, rounds: int) -> Found:
+    """``ab`` on these runs: the rows that its verdict names, and the stage that it ends in. Work is
+    taken for the same where it is not Python that was made slower, as it would be counted.
+    """
     base, new = sides
     screened = decide(samples(base[:SCREEN_ROUNDS], new[:SCREEN_ROUNDS], in_turns=True), IN_TURNS)
-    screen = {"decisions": [as_dict(one) for one in screened], "legs": [], "work": [], "rows": []}
+    rows = [{"row": one.row, "is_counted": True} for one in screened if one.row != OVERALL]
+    screen = {
+        "decisions": [as_dict(one) for one in screened],
+        "legs": [],
+        "work": [],
+        "rows": rows,
+    }
     if not subjects_that_moved(screen):
-        return {"went_on": False, "regressed": [], "improved": []}
-    rounds_run = samples(base[-rounds:], new[-rounds:], in_turns=True)
-    return {"went_on": True, **named(decide(rounds_run, IN_TURNS, screen=ratios_in(screen)))}
+        return {"stage": "screen", **named(()), "found_by_rounds": []}
+    first = slice(SCREEN_ROUNDS, SCREEN_ROUNDS + rounds)
+    made = decide(
+        samples(base[first], new[first], in_turns=True), IN_TURNS, screen=ratios_in(screen)
+    )
+    found = named(made)
+    by_rounds = found["regressed"]
+    if not (by_rounds or found["improved"]):
+        return {"stage": "rounds", **found, "found_by_rounds": by_rounds}
+    ratios = {(one.row, one.metric): one.ratio for one in made}
+    last = decide(samples(base[-rounds:], new[-rounds:], in_turns=True), IN_TURNS, screen=ratios)
+    return {"stage": "confirmation", **named(last), "found_by_rounds": by_rounds}
 
 
-def replay_archived(sides: Sides) -> dict[str, Any]:
+def replay_archived(sides: Sides) -> Found:
     """``compare`` on these runs: the rows that legs on times name."""
-    return named(decide(samples(*sides)))
+    return named(decide(samples(*sides), APART))
 
 
-def named(made: Sequence[Decision]) -> dict[str, Any]:
-    """The rows that verdicts name."""
+def named(made: Sequence[Decision]) -> Found:
+    """The rows that verdicts name, and those of each leg."""
     gating = [one for one in made if one.gates]
+    worse = [one for one in gating if one.verdict == "regressed"]
     return {
-        verdict: list(dict.fromkeys(one.row for one in gating if one.verdict == verdict))
-        for verdict in ("regressed", "improved")
+        **{
+            verdict: list(dict.fromkeys(one.row for one in gating if one.verdict == verdict))
+            for verdict in ("regressed", "improved")
+        },
+        "shape": [one.row for one in worse if one.metric in SHAPE_METRICS],
+        "time": [one.row for one in worse if one.metric not in SHAPE_METRICS],
     }
 
 
@@ -246,35 +320,44 @@ def spreads(pool: Pool) -> dict[str, float]:
 
 def print_table(report: dict[str, Any]) -> None:
     """The figures for a person."""
+    exact = [
+        name
+        for name in report
+        if name.endswith(("_pairs_of_identical_runs", "_alarms", "_by_work"))
+    ]
     lines = [
-        (
-            f"seed {report['seed']}: {report['trials']} trials of each kind, replayed on"
-            f" {report['rounds']} rounds"
-        )
+        f"  {name.replace('_', ' '):44} {report[name]:g}"
+        for name in exact
+        if not isinstance(report[name], dict)
     ]
-    lines.append(
-        f"({report['independent_windows']} windows do not overlap); load at the start"
-        f" {report['load_at_start'][0]:.2f}"
-    )
-    lines += [
-        _line(name, figure)
-        for name, figure in report.items()
-        if isinstance(figure, dict) and "rate" in figure
-    ]
-    planted = report["planted"]
-    lines.append(
-        f"planted in {planted['task']}: {report['asked']:.0%} asked for, {planted['measured']:.1%}"
-        " measured"
-    )
-    lines.append("spread between identical runs")
-    for name, spread in report["spread_between_runs"].items():
-        lines.append(f"  {name:34} {spread:7.2%}")
+    if "trials" in report:
+        planted = report["planted"]
+        lines += [
+            (
+                f"seed {report['seed']}: {report['trials']} trials of each kind on {report['rounds']}"
+                f" rounds ({report['independent_windows']} windows do not overlap) of"
+                f" {report['episodes']} episodes; load at the start {report['load_at_start'][0]:.1f}"
+            ),
+            (
+                f"planted in {planted['task']}: {report['asked']:.0%} asked for,"
+                f" {planted['measured']:.1%} measured"
+            ),
+        ]
+        lines += [
+            _line(name, figure)
+            for name, figure in report.items()
+            if isinstance(figure, dict) and "rate" in figure
+        ]
+        lines.append("spread between identical runs")
+        lines += [
+            f"  {name:44} {spread:6.1%}" for name, spread in report["spread_between_runs"].items()
+        ]
     print("\n".join(lines), file=sys.stderr)
 
 
 def _line(name: str, figure: dict[str, Any]) -> str:
     low, high = figure["interval"]
-    return f"  {name.replace('_', ' '):36} {figure['rate']:6.1%}   ({low:.0%} to {high:.0%})"
+    return f"  {name.replace('_', ' '):44} {figure['rate']:6.1%}   ({low:.0%} to {high:.0%})"
 
 
 if __name__ == "__main__":
