@@ -7,12 +7,14 @@ step for CI: other behaviour than the published one is exit 3, other times are s
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any, Final
 
 ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -28,6 +30,7 @@ from tracecore.perf.show.report import find_set, write_report  # noqa: E402
 
 FOLDER: Final = "deliverables/perf/baselines"
 HARNESS: Final = os.path.join(ROOT, "scripts", "perf_harness.py")
+RUNS: Final = os.path.join(".agent_bench", "runs")
 EXIT_DIFFERENT: Final = 3
 
 
@@ -82,10 +85,11 @@ def make(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="tracecore-baseline-") as scratch:
         fresh = os.path.join(scratch, "class")
         os.mkdir(fresh)
-        codes = [
-            publish_slice(arguments, scratch, fresh, first=number == 0)
-            for number in range(arguments.slices)
-        ]
+        with commit_of_clone(os.path.join(scratch, "clone")) as clone:
+            codes = [
+                publish_slice(arguments, clone, fresh, first=number == 0)
+                for number in range(arguments.slices)
+            ]
         index = published.write_index(fresh, "python scripts/dev/baseline.py make")
         target = os.path.join(arguments.folder, index["machine_class"])
         shutil.rmtree(target, ignore_errors=True)
@@ -99,19 +103,31 @@ def make(arguments: argparse.Namespace) -> int:
     return max(codes)
 
 
-def publish_slice(arguments: argparse.Namespace, scratch: str, fresh: str, *, first: bool) -> int:
+@contextlib.contextmanager
+def commit_of_clone(folder: str) -> Iterator[str]:
+    """The commit that this clone stands on, checked out there: what runs in it is what anyone who
+    has the commit can run, and the commands that its documents hold are those of the clone's top
+    folder.
+    """
+    git = ["git", "-C", ROOT, "worktree"]
+    subprocess.run([*git, "add", "--quiet", "--detach", folder, "HEAD"], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run([*git, "remove", "--force", folder], check=True)
+
+
+def publish_slice(arguments: argparse.Namespace, clone: str, fresh: str, *, first: bool) -> int:
     """One slice from run to published files; its exit code."""
-    runs, out = os.path.join(scratch, "runs"), os.path.join(scratch, "out")
-    exit_code, told = run_slice(arguments, scratch, "--compress")
-    verify(out, "--runs-dir", runs)
+    exit_code, told = run_slice(arguments, clone, os.path.relpath(HARNESS, ROOT), "--compress")
     paths = told["artifacts"]
+    verify(paths["summary"], "--runs-dir", os.path.join(clone, RUNS))
     for kind in ("summary", "bundle"):
         shutil.copy(paths[kind], fresh)
     if first:
         shutil.copy(paths["samples"], fresh)
-        write_report(find_set(told["stamp"], out), fresh)
-    shutil.rmtree(runs)
-    shutil.rmtree(out)
+        write_report(find_set(told["stamp"], os.path.dirname(paths["summary"])), fresh)
+    shutil.rmtree(os.path.join(clone, RUNS))
     return exit_code
 
 
@@ -120,7 +136,7 @@ def check(arguments: argparse.Namespace) -> int:
     time.
     """
     with tempfile.TemporaryDirectory(prefix="tracecore-check-") as scratch:
-        exit_code, told = run_slice(arguments, scratch)
+        exit_code, told = run_slice(arguments, scratch, HARNESS)
         new = read_run(read_sets(told["artifacts"]["summary"])[0])
         with open(told["artifacts"]["summary"], encoding="utf-8") as file:
             summary = json.load(file)
@@ -146,15 +162,21 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def run_slice(
-    arguments: argparse.Namespace, scratch: str, *more: str
+    arguments: argparse.Namespace, folder: str, script: str, *more: str
 ) -> tuple[int, dict[str, Any]]:
-    """Run the harness in ``scratch``: published files then name no folder of this machine. Its exit
-    code, and what it told.
-    """
-    options = ["--strict-spec", "--gate", "--runs-dir", "runs", "--output-dir", "out", *more]
+    """Run the harness in ``folder``; its exit code, and what it wrote to stdout."""
     size = ["--episodes", str(arguments.episodes), "--workers", str(arguments.workers)]
-    command = [sys.executable, HARNESS, *size, *options]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=scratch)
+    # This interpreter by the name that a reader types: documents hold the commands of their slice.
+    search = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+    done = subprocess.run(
+        ["python", script, *size, "--strict-spec", "--gate", *more],
+        executable=sys.executable,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PATH": search},
+    )
     told = json.loads(done.stdout)
     if done.returncode not in {0, 1, 3}:
         raise SliceError(
@@ -162,7 +184,7 @@ def run_slice(
             f"the slice ended with exit code {done.returncode}: {told.get('error', '')}",
         )
     told["artifacts"] = {
-        kind: os.path.join(scratch, path) for kind, path in told["artifacts"].items()
+        kind: os.path.join(folder, path) for kind, path in told["artifacts"].items()
     }
     return done.returncode, told
 

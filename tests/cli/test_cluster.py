@@ -60,11 +60,17 @@ def hashes(files: dict[str, Any]) -> list[tuple[int, str, str]]:
     return [(row["episode"], row["artifact_hash"], row["trace_hash"]) for row in files["series"]]
 
 
+def lines_of(work: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
+    """What was counted of a row, but for page faults."""
+    counts = work["counts"]
+    return work["episode_index"], counts["messages"], counts["functions"]
+
+
 @pytest.mark.slow
 def test_it_gives_the_very_hashes_of_a_local_run(
     harness_clone: pathlib.Path, cluster: DaskCluster, tmp_path: pathlib.Path
 ) -> None:
-    options = ("--episodes", str(EPISODES), "--strict-spec")
+    options = ("--episodes", str(EPISODES), "--strict-spec", "--work")
     (tmp_path / "here").mkdir()
     here = slices.start(harness_clone, tmp_path / "here", *options, "--workers", "3").wait()
     there = slices.start(harness_clone, tmp_path, *options, "--cluster", cluster.address).wait()
@@ -75,6 +81,9 @@ def test_it_gives_the_very_hashes_of_a_local_run(
     assert substance(files, tmp_path / "runs") == substance(expected, tmp_path / "here" / "runs")
     assert {row["host"] for row in files["series"]} == {os.uname().nodename}
     assert {row["worker"] for row in files["series"]} <= {0, 1, 2}
+    assert [lines_of(one) for one in files["summary"]["work"]] == [
+        lines_of(one) for one in expected["summary"]["work"]
+    ]
     assert "host" not in expected["series"][0]
     assert "cluster" not in expected["manifest"]
     manifest = files["manifest"]

@@ -51,6 +51,25 @@ def test_a_small_or_unsteady_rise_is_none():
     assert not trend([1.0] * 20).is_rise
 
 
+# Of a slice in which nothing grew but the host's own pace.
+WANDERING = """0.81 0.81 0.94 0.97 0.96 0.83 0.76 0.84 0.96 0.95
+1.13 1.05 1.09 1.08 1.12 1.07 1.09 1.10 1.10 1.03"""
+
+
+@pytest.mark.parametrize(
+    ("blocks", "is_rise"),
+    [
+        (list(map(float, WANDERING.split())), False),
+        ([1.0 + 0.015 * block + 0.03 * (-1) ** block for block in range(20)], True),
+        ([1.0 + (block / 19) ** 2 for block in range(20)], True),  # smooth, and far too much
+    ],
+)
+def test_times_rise_where_it_is_more_than_what_neighbouring_blocks_share(blocks, is_rise):
+    found = trend(blocks)
+    assert found.is_rise
+    assert found.is_rise_of_times is is_rise
+
+
 def test_too_few_or_empty_blocks_have_no_trend():
     assert trend([1.0, 2.0, 3.0]) is None
     assert trend([0.0, 1.0, 2.0, 3.0]) is None

@@ -15,7 +15,7 @@ from tracecore.records import EpisodeResult, Job, Settings
 from tracecore.runtime.task.catalog import find_agent, find_task
 from tracecore.runtime.work.counter import WorkCounter
 
-RUNS = 5
+RUNS = 20
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,7 @@ def compare_runs(
     rows = judge_rows(base, new, found)
     legs = (
         behaviour_leg(rows, found.changes, found.names),
-        work_leg(found.work, found.names, gates=found.gates),
+        work_leg(rows, found.work, found.names, gates=found.gates),
         shape_leg(found.times, len(rows)),
         time_leg(found.times, _untimed(rows, found.times.decisions)),
     )

@@ -95,12 +95,17 @@ def behaviour_leg(
     return Leg("behaviour", "unchanged", sentence)
 
 
-def work_leg(found: WorkFound, names: Mapping[RowKey, str], *, gates: bool) -> Leg:
+def work_leg(
+    rows: Sequence[JsonObject], found: WorkFound, names: Mapping[RowKey, str], *, gates: bool
+) -> Leg:
     """Whether the same episodes execute as much Python, exactly."""
     if found.missing:
         return Leg("work", "not_asked", found.missing)
+    left_out = [row["row"] for row in rows if row["compared_episodes"] and not row["is_counted"]]
+    rest = [f"not counted in {named(left_out)}"] if left_out else []
     if not found.changes:
-        return Leg("work", "unchanged", f"the same in {counted(len(found.rows), 'scenario row')}")
+        same = f"the same in {counted(len(found.rows), 'scenario row')}"
+        return Leg("work", "unchanged", "; ".join([same, *rest]))
     totals = [one for one in found.changes if one.process == BOTH and one.quantity == "lines"]
     shown = sorted(totals, key=_by_growth) or sorted(found.changes, key=_by_growth)
     parts = []
@@ -111,7 +116,7 @@ def work_leg(found: WorkFound, names: Mapping[RowKey, str], *, gates: bool) -> L
     more = len({one.row for one in found.changes} - {one.row for one in shown[:2]})
     parts += [f"and {counted(more, 'more row')}"] if more else []
     judged = [one.verdict for one in found.changes if one.gates and gates]
-    return Leg("work", gravest([*judged, "unchanged"]), "; ".join(parts))
+    return Leg("work", gravest([*judged, "unchanged"]), "; ".join([*parts, *rest]))
 
 
 def _by_growth(change: WorkChange) -> float:
@@ -200,7 +205,7 @@ def _leg_of(leg: str, gating: Sequence[Decision], times: Times, sameness: str) -
             if times.noise:
                 needs = QUIET
             elif is_exact:
-                needs = "a quieter host or more runs"
+                needs = "a quieter host, more runs, or more episodes in each"
             elif times.base_runs < RUNS_TO_ADJUST:
                 needs = f"{RUNS_TO_ADJUST} base runs for gross changes, {needs} for {floor:+.0%}"
             sentence = f"{asked} leave it open"

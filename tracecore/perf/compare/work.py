@@ -95,7 +95,8 @@ def read_work(name: str, manifest: JsonObject, summary: JsonObject) -> CountedRu
     version = (manifest.get("host") or {}).get("python_version")
     python = ".".join(version.split(".")[:2]) if isinstance(version, str) else None
     try:
-        return CountedRun(python, tuple(map(_read_episode, summary.get("work") or ())))
+        counted = (one for one in summary.get("work") or () if one["counts"] is not None)
+        return CountedRun(python, tuple(map(_read_episode, counted)))
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         expected = "counts per scenario row, as --work writes them"
         raise InputError(name, "work", str(error), expected) from error

@@ -65,7 +65,7 @@ def late_drift(columns: Columns, course: Course | None) -> list[Finding] | None:
     found = _middles_trend(columns, course, columns.walls_s)
     if found is None:
         return None
-    if not found.is_rise:
+    if not found.is_rise_of_times:
         return []
     text = (
         f"Episodes at the end took {_percent(found.ratio)} longer than at the beginning, relative"
@@ -149,6 +149,7 @@ def _evidence(found: Trend) -> JsonObject:
         "ratio": found.ratio,
         "slope_per_block": found.slope,
         "p": found.p,
+        "p_corrected": found.p_corrected,
         "blocks": list(found.blocks),
     }
 

@@ -145,9 +145,8 @@ def check_selectors(
     """
     for threshold in thresholds:
         wanted = {name: value for name, value in threshold.selector if name in PLANNED_FIELDS}
-        if not wanted or any(
-            _is_selected(wanted, rows[index % len(rows)], index) for index in range(episodes)
-        ):
+        places = range(min(len(rows), episodes))
+        if not wanted or any(_is_selected(wanted, rows, place, episodes) for place in places):
             continue
         name, value = next(iter(wanted.items()))
         known = {str(dict(zip(PLANNED_FIELDS, row, strict=True))[name]) for row in rows}
@@ -156,10 +155,19 @@ def check_selectors(
         raise ThresholdError(threshold.source, threshold.text, f"{{{found}}}", expected)
 
 
-def _is_selected(wanted: Mapping[str, str], row: tuple[str, str, int], index: int) -> bool:
-    agent, task_ref, seed = row
-    values = {"agent": agent, "task_ref": task_ref, "seed": str(seed + index)}
-    return all(values[name] == value for name, value in wanted.items())
+def _is_selected(
+    wanted: Mapping[str, str], rows: Sequence[tuple[str, str, int]], place: int, episodes: int
+) -> bool:
+    """Whether any episode of a scenario row has all these values."""
+    agent, task_ref, seed = rows[place]
+    if wanted.get("agent", agent) != agent or wanted.get("task_ref", task_ref) != task_ref:
+        return False
+    text = wanted.get("seed", str(seed + place))
+    try:
+        index = int(text) - seed
+    except ValueError:
+        return False
+    return str(index + seed) == text and index in range(place, episodes, len(rows))
 
 
 def profile_name(episodes: int) -> str:

@@ -17,7 +17,7 @@ def work_figure(threshold: Threshold, summary: JsonObject) -> float | None:
         count
         for one in summary.get("work") or ()
         if all(str(one.get(field)) == value for field, value in threshold.selector)
-        and (count := _count(one["counts"], name)) is not None
+        and (count := _count(one["counts"] or {}, name)) is not None
     ]
     if not found:
         return None

@@ -8,6 +8,7 @@ directory: where nothing is installed, there may be no ``python`` and no module 
 import functools
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -89,7 +90,7 @@ def script_words() -> list[str]:
         beside = os.path.join(os.path.dirname(sys.executable), SCRIPT)
         clone = os.path.join(os.path.dirname(PACKAGE), "scripts", SCRIPT)
         script = clone if os.path.exists(clone) else beside
-    return [as_typed(sys.executable), as_typed(script)]
+    return [_interpreter(), as_typed(script)]
 
 
 def module_words() -> list[str]:
@@ -97,7 +98,16 @@ def module_words() -> list[str]:
     root = os.path.dirname(PACKAGE)
     is_installed = os.path.basename(root) in {"site-packages", "dist-packages"}
     package = ["-m", "tracecore"] if is_installed else [as_typed(PACKAGE)]
-    return [as_typed(sys.executable), *package]
+    return [_interpreter(), *package]
+
+
+def _interpreter() -> str:
+    """The word that starts this interpreter here: ``python`` where the search path finds it by
+    that, so that a command that is published can be typed on another machine as well.
+    """
+    found = shutil.which("python")
+    # Not the file behind it: an environment of its own is known by its path.
+    return "python" if found == sys.executable else as_typed(sys.executable)
 
 
 def as_command(words: Sequence[str]) -> str:

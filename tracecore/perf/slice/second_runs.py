@@ -19,6 +19,9 @@ from tracecore.strict import open_regular
 # agree.
 NOT_REPEATABLE: Final = frozenset({"timeout", "episode_crashed"})
 DIFFERENCES_SHOWN: Final = 20
+NOT_COUNTED: Final = (
+    "its agent may call models, or its second pass was another episode or had no time left"
+)
 
 
 class Difference(Protocol):
@@ -149,21 +152,23 @@ def compare_runs(
             new = _read_artifact(second_runs_dir, second.artifact)
             place = first_difference(old, new) if old is not None and new is not None else None
             result.differences.append(_difference(first, second, place))
-        if second.work:
-            result.work.append(_work(second))
+        result.work.append(_work(second))
     result.work.sort(key=lambda counted: int(counted["episode_index"]))
     result.differences.sort(key=lambda difference: int(difference["episode_index"]))
     return result
 
 
 def _work(row: EpisodeResult) -> JsonObject:
-    """What was counted of an episode, under the scenario row that it belongs to."""
+    """What was counted of an episode, under the scenario row that it belongs to; null where it
+    could not be.
+    """
     return {
         "agent": row.agent,
         "task_ref": row.task_ref,
         "seed": row.seed - row.episode_index,
         "episode_index": row.episode_index,
         "counts": row.work,
+        **({} if row.work else {"why": NOT_COUNTED}),
     }
 
 
