@@ -45,6 +45,7 @@ from tracecore.record import as_dict
 from tracecore.stats import MAD_TO_SIGMA, mad, wilson_interval
 
 SCREEN_ROUNDS = 2
+UNIFORM = 0.10
 IN_TURNS = Conditions(in_turns=True)
 ARCHIVED = (1, 2, 3, 5)  # runs of the base, against one
 Sides = tuple[list[Logs], list[Logs]]  # base and new
@@ -151,6 +152,7 @@ def measure(options: argparse.Namespace, scratch: str, chance: random.Random) ->
 
     null = trials(lambda: null_sides(logs, chance, window), ab)
     planted = trials(lambda: planted_sides(logs, chance, window), ab)
+    uniform = trials(lambda: slower_on_paper(null_sides(logs, chance, window)), ab)
     independent = rounds // window
     report = {
         **exact,
@@ -176,6 +178,7 @@ def measure(options: argparse.Namespace, scratch: str, chance: random.Random) ->
             independent,
             lambda found: set(found["regressed"]) - {OVERALL} == {target} - {OVERALL},
         ),
+        "uniform_10_percent_on_paper_found": rate(uniform, independent, is_false_alarm),
         "named_wrongly": rate(
             planted, independent, lambda found: bool(set(found["regressed"]) - {target, OVERALL})
         ),
@@ -187,7 +190,14 @@ def measure(options: argparse.Namespace, scratch: str, chance: random.Random) ->
         slow = trials(
             functools.partial(archived_sides, logs, chance, runs, ("slow",)), replay_archived
         )
+        uniform = [
+            replay_archived(slower_on_paper(archived_sides(logs, chance, runs, ("one", "two"))))
+            for _ in range(options.trials)
+        ]
         independent, name = rounds // (runs + 1), f"1_against_{runs}"
+        report[f"{name}_uniform_10_percent_on_paper_found"] = rate(
+            uniform, independent, is_false_alarm
+        )
         report[f"{name}_false_alarms"] = rate(alike, independent, is_false_alarm)
         for leg in ("shape", "time"):
             report[f"{name}_false_alarms_of_{leg}"] = rate(
@@ -219,6 +229,12 @@ def planted_sides(logs: dict[str, list[Logs]], chance: random.Random, window: in
     return [logs[chance.choice(("one", "two"))][place] for place in places], [
         logs["slow"][place] for place in places
     ]
+
+
+def slower_on_paper(sides: Sides) -> Sides:
+    """The same with all rows of the new runs slower, as a slower runtime makes them."""
+    base, new = sides
+    return base, [{key: value + math.log1p(UNIFORM) for key, value in run.items()} for run in new]
 
 
 def archived_sides(
@@ -332,17 +348,16 @@ def print_table(report: dict[str, Any]) -> None:
     ]
     if "trials" in report:
         planted = report["planted"]
-        lines += [
-            (
-                f"seed {report['seed']}: {report['trials']} trials of each kind on {report['rounds']}"
-                f" rounds ({report['independent_windows']} windows do not overlap) of"
-                f" {report['episodes']} episodes; load at the start {report['load_at_start'][0]:.1f}"
-            ),
-            (
-                f"planted in {planted['task']}: {report['asked']:.0%} asked for,"
-                f" {planted['measured']:.1%} measured"
-            ),
-        ]
+        lines.append(
+            f"seed {report['seed']}: {report['trials']} trials of each kind on"
+            f" {report['rounds']} rounds ({report['independent_windows']} windows do not overlap)"
+            f" of {report['episodes']} episodes; load at the start"
+            f" {report['load_at_start'][0]:.1f}"
+        )
+        lines.append(
+            f"planted in {planted['task']}: {report['asked']:.0%} asked for,"
+            f" {planted['measured']:.1%} measured"
+        )
         lines += [
             _line(name, figure)
             for name, figure in report.items()
