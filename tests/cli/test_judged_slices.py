@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import signal
-import time
 
 import pytest
 from helpers import slices
@@ -102,19 +101,16 @@ def test_a_breached_threshold_is_exit_3_and_one_sentence(bench):
     assert status["margin"] == status["limit"] - status["observed"]
 
 
-def test_no_gate_lets_the_same_breach_pass(bench):
-    done, _, summary = bench(
-        "--episodes", "3", "--gate", "--threshold", "run_artifacts.avg_bytes <= 10", "--no-gate"
-    )
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--gate", "--threshold", "run_artifacts.avg_bytes <= 10", "--no-gate")],
+    ids=["not asked for", "taken off"],
+)
+def test_without_a_gate_nothing_is_gated(bench, options):
+    done, _, summary = bench("--episodes", "2", *options)
     assert done.exit_code == 0
     assert summary["verdict"]["thresholds"] == []
     assert summary["determinism"]["requested"] == 0
-
-
-def test_without_gate_options_nothing_is_gated(bench):
-    done, _, summary = bench("--episodes", "2")
-    assert done.exit_code == 0
-    assert summary["verdict"]["thresholds"] == []
 
 
 def test_a_failed_episode_is_exit_1_even_where_a_threshold_is_broken(bench):
@@ -192,22 +188,14 @@ def test_an_aborted_slice_can_be_finished_without_its_gate(bench):
     (bench.folder / "gate.toml").write_text(
         '[[threshold]]\nexpr = "failure_count == 0"\nabort = true\n'
     )
-    _, answer, _ = bench("--episodes", "8", "--thresholds", "gate.toml", scenario=["failing"])
-    again, _, summary = bench(
-        "--episodes",
-        "8",
-        "--thresholds",
-        "gate.toml",
-        "--resume",
-        answer["stamp"],
-        scenario=["failing"],
-    )
+    gated = ("--episodes", "40", "--thresholds", "gate.toml")
+    _, answer, _ = bench(*gated, scenario=["failing"])
+    again, _, summary = bench(*gated, "--resume", answer["stamp"], scenario=["failing"])
     assert again.exit_code == 5
-    assert summary["episodes"] < 8
-    finished, _, summary = bench(
-        "--episodes", "8", "--no-gate", "--resume", answer["stamp"], scenario=["failing"]
-    )
-    assert (finished.exit_code, summary["episodes"]) == (1, 8)
+    assert summary["episodes"] < 40
+    rest = ("--episodes", "40", "--no-gate", "--resume", answer["stamp"])
+    finished, _, summary = bench(*rest, scenario=["failing"])
+    assert (finished.exit_code, summary["episodes"]) == (1, 40)
 
 
 def test_a_task_that_does_something_else_each_time_is_found_with_step_and_field(bench):
@@ -253,9 +241,7 @@ def test_an_interrupted_slice_is_exit_130_and_its_thresholds_do_not_save_it(benc
     harness = slices.start(
         ROOT, bench.folder, *FOLDERS, "--scenario", "steady.json", "--gate", "--episodes", "2"
     )
-    while not list(bench.folder.glob("out/.perf-journal-*")):
-        time.sleep(0.05)
-    time.sleep(0.5)
+    slices.wait_until(lambda: slices.descendants(harness.process.pid))
     harness.signal(signal.SIGINT)
     done = harness.wait()
     answer = done.document
