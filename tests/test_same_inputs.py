@@ -15,7 +15,6 @@ from helpers.faults import PLAIN_TASK
 
 ROOT = pathlib.Path(__file__).parent.parent
 SEED = 42
-RUNS_OF_EACH = 2  # in one slice; there are five slices
 
 NOSY = """\
 import datetime, decimal, locale, math, os, random, sys, time
@@ -108,22 +107,24 @@ class Surroundings:
     """How a slice is started; none of it may show."""
 
     folder: str
+    runs: int  # of each agent
     workers: int
     method: str
     environment: dict[str, str]
 
 
 PLACES = [
-    Surroundings("here", 1, "fork", {}),
-    Surroundings("far/away", 3, "fork", {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo"}),
+    Surroundings("here", 3, 1, "fork", {}),
+    Surroundings("far/away", 3, 3, "fork", {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo"}),
     Surroundings(
-        "spawned", 3, "spawn", {"PYTHONHASHSEED": "77", "LC_ALL": "C", "TZ": "America/St_Johns"}
+        "spawned", 1, 3, "spawn", {"PYTHONHASHSEED": "77", "LC_ALL": "C", "TZ": "America/St_Johns"}
     ),
     Surroundings(
-        "spawned/ä ö", 1, "spawn", {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "HOME": "/nowhere"}
+        "spawned/ä ö", 1, 1, "spawn", {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "HOME": "/nowhere"}
     ),
     Surroundings(
         "last",
+        2,
         3,
         "fork",
         {
@@ -136,13 +137,13 @@ PLACES = [
 ]
 
 
-def write_inputs(folder: pathlib.Path) -> int:
+def write_inputs(folder: pathlib.Path, runs: int) -> int:
     """Agents and a scenario in which every episode has the same seed; gives the number of
     episodes.
     """
     for name, (text, _) in AGENTS.items():
         (folder / name).write_text(text)
-    pairs = [*((name, "plain@1") for name in AGENTS), *BUNDLED.items()] * RUNS_OF_EACH
+    pairs = [*((name, "plain@1") for name in AGENTS), *BUNDLED.items()] * runs
     rows = [
         {"agent": agent, "task_ref": task, "seed": SEED - index}
         for index, (agent, task) in enumerate(pairs)
@@ -154,7 +155,7 @@ def write_inputs(folder: pathlib.Path) -> int:
 def run_slice(folder: pathlib.Path, place: Surroundings) -> list[dict[str, Any]]:
     """The artifacts of one slice, which was started in ``folder``."""
     folder.mkdir(parents=True)
-    episodes = write_inputs(folder)
+    episodes = write_inputs(folder, place.runs)
     command = [
         sys.executable,
         str(ROOT / "scripts" / "perf_harness.py"),
@@ -199,7 +200,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[s
 @pytest.mark.parametrize("kind", KINDS)
 def test_ten_runs_of_one_job_give_one_hash(artifacts: dict[str, list[dict[str, Any]]], kind: str):
     same = artifacts[kind]
-    assert len(same) == RUNS_OF_EACH * len(PLACES) == 10
+    assert len(same) == sum(place.runs for place in PLACES) == 10
     assert {artifact["seed"] for artifact in same} == {SEED}
     wanted = AGENTS[kind][1] if kind in AGENTS else "success"
     assert {artifact["termination_reason"] for artifact in same} == {wanted}, same[0][

@@ -95,12 +95,12 @@ def test_many_slots_need_no_more_open_files_than_a_plain_limit(tmp_path: pathlib
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (96, hard))
     try:
-        ended = run(jobs.meet, [Errand(i, str(tmp_path), 80) for i in range(80)])
+        ended = run(jobs.meet, [Errand(i, str(tmp_path), 48) for i in range(48)])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert [one.ending for one in ended] == [Returned(80)] * 80
+    assert [one.ending for one in ended] == [Returned(48)] * 48
 
 
 def test_a_parent_that_ignores_the_ends_of_its_children_changes_nothing() -> None:

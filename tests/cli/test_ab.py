@@ -137,6 +137,7 @@ def test_identical_code_differs_in_nothing_but_time_and_surroundings_disturb_not
     assert len(list(folder.glob("*/perf-summary-*.json"))) == len(kept)
 
 
+@pytest.mark.slow
 def test_changed_behaviour_is_found_in_the_screen(clone: pathlib.Path) -> None:
     with (clone / "tracecore" / "agents" / "toy_agent.py").open("a") as file:
         file.write(BROKEN)

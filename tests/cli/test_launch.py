@@ -106,11 +106,11 @@ def without_standard_input() -> None:
 
 
 QUICK = (
-    Launch("under -I", flags=("-I",)),
+    Launch("under -I", flags=("-I",), alone=True),
     Launch("under -OO", flags=("-OO",)),
     Launch("with other words and times", environment={"LC_ALL": "C", "TZ": "Asia/Tokyo"}),
     Launch("with the repository of another named", environment={"GIT_DIR": "elsewhere/.git"}),
-    Launch("with an empty environment", prefix=("env", "-i")),
+    Launch("with an empty environment", prefix=("env", "-i"), alone=True),
     Launch("with every signal ignored", before=ignoring(*SIGNALS)),
     Launch("with every signal blocked", before=blocking(*SIGNALS)),
     Launch("with few descriptors", before=limited(resource.RLIMIT_NOFILE, 64)),
@@ -257,19 +257,18 @@ def launch(
     }
 
 
-PACKS = 12
-TOGETHER = [how for how in SLOW if not how.alone]
-SLOW_PACKS = [
-    *(TOGETHER[place::PACKS] for place in range(PACKS)),
-    *([how] for how in SLOW if how.alone),
-]
+def packs(ways: tuple[Launch, ...], count: int) -> list[list[Launch]]:
+    """The ways in so many packs, and those alone that hide what others do."""
+    together = [how for how in ways if not how.alone]
+    dealt = [together[place::count] for place in range(count)]
+    return [*filter(None, dealt), *([how] for how in ways if how.alone)]
 
 
 @pytest.mark.parametrize(
     "pack",
     [
-        *([how] for how in QUICK),
-        *(pytest.param(pack, marks=pytest.mark.slow) for pack in SLOW_PACKS),
+        *packs(QUICK, 2),
+        *(pytest.param(pack, marks=pytest.mark.slow) for pack in packs(SLOW, 12)),
     ],
     ids=lambda pack: pack[0].name,
 )

@@ -125,7 +125,7 @@ def opened(arena: Arena, layers_off: str, most_depth: int) -> tuple[set[str], di
 
 
 @pytest.mark.parametrize("layers_off", ["audit_hook", "audit_hook,mount_namespace"])
-@pytest.mark.parametrize("depth", [5, pytest.param(99, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("depth", [3, pytest.param(99, marks=pytest.mark.slow)])
 def test_an_agent_can_open_what_the_page_lists_and_nothing_else(
     depth: int, layers_off: str, tmp_path: pathlib.Path
 ) -> None:

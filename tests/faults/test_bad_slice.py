@@ -11,7 +11,7 @@ from helpers.slices import let_go, wait_until, write_held_task
 
 from tracecore import descendants
 
-EPISODES = int(os.environ.get("TRACECORE_TEST_BAD_EPISODES", "200"))
+EPISODES = int(os.environ.get("TRACECORE_TEST_BAD_EPISODES", "80"))
 
 
 def test_bad_episodes_leave_nothing_and_good_ones_between_them_are_what_they_were(

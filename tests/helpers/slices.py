@@ -29,7 +29,7 @@ SCRIPT = ROOT / "scripts" / "perf_harness.py"
 PATIENCE_S = 300.0  # a safety net: what does not come within it never will
 # Time limits of an episode that is to run into one, tried in turn: on a busy machine it may not
 # have got within the first one as far as it has to.
-LIMITS_S = (0.5, 5.0, 50.0)
+LIMITS_S = (0.3, 3.0, 30.0)
 SERIES_KEYS = (
     *("episode", "episode_index", "agent", "task_ref", "seed", "success", "error"),
     *("llm_trace_entries", "prompt_bytes", "completion_bytes", "tokens_used"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracecore import canon
@@ -194,7 +194,6 @@ def test_values_nested_as_deeply_as_json_is_read_are_compared(artifact: JsonObje
     assert found == Difference(1, "result.x" + "[0]" * 900, 1, 2)
 
 
-@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_there_is_a_difference_exactly_when_the_artifact_hashes_differ(
     artifact: JsonObject, data: st.DataObject
