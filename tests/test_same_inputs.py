@@ -32,7 +32,8 @@ class Agent:
         tried += [time.tzname, time.timezone, time.localtime(0)[:6]]
         tried += [datetime.datetime.fromtimestamp(0).isoformat(), locale.setlocale(locale.LC_ALL)]
         tried += [time.strftime("%x %X", time.gmtime(0)), sorted(os.environ.items())]
-        tried += [sys.argv, sys.getfilesystemencoding(), sys.flags.hash_randomization]
+        tried += [sys.argv, sys.orig_argv]
+        tried += [sys.getfilesystemencoding(), sys.flags.hash_randomization]
         tried += [sys.getdefaultencoding()]
         tried += [sys.flags.optimize, sys.flags.utf8_mode, sys.getrecursionlimit(), __name__]
         tried += [str(decimal.Decimal(1) / 3), math.fsum([0.1] * 9), random.Random(7).random()]
@@ -221,3 +222,4 @@ def test_the_agent_that_looks_around_did_look(artifacts: dict[str, list[dict[str
     assert "anna" in tried[1]
     assert tried[5] == [1970, 1, 1, 0, 0, 0]
     assert tried[6] == "1970-01-01T00:00:00"
+    assert tried.count(["tracecore"]) == 2  # what its process takes itself for, wherever that lies
