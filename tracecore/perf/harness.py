@@ -1,8 +1,6 @@
 """A slice from beginning to end: prepare, run, run some again, reduce, judge, write."""
 
 import contextlib
-import functools
-from collections.abc import Iterator
 from typing import Any
 
 from tracecore import clock
@@ -26,9 +24,7 @@ from tracecore.perf.slice.cleanup import (
     remove_unowned,
 )
 from tracecore.perf.slice.commands import repro_of, resume_command, without_cluster
-from tracecore.perf.slice.journal import Journal
 from tracecore.perf.slice.options import SliceOptions
-from tracecore.perf.slice.plan import Plan
 from tracecore.perf.slice.second_runs import (
     Determinism,
     choose_episodes,
@@ -36,8 +32,7 @@ from tracecore.perf.slice.second_runs import (
     second_runs_folder,
 )
 from tracecore.record import record, replace
-from tracecore.records import EpisodeResult, JsonObject, Verdict
-from tracecore.runtime.replay import first_difference
+from tracecore.records import JsonObject, Verdict
 
 
 @record
@@ -76,16 +71,17 @@ def run_episodes(slice_: Slice) -> Run:
     watch = Watch(watch_progress(slice_), slice_.samples)
     host = host_block(options.run.method, provenance.git_state())
     abort = AbortWatch(slice_.gate.thresholds, plan.episodes)
-    aborted = first_broken(abort, journal.rows_in_order()) if abort.is_watching else None
+    # of a resumed slice: the threshold that the episodes before have broken already
+    before = journal.rows_in_order() if abort.is_watching else iter(())
+    aborted = next((broken.text for broken in map(abort.add, before) if broken), None)
     noise = HostWatch(host)
     sampler = SystemSampler()
     sampler.start()
     begun_s = clock.monotonic_s()
     trouble = None
-    missing = functools.partial(indices_without_row, plan, journal)
-    remove_leftovers(slice_, missing())
+    remove_leftovers(slice_)
     try:
-        jobs = plan.jobs(iter(()) if aborted else missing())
+        jobs = plan.jobs(() if aborted else journal.missing())
         count = 0 if aborted else plan.episodes - journal.rows
         with contextlib.closing(engine.episodes(plan, jobs, count, watch.look)) as rows:
             for row in rows:
@@ -113,11 +109,11 @@ def run_episodes(slice_: Slice) -> Run:
     )
 
 
-def remove_leftovers(slice_: Slice, missing: Iterator[int]) -> None:
+def remove_leftovers(slice_: Slice) -> None:
     """Remove what the harness that began a resumed slice left half done."""
     options, plan = slice_.options, slice_.plan
     if options.run.resume is not None:
-        run_ids = (job.run_id for job in plan.jobs(missing))
+        run_ids = (job.run_id for job in plan.jobs(slice_.journal.missing()))
         remove_doubtful_artifacts(options.run.runs_dir, run_ids)
         remove_stray_documents(options.output.output_dir, options.run.resume)
 
@@ -133,16 +129,6 @@ def watch_progress(slice_: Slice) -> Progress:
         already_done=slice_.already_done,
         repro=repro_of(options.run),
     )
-
-
-def indices_without_row(plan: Plan, journal: Journal) -> Iterator[int]:
-    """The episodes that are still to be run."""
-    return (index for index in range(plan.episodes) if not journal.has(index))
-
-
-def first_broken(abort: AbortWatch, rows: Iterator[EpisodeResult]) -> str | None:
-    """The threshold that the episodes before a resumption have broken already."""
-    return next((broken.text for broken in map(abort.add, rows) if broken), None)
 
 
 def run_again(slice_: Slice, run: Run) -> Run:
@@ -194,7 +180,6 @@ def compare_with_second_runs(slice_: Slice, count: int) -> Determinism:
                 requested=len(chosen) or count,
                 runs_dir=options.run.runs_dir,
                 second_runs_dir=folder,
-                first_difference=first_difference,
             )
 
 

@@ -28,7 +28,7 @@ from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, ScenarioRow, read_sc
 from tracecore.record import record, replace
 from tracecore.records import Settings, TaskSource
 from tracecore.runtime.task.catalog import find_agent, find_task
-from tracecore.runtime.task.task import check_task
+from tracecore.runtime.task.task import compile_task
 from tracecore.runtime.trace import REDACTIONS
 
 if TYPE_CHECKING:
@@ -68,9 +68,11 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
     with contextlib.ExitStack() as around:
         interruption = around.enter_context(watch_for_interruption())
         console = Console(hurry_fd=interruption.wake_fd)
-        check_extras(options.output)
+        if options.output.report:
+            require_packages("--report", "matplotlib")
         options = find_stamp(options)
-        gate = find_gate(options)
+        run = options.run
+        gate = read_gate(options.judge, episodes=run.episodes, keep_runs=run.keep_runs)
         engine = around.enter_context(find_engine(options, interruption, console))
         plan = plan_slice(options.run, check_here=options.cluster.address is None)
         plan = replace(plan, settings=around.enter_context(find_gateway(options, plan)))
@@ -93,7 +95,6 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         )
         around.enter_context(journal)
         # Tried while the workers start: what agents of this slice are kept from.
-        run = options.run
         confinement = around.enter_context(doctor.Probe(run.limits, run.method, thorough=False))
         samples = around.enter_context(take_samples(options.output, journal))
         yield Slice(
@@ -133,26 +134,6 @@ def find_engine(
     from tracecore.perf.cluster.engine import use_cluster  # noqa: PLC0415
 
     return use_cluster(options.run, cluster, interruption, console.say)
-
-
-def check_extras(options: OutputOptions) -> None:
-    """Refuse what cannot be written here.
-
-    Raises:
-        OptionError: A package that a report needs is missing.
-    """
-    if options.report:
-        require_packages("--report", "matplotlib")
-
-
-def find_gate(options: SliceOptions) -> Gate:
-    """What the slice is held against.
-
-    Raises:
-        ThresholdError: A threshold is wrong.
-    """
-    judge = options.judge
-    return read_gate(judge, episodes=options.run.episodes, keep_runs=options.run.keep_runs)
 
 
 def plan_slice(options: RunOptions, *, check_here: bool) -> Plan:
@@ -231,7 +212,7 @@ def find_sound_task(ref: str, tasks_dirs: Sequence[str] = ()) -> TaskSource:
         TaskError: There is none, or the file and line that are wrong.
     """
     task = find_task(ref, tasks_dirs)
-    check_task(task)
+    compile_task(task)
     return task
 
 

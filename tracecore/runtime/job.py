@@ -37,7 +37,8 @@ from tracecore.runtime.artifact import (
     with_usage,
 )
 from tracecore.runtime.episode import Agent, run_episode
-from tracecore.runtime.task.task import compile_task, read_manifest
+from tracecore.runtime.task.manifest import read_manifest
+from tracecore.runtime.task.task import compile_task
 
 DEBUG_S: Final = 86_400.0  # of an episode in a debugger
 ROOM_BYTES: Final = 64 << 20  # a disk that has so much has had room for any artifact

@@ -2,6 +2,7 @@ import json
 import pathlib
 
 import pytest
+from helpers.tables import rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,74 +93,40 @@ def test_rows_survive_being_written_as_json(
     assert read_scenario(str(path)) == tuple(rows)
 
 
-@pytest.mark.parametrize(
-    ("row", "complaint"),
-    [
-        ("3", "scenario[1]: found 3, expected an object"),
-        ("[]", "scenario[1]: found [], expected an object"),
-        ("{}", "scenario[1].agent: found nothing, expected the path of an agent file"),
-        ('{"agent": "a.py"}', "scenario[1].task_ref: found nothing, expected <task id>@<version>"),
-        ('{"agent": 3, "task_ref": "t"}', "scenario[1].agent: found 3"),
-        ('{"agent": null, "task_ref": "t"}', "scenario[1].agent: found None"),
-        ('{"agent": " ", "task_ref": "t"}', "scenario[1].agent: found ' '"),
-        ('{"agent": "a\\u0000b", "task_ref": "t"}', "scenario[1].agent: found 'a\\x00b'"),
-        ('{"agent": "\\ud800", "task_ref": "t"}', "scenario[1].agent: found '\\ud800'"),
-        ('{"agent": "a", "task_ref": ["t"]}', "scenario[1].task_ref: found ['t']"),
-        (
-            '{"agent": "a", "task_ref": "t", "seed": true}',
-            "scenario[1].seed: found True, expected an integer",
-        ),
-        (
-            '{"agent": "a", "task_ref": "t", "seed": null}',
-            "scenario[1].seed: found None, expected an integer",
-        ),
-        (
-            '{"agent": "a", "task_ref": "t", "seed": "1"}',
-            "scenario[1].seed: found '1', expected an integer",
-        ),
-        (
-            '{"agent": "a", "task_ref": "t", "seed": 1.0}',
-            "scenario[1].seed: found 1.0, expected an integer",
-        ),
-        (
-            '{"agent": "a", "task_ref": "t", "seed": NaN}',
-            "scenario[1].seed: found nan, expected an integer",
-        ),
-        (
-            '{"agent": "a", "task_ref": "t", "seed": 1e999}',
-            "scenario[1].seed: found inf, expected an integer",
-        ),
-        (
-            '{"agent": "a", "task_ref": "t", "seed": 9223372036854775808}',
-            "scenario[1].seed: found 9223372036854775808, expected an integer of 64 bits",
-        ),
-        (
-            '{"agent": "a", "task_ref": "t", "seed": -9223372036854775809}',
-            "scenario[1].seed: found -922",
-        ),
-        (
-            '{"agent": "a", "task_ref": "t", "sed": 1}',
-            (
-                "scenario[1]: found the key 'sed', expected only agent, task_ref, seed, allow,"
-                " preload, models (did you mean seed?)"
-            ),
-        ),
-        (
-            '{"agent": "a", "task_ref": "t", "budget": 1}',
-            "scenario[1]: found the key 'budget', expected only agent",
-        ),
-        (
-            '{"agent": "a", "task_ref": "t", "seed": 1, "seed": 2}',
-            "scenario[1].seed: found the key twice, expected an integer",
-        ),
-    ],
-)
+# "@" is the usual agent and task, "~" where the row stands
+WRONG_ROWS = r"""
+    3 | ~: found 3, expected an object
+    [] | ~: found [], expected an object
+    {} | ~.agent: found nothing, expected the path of an agent file
+    {"agent": "a.py"} | ~.task_ref: found nothing, expected <task id>@<version>
+    {"agent": 3, "task_ref": "t"} | ~.agent: found 3
+    {"agent": null, "task_ref": "t"} | ~.agent: found None
+    {"agent": " ", "task_ref": "t"} | ~.agent: found ' '
+    {"agent": "a\u0000b", "task_ref": "t"} | ~.agent: found 'a\x00b'
+    {"agent": "\ud800", "task_ref": "t"} | ~.agent: found '\ud800'
+    {"agent": "a", "task_ref": ["t"]} | ~.task_ref: found ['t']
+    {@, "seed": true} | ~.seed: found True, expected an integer
+    {@, "seed": null} | ~.seed: found None, expected an integer
+    {@, "seed": "1"} | ~.seed: found '1', expected an integer
+    {@, "seed": 1.0} | ~.seed: found 1.0, expected an integer
+    {@, "seed": NaN} | ~.seed: found nan, expected an integer
+    {@, "seed": 1e999} | ~.seed: found inf, expected an integer
+    {@, "seed": 9223372036854775808} | ~.seed: found 9223372036854775808, expected an integer of 64
+    {@, "seed": -9223372036854775809} | ~.seed: found -922
+    {@, "sed": 1} | ~: found the key 'sed', expected only agent, task_ref, seed, allow
+    {@, "budget": 1} | ~: found the key 'budget', expected only agent
+    {@, "seed": 1, "seed": 2} | ~.seed: found the key twice, expected an integer
+"""
+
+
+@pytest.mark.parametrize(("row", "complaint"), rows(WRONG_ROWS))
 def test_a_wrong_row_is_named_with_what_was_found_and_expected(
     tmp_path: pathlib.Path, row: str, complaint: str
 ) -> None:
     path = tmp_path / "s.json"
+    row = row.replace("@", '"agent": "a", "task_ref": "t"')
     path.write_text(f"[{JSON_ROW}, {row}]")
-    assert complaint_about(path).startswith(complaint)
+    assert complaint_about(path).startswith(complaint.replace("~", "scenario[1]"))
 
 
 def test_all_wrong_rows_are_named_at_once(tmp_path: pathlib.Path) -> None:

@@ -1,13 +1,13 @@
 import json
 import os
 import pathlib
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tracecore.errors import OutputError
+from tracecore.perf.slice import second_runs
 from tracecore.perf.slice.second_runs import (
     Determinism,
     choose_episodes,
@@ -15,18 +15,7 @@ from tracecore.perf.slice.second_runs import (
     second_runs_folder,
 )
 from tracecore.record import replace
-
-
-@dataclass
-class Difference:
-    step: int
-    field: str
-    old: object
-    new: object
-
-
-def no_difference(_old, _new):
-    return None
+from tracecore.runtime.replay import Difference
 
 
 def choose(make_row, count, *, episodes=24, scenario_rows=4, cut_off=()):
@@ -61,22 +50,13 @@ def test_as_many_as_wanted_are_chosen_and_none_twice(make_row, episodes, scenari
     assert len(chosen) == len(set(chosen)) == count
 
 
-def compare(
-    first_rows,
-    second_rows,
-    *,
-    runs_dir="",
-    second_runs_dir="",
-    requested=None,
-    first_difference=None,
-):
+def compare(first_rows, second_rows, *, runs_dir="", second_runs_dir="", requested=None):
     return compare_runs(
         first_rows,
         second_rows,
         requested=len(first_rows) if requested is None else requested,
         runs_dir=str(runs_dir),
         second_runs_dir=str(second_runs_dir),
-        first_difference=first_difference or no_difference,
     ).document()
 
 
@@ -90,7 +70,12 @@ def test_equal_hashes_are_no_difference(make_row):
     }
 
 
-def test_a_difference_names_its_first_step_and_field(make_row, tmp_path: pathlib.Path):
+def test_a_difference_names_its_first_step_and_field(make_row, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        second_runs,
+        "first_difference",
+        lambda old, new: Difference(7, "result.value", old["value"], new["value"]),
+    )
     first, second = (
         make_row(3),
         make_row(3, artifact_hash="sha256:other", trace_hash="sha256:other"),
@@ -99,15 +84,8 @@ def test_a_difference_names_its_first_step_and_field(make_row, tmp_path: pathlib
         (tmp_path / folder).mkdir()
         (tmp_path / folder / first.artifact).write_text(json.dumps({"value": value}))
 
-    def find(old, new):
-        return Difference(7, "result.value", old["value"], new["value"])
-
     document = compare(
-        [first],
-        [second],
-        runs_dir=tmp_path / "first",
-        second_runs_dir=tmp_path / "second",
-        first_difference=find,
+        [first], [second], runs_dir=tmp_path / "first", second_runs_dir=tmp_path / "second"
     )
     (difference,) = document["differences"]
     assert document["differing"] == 1
@@ -173,7 +151,6 @@ def test_what_was_counted_in_second_runs_is_kept_by_scenario_row(make_row, tmp_p
         requested=2,
         runs_dir=str(tmp_path),
         second_runs_dir=str(tmp_path),
-        first_difference=lambda _old, _new: None,
     )
     assert [(one["seed"], one["episode_index"], one["counts"]) for one in found.work] == [
         (42, 0, {"messages": 0}),

@@ -2,6 +2,7 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
+from helpers.tables import rows
 
 from tracecore.errors import TaskError
 from tracecore.records import Budgets
@@ -79,19 +80,50 @@ def test_windows_line_ends_are_fine(make_task: MakeTask) -> None:
     assert read_manifest(str(make_task(edit=lambda text: text.replace("\n", "\r\n")))).id == "world"
 
 
+WRONG = r"""
+    id = "world" | - | id | nothing | lower-case letters
+    id = "world" | id = "World" | id | 'World' | lower-case letters
+    id = "world" | id = "wörld" | id | 'wörld' | lower-case letters
+    id = "world" | id = "other" | id | 'other' | the name of its folder, 'world'
+    suite = "tests" | suite = 3 | suite | 3 | a string that is not empty
+    version = 1 | version = true | version | True | a whole number from 0
+    version = 1 | version = 1.0 | version | 1.0 | a whole number
+    version = 1 | version = "1" | version | '1' | a whole number
+    version = 1 | version = -1 | version | -1 | a whole number
+    description = "A task for tests." | - | description | nothing | a string
+    deterministic = true | deterministic = 1 | deterministic | 1 | true or false
+    seed_behavior = "fixed" | seed_behavior = "any" | seed_behavior | 'any' | fixed, stochastic
+    seed_behavior = "fixed" | seed_behavior = [[]] | seed_behavior | [[]] | fixed, stochastic
+    steps = 5 | steps = -5 | budgets.steps | -5 | a whole number from 0
+    steps = 5 | - | budgets.steps | nothing | a whole number
+    steps = 5 | stepz = 5 | budgets.stepz | 5 | no such field, only steps, tool_calls
+    tool_calls = 4 | tool_calls = false | budgets.tool_calls | False | a whole number
+    [budgets] | [budget] | budget | {'steps' | no such field, only id, suite
+    [budgets]\nsteps = 5\ntool_calls = 4 | - | budgets | nothing | a table with steps, tool_calls
+    suite = | extra = 1\nsuite = | extra | 1 | no such field
+    source = "actions.py" | source = "none.py" | action_surface.source | 'none.py' | .py file
+    source = "actions.py" | source = "../a.py" | action_surface.source | '../a.py' | .py file
+    source = "actions.py" | source = "task.toml" | action_surface.source | 'task.toml' | .py file
+    schema = "signature" | schema = "" | action_surface.schema | '' | a string that is not empty
+    "validate.py:validate" | "validate.py:" | validator.entrypoint | 'validate.py:' | file.py for
+    "validate.py:validate" | "validate.py:a b" | validator.entrypoint | 'validate.py:a b' | file.py
+    "validate.py:validate" | "none.py:validate" | validator.entrypoint | 'none.py: | in the folder
+    "setup.py:setup" | "/tmp/setup.py:setup" | setup.entrypoint | '/tmp/ | file.py:function
+    "setup.py:setup" | 3 | setup.entrypoint | 3 | file.py:function
+    ["/app"] | ["app"] | sandbox.filesystem_roots | ['app'] | absolute POSIX paths
+    ["/app"] | ["/app/../etc"] | sandbox.filesystem_roots | ['/app/../etc'] | without `..`
+    ["/app"] | "/app" | sandbox.filesystem_roots | '/app' | a list
+    ["/app"] | ["/app", 3] | sandbox.filesystem_roots | ['/app', 3] | a list
+    "*.example.com"] | "*"] | sandbox.network_hosts | ['api.example.org', '*'] | host names
+    "*.example.com"] | 1] | sandbox.network_hosts | ['api.example.org', 1] | host names
+"""
+
+
 @pytest.mark.parametrize(
     ("old", "new", "field", "found", "expected"),
     [
-        ('id = "world"', "", "id", "nothing", "lower-case letters"),
-        ('id = "world"', 'id = "World"', "id", "'World'", "lower-case letters"),
-        ('id = "world"', 'id = "wörld"', "id", "'wörld'", "lower-case letters"),
-        ('id = "world"', 'id = "other"', "id", "'other'", "the name of its folder, 'world'"),
+        *(tuple(cell.replace("\\n", "\n") for cell in row) for row in rows(WRONG)),
         ('id = "world"', f'id = "{"a" * 81}"', "id", "'aaa", "at most 80"),
-        ('suite = "tests"', "suite = 3", "suite", "3", "a string that is not empty"),
-        ("version = 1", "version = true", "version", "True", "a whole number from 0"),
-        ("version = 1", "version = 1.0", "version", "1.0", "a whole number"),
-        ("version = 1", 'version = "1"', "version", "'1'", "a whole number"),
-        ("version = 1", "version = -1", "version", "-1", "a whole number"),
         (
             "version = 1",
             "version = 0x" + "f" * 5000,
@@ -99,116 +131,12 @@ def test_windows_line_ends_are_fine(make_task: MakeTask) -> None:
             "a value too large to show",
             "a whole number",
         ),
-        ('description = "A task for tests."', "", "description", "nothing", "a string"),
-        ("deterministic = true", "deterministic = 1", "deterministic", "1", "true or false"),
-        (
-            'seed_behavior = "fixed"',
-            'seed_behavior = "any"',
-            "seed_behavior",
-            "'any'",
-            "fixed, stochastic, ignored",
-        ),
-        (
-            'seed_behavior = "fixed"',
-            "seed_behavior = [[]]",
-            "seed_behavior",
-            "[[]]",
-            "fixed, stochastic, ignored",
-        ),
-        ("steps = 5", "steps = -5", "budgets.steps", "-5", "a whole number from 0"),
-        ("steps = 5", "", "budgets.steps", "nothing", "a whole number"),
-        ("steps = 5", "stepz = 5", "budgets.stepz", "5", "no such field, only steps, tool_calls"),
-        ("tool_calls = 4", "tool_calls = false", "budgets.tool_calls", "False", "a whole number"),
-        ("[budgets]", "[budget]", "budget", "{'steps'", "no such field, only id, suite"),
-        (
-            "[budgets]\nsteps = 5\ntool_calls = 4",
-            "",
-            "budgets",
-            "nothing",
-            "a table with steps, tool_calls",
-        ),
-        ("suite =", "extra = 1\nsuite =", "extra", "1", "no such field"),
-        (
-            'source = "actions.py"',
-            'source = "none.py"',
-            "action_surface.source",
-            "'none.py'",
-            ".py file in the folder",
-        ),
-        (
-            'source = "actions.py"',
-            'source = "../a.py"',
-            "action_surface.source",
-            "'../a.py'",
-            ".py file in the folder",
-        ),
-        (
-            'source = "actions.py"',
-            'source = "task.toml"',
-            "action_surface.source",
-            "'task.toml'",
-            ".py file",
-        ),
-        (
-            'schema = "signature"',
-            'schema = ""',
-            "action_surface.schema",
-            "''",
-            "a string that is not empty",
-        ),
-        (
-            '"validate.py:validate"',
-            '"validate.py:"',
-            "validator.entrypoint",
-            "'validate.py:'",
-            "file.py for its function validate",
-        ),
-        (
-            '"validate.py:validate"',
-            '"validate.py:a b"',
-            "validator.entrypoint",
-            "'validate.py:a b'",
-            "file.py:function",
-        ),
-        (
-            '"validate.py:validate"',
-            '"none.py:validate"',
-            "validator.entrypoint",
-            "'none.py:",
-            "that is in the folder",
-        ),
-        (
-            '"setup.py:setup"',
-            '"/tmp/setup.py:setup"',
-            "setup.entrypoint",
-            "'/tmp/",
-            "file.py:function",
-        ),
-        ('"setup.py:setup"', "3", "setup.entrypoint", "3", "file.py:function"),
-        ('["/app"]', '["app"]', "sandbox.filesystem_roots", "['app']", "absolute POSIX paths"),
-        (
-            '["/app"]',
-            '["/app/../etc"]',
-            "sandbox.filesystem_roots",
-            "['/app/../etc']",
-            "without `..`",
-        ),
-        ('["/app"]', '"/app"', "sandbox.filesystem_roots", "'/app'", "a list"),
-        ('["/app"]', '["/app", 3]', "sandbox.filesystem_roots", "['/app', 3]", "a list"),
-        (
-            '"*.example.com"]',
-            '"*"]',
-            "sandbox.network_hosts",
-            "['api.example.org', '*']",
-            "host names or *.suffix",
-        ),
-        ('"*.example.com"]', "1]", "sandbox.network_hosts", "['api.example.org', 1]", "host names"),
     ],
 )
 def test_a_wrong_field_is_named_with_what_was_found_and_expected(
     make_task: MakeTask, old: str, new: str, field: str, found: str, expected: str
 ) -> None:
-    folder = make_task(edit=replacing(old, new))
+    folder = make_task(edit=replacing(old, "" if new == "-" else new))
     with pytest.raises(TaskError) as caught:
         read_manifest(str(folder))
     assert caught.value.path == str(folder / "task.toml")

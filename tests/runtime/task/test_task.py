@@ -12,7 +12,9 @@ from tracecore.errors import TaskError
 from tracecore.records import TaskSource
 from tracecore.runtime.env import Environment
 from tracecore.runtime.sandbox import Sandbox
-from tracecore.runtime.task.task import Task, check_task, compile_task, hash_folder, read_manifest
+from tracecore.runtime.task.folder import hash_folder
+from tracecore.runtime.task.manifest import read_manifest
+from tracecore.runtime.task.task import Task, compile_task
 
 MakeTask = Callable[..., pathlib.Path]
 
@@ -318,13 +320,13 @@ def test_a_check_finds_mistakes_without_running_anything(
 ) -> None:
     folder = make_task(files={"shared.py": "raise SystemExit", **files})
     with pytest.raises(TaskError) as caught:
-        check_task(source_of(folder))
+        compile_task(source_of(folder))
     assert f"{folder}/{message}" in str(caught.value)
 
 
 def test_a_check_of_a_good_task_runs_nothing(make_task: MakeTask) -> None:
-    check_task(source_of(make_task(files={"actions.py": "raise SystemExit"})))
-    check_task(
+    compile_task(source_of(make_task(files={"actions.py": "raise SystemExit"})))
+    compile_task(
         source_of(
             make_task("star", files={"validate.py": "from .shared import *", "shared.py": ""})
         )

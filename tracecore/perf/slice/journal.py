@@ -119,18 +119,16 @@ def resume_journal(
 
 
 class Journal:
-    """An open journal: one writer, any number of passes over its rows. 12 bytes of memory per
-    episode.
+    """An open journal: one writer, any number of passes over its rows; 12 bytes per episode.
 
     The file is not believed to be as it was left: what others append is passed over, and a row that
     does not read back is lost, and counted. Made by the two functions above.
 
     Attributes:
         path: The file.
-        header: What the rows depend on, as given when it was created.
-        episodes: Of the whole slice.
+        header: What the rows depend on.
         rows: How many episodes have one.
-        alien_lines: How often others had written into the file.
+        alien_lines: How often others wrote into it.
         parts: When each part of the slice began, UTC: the first, and each resumption with a row.
         lost: Indices of episodes whose rows did not read back; they count as having none.
     """
@@ -187,6 +185,10 @@ class Journal:
         """Count the episode as having no row, so that it is run again."""
         self._offsets[index] = ABSENT
         self.rows -= 1
+
+    def missing(self) -> Iterator[int]:
+        """The episodes that have no row."""
+        return (index for index, offset in enumerate(self._offsets) if offset == ABSENT)
 
     def rows_in_order(self) -> Iterator[EpisodeResult]:
         """Every row, by episode index, each read back from the file.

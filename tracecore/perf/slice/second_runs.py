@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from tracecore.errors import InputError, OutputError, describe
 from tracecore.perf.slice.cleanup import second_runs_path
 from tracecore.record import field, mutable_record
 from tracecore.records import EpisodeResult, JsonObject
+from tracecore.runtime.replay import Difference, first_difference
 from tracecore.strict import open_regular
 
 # They end by the clock or by a death outside the episode, not by its inputs: a second run need not
@@ -22,22 +23,6 @@ DIFFERENCES_SHOWN: Final = 20
 NOT_COUNTED: Final = (
     "its agent may call models, or its second pass was another episode or had no time left"
 )
-
-
-class Difference(Protocol):
-    """Where two artifacts first differ."""
-
-    @property
-    def step(self) -> int | None: ...  # 1-based; null: outside the trace
-    @property
-    def field(self) -> str: ...
-    @property
-    def old(self) -> Any: ...
-    @property
-    def new(self) -> Any: ...
-
-
-FirstDifference = Callable[[JsonObject, JsonObject], Difference | None]
 
 
 @mutable_record
@@ -130,7 +115,6 @@ def compare_runs(
     requested: int,
     runs_dir: str,
     second_runs_dir: str,
-    first_difference: FirstDifference,
 ) -> Determinism:
     """Hold each second run against the first of the same episode, as they come.
 
@@ -140,7 +124,6 @@ def compare_runs(
         requested: How many were to be checked.
         runs_dir: Where the artifacts of the first runs lie, as far as they were kept.
         second_runs_dir: Where those of the second lie.
-        first_difference: From two artifacts to where they first differ.
     """
     first_rows = {row.episode_index: row for row in chosen}
     result = Determinism(requested)

@@ -66,7 +66,8 @@ def check_task_folder(folder: str) -> list[str]:
                 problems.append(_inside(folder, error))
     sources = _Sources(folder, manifest, trees, codes)
     do_all_compile = len(codes) == len(content.kept.keys() - {MANIFEST_NAME})
-    problems += _check_setup(sources)
+    if manifest.setup is not None:
+        problems += _check_entrypoint(sources, manifest.setup, ("seed", "env"))
     problems += _check_actions(sources)
     problems += _check_validator(sources)
     wanted = {manifest.action_source, manifest.validator.file}
@@ -104,17 +105,14 @@ def _check_manifest(folder: str, data: bytes | None) -> tuple[Manifest, list[str
         usual["action_source"] = "actions.py"
     if "validator" in fields:
         usual["validator"] = Entrypoint("validate.py", "validate")
-    if "setup" in fields or (manifest.setup is None and _has_setup(folder)):
+    has_setup = os.path.exists(os.path.join(folder, "setup.py"))
+    if "setup" in fields or (manifest.setup is None and has_setup):
         usual["setup"] = Entrypoint("setup.py", "setup")
         if document and "setup" not in fields:
             problems.append(f"{MANIFEST_NAME}: setup.py is never run without a table setup")
     if "sandbox" in fields:
         usual.update(filesystem_roots=("/",), network_hosts=())
     return replace(manifest, **usual), problems
-
-
-def _has_setup(folder: str) -> bool:
-    return os.path.exists(os.path.join(folder, "setup.py"))
 
 
 def _inside(folder: str, error: InputError) -> str:
@@ -130,10 +128,6 @@ def _function(sources: _Sources, file: str, name: str) -> ast.FunctionDef | None
     return next((node for node in found if node.name == name), None)
 
 
-def _parameters(function: ast.FunctionDef) -> list[ast.arg]:
-    return [*function.args.posonlyargs, *function.args.args]
-
-
 def _check_entrypoint(
     sources: _Sources, entrypoint: Entrypoint, expected: tuple[str, ...]
 ) -> Iterator[str]:
@@ -147,7 +141,7 @@ def _check_entrypoint(
         if name not in sources.codes[file].co_names:
             yield f"{file}: there is no function {name}, expected {form}"
         return
-    names = [parameter.arg for parameter in _parameters(function)]
+    names = [parameter.arg for parameter in (*function.args.posonlyargs, *function.args.args)]
     where = f"{file}: line {function.lineno}: {name}({', '.join(names)})"
     if names[: len(expected)] == list(reversed(expected)) and len(expected) > 1:
         yield f"{where} has its parameters the wrong way round, expected {form}"
@@ -155,11 +149,6 @@ def _check_entrypoint(
         len(names) < len(expected) and function.args.vararg is None
     ):
         yield f"{where} cannot be called with {len(expected)} arguments, expected {form}"
-
-
-def _check_setup(sources: _Sources) -> Iterator[str]:
-    if sources.manifest.setup is not None:
-        yield from _check_entrypoint(sources, sources.manifest.setup, ("seed", "env"))
 
 
 def _check_actions(sources: _Sources) -> Iterator[str]:

@@ -10,20 +10,10 @@ from tracecore.record import record
 from tracecore.records import TaskSource
 from tracecore.runtime.env import Environment
 from tracecore.runtime.task.actions import ActionSurface, public_functions
-from tracecore.runtime.task.folder import MANIFEST_NAME, hash_folder, read_folder
-from tracecore.runtime.task.manifest import Entrypoint, Manifest, parse_manifest, read_manifest
+from tracecore.runtime.task.folder import MANIFEST_NAME, read_folder
+from tracecore.runtime.task.manifest import Entrypoint, Manifest, parse_manifest
 from tracecore.runtime.task.modules import TaskModules
 from tracecore.runtime.task.sources import compile_source
-
-__all__ = [
-    "Manifest",
-    "Task",
-    "TaskCode",
-    "check_task",
-    "compile_task",
-    "hash_folder",
-    "read_manifest",
-]
 
 _compiled: "dict[tuple[str, str, str], TaskCode]" = {}
 
@@ -112,11 +102,6 @@ def compile_task(source: TaskSource) -> TaskCode:
     if code is None:
         code = _compiled[key] = _read_task(source)
     return code
-
-
-def check_task(source: TaskSource) -> None:
-    """Find out before anything runs what ``compile_task`` would refuse; raises as it does."""
-    compile_task(source)
 
 
 def _read_task(source: TaskSource) -> TaskCode:
