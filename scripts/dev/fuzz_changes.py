@@ -11,6 +11,7 @@ import time
 import zipfile
 from typing import Any, Final
 
+HUGE_BYTES: Final = 300 << 20  # more than any reader takes; a file of holes
 MEDDLE_BY_S: Final = 30.0  # a journal that has not got so far by then stays as it is
 PIECES: Final = (
     *(
@@ -121,7 +122,7 @@ def change_place(chance: random.Random, path: pathlib.Path) -> None:
             path.touch()
         case 6:
             path.touch()
-            os.truncate(path, 8 << 30)
+            os.truncate(path, HUGE_BYTES)
 
 
 def change_zip(chance: random.Random, path: pathlib.Path) -> None:
@@ -166,8 +167,8 @@ def change_folder(chance: random.Random, path: pathlib.Path) -> None:
                 change_place(chance, one)
             case 1:
                 shutil.copy(one, path / one.name.replace("Z.", "Z9.").replace("t", "T", 1))
-            case 2:
-                shutil.copytree(path, path / "below")
+            case 2 if not any(place.stat().st_size == HUGE_BYTES for place in inside):
+                shutil.copytree(path, path / "below", symlinks=True)
             case 3:
                 one.rename(path / chance.choice(("perf-summary-.json", "x", "perf-series-\n.json")))
             case 4:
