@@ -2,6 +2,7 @@
 answered in this process, before agents are forked.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,27 +32,32 @@ _ANTHROPIC_ANSWER: Final = {
 _QUESTION: Final[dict[str, Any]] = {"model": "-", "messages": [{"role": "user", "content": "-"}]}
 
 
-def _call_openai(openai: Any, httpx: Any) -> None:
-    openai.OpenAI(api_key="-").close()  # what its own transport imports
-    client = openai.OpenAI(api_key="-", http_client=_answering(httpx, _OPENAI_ANSWER))
+def _call_openai(openai: Any) -> None:
+    client = _answering(openai.OpenAI(api_key="-"), _OPENAI_ANSWER)
     client.chat.completions.create(**_QUESTION)
     client.responses  # noqa: B018 - asking imports it
     client.close()
 
 
-def _call_anthropic(anthropic: Any, httpx: Any) -> None:
-    anthropic.Anthropic(api_key="-").close()
-    client = anthropic.Anthropic(api_key="-", http_client=_answering(httpx, _ANTHROPIC_ANSWER))
+def _call_anthropic(anthropic: Any) -> None:
+    client = _answering(anthropic.Anthropic(api_key="-"), _ANTHROPIC_ANSWER)
     client.messages.create(max_tokens=1, **_QUESTION)
     client.close()
 
 
-def _answering(httpx: Any, answer: dict[str, Any]) -> Any:
+def _answering(client: Any, answer: dict[str, Any]) -> Any:
+    """A client like ``client`` whose calls are answered in this process. Making ``client`` has
+    imported what its own transport needs.
+    """
+    http = client._client  # noqa: SLF001 - of httpx, or of what the SDK has in its place
+    base = next(one for one in type(http).__mro__ if one.__name__ == "Client")
+    httpx = sys.modules[base.__module__.partition(".")[0]]
+    http.close()
     transport = httpx.MockTransport(lambda _request: httpx.Response(200, json=answer))
-    return httpx.Client(transport=transport)
+    return client.with_options(http_client=httpx.Client(transport=transport))
 
 
-FIRST_CALLS: Final[dict[str, Callable[[Any, Any], None]]] = {
+FIRST_CALLS: Final[dict[str, Callable[[Any], None]]] = {
     "openai": _call_openai,
     "anthropic": _call_anthropic,
 }

@@ -230,7 +230,7 @@ def _execute(statement: str) -> None:
     call = FIRST_CALLS.get(module)
     if call is not None:
         with contextlib.suppress(Exception):  # of another version: it is built in the episode
-            call(found, importlib.import_module("httpx"))
+            call(found)
 
 
 def _package(statement: str) -> str:
