@@ -1,5 +1,6 @@
 """Slices of agents that call a model, through the gateway and out of recordings."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from helpers import slices
 from helpers.models import KEY, StandIn, stand_in
+
+from tracecore import descendants
 
 pytest.importorskip("aiohttp")
 AGENT = """\
@@ -116,19 +119,84 @@ def test_a_changed_prompt_ends_a_replayed_episode_with_the_difference(
     )
 
 
-def test_the_command_of_a_failure_replays_its_episode_alone(
-    harness_clone: pathlib.Path, folder: pathlib.Path
+def test_no_process_but_the_harness_and_its_gateway_holds_the_key(
+    harness_clone: pathlib.Path, folder: pathlib.Path, model: StandIn
 ) -> None:
-    replayed, found = run(harness_clone, folder, "replay")
+    model.go_on.clear()  # the agents wait meanwhile
+    seen = len(model.seen)
+    words = ("--scenario", "scenario.json", "--models", "models.toml", "--episodes", "2")
+    running = slices.start(harness_clone, folder, *words, env={**os.environ, "REAL_KEY": KEY})
+    try:
+        slices.wait_until(lambda: len(model.seen) >= seen + 2)
+        below = descendants.tree_below(descendants.children_of(running.process.pid))
+        held = {pid: memory_of(pid) for pid in below}
+    finally:
+        running.kill()
+        model.go_on.set()
+    read = [pid for pid, memory in held.items() if len(memory) > 1 << 20]
+    if os.geteuid():
+        pytest.skip("the memory of agents can be read by root alone")
+    assert len(read) >= 6  # workers, nurseries, zygotes, episodes, agents
+    assert sum(KEY.encode() in memory for memory in held.values()) == 1
+
+
+def memory_of(pid: int) -> bytes:
+    """All that a process can write to, with its command line and its environment."""
+    parts: list[bytes] = []
+    folder = pathlib.Path("/proc", str(pid))
+    with contextlib.suppress(OSError):  # it has ended
+        parts += [(folder / name).read_bytes() for name in ("cmdline", "environ")]
+        with (folder / "mem").open("rb", 0) as memory:
+            for line in (folder / "maps").read_text().splitlines():
+                span, rights, *_ = line.split()
+                begin, end = (int(place, 16) for place in span.split("-"))
+                if rights.startswith("rw"):
+                    memory.seek(begin)
+                    parts.append(memory.read(end - begin))
+    return b"".join(parts)
+
+
+def test_what_models_cost_is_told_apart_and_one_episode_is_repeated_with_its_limits(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, model: StandIn
+) -> None:
+    folder = write_folder(tmp_path, model)
+    (row,) = json.loads((folder / "scenario.json").read_text())
+    limits = {"calls": 2, "wait_s": 60}
+    (folder / "scenario.json").write_text(json.dumps([{**row, "models": limits}]))
+    recorded, found = run(harness_clone, folder, "record")
+    assert {one["termination_reason"] for one in found} == {"agent_exception"}
+    assert {one["steps_used"] for one in found} == {2}
+    summary = recorded.document["summary"]
+    series, metrics = (
+        json.loads(pathlib.Path(folder, recorded.document["artifacts"][name]).read_text())
+        for name in ("series", "metrics")
+    )
+    figures = summary["models"]
+    assert figures["model_calls_total"] == sum(one["model_calls"] for one in series) == 9
+    assert figures["model_bytes_total"] == sum(one["model_bytes"] for one in series) > 100
+    assert 0 < figures["p50_computing_s"] < series[0]["wall_clock_s"]
+    assert figures.items() <= metrics[0].items()
+    assert series[0]["model_limits"] == limits
+    replayed, again = run(harness_clone, folder, "replay")
+    hashes = {artifact["seed"]: artifact["artifact_hash"] for artifact in found}
+    assert {one["seed"]: one["artifact_hash"] for one in again} == hashes
     command = next(line for line in replayed.stderr.splitlines() if "again: " in line)
     words = shlex.split(command.partition("again: ")[2])
+    assert words[-2:] == ["--model-limits", "calls=2,wait_s=60"]
     done = subprocess.run(
         [*words, "--json"], capture_output=True, text=True, cwd=folder, check=False
     )
     assert done.returncode == 1, done.stderr
-    hashes = {artifact["seed"]: artifact["artifact_hash"] for artifact in found}
     episode = json.loads(done.stdout)["episode"]
     assert episode["artifact_hash"] == hashes[episode["seed"]]
+    artifact = next((folder / "replay").glob("*.json"))
+    options = ("--models", "models.toml", "--model-calls", "replay")
+    command_words = words[: words.index("run")]
+    done = subprocess.run(
+        [*command_words, "replay", str(artifact), *options, *words[-2:]],
+        capture_output=True, text=True, cwd=folder, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import contextlib
 import http.server
 import json
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ class StandIn(http.server.ThreadingHTTPServer):
 
     Attributes:
         seen: (path, headers, body) of each request.
-        delay_s: Before each answer.
+        go_on: While it is not set, no answer begins.
     """
 
     daemon_threads = True
@@ -29,7 +28,8 @@ class StandIn(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.seen: list[tuple[str, dict[str, str], Any]] = []
-        self.delay_s = 0.0
+        self.go_on = threading.Event()
+        self.go_on.set()
 
     @property
     def url(self) -> str:
@@ -44,7 +44,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.seen.append((self.path, headers, body))
-        time.sleep(self.server.delay_s)
+        self.server.go_on.wait()
         prompt, form = _prompt(body), self.path.rpartition("/")[2]
         is_second = headers.get("x-stainless-retry-count", "0") != "0"
         if prompt.startswith("status ") or (prompt == "busy" and not is_second):

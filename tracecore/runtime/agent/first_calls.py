@@ -2,6 +2,7 @@
 answered in this process, before agents are forked.
 """
 
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -53,6 +54,7 @@ def _answering(client: Any, answer: dict[str, Any]) -> Any:
     base = next(one for one in type(http).__mro__ if one.__name__ == "Client")
     httpx = sys.modules[base.__module__.partition(".")[0]]
     http.close()
+    importlib.import_module("encodings.idna")  # which the first connection would
     transport = httpx.MockTransport(lambda _request: httpx.Response(200, json=answer))
     return client.with_options(http_client=httpx.Client(transport=transport))
 
