@@ -45,7 +45,14 @@ def outcome_of(make_task, tmp_path: pathlib.Path) -> Iterator[Callable[..., Outc
     jobs = []
 
     def run(
-        agent: Any, *, edit=str, timeout_s: float = 300.0, start: Any = None, under="", **files: str
+        agent: Any,
+        *,
+        edit=str,
+        timeout_s: float = 300.0,
+        start: Any = None,
+        under="",
+        is_debugged=False,
+        **files: str,
     ) -> Outcome:
         contents = {"actions": ACTIONS, "validate": VALIDATE, **files}
         contents = {f"{name}.py": text for name, text in contents.items()}
@@ -53,7 +60,7 @@ def outcome_of(make_task, tmp_path: pathlib.Path) -> Iterator[Callable[..., Outc
         source = find_task("world@1", tasks_dirs=(str(folder.parent),))
         settings = Settings(runs_dir=str(tmp_path / "runs"), timeout_s=timeout_s)
         jobs.append(Job(0, "0" * 32, PLAN_SOURCE, source, 9, settings))
-        return run_episode(jobs[-1], start or (lambda _job: agent))
+        return run_episode(jobs[-1], start or (lambda _job: agent), is_debugged=is_debugged)
 
     yield run
     for job in jobs:

@@ -210,6 +210,8 @@ def test_an_observation_is_given_exactly(artifact_of: Run):
     ]
     assert [entry["observation"] for entry in artifact["action_trace"]] == agent.observations
     assert [entry["step"] for entry in artifact["action_trace"]] == [1, 2, 3]
+    metrics = [entry["telemetry"]["action_metrics"] for entry in artifact["action_trace"]]
+    assert 0 < sum(one["latency_ms"] for one in metrics) < artifact["wall_clock_elapsed_s"] * 1000
 
 
 @pytest.mark.parametrize(

@@ -130,10 +130,14 @@ def test_a_trace_that_grows_too_large_ends_the_episode_and_is_kept(
     assert len(artifact["action_trace"]) == steps == 2
 
 
-def test_commas_in_text_are_no_values(artifact_of: Run, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("commas", [150, 500])
+def test_commas_in_text_are_no_values(
+    artifact_of: Run, monkeypatch: pytest.MonkeyPatch, commas: int
+):
     monkeypatch.setattr(episode, "TRACE_COMMAS_MOST", 200)
-    look = {"type": "look", "args": {"path": "/app/" + "a," * 500}}
-    assert artifact_of(Plan(look, ACT, FINISH), actions=action_code("return ',' * 500"))["success"]
+    look = {"type": "look", "args": {"path": "/app/" + "," * commas}}
+    actions = action_code(f"return ',' * {commas}")
+    assert artifact_of(Plan(look, LOOK, ACT, FINISH), actions=actions)["success"]
 
 
 STEP_1 = "step 1 left more than"

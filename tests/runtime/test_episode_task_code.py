@@ -50,6 +50,19 @@ def test_an_action_that_raises_or_gives_no_json_ends_the_episode_and_has_an_entr
     assert entry["telemetry"]["action_metrics"]["error"] == artifact["failure_reason"]
 
 
+@pytest.mark.parametrize("is_debugged", [False, True])
+def test_what_task_code_prints_is_kept_and_when_it_is_debugged_is_seen_at_once(
+    artifact_of: Run, capsys, is_debugged
+):
+    actions = action_code("print('here'); raise ValueError('no')")
+    artifact = artifact_of(Plan(ACT), actions=actions, is_debugged=is_debugged)
+    seen = capsys.readouterr()
+    assert artifact["output"] == (None if is_debugged else {"agent": None, "task": "here\n"})
+    assert seen.out == ("here\n" if is_debugged else "")
+    assert ("ValueError: no" in seen.err) is is_debugged
+    assert "raise ValueError('no')" in artifact["error_traceback"]
+
+
 def test_what_a_task_changes_later_does_not_change_the_trace(artifact_of: Run):
     code = """
 KEPT = []
