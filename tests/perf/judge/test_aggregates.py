@@ -1,5 +1,3 @@
-import math
-import random
 from typing import Any
 
 import pytest
@@ -13,15 +11,8 @@ from tracecore.perf.judge.thresholds import leaf_paths, parse_threshold
 from tracecore.records import EpisodeResult
 
 FIELDS = (
-    "wall_clock_s",
-    "success",
-    "task_ref",
-    "agent",
-    "seed",
-    "error",
-    "tokens_used",
-    "failure_type",
-    "artifact",
+    *("wall_clock_s", "success", "task_ref", "agent", "seed"),
+    *("error", "tokens_used", "failure_type", "artifact"),
 )
 PATHS = (
     "episodes", "failure_count", "summary.p95_wall_clock_s", "interrupted",
@@ -80,16 +71,6 @@ def test_rows_are_selected_and_counted(expression: str, observed: float):
     assert judge(f"{expression} >= 0", MIXED).observed == observed
 
 
-def test_percentiles_and_averages_hold_over_many_rows():
-    chance = random.Random(1)
-    walls = [chance.lognormvariate(0, 1) for _ in range(4_000)]
-    rows = [row(wall_clock_s=wall) for wall in walls]
-    for percent in (1, 50, 95, 99.9):
-        expected = sorted(walls)[round(percent * 40) - 1]
-        assert judge(f"wall_clock_s:p({percent}) > 0", rows).observed == expected
-    assert judge("wall_clock_s:avg > 0", rows).observed == pytest.approx(math.fsum(walls) / 4_000)
-
-
 @pytest.mark.parametrize(
     ("condition", "status", "margin"),
     [
@@ -138,22 +119,22 @@ def test_a_slice_in_which_nothing_finished_passes_nothing(text: str):
     assert judge(text, [], {"failure_count": 0}).status == "no_data"
 
 
-def test_that_nothing_of_a_kind_happened_is_an_answer():
-    assert judge("success{success=false}:count == 0", [row()]).status == "passed"
-    assert (
-        judge("failure_types.timeout == 0", [row()], {"failure_types": {"logic_failure": 2}}).status
-        == "passed"
-    )
-    assert (
-        judge("failure_types.timeout == 0", [row()], {"failure_types": {"timeout": 2}}).status
-        == "failed"
-    )
-    assert judge("failure_types.timeout == 0", [row()], {}).status == "no_data"
-
-
-def test_a_truth_value_of_the_summary_is_one_or_zero():
-    assert judge("interrupted == 0", [row()], {"interrupted": True}).status == "failed"
-    assert judge("interrupted == 0", [row()], {"interrupted": False}).status == "passed"
+@pytest.mark.parametrize(
+    ("text", "summary", "status"),
+    [
+        ("success{success=false}:count == 0", {}, "passed"),
+        ("failure_types.timeout == 0", {"failure_types": {"logic_failure": 2}}, "passed"),
+        ("failure_types.timeout == 0", {"failure_types": {"timeout": 2}}, "failed"),
+        ("failure_types.timeout == 0", {}, "no_data"),
+        ("interrupted == 0", {"interrupted": True}, "failed"),
+        ("interrupted == 0", {"interrupted": False}, "passed"),
+        ("failure_count > -1", {"failure_count": -(10**400)}, "failed"),
+    ],
+)
+def test_that_nothing_of_a_kind_happened_is_an_answer_and_a_truth_value_a_number(
+    text, summary, status
+):
+    assert judge(text, [row()], summary).status == status
 
 
 def test_a_number_that_no_double_holds_still_fails_and_can_be_written_down():
@@ -189,19 +170,11 @@ def test_one_table_serves_many_thresholds_over_real_rows():
 @pytest.mark.parametrize(
     ("selector", "count"),
     [
-        ("success=true", 2),
-        ("success=1", 0),
-        ("seed=-1", 1),
-        ("seed=01", 0),
-        ("wall_clock_s=0.5", 1),
-        ("wall_clock_s=.5", 0),
-        ("error=null", 2),
-        ("error=no", 1),
-        ("failure_type=timeout", 1),
-        ("artifact=null", 1),
-        ("tokens_used=" + "9" * 40, 1),
+        ("success=true", 2), ("success=1", 0), ("seed=-1", 1), ("seed=01", 0),
+        ("wall_clock_s=0.5", 1), ("wall_clock_s=.5", 0), ("error=null", 2), ("error=no", 1),
+        ("failure_type=timeout", 1), ("artifact=null", 1), ("tokens_used=" + "9" * 40, 1),
     ],
-)
+)  # fmt: skip
 def test_a_selector_writes_values_as_json_does(selector: str, count: int):
     rows = [
         row(seed=-1, artifact=None, tokens_used=int("9" * 40)),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tracecore.exit_codes import HEADLINES
 from tracecore.perf.judge.verdicts import answer_of
 
 GOOD = {
@@ -49,21 +50,45 @@ def test_only_a_slice_whose_comparison_is_answered_is_to_be_shipped(summary, wor
     )
 
 
-@pytest.mark.parametrize("exit_code", [1, 3, 4, 5, 130])
-def test_a_slice_that_is_not_good_fails_whatever_its_comparison_came_to(exit_code):
+@pytest.mark.parametrize(
+    ("exit_code", "advice"),
+    [
+        (1, "Do not ship before each reason below is understood."),
+        (3, "Do not ship before each reason below is understood."),
+        (4, "This slice decides nothing: finish or repeat it."),
+        (5, "This slice decides nothing: finish or repeat it."),
+        (130, "This slice decides nothing: finish or repeat it."),
+    ],
+)
+def test_a_slice_that_is_not_good_fails_whatever_its_comparison_came_to(exit_code, advice):
     summary = compared("PASS", "no change that matters")
     answer = answer_of({**summary, "verdict": {"exit_code": exit_code}})
-    assert answer.word == "FAIL"
-    assert "Ship it" not in answer.advice
+    assert (answer.word, answer.is_good, answer.advice) == ("FAIL", False, advice)
+    assert answer.headline == HEADLINES[exit_code]
 
 
 def test_a_summary_without_a_verdict_is_judged_by_its_counts():
     summary = {"episodes": 4, "failure_count": 1, "failure_reasons": {"lost": 1}}
     answer = answer_of(summary)
-    assert (answer.exit_code, answer.word) == (1, "FAIL")
+    assert (answer.exit_code, answer.word, answer.is_good) == (1, "FAIL", False)
     assert answer.reasons == ("1 of 4 episodes failed; most often (1): lost.",)
+    good = answer_of({**summary, "failure_count": 0})
+    assert (good.exit_code, good.is_good, good.headline) == (0, True, HEADLINES[0])
+    assert good.advice.endswith("No gate was asked for either: size is for you to judge.")
 
 
-def test_the_success_rate_of_the_large_profile_is_explained():
-    verdict = {**GOOD["verdict"], "profile": "large"}
-    assert "no licence to fail" in answer_of({**GOOD, "verdict": verdict}).gate
+@pytest.mark.parametrize(
+    ("changes", "gate"),
+    [
+        ({"gate_off": True}, "The gate was switched off."),
+        ({"thresholds": []}, "No gate was asked for."),
+        ({}, "The thresholds given."),
+        ({"profile": "small"}, "The built-in profile for small slices, and what was added to it."),
+        ({"profile": "large"}, "no licence to fail"),
+    ],
+)
+def test_what_a_slice_was_held_against_is_said(changes, gate):
+    answer = answer_of({**GOOD, "verdict": {**GOOD["verdict"], **changes}})
+    assert gate in answer.gate
+    assert answer.is_good
+    assert (len(answer.gate) > 80) is ("large" in changes.values())
