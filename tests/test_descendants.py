@@ -44,3 +44,27 @@ def test_a_child_that_has_ended_is_seen_before_it_is_reaped() -> None:
         time.sleep(0.01)
     assert pid in descendants.children_of(os.getpid())
     os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_what_is_bound_to_its_maker_dies_with_it(tmp_path: pathlib.Path, method: str) -> None:
+    descendants.become_subreaper()
+    try:
+        arguments = (str(tmp_path), method)
+        maker = processes.start(starts.make_bound, arguments, method="fork", keep_fds=())
+        deadline_s = time.monotonic() + 120
+        while not (tmp_path / "bound").exists():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        bound = int((tmp_path / "bound").read_text())
+        os.kill(maker, signal.SIGKILL)
+        os.waitpid(maker, 0)
+        assert os.waitstatus_to_exitcode(os.waitpid(bound, 0)[1]) == -signal.SIGKILL
+    finally:
+        descendants.become_subreaper(yes=False)
+
+
+def test_what_is_bound_too_late_leaves_by_itself() -> None:
+    another = os.getpid() + 1
+    pid = processes.start(starts.bind_and_sleep, (another,), method="fork", keep_fds=())
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1

@@ -1,14 +1,12 @@
 import os
-import pathlib
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 from helpers import starts
 
-from tracecore import descendants, processes
+from tracecore import processes
 
 METHODS = ["fork", "spawn"]
 
@@ -59,35 +57,6 @@ def test_a_function_that_raises_leaves_with_1_and_never_returns_here(method: str
     pid = processes.start(starts.fail, (), method=method, keep_fds=())
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     assert os.getpid() == me
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_leash_kills_what_is_tied_to_it_when_its_maker_dies(
-    tmp_path: pathlib.Path, method: str
-) -> None:
-    descendants.become_subreaper()
-    try:
-        maker = processes.start(
-            starts.make_leashed, (str(tmp_path), method), method="fork", keep_fds=()
-        )
-        deadline_s = time.monotonic() + 20
-        while not (tmp_path / "tied").exists():
-            assert time.monotonic() < deadline_s
-            time.sleep(0.01)
-        tied = int((tmp_path / "tied").read_text())
-        os.kill(maker, signal.SIGKILL)
-        os.waitpid(maker, 0)
-        assert os.waitstatus_to_exitcode(os.waitpid(tied, 0)[1]) == -signal.SIGKILL
-    finally:
-        descendants.become_subreaper(yes=False)
-
-
-def test_who_is_tied_too_late_leaves_by_itself() -> None:
-    read_fd, write_fd = os.pipe()
-    os.close(write_fd)
-    pid = processes.start(starts.tie_and_sleep, (read_fd,), method="fork", keep_fds=(read_fd,))
-    os.close(read_fd)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) in {1, -signal.SIGKILL}
 
 
 @pytest.mark.parametrize(

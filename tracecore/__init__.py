@@ -5,7 +5,7 @@ or beside:
 
 - the ground: ``record`` and ``records`` (the data that travels), ``errors``, ``exit_codes``,
   ``canon`` (canonical JSON and hashes), ``strict`` (foreign JSON and TOML), ``files`` (whole or not
-  at all), ``frames`` (messages over pipes), ``processes`` and ``descendants`` (started, leashed,
+  at all), ``frames`` (messages over pipes), ``processes`` and ``descendants`` (started, adopted,
   swept), ``clock``, ``stats`` and ``ranks`` (percentiles, tests), ``units`` (figures in words).
 - ``command_line``: how a command line becomes a call, and its end an exit code.
 - ``confinement``: what an agent process may touch, and what holds it to that.

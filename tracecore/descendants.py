@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 # a killed process that is still there after this is stuck in the kernel
 SWEEP_PATIENCE_S: Final = 2.0
@@ -19,11 +20,24 @@ def become_subreaper(*, yes: bool = True) -> bool:
     """Have orphans below this process come to it rather than to init, so that it can find and kill
     them; or no longer. Not inherited by a fork.
     """
-    call = prepare_subreaper()
+    call = prepare_prctl()
     return call is not None and call(PR_SET_CHILD_SUBREAPER, int(yes)) == 0
 
 
-def prepare_subreaper() -> Callable[[int, int], int] | None:
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when ``parent``, which has started it and has one thread,
+    dies, however that happens; leave at once if it is gone already.
+
+    Not inherited by a fork. Nothing where the platform cannot.
+    """
+    call = prepare_prctl()
+    if call is not None:
+        call(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has died before the kernel knew
+            os._exit(1)
+
+
+def prepare_prctl() -> Callable[[int, int], int] | None:
     """Find the call once, for every process that is forked from here."""
     global _prctl  # noqa: PLW0603 - found once in a process, and inherited by its forks
     if _prctl is None and sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""Starting and leashing processes, and their ends in words.
+"""Starting processes, and their ends in words.
 
 Everything that starts a process below the harness goes through :func:`start`: by ``fork`` where
 that is sound, or by ``spawn`` of a lean interpreter, with the same function, arguments and
@@ -9,7 +9,6 @@ allowlist, and a fixed hash seed: what runs in it depends on its inputs alone.
 import contextlib
 import os
 import pickle
-import select
 import signal
 import sys
 import time
@@ -18,15 +17,9 @@ from typing import Any, Final, NoReturn
 
 from tracecore import frames
 
-try:  # not there on every platform; and not imported in each child, which would cost it 40 pages
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
 FORK: Final = "fork"
 SPAWN: Final = "spawn"
 PROGRAM: Final = "tracecore"  # what a lean interpreter, and all below it, takes itself for
-F_SETSIG: Final = 10  # fcntl.F_SETSIG, which is Linux's own
 REFUSAL_PAUSES_S: Final = (0.02, 0.1, 0.3)  # before asking again for a process that was refused
 
 
@@ -228,42 +221,6 @@ def _detach(kept: list[int], streams: tuple[int, ...]) -> None:
         os.closerange(low, fd)
         low = fd + 1
     os.closerange(low, 1 << 16)
-
-
-# --- the leash -----------------------------------------------------------------------------------
-
-
-class Leash:
-    """Kills the process it is tied to when the one that made it dies, however that happens.
-
-    The maker holds the write end of a pipe; the kernel signals the owner of the read end when that
-    closes. Unlike a parent-death signal it needs no foreign function call in every child, survives
-    an exec, and is not tied to a thread.
-    """
-
-    def __init__(self) -> None:
-        self.read_fd, self._write_fd = os.pipe()
-        fcntl.fcntl(self.read_fd, fcntl.F_SETFL, os.O_ASYNC)
-        fcntl.fcntl(self.read_fd, F_SETSIG, signal.SIGKILL)
-
-
-def leash_exists() -> bool:
-    """Whether this platform can signal the owner of a pipe with a signal of our choice."""
-    return sys.platform == "linux"
-
-
-def tie_to_leash(read_fd: int) -> None:
-    """In a new process: tie it to its parent's leash, and leave at once if that parent is gone
-    already.
-
-    Not done by the parent, which may die between starting it and doing so. Whoever was tied before
-    is released.
-    """
-    fcntl.fcntl(read_fd, fcntl.F_SETOWN, os.getpid())
-    hung_up = select.poll()
-    hung_up.register(read_fd, 0)
-    if hung_up.poll(0):
-        os._exit(1)
 
 
 # --- peak memory ---------------------------------------------------------------------------------

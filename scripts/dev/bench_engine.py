@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What the engine costs, beside a floor and the pools of the standard library: medians and ratios
-made in one run.
+"""What the engine costs and reaches, as one Markdown table: each figure with what is aimed at.
 
-The contestants take turns, round by round, so that a machine whose speed drifts slows all of them
-alike. Rates are episodes per second; trust the ratios, and the rates only on a quiet machine.
+Contestants take turns, round by round, so that a machine whose speed drifts slows all of them
+alike; a ratio is the median of the ratios within the rounds. Trust ratios and counts; rates and
+seconds mean something on a quiet machine alone. Rows of the README's table are marked with an R.
 """
 
 import argparse
@@ -24,12 +24,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import psutil
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-HARNESS = os.path.join(ROOT, "scripts", "perf_harness.py")
+ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+HARNESS: Final = os.path.join(ROOT, "scripts", "perf_harness.py")
 sys.path.insert(0, ROOT)
 
 # The clone that this file lies in comes first. What other pools are handed must import as little as
@@ -39,125 +39,191 @@ from tracecore.batch.endings import describe_ending  # noqa: E402
 from tracecore.batch.pool import BatchOptions, run_batch  # noqa: E402
 from tracecore.perf.slice.plan import Finders, plan  # noqa: E402
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO  # noqa: E402
+from tracecore.record import record  # noqa: E402
 from tracecore.records import Job, Returned, Settings  # noqa: E402
 from tracecore.runtime.job import run_job_in_process  # noqa: E402
 from tracecore.runtime.task.catalog import find_agent, find_task  # noqa: E402
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-RATIOS = (  # name, contestant, other, what is aimed at
-    ("tracecore / spawn", "tracecore", "tracecore spawn", ">= 30"),
-    ("tracecore / floor", "tracecore", "floor", ">= 0.25"),
+CORES: Final = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 )
-FLOOR_PATIENCE_S = 600.0
-LOOK_INTERVAL_S = 0.5  # at what a long slice holds
-POOLS = ("spawn", "forkserver")  # not fork: both pools fork from a process that runs threads
+IS_OLD: Final = sys.version_info < (3, 12)  # where no object can be made immortal
+FEW: Final = 16  # episodes of a contestant that starts an interpreter for each
+FLOOR_PATIENCE_S: Final = 600.0
+LOOK_INTERVAL_S: Final = 0.5
+WAITING_STEPS: Final = 8
+WAITING_AGENT: Final = """\
+import time
+class Agent:
+    def reset(self, spec): self.step = 0
+    def observe(self, observation): pass
+    def act(self):
+        self.step += 1
+        time.sleep({seconds})
+        return {{"type": "look"}} if self.step < {steps} else {{"type": "finish"}}
+"""
+LIMIT_S: Final = 2.0  # of episodes that never end
+
+
+@record
+class Row:
+    """One line of the table."""
+
+    what: str
+    figure: str
+    aim: str = ""
+    in_readme: bool = False
 
 
 def main() -> int:
-    """Run what was asked for; prints a table to stderr and one JSON object to stdout."""
+    """Run everything; prints the table to stdout, and what goes on to stderr."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    for flag, default, words in (
+        ("--rounds", 3, "of all contestants"),
+        ("--episodes", 600, "of each fast contestant"),
+    ):
+        parser.add_argument(flag, type=int, default=default, help=f"{words} (default: %(default)s)")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="rounds of all contestants (default: %(default)s)"
+        "--long", type=int, metavar="N", help="only compare a slice of N episodes with one of 1000"
     )
     parser.add_argument(
-        "--episodes", type=int, default=600, help="of the fast contestants (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--slow-episodes", type=int, default=16, help="of the slow ones (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=CORES, help="of all (default: usable cores, %(default)s)"
-    )
-    parser.add_argument(
-        "--startup", action="store_true", help="also time --help and a slice of 24, shell to exit"
-    )
-    parser.add_argument(
-        "--slots",
-        action="store_true",
-        help="only what slots give: waiting episodes, their memory, 8 and 64 slots, page faults",
-    )
-    parser.add_argument(
-        "--waiting",
-        default="256x64x0.2",
-        metavar="NxSLOTSxS",
-        help="episodes that wait S seconds in each of eight steps (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--long", type=int, metavar="N", help="also compare a slice of N episodes with one of 1000"
+        "--counts", action="store_true", help="only what does not depend on the hour"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
-        report = measure(options, scratch)
-    print_table(report)
-    print(json.dumps(report))
+        if options.long:
+            print_rows(long_rows(options.long, scratch))
+        elif options.counts:
+            print_rows(count_rows(scratch))
+        else:
+            print_rows(rows(options, scratch))
     return 0
 
 
-def measure(options: argparse.Namespace, scratch: str) -> dict[str, Any]:
-    """All figures."""
-    if options.slots:
-        return {"machine": machine(), "slots": slots_table(options, scratch)}
+def rows(options: argparse.Namespace, scratch: str) -> Iterator[Row]:
+    """The whole table."""
     rates: dict[str, list[float]] = {}
     for number in range(options.rounds):
-        for name, contestant in contestants(options, scratch):
+        for name, contestant in contestants(options.episodes, scratch).items():
             rates.setdefault(name, []).append(contestant())
-            print(f"round {number + 1}: {name} {rates[name][-1]:.1f}/s", file=sys.stderr)
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    report = {
-        "machine": machine(),
-        "workers": options.workers,
-        "episodes_per_s": medians,
-        "rates": rates,
-        "ratios": {
-            name: {"median": median_ratio(rates[a], rates[b]), "aim": aim}
-            for name, a, b, aim in RATIOS
-        },
-        "in_process_ms_per_episode": 1000 / medians["in process"],
+            say(f"round {number + 1}: {name} {rates[name][-1]:.1f}/s")
+    ours = rates["tracecore"]
+    share = "0.25" if IS_OLD else "0.3"
+    yield Row(
+        what="**tracecore**, default slice, of the rate of two bare forks per episode",
+        figure=f"{median_ratio(ours, rates['two bare forks per episode']):.2f}",
+        aim=f">= {share}",
+        in_readme=True,
+    )
+    for slots in (8, 64):
+        ratio = median_ratio(rates[f"tracecore, --workers {slots}"], ours)
+        yield Row(
+            f"default slice, `--workers {slots}` beside as many as cores",
+            f"{ratio:.2f}",
+            ">= 0.95",
+        )
+    yield from waiting_rows(scratch)
+    yield Row(
+        what="24 episodes, `--workers 4`, shell to exit",
+        figure=f"{startup_s(options.rounds, scratch):.2f} s",
+        aim="<= 0.7 s",
+        in_readme=True,
+    )
+    yield overshoot_row(scratch)
+    yield from count_rows(scratch)
+    in_process_ms = 1000 / statistics.median(rates["in one process, nothing isolated"])
+    yield Row("runtime alone, in process, per episode", f"{in_process_ms:.2f} ms", "<= 1.2 ms")
+    for name, values in rates.items():
+        rate = statistics.median(values)
+        yield Row(f"{name}: episodes/s", f"{rate:.1f} ({1000 / rate:.2f} ms each)")
+
+
+def count_rows(scratch: str) -> Iterator[Row]:
+    """What does not depend on the hour."""
+    yield Row(
+        what="page faults per episode, everything in the tree",
+        figure=f"{faults(scratch):.0f}",
+        aim=f"<= {'1,200' if IS_OLD else '900'}",
+        in_readme=True,
+    )
+    yield Row("runtime alone, Python calls per episode", f"{calls(scratch):.0f}", "<= 700")
+
+
+def print_rows(table: Iterator[Row]) -> None:
+    """As Markdown, each line as soon as its figure is known."""
+    print(f"{machine()}\n\n| | work | reached | aim |\n| --- | --- | --- | --- |", flush=True)
+    for row in table:
+        mark = "R" if row.in_readme else ""
+        print(f"| {mark} | {row.what} | {row.figure} | {row.aim} |", flush=True)
+
+
+# --- the default scenario -------------------------------------------------------------------------
+
+
+def contestants(episodes: int, scratch: str) -> dict[str, Callable[[], float]]:
+    """Each gives a rate in episodes per second."""
+
+    def ours(count: int, workers: int, *words: str) -> Callable[[], float]:
+        return lambda: rate_of(run_harness(count, workers, scratch, "--strict-spec", *words))
+
+    found = {
+        "two bare forks per episode": lambda: floor(episodes),
+        "tracecore": ours(episodes, CORES),
+        "tracecore, --workers 8": ours(episodes, 8),
+        "tracecore, --workers 64": ours(episodes, 64),
+        "in one process, nothing isolated": lambda: in_process_rate(episodes, scratch),
+        "tracecore, --start-method spawn": ours(FEW, CORES, "--start-method", "spawn"),
     }
-    if options.startup:
-        report["startup_s"] = startup(scratch, options.rounds)
-    report["slots"] = slots_table(options, scratch)
-    if options.long:
-        report["long"] = {
-            str(count): long_slice(count, options.workers, scratch)
-            for count in (1000, options.long)
-        }
-    return report
+    for method in ("spawn", "forkserver"):  # not fork: both pools fork from a process with threads
+        for name, pool in (
+            ("ProcessPoolExecutor", executor_map),
+            ("multiprocessing.Pool", pool_map),
+        ):
+            found[f"`{name}`, {method}"] = functools.partial(pool_rate, pool, method, scratch)
+    return found
 
 
-def contestants(
-    options: argparse.Namespace, scratch: str
-) -> Iterator[tuple[str, Callable[[], float]]]:
-    """Name and a function that gives a rate in episodes per second."""
-    fast, slow, workers = options.episodes, options.slow_episodes, options.workers
-    yield "floor", lambda: floor(fast, workers)
-    yield "tracecore", lambda: harness_rate(fast, workers, scratch)
-    yield "tracecore spawn", lambda: harness_rate(slow, workers, scratch, "--start-method", "spawn")
-    for method in POOLS:
-        yield (
-            f"ProcessPoolExecutor {method}",
-            functools.partial(executor_rate, slow, workers, scratch, method),
+def run_harness(count: int, workers: int, scratch: str, *words: str) -> list[Any]:
+    """One slice in folders of its own; its summary and its series."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        done = subprocess.run(
+            [
+                *(sys.executable, HARNESS, "--episodes", str(count), "--workers", str(workers)),
+                *("--output-dir", f"{folder}/perf", "--runs-dir", f"{folder}/runs", *words),
+            ],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
         )
-        yield (
-            f"multiprocessing.Pool {method}",
-            functools.partial(pool_rate, slow, workers, scratch, method),
-        )
-    yield "in process", lambda: in_process_rate(fast, scratch)
+        paths = json.loads(done.stdout)["artifacts"]
+        found = []
+        for kind in ("summary", "series"):
+            with open(os.path.join(folder, paths[kind]), encoding="utf-8") as file:
+                found.append(json.load(file))
+        return found
 
 
-def floor(episodes: int, workers: int) -> float:
+def rate_of(documents: list[Any]) -> float:
+    """Episodes per second, all of which must have succeeded."""
+    summary = documents[0]["summary"]
+    assert summary["passed"] == summary["total"], summary
+    return float(summary["throughput_eps"])
+
+
+def floor(episodes: int) -> float:
     """Two bare forks, exits and waits per episode, in every worker at once, from the image of a
     worker.
     """
-    each = max(1, episodes // workers)
-    options = BatchOptions(slots=workers, limit_s=lambda _forks: FLOOR_PATIENCE_S)
+    each = max(1, episodes // CORES)
+    options = BatchOptions(slots=CORES, limit_s=lambda _forks: FLOOR_PATIENCE_S)
     seconds = [0.0]
-    for ended in run_batch(fork_repeatedly, [2 * each] * workers, options):
+    for ended in run_batch(fork_repeatedly, [2 * each] * CORES, options):
         assert isinstance(ended.ending, Returned), describe_ending(ended.ending)
         seconds.append(float(ended.ending.value))
-    return workers * each / max(seconds)
+    return CORES * each / max(seconds)
 
 
 def fork_repeatedly(forks: int, link: Any) -> float:
@@ -174,65 +240,35 @@ def fork_repeatedly(forks: int, link: Any) -> float:
     return time.monotonic() - start_s
 
 
-def harness_rate(episodes: int, workers: int, scratch: str, *arguments: str) -> float:
-    """The default scenario through the command line, strict spec on, artifacts written: what its
-    summary says.
-    """
-    return float(
-        run_harness(episodes, workers, scratch, *arguments)["summary"]["summary"]["throughput_eps"]
-    )
+def executor_map(jobs: Iterator[Job], context: Any) -> Iterator[Any]:
+    """What became of the jobs, in an executor."""
+    with concurrent.futures.ProcessPoolExecutor(
+        CORES, mp_context=context, max_tasks_per_child=1
+    ) as pool:
+        yield from pool.map(run_job_in_process, jobs)
 
 
-def run_harness(episodes: int, workers: int, scratch: str, *arguments: str) -> dict[str, Any]:
-    """One slice in folders of its own; the document that it prints."""
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        words = [
-            "--episodes",
-            str(episodes),
-            "--workers",
-            str(workers),
-            "--strict-spec",
-            *arguments,
-        ]
-        folders = ["--output-dir", f"{folder}/perf", "--runs-dir", f"{folder}/runs"]
-        done = subprocess.run(
-            [sys.executable, HARNESS, *words, *folders],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            check=True,
-        )
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
+def pool_map(jobs: Iterator[Job], context: Any) -> Iterator[Any]:
+    """The same in a ``multiprocessing.Pool``."""
+    with context.Pool(CORES, maxtasksperchild=1) as pool:
+        yield from pool.imap_unordered(run_job_in_process, jobs, chunksize=1)
 
 
-def executor_rate(episodes: int, workers: int, scratch: str, method: str) -> float:
-    """The same episodes, agent in process, in an executor that gives each a process of its own."""
-    context = multiprocessing.get_context(method)
+def pool_rate(
+    pool: Callable[[Iterator[Job], Any], Iterator[Any]], method: str, scratch: str
+) -> float:
+    """The same episodes, agent in process, in a pool that gives each a process of its own."""
+    start_s = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=scratch) as runs:
-        jobs, start_s = default_jobs(episodes, runs), time.perf_counter()
-        with concurrent.futures.ProcessPoolExecutor(
-            workers, mp_context=context, max_tasks_per_child=1
-        ) as pool:
-            for row in pool.map(run_job_in_process, jobs):
-                assert row.success
-        return episodes / (time.perf_counter() - start_s)
-
-
-def pool_rate(episodes: int, workers: int, scratch: str, method: str) -> float:
-    """The same in a multiprocessing.Pool."""
-    context = multiprocessing.get_context(method)
-    with tempfile.TemporaryDirectory(dir=scratch) as runs:
-        jobs, start_s = default_jobs(episodes, runs), time.perf_counter()
-        with context.Pool(workers, maxtasksperchild=1) as pool:
-            for row in pool.imap_unordered(run_job_in_process, jobs, chunksize=1):
-                assert row.success
-        return episodes / (time.perf_counter() - start_s)
+        for row in pool(default_jobs(FEW, runs), multiprocessing.get_context(method)):
+            assert row.success
+    return FEW / (time.perf_counter() - start_s)
 
 
 def in_process_rate(episodes: int, scratch: str) -> float:
     """The runtime alone: no process is started."""
     with tempfile.TemporaryDirectory(dir=scratch) as runs:
-        jobs, start_s = default_jobs(episodes, runs), time.perf_counter()
+        jobs, start_s = list(default_jobs(episodes, runs)), time.perf_counter()
         assert all(run_job_in_process(job).success for job in jobs)
         return episodes / (time.perf_counter() - start_s)
 
@@ -240,101 +276,117 @@ def in_process_rate(episodes: int, scratch: str) -> float:
 def default_jobs(episodes: int, runs_dir: str) -> Iterator[Job]:
     """The jobs of a slice of the default scenario, strict spec on."""
     settings = Settings(runs_dir=runs_dir, strict_spec=True)
-    return plan(
-        DEFAULT_SCENARIO,
-        episodes,
-        settings,
-        Finders(find_agent, find_task),
-        slice_id=os.urandom(8).hex(),
-    ).jobs()
+    finders = Finders(find_agent, find_task)
+    return plan(DEFAULT_SCENARIO, episodes, settings, finders, slice_id=os.urandom(8).hex()).jobs()
 
 
-def startup(scratch: str, rounds: int) -> dict[str, float]:
-    """Seconds from the shell prompt to the exit, medians."""
-    helps, slices, bare = [], [], []
+def startup_s(rounds: int, scratch: str) -> float:
+    """Seconds from the shell prompt to the exit, the median."""
+    found = []
     for _ in range(rounds):
-        bare.append(wall_s([sys.executable, "-c", "pass"], scratch))
-        helps.append(wall_s([sys.executable, HARNESS, "--help"], scratch))
-        slices.append(
-            wall_s(
-                [sys.executable, HARNESS, "--episodes", "24", "--workers", "4", "--strict-spec"],
-                scratch,
-            )
-        )
-    median = statistics.median
-    return {
-        "python -c pass": median(bare),
-        "--help": median(helps),
-        "24 episodes, 4 workers": median(slices),
-    }
+        start_s = time.perf_counter()
+        run_harness(24, 4, scratch, "--strict-spec")
+        found.append(time.perf_counter() - start_s)
+    return statistics.median(found)
 
 
-def wall_s(command: list[str], folder: str) -> float:
-    """Wall clock of a command that must succeed."""
-    start_s = time.perf_counter()
-    subprocess.run(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
-    )
-    return time.perf_counter() - start_s
-
-
-def slots_table(options: argparse.Namespace, scratch: str) -> dict[str, Any]:
-    """What slots give: each figure with what is aimed at."""
-    count, slots, seconds = options.waiting.split("x")
-    share, pss_mb = waiting(int(count), int(slots), float(seconds), scratch)
-    cores = harness_rate(options.episodes, CORES, scratch)
-    rates = {n: harness_rate(options.episodes, n, scratch) / cores for n in (8, 64)}
-    return {
-        f"{options.waiting} waiting: share of the ideal rate": (share, ">= 0.75"),
-        "PSS per waiting episode, MB": (pss_mb, "<= 6"),
-        "8 slots / as many as cores": (rates[8], ">= 0.95"),
-        "64 slots / as many as cores": (rates[64], ">= 0.95"),
-        "page faults per episode, whole tree": (faults(scratch), "<= 1200 (3.11), 900 (3.13)"),
-    }
-
-
-WAITING_STEPS = 8
-WAITING_AGENT = """\
-import time
-class Agent:
-    def reset(self, spec): self.step = 0
-    def observe(self, observation): pass
-    def act(self):
-        self.step += 1
-        time.sleep({seconds})
-        return {{"type": "look"}} if self.step < {steps} else {{"type": "finish"}}
-"""
-
-
-def waiting(count: int, slots: int, seconds: float, scratch: str) -> tuple[float, float]:
-    """Episodes that wait in every step: the share of the rate that waiting alone would allow, and
-    the most memory (PSS of the whole tree) for each slot.
+def faults(scratch: str) -> float:
+    """Page faults per episode of the default scenario, of every process of the tree, the start not
+    counted.
     """
-    task = os.path.join(scratch, "tasks", "plain")
-    shutil.copytree(os.path.join(ROOT, "tests", "helpers", "tasks", "plain"), task)
-    manifest = os.path.join(task, "task.toml")
-    with open(manifest, encoding="utf-8") as file:
-        text = file.read().replace("= 4\n", "= 20\n")
-    with open(manifest, "w", encoding="utf-8") as file:
-        file.write(text)
-    agent = os.path.join(scratch, "agent.py")
-    with open(agent, "w", encoding="utf-8") as file:
-        file.write(WAITING_AGENT.format(seconds=seconds, steps=WAITING_STEPS))
-    scenario = os.path.join(scratch, "scenario.json")
-    with open(scenario, "w", encoding="utf-8") as file:
-        json.dump([{"agent": agent, "task_ref": "plain@1"}], file)
-    words = ["--scenario", scenario, "--tasks-dir", os.path.dirname(task)]
+    few, many = 40, 120
+    counts = []
+    for episodes in (few, many):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+        run_harness(episodes, CORES, scratch, "--strict-spec", "--sample-interval", "0")
+        counts.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt - before)
+    return (counts[1] - counts[0]) / (many - few)
+
+
+def calls(scratch: str) -> float:
+    """Python functions that are called per episode of the default scenario, in process."""
+    counted = 0
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal counted
+        counted += event == "call"
+
+    with tempfile.TemporaryDirectory(dir=scratch) as runs:
+        for job in default_jobs(40, runs):  # what is done once is done
+            run_job_in_process(job)
+        jobs = list(default_jobs(40, runs))
+        sys.setprofile(count)
+        try:
+            for job in jobs:
+                run_job_in_process(job)
+        finally:
+            sys.setprofile(None)
+    return counted / len(jobs)
+
+
+# --- episodes that wait ---------------------------------------------------------------------------
+
+
+def waiting_rows(scratch: str) -> Iterator[Row]:
+    """Episodes that wait in every step: the share of the rate that waiting alone would allow, and
+    the memory of each.
+    """
+    for count, slots, seconds in ((256, 64, 0.2), (512, 256, 1.0), (1024, 1024, 1.0)):
+        documents, pss_mb = waiting(count, slots, seconds, scratch)
+        share = rate_of(documents) * WAITING_STEPS * seconds / slots
+        work = f"{count} episodes that wait {WAITING_STEPS} x {seconds:g} s, `--workers {slots}`"
+        say(f"{work}: {share:.2f}, {pss_mb:.2f} MB")
+        is_first = slots == 64
+        if slots == 1024:
+            yield Row(f"{work}: most in flight, no error", f"{most_in_flight(documents[1])}", "")
+            continue
+        yield Row(
+            what=f"{work}: share of the ideal rate",
+            figure=f"{share:.2f}",
+            aim=">= 0.75",
+            in_readme=is_first,
+        )
+        if is_first:
+            yield Row(
+                what="memory (PSS) per waiting episode, all its processes, its share of the rest",
+                figure=f"{pss_mb:.1f} MB",
+                aim="<= 6 MB",
+                in_readme=True,
+            )
+
+
+def waiting(count: int, slots: int, seconds: float, scratch: str) -> tuple[list[Any], float]:
+    """A slice of such episodes, and the most memory (PSS of the whole tree, MB) for each slot."""
+    words = write_waiting(seconds, scratch)
     memory: list[float] = []
     over = threading.Event()
     looking = threading.Thread(target=look_at_memory, args=(over, memory))
     looking.start()
     try:
-        rate = harness_rate(count, slots, scratch, *words)
+        documents = run_harness(count, slots, scratch, *words)
     finally:
         over.set()
         looking.join()
-    ideal = slots / (WAITING_STEPS * seconds)
-    return rate / ideal, memory[0] / slots
+    return documents, memory[0] / slots
+
+
+def write_waiting(seconds: float, scratch: str) -> tuple[str, ...]:
+    """An agent that waits in each step, and a task for it; the options that run them."""
+    folder = tempfile.mkdtemp(dir=scratch)
+    task = os.path.join(folder, "tasks", "plain")
+    shutil.copytree(os.path.join(ROOT, "tests", "helpers", "tasks", "plain"), task)
+    manifest = os.path.join(task, "task.toml")
+    with open(manifest, encoding="utf-8") as file:
+        text = file.read().replace("= 4\n", "= 20\n")
+    agent, scenario = os.path.join(folder, "agent.py"), os.path.join(folder, "scenario.json")
+    for path, content in (
+        (manifest, text),
+        (agent, WAITING_AGENT.format(seconds=seconds, steps=WAITING_STEPS)),
+        (scenario, json.dumps([{"agent": agent, "task_ref": "plain@1"}])),
+    ):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(content)
+    return "--scenario", scenario, "--tasks-dir", os.path.dirname(task)
 
 
 def look_at_memory(over: threading.Event, memory: list[float]) -> None:
@@ -352,30 +404,36 @@ def look_at_memory(over: threading.Event, memory: list[float]) -> None:
     memory.append(most)
 
 
-def faults(scratch: str) -> float:
-    """Page faults per episode of the default scenario, of every process of the tree, the start not
-    counted.
+def most_in_flight(series: Any) -> int:
+    """How many episodes of a series ran at one time, at most."""
+    changes = [(row["start_offset_s"], 1) for row in series]
+    changes += [(row["end_offset_s"], -1) for row in series]
+    running = most = 0
+    for _at_s, change in sorted(changes):
+        running += change
+        most = max(most, running)
+    return most
+
+
+def overshoot_row(scratch: str) -> Row:
+    """How long behind its time limit an episode was at most ended and swept, with 64 in flight that
+    never end.
     """
-    few, many = 40, 120
-    counts = []
-    for episodes in (few, many):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
-        run_harness(episodes, CORES, scratch, "--sample-interval", "0")
-        counts.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt - before)
-    return (counts[1] - counts[0]) / (many - few)
+    words = (*write_waiting(600.0, scratch), "--timeout", f"{LIMIT_S:g}")
+    series: Any = run_harness(128, 64, scratch, *words)[1]
+    assert {row["termination_reason"] for row in series} == {"timeout"}, series
+    worst_s = max(row["wall_clock_s"] for row in series) - LIMIT_S
+    return Row(
+        "worst overshoot of a time limit, 64 in flight that never end",
+        f"{worst_s:.2f} s",
+        "<= 0.5 s",
+    )
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were made on."""
-    return {
-        "cores": CORES,
-        "cpu": cpu_model(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-    }
+# --- a long slice ---------------------------------------------------------------------------------
 
 
-def long_slice(episodes: int, workers: int, scratch: str) -> dict[str, Any]:
+def long_rows(episodes: int, scratch: str) -> Iterator[Row]:
     """Rate, peak memory of the harness process alone, how much of the run was its end, and what it
     held while it ran.
 
@@ -383,42 +441,33 @@ def long_slice(episodes: int, workers: int, scratch: str) -> dict[str, Any]:
     were seen in the first, second and last third of the run: what grows with the run would grow
     from one to the next.
     """
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        words = [
-            "--episodes",
-            str(episodes),
-            "--workers",
-            str(workers),
-            "--strict-spec",
-            "--compress",
-            "--keep-runs",
-            "none",
-        ]
-        folders = ["--output-dir", f"{folder}/perf", "--runs-dir", f"{folder}/runs"]
-        start_s = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, HARNESS, *words, *folders],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        held = list(look_until_it_ends(process.pid))
-        _pid, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        whole_s = time.perf_counter() - start_s
-        assert process.stdout is not None
-        document = json.load(process.stdout)
-        process.stdout.close()
-        rate = document["summary"]["summary"]["throughput_eps"]
+    for count in (1000, episodes):
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            start_s = time.perf_counter()
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, HARNESS, "--episodes", str(count), "--workers", str(CORES)),
+                    *("--strict-spec", "--compress", "--keep-runs", "none"),
+                    *("--output-dir", f"{folder}/perf", "--runs-dir", f"{folder}/runs"),
+                ],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            held = list(look_until_it_ends(process.pid))
+            _pid, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            whole_s = time.perf_counter() - start_s
+            assert process.stdout is not None
+            rate = json.load(process.stdout)["summary"]["summary"]["throughput_eps"]
+            process.stdout.close()
         thirds = [held[len(held) * part // 3 : len(held) * (part + 1) // 3] for part in range(3)]
-        return {
-            "episodes_per_s": rate,
-            "peak_rss_mb": usage.ru_maxrss / 1024,
-            "end_share": max(0.0, 1 - episodes / rate / whole_s),
-            "open_files_most": [max(files for files, _ in third) for third in thirds if third],
-            "processes_most": [
-                max(processes for _, processes in third) for third in thirds if third
-            ],
-        }
+        work = f"a slice of {count}:"
+        yield Row(f"{work} episodes/s", f"{rate:.1f}")
+        yield Row(f"{work} peak memory of the harness", f"{usage.ru_maxrss / 1024:.1f} MB")
+        yield Row(f"{work} end of the run", f"{max(0.0, 1 - count / rate / whole_s):.1%}")
+        for name, index in (("open files", 0), ("processes", 1)):
+            most = [str(max(look[index] for look in third)) for third in thirds if third]
+            yield Row(f"{work} {name} at most, in each third", ", ".join(most))
 
 
 def look_until_it_ends(pid: int) -> Iterator[tuple[int, int]]:
@@ -434,37 +483,29 @@ def look_until_it_ends(pid: int) -> Iterator[tuple[int, int]]:
     os.close(died_fd)
 
 
+# --- words ----------------------------------------------------------------------------------------
+
+
 def median_ratio(ours: list[float], others: list[float]) -> float:
     """The median of the ratios of the rounds: each compares what ran next to each other."""
     return statistics.median(a / b for a, b in zip(ours, others, strict=True))
 
 
-def cpu_model() -> str:
-    """As the kernel names it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(
-                line.partition(":")[2].strip() for line in file if line.startswith("model name")
-            )
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
+def machine() -> str:
+    """What the figures were made on."""
+    cpu = platform.processor() or "unknown"
+    with (
+        contextlib.suppress(OSError, StopIteration),
+        open("/proc/cpuinfo", encoding="utf-8") as file,
+    ):
+        cpu = next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{CORES} cores, {cpu}, {platform.system()} {platform.release()}, {python}"
 
 
-def print_table(report: dict[str, Any]) -> None:
-    """The figures for a person, on stderr."""
-    lines = [f"{'contestant':34} {'episodes/s':>11} {'ms/episode':>11} {'tracecore / it':>14}"]
-    rates = report.get("episodes_per_s", {})
-    for name, rate in rates.items():
-        ours = rates["tracecore"] / rate
-        lines.append(f"{name:34} {rate:11.1f} {1000 / rate:11.2f} {ours:13.2f}")
-    for name, ratio in report.get("ratios", {}).items():
-        lines.append(f"{name:34} {ratio['median']:11.2f}   aim {ratio['aim']}")
-    for name, (figure, aim) in report["slots"].items():
-        lines.append(f"{name:50} {figure:8.2f}   aim {aim}")
-    for name in ("startup_s", "long"):
-        for key, value in report.get(name, {}).items():
-            lines.append(f"{name + ' ' + key:34} {json.dumps(value)}")
-    print("\n".join(lines), file=sys.stderr)
+def say(words: str) -> None:
+    """What goes on, on stderr."""
+    print(words, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

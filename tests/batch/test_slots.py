@@ -56,14 +56,14 @@ def test_what_one_job_leaves_behind_is_swept_at_its_end_and_what_another_has_is_
 
 @pytest.mark.parametrize("method", METHODS)
 def test_each_job_has_its_own_limit_and_the_others_go_on(method: str) -> None:
-    errands = [Errand(i, count=8) for i in range(8)]
+    errands = [Errand(i, count=7) for i in range(7)]
     *late, last = run(
         jobs.outlast,
         errands,
         method=method,
-        limit_s=lambda job: LONG_S if job.index == 7 else 2.0,
+        limit_s=lambda job: LONG_S if job.index == 6 else 2.0,
     )
-    assert [one.ending for one in late] == [TimedOut(2.0)] * 7
+    assert [one.ending for one in late] == [TimedOut(2.0)] * 6
     assert last.ending == Returned("last")
 
 

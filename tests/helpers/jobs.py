@@ -179,7 +179,7 @@ def _exists(pid: int) -> bool:
 
 
 def outlast(job: Errand, link: Any) -> str:
-    """The last one ends when its worker has no other left."""
+    """The last one ends when its worker has no other left: so many that none is forked ahead."""
     del link
     if job.index < job.count - 1:
         time.sleep(600)
@@ -254,8 +254,11 @@ class Refused:
     pids: frozenset[int] = frozenset()
     fds: tuple[int, ...] = ()
 
-    def begin(self, job: Any) -> Any:
-        del job
+    def open_link(self) -> None:
+        return None
+
+    def begin(self, link: Any, job: Any) -> Any:
+        del link, job
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     def close(self) -> None:
@@ -267,7 +270,7 @@ class RefusedAtFirst(Refused):
 
     asked = 0
 
-    def begin(self, job: Any) -> Any:
+    def begin(self, link: Any, job: Any) -> Any:
         self.asked += 1
         if self.asked % 3:
-            super().begin(job)
+            super().begin(link, job)

@@ -5,7 +5,7 @@ import pathlib
 import signal
 import time
 
-from tracecore import processes
+from tracecore import descendants, processes
 
 
 def tell_descriptors(fd: int) -> None:
@@ -30,21 +30,20 @@ def fail() -> None:
     raise ValueError("no")
 
 
-def make_leashed(folder: str, method: str) -> None:
-    leash = processes.Leash()
-    processes.start(tie_and_tell, (leash.read_fd, folder), method=method, keep_fds=(leash.read_fd,))
+def make_bound(folder: str, method: str) -> None:
+    processes.start(bind_and_tell, (folder, os.getpid()), method=method, keep_fds=())
     time.sleep(600)
 
 
-def tie_and_tell(leash_fd: int, folder: str) -> None:
-    processes.tie_to_leash(leash_fd)
+def bind_and_tell(folder: str, maker: int) -> None:
+    descendants.die_with(maker)
     pathlib.Path(folder, "new").write_text(str(os.getpid()))
-    pathlib.Path(folder, "new").rename(pathlib.Path(folder, "tied"))
+    pathlib.Path(folder, "new").rename(pathlib.Path(folder, "bound"))
     time.sleep(600)
 
 
-def tie_and_sleep(leash_fd: int) -> None:
-    processes.tie_to_leash(leash_fd)
+def bind_and_sleep(maker: int) -> None:
+    descendants.die_with(maker)
     time.sleep(600)
 
 

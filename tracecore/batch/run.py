@@ -1,4 +1,4 @@
-"""The process of one job, in its worker: started, listened to, given up, reaped.
+"""The process of one job, in its worker: listened to, given up, reaped.
 
 Nothing here waits: the worker polls, and calls what has become due.
 """
@@ -7,11 +7,10 @@ import contextlib
 import math
 import os
 import pickle
-from collections.abc import Callable
 from typing import Any, Final
 
 from tracecore import descendants, frames, processes
-from tracecore.batch.child import PEAK_BYTES, RETURNED, run_child
+from tracecore.batch.child import PEAK_BYTES, RETURNED
 from tracecore.batch.endings import ending_of_status
 from tracecore.batch.messages import Assignment
 from tracecore.clock import monotonic_s
@@ -93,23 +92,3 @@ class Run:
                 return message[1 + PEAK_BYTES :]
             return Raised(*pickle.loads(message[1 + PEAK_BYTES :]))  # noqa: S301 - from our own child
         return self.given_up or ending_of_status(self.status)
-
-
-def start_child(
-    function: Callable[[Any, Any], object],
-    job: Any,
-    link: Any,
-    leash_fd: int | None,
-    method: str,
-) -> tuple[int, int]:
-    """Start the process of a job; gives its id, and where its answer comes from."""
-    answer_r, answer_w = os.pipe()
-    keep = [answer_w, *(link.fds if link else ()), *([] if leash_fd is None else [leash_fd])]
-    arguments = (function, job, link, answer_w, leash_fd, method)
-    try:
-        return processes.start(run_child, arguments, method=method, keep_fds=keep), answer_r
-    except BaseException:
-        os.close(answer_r)
-        raise
-    finally:
-        os.close(answer_w)

@@ -8,7 +8,6 @@ each job's answer; each job's death; and what its companion has to report.
 
 import contextlib
 import functools
-import gc
 import math
 import os
 import pickle
@@ -19,11 +18,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
-from tracecore import descendants, frames, processes
+from tracecore import descendants, frames
 from tracecore.batch.messages import READY, TROUBLE, Assignment, WorkerSetup
-from tracecore.batch.run import Run, start_child
+from tracecore.batch.run import Run
+from tracecore.batch.spares import Spare, Spares
 from tracecore.clock import monotonic_s
 from tracecore.errors import TracecoreError
+from tracecore.forking import prepare_to_fork
 
 # before asking again for a process or a descriptor that was refused
 REFUSAL_PAUSES_S: Final = (0.05, 0.2, 0.5)
@@ -47,10 +48,13 @@ class Companion(Protocol):
     def fds(self) -> Iterable[int]:
         """Descriptors that turn readable when it has something to :meth:`hear`."""
 
-    def begin(self, job: Any) -> Any:
-        """Before the job's process starts; gives the link it is handed (``fds`` that it keeps, and
-        ``close`` for all others), or ``None``.
+    def open_link(self) -> Any:
+        """For a process that has no job yet: a link (``fds`` that the process keeps, ``close`` for
+        all others, and ``drop`` when no job is to come), or ``None``.
         """
+
+    def begin(self, link: Any, job: Any) -> Any:
+        """The process of this link is given a job; gives the link that it is handed with it."""
 
     def hear(self, fd: int) -> None:
         """One of ``fds`` is readable."""
@@ -124,8 +128,11 @@ class _Worker:
         self._function: Callable[[Any, Any], object]
         self._make_ready: Callable[[Any], None] | None
         self._function, self._make_ready = pickle.loads(setup.work)  # noqa: S301 - from our own harness
-        self._leash = processes.Leash() if processes.leash_exists() else None
-        self._waiting: deque[Assignment] = deque()
+        open_link = self._companion.open_link if self._companion else _no_link
+        self._spares = Spares(self._function, open_link, setup.method)
+        self._waiting: deque[tuple[Assignment, bytes]] = (
+            deque()
+        )  # and pickled, as its process reads it
         self._free = deque(setup.slots)
         self._runs: dict[int, Run] = {}  # by process id; those that have not been reaped
         self._ending: list[Run] = []  # reaped, but for what their companion has to report
@@ -141,9 +148,7 @@ class _Worker:
         self._send(READY)
 
     def serve(self) -> None:
-        gc.collect()
-        # a collection in a child would write into, and so copy, every page that holds an object
-        gc.freeze()
+        prepare_to_fork()
         while True:
             for fd, _event in self._poll.poll(self._patience_ms()):
                 if handle := self._handlers.get(fd):  # its job may have ended within this round
@@ -151,7 +156,7 @@ class _Worker:
             self._give_up_overdue()
             # One, and then a look around again: a worker with many free slots is no deaf one.
             if self._can_start():
-                self._start(self._waiting.popleft())
+                self._start(*self._waiting.popleft())
 
     def close(self) -> None:
         for pid in self._runs:
@@ -200,7 +205,8 @@ class _Worker:
         messages, ended = self._jobs.read()
         if ended:
             raise HarnessGone
-        self._waiting.extend(map(pickle.loads, messages))  # from our own harness
+        for message in messages:
+            self._waiting.append((pickle.loads(message), message))  # noqa: S301 - from our own harness
 
     def _send(self, message: bytes) -> None:
         if self._results.put(message):
@@ -217,17 +223,17 @@ class _Worker:
     def _can_start(self) -> bool:
         return bool(self._waiting and self._free) and self._pause_until_s <= monotonic_s()
 
-    def _start(self, assignment: Assignment) -> None:
+    def _start(self, assignment: Assignment, message: bytes) -> None:
         taken_s = monotonic_s()
         try:
-            link, pid, answer_fd = self._start_process(assignment.job)
+            spare, link = self._begin(assignment.job)
         except OSError:
             # asked again for a while; meanwhile what runs may end, and give room
             if self._refusals == len(REFUSAL_PAUSES_S):
                 raise
             self._pause_until_s = taken_s + REFUSAL_PAUSES_S[self._refusals]
             self._refusals += 1
-            self._waiting.appendleft(assignment)
+            self._waiting.appendleft((assignment, message))
             return
         self._refusals = 0
         run = Run(
@@ -235,35 +241,31 @@ class _Worker:
             slot=self._free.popleft(),
             taken_s=taken_s,
             link=link,
-            pid=pid,
-            answer_fd=answer_fd,
-            died_fd=descendants.open_pidfd(pid),
+            pid=spare.pid,
+            answer_fd=spare.answer_fd,
+            died_fd=descendants.open_pidfd(spare.pid),
             due_s=taken_s + assignment.limit_s,
         )
-        self._runs[pid] = run
+        self._runs[spare.pid] = run
         self._expect(run.due_s)
-        self._watch(answer_fd, functools.partial(self._listen, run))
+        self._watch(run.answer_fd, functools.partial(self._listen, run))
         if run.died_fd is not None:
             self._watch(run.died_fd, functools.partial(self._reap, run))
+        spare.hand(message, link)
 
-    def _start_process(self, job: Any) -> tuple[Any, int, int]:
+    def _begin(self, job: Any) -> tuple[Spare, Any]:
         if self._make_ready:
             self._make_ready(job)
-        link = self._companion.begin(job) if self._companion else None
-        if self._companion:
-            self._watch_companion(frozenset(self._companion.fds))
-        leash_fd = self._leash.read_fd if self._leash else None
+        spare = self._spares.take()
+        if not self._companion:
+            return spare, None
         try:
-            return link, *start_child(self._function, job, link, leash_fd, self._setup.method)
+            link = self._companion.begin(spare.link, job)
         except OSError:
-            if self._companion and link:
-                self._companion.end(link)  # its report is not waited for
+            self._spares.put_back(spare)
             raise
-        finally:
-            # our copies would keep the agent from seeing that its episode is gone, and the other
-            # way round
-            if link:
-                link.close()
+        self._watch_companion(frozenset(self._companion.fds))
+        return spare, link
 
     def _watch_companion(self, fds: frozenset[int]) -> None:
         for fd in self._companion_fds - fds:
@@ -333,7 +335,11 @@ class _Worker:
 
         What a living job left is not among it: each adopts its own orphans.
         """
-        spare = self._runs.keys() | (self._companion.pids if self._companion else frozenset())
-        for session in descendants.sweep(spare):
+        staying = self._companion.pids if self._companion else frozenset()
+        for session in descendants.sweep(self._runs.keys() | self._spares.pids | staying):
             # another job's, if that has died within the same moment
             self._runs.get(session, run).leaked += 1
+
+
+def _no_link() -> None:
+    """Where there is no companion."""

@@ -35,7 +35,7 @@ from tracecore.confinement.kernel import close_own_memory
 from tracecore.confinement.readable import Reach
 from tracecore.errors import EngineError, TracecoreError
 from tracecore.gateway.client import hand_over
-from tracecore.record import field, mutable_record, record
+from tracecore.record import field, mutable_record, record, replace
 from tracecore.records import GatewayAddress, Job, Limits
 from tracecore.runtime.agent.nursery import run_nursery
 from tracecore.runtime.agent.reach import reach_of
@@ -67,6 +67,7 @@ class AgentLink:
     write_fd: int  # questions to it
     output_fd: int  # what it prints
     life_fd: int  # readable when it is dead; see :func:`ask_how_it_ended`
+    far_fds: tuple[int, ...]  # the agent's ends of all four, in the worker until it is asked for
     door: str = ""  # "host:port" at which it reaches the gateway to models
 
     @property
@@ -77,6 +78,11 @@ class AgentLink:
     def close(self) -> None:
         """In a process that has handed them on: keep none of them."""
         for fd in self.fds:
+            os.close(fd)
+
+    def drop(self) -> None:
+        """The same of the agent's ends."""
+        for fd in self.far_fds:
             os.close(fd)
 
 
@@ -159,42 +165,44 @@ class AgentZygotes:
         """Descriptors to :meth:`hear` when they are readable."""
         return [zygote.control.fileno() for zygote in self._zygotes.values()]
 
-    def begin(self, job: Job) -> AgentLink:
-        """Have an agent process started for ``job``; the caller owns the descriptors of the link.
-
-        Raises:
-            ZygoteLost: There is no zygote to do it.
-        """
-        zygote = self._zygote_for(job)
+    def open_link(self) -> AgentLink:
+        """Both ends of a link to an agent that is not there yet; the caller owns them."""
         self._serial += 1
-        nonce = os.urandom(8).hex()
-        words = (str(self._serial), nonce, job.agent.sha256, job.agent.path)
         fds: list[int] = []
         try:
             for _ in range(3):
                 fds += os.pipe()
             for end in _socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
                 fds.append(end.detach())
-            question_r, question_w, answer_r, answer_w, output_r, output_w, life, their_life = fds
-            theirs = [question_r, answer_w, output_w, their_life]
-            _send(zygote, os.fsencode("\0".join(words)), theirs)
         except BaseException:
             for fd in fds:
                 os.close(fd)
             raise
-        for fd in theirs:
-            os.close(fd)
-        zygote.live.add(self._serial)
-        self._zygote_of[self._serial] = zygote
+        question_r, question_w, answer_r, answer_w, output_r, output_w, life, their_life = fds
         return AgentLink(
             serial=self._serial,
-            nonce=nonce,
+            nonce=os.urandom(8).hex(),
             read_fd=answer_r,
             write_fd=question_w,
             output_fd=output_r,
             life_fd=life,
-            door=zygote.door,
+            far_fds=(question_r, answer_w, output_w, their_life),
         )
+
+    def begin(self, link: AgentLink, job: Job) -> AgentLink:
+        """Have an agent process started for ``job`` at the far end of ``link``, which is closed
+        here; gives the link as the job's process needs it.
+
+        Raises:
+            ZygoteLost: There is no zygote to do it.
+        """
+        zygote = self._zygote_for(job)
+        words = (str(link.serial), link.nonce, job.agent.sha256, job.agent.path)
+        _send(zygote, os.fsencode("\0".join(words)), link.far_fds)
+        link.drop()
+        zygote.live.add(link.serial)
+        self._zygote_of[link.serial] = zygote
+        return replace(link, door=zygote.door) if zygote.door else link
 
     def hear(self, fd: int) -> None:
         """Take the reports of agents that have ended.

@@ -20,7 +20,6 @@ episode. When its worker is gone its socket ends, and it kills its agents and le
 """
 
 import contextlib
-import gc
 import json
 import math
 import os
@@ -34,6 +33,7 @@ from tracecore import descendants, frames, processes
 from tracecore.clock import monotonic_s
 from tracecore.confinement import layers
 from tracecore.confinement.layers import Confinement
+from tracecore.forking import prepare_to_fork
 from tracecore.record import mutable_record, record, replace
 from tracecore.records import Limits
 from tracecore.runtime.agent.agent import compiled_agent
@@ -76,14 +76,12 @@ def run_zygote(
     """Serve one worker until its side of the socket is closed."""
     sys.dont_write_bytecode = True
     layers.bound_process_table(confinement)
-    descendants.prepare_subreaper()  # while there is a way to find it
+    descendants.prepare_prctl()  # while there is a way to find it
     if setup.method == processes.FORK:
         layers.confine(confinement)
         load(preload)
     zygote = _Zygote(socket.socket(fileno=control_fd), setup, confinement)
-    gc.collect()
-    # a collection in an agent would write into, and so copy, every page that holds an object
-    gc.freeze()
+    prepare_to_fork()
     zygote.serve()
 
 
