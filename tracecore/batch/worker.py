@@ -8,6 +8,7 @@ each job's answer; each job's death; and what its companion has to report.
 
 import contextlib
 import functools
+import gc
 import math
 import os
 import pickle
@@ -24,7 +25,6 @@ from tracecore.batch.run import Run
 from tracecore.batch.spares import Spare, Spares
 from tracecore.clock import monotonic_s
 from tracecore.errors import TracecoreError
-from tracecore.forking import prepare_to_fork
 
 # before asking again for a process or a descriptor that was refused
 REFUSAL_PAUSES_S: Final = (0.05, 0.2, 0.5)
@@ -148,7 +148,9 @@ class _Worker:
         self._send(READY)
 
     def serve(self) -> None:
-        prepare_to_fork()
+        gc.collect()
+        # a collection in a fork would write into, and so copy, every page that holds an object
+        gc.freeze()
         while True:
             for fd, _event in self._poll.poll(self._patience_ms()):
                 if handle := self._handlers.get(fd):  # its job may have ended within this round

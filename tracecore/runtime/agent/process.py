@@ -15,8 +15,6 @@ A zygote has many agents at a time, one for each episode that its worker has in 
 an agent to its episode are a pair of pipes (questions and answers, JSON), a pipe for what it
 prints, and the *life line*, a socket between episode and zygote: it turns readable when the agent
 is dead, and the zygote kills the agent when the episode's end of it closes.
-
-What runs inside nursery, zygote and agent is in ``nursery.py``, ``zygote.py`` and ``start.py``.
 """
 
 import contextlib
@@ -172,8 +170,7 @@ class AgentZygotes:
         try:
             for _ in range(3):
                 fds += os.pipe()
-            for end in _socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
-                fds.append(end.detach())
+            fds += [end.detach() for end in _socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
         except BaseException:
             for fd in fds:
                 os.close(fd)
@@ -190,15 +187,14 @@ class AgentZygotes:
         )
 
     def begin(self, link: AgentLink, job: Job) -> AgentLink:
-        """Have an agent process started for ``job`` at the far end of ``link``, which is closed
-        here; gives the link as the job's process needs it.
+        """Have an agent process started at the far end of ``link``; the link as its job needs it.
 
         Raises:
             ZygoteLost: There is no zygote to do it.
         """
         zygote = self._zygote_for(job)
-        words = (str(link.serial), link.nonce, job.agent.sha256, job.agent.path)
-        _send(zygote, os.fsencode("\0".join(words)), link.far_fds)
+        words = "\0".join((str(link.serial), link.nonce, job.agent.sha256, job.agent.path))
+        _send(zygote, os.fsencode(words), link.far_fds)
         link.drop()
         zygote.live.add(link.serial)
         self._zygote_of[link.serial] = zygote
@@ -214,7 +210,6 @@ class AgentZygotes:
         for zygote in self._zygotes.values():
             if zygote.control.fileno() == fd:
                 self._take_report(zygote)
-                return
 
     def end(self, link: AgentLink) -> None:
         """Have the agent of this link killed, if its end has not been reported.
@@ -243,10 +238,9 @@ class AgentZygotes:
             os.waitpid(self.pid, 0)
 
     def _take_report(self, zygote: _Zygote) -> None:
-        try:
+        report = b""
+        with contextlib.suppress(OSError):
             report = zygote.control.recv(MESSAGE_BYTES)
-        except OSError as error:
-            raise ZygoteLost(f"the agent zygote is gone: {error}") from error
         if not report:
             raise ZygoteLost("the agent zygote is gone")
         if report.startswith(b"{"):

@@ -20,6 +20,7 @@ episode. When its worker is gone its socket ends, and it kills its agents and le
 """
 
 import contextlib
+import gc
 import json
 import math
 import os
@@ -33,7 +34,6 @@ from tracecore import descendants, frames, processes
 from tracecore.clock import monotonic_s
 from tracecore.confinement import layers
 from tracecore.confinement.layers import Confinement
-from tracecore.forking import prepare_to_fork
 from tracecore.record import mutable_record, record, replace
 from tracecore.records import Limits
 from tracecore.runtime.agent.agent import compiled_agent
@@ -81,7 +81,9 @@ def run_zygote(
         layers.confine(confinement)
         load(preload)
     zygote = _Zygote(socket.socket(fileno=control_fd), setup, confinement)
-    prepare_to_fork()
+    gc.collect()
+    # a collection in a fork would write into, and so copy, every page that holds an object
+    gc.freeze()
     zygote.serve()
 
 
