@@ -122,7 +122,13 @@ def as_text(state: State) -> str:
         if found is not True:
             help_ = f"; {HELP[layer]}" if layer in HELP and found != layers.SWITCHED_OFF else ""
             lines.append(f"       {'':18} here: {found}{help_}")
-    return "\n".join([*lines, "", *_verdict(state), ""])
+    return "\n".join([*lines, "", *_verdict(state), *_gateway(state), ""])
+
+
+def _gateway(state: State) -> list[str]:
+    if state.get("network_namespace") is True:
+        return ["Models and allowed hosts are reached by sockets in the agents' own network."]
+    return ["Models are reached over the loopback, where a token alone tells agents apart."]
 
 
 def _verdict(state: State) -> list[str]:
