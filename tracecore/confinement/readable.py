@@ -14,7 +14,7 @@ from tracecore.confinement.library import (
     loader_files,
     loader_folders,
 )
-from tracecore.record import record
+from tracecore.record import as_dict, record
 
 # Files of the system that Python and its packages read to know what they run on.
 SYSTEM_FILES: Final = (
@@ -58,24 +58,23 @@ class Reach:
 
     def as_json(self) -> dict[str, Any]:
         """For :func:`reach_from_json`."""
-        names = ("folder", "agents", "read", "network", "hidden", "models")
-        return {name: getattr(self, name) for name in names}
+        return as_dict(self)
 
 
 def reach_from_json(document: dict[str, Any]) -> Reach:
     """What :meth:`Reach.as_json` gave."""
-    lists = {name: tuple(map(as_here, document[name])) for name in _LISTS}
-    return Reach(folder=as_here(document["folder"]), models=document["models"], **lists)
+    return Reach(**{name: as_here(value) for name, value in document.items()})
 
 
-def as_here(path: str) -> str:
-    """A path of another process, written as this one writes it: the harness may run in a locale
-    that has no such letters, where processes of agents always have them.
+def as_here(value: Any) -> Any:
+    """A path of another process, or a list of them, written as this one writes it: the harness may
+    run in a locale that has no such letters, where processes of agents always have them.
     """
-    return os.fsdecode(path.encode("utf-8", "surrogateescape"))
-
-
-_LISTS: Final = ("agents", "read", "network", "hidden")
+    if isinstance(value, list | tuple):
+        return tuple(map(as_here, value))
+    if isinstance(value, str):
+        return os.fsdecode(value.encode("utf-8", "surrogateescape"))
+    return value
 
 
 @record

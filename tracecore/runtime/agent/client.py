@@ -26,9 +26,11 @@ LAST_WORDS_S: Final = 0.05  # a message that has begun is whole within this
 ATTEMPT_MOST: Final = 300  # characters
 EXCERPT_MOST: Final = 100  # bytes of a message that is no JSON
 SIGSYS: Final = 31  # on every architecture with filters; not there on every platform
-FORBIDDEN_CALL: Final = "make a system call that is forbidden"
-# which an agent can do by itself, too
-UNTOLD: Final = "leave as after a forbidden attempt, and not say which"
+ATTEMPTS: Final = {  # by the exit code, or the signal's number below zero
+    -SIGSYS: "make a system call that is forbidden",
+    # which an agent can do by itself, too
+    VIOLATION_EXIT: "leave as after a forbidden attempt, and not say which",
+}
 INVALID_REASONS: Final = frozenset({"action_must_be_dict", "action_not_json", "action_too_large"})
 
 
@@ -160,20 +162,10 @@ class ProcessAgent:
         if violation := self._last_words():
             return violation
         end = ask_how_it_ended(self._link)
-        if (
-            not end.killed_by_us
-            and os.WIFSIGNALED(end.status)
-            and os.WTERMSIG(end.status) == SIGSYS
-        ):
-            return AgentViolation(FORBIDDEN_CALL)
-        if (
-            not end.killed_by_us
-            and os.WIFEXITED(end.status)
-            and os.WEXITSTATUS(end.status) == VIOLATION_EXIT
-        ):
-            return AgentViolation(UNTOLD)
         if end.killed_by_us:
             return self._broken(f"closed its pipe during {self._during(call)}")
+        if attempt := ATTEMPTS.get(os.waitstatus_to_exitcode(end.status)):
+            return AgentViolation(attempt)
         return End(
             "agent_crashed", f"the agent process {describe_end(end)} during {self._during(call)}"
         )

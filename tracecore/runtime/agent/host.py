@@ -281,9 +281,9 @@ def _too_large(action: Any, llm_trace: list[Any] | None, most_bytes: int) -> str
     return ""
 
 
-def _repr(action: Any) -> str:
+def _repr(action: Any, write: Callable[[Any], str] = repr) -> str:
     try:
-        return cut_words(repr(action), REPR_MOST)
+        return cut_words(write(action), REPR_MOST)
     except BaseException:  # an agent's own class
         return f"(a {type(action).__name__} whose repr cannot be read)"
 
@@ -292,10 +292,7 @@ def _short_repr(action: Any) -> str:
     """The repr of what would have a very long one."""
     import reprlib  # noqa: PLC0415 - of use here alone
 
-    try:
-        return cut_words(reprlib.repr(action), REPR_MOST)
-    except BaseException:  # an agent's own class
-        return f"(a {type(action).__name__} whose repr cannot be read)"
+    return _repr(action, reprlib.repr)
 
 
 def _invalid(reason: str, why: str, text: str) -> bytes:
