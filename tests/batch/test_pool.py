@@ -5,14 +5,13 @@ import os
 import pathlib
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from helpers import jobs
 from helpers.jobs import Errand
-from helpers.slices import LIMITS_S, PATIENCE_S, is_alive, wait_until
+from helpers.slices import LIMITS_S, is_alive, wait_until
 
 from tracecore.batch import crew
 from tracecore.batch.pool import BatchOptions, run_batch
@@ -201,24 +200,27 @@ def test_a_machine_that_refuses_for_a_moment_is_asked_again() -> None:
     assert [ended[i].ending for i in range(3)] == [Returned(0), Returned(2), Returned(4)]
 
 
-def test_the_batch_ends_when_it_is_told_to_and_kills_what_runs(tmp_path: pathlib.Path) -> None:
+@pytest.fixture
+def stop() -> Iterator[tuple[int, Callable[[], object]]]:
+    """The descriptor on which a batch is stopped, and what stops it."""
     stop_r, stop_w = os.pipe()
+    yield stop_r, lambda: os.write(stop_w, b"!")
+    os.close(stop_r)
+    os.close(stop_w)
+
+
+def test_the_batch_ends_when_it_is_stopped_and_kills_what_runs(
+    tmp_path: pathlib.Path, stop: tuple[int, Callable[[], object]]
+) -> None:
+    stop_fd, stop_now = stop
 
     def stop_soon(_over: threading.Event) -> None:
         wait_until(lambda: len(list(tmp_path.iterdir())) >= 2)
-        os.write(stop_w, b"!")
+        stop_now()
 
-    try:
-        with beside(stop_soon):
-            assert (
-                run(
-                    jobs.sleep_forever, [Errand(i, str(tmp_path)) for i in range(5)], stop_fd=stop_r
-                )
-                == {}
-            )
-    finally:
-        os.close(stop_r)
-        os.close(stop_w)
+    errands = [Errand(i, str(tmp_path)) for i in range(5)]
+    with beside(stop_soon):
+        assert run(jobs.sleep_forever, errands, stop_fd=stop_fd) == {}
     assert [path.name for path in tmp_path.iterdir() if is_alive(int(path.name))] == []
 
 
@@ -232,8 +234,10 @@ def test_a_batch_that_is_abandoned_leaves_nothing_running() -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_child_does_not_outlive_its_worker(tmp_path: pathlib.Path, method: str) -> None:
-    stop_r, stop_w = os.pipe()
+def test_a_child_does_not_outlive_its_worker(
+    tmp_path: pathlib.Path, stop: tuple[int, Callable[[], object]], method: str
+) -> None:
+    stop_fd, stop_now = stop
     outlived = []
 
     def kill_workers(_over: threading.Event) -> None:
@@ -241,24 +245,12 @@ def test_a_child_does_not_outlive_its_worker(tmp_path: pathlib.Path, method: str
         child = int(next(tmp_path.iterdir()).name)
         for pid in worker_pids():
             os.kill(pid, signal.SIGKILL)
-        deadline_s = time.monotonic() + PATIENCE_S
-        while is_alive(child) and time.monotonic() < deadline_s:
-            time.sleep(0.01)
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not is_alive(child))
         outlived.append(is_alive(child))
-        os.write(stop_w, b"!")
+        stop_now()
 
-    errand = Errand(0, str(tmp_path))
-    try:
-        with beside(kill_workers):
-            run(
-                jobs.sleep_forever,
-                [errand],
-                slots=1,
-                method=method,
-                adopt_orphans=False,
-                stop_fd=stop_r,
-            )
-    finally:
-        os.close(stop_r)
-        os.close(stop_w)
+    how = {"slots": 1, "method": method, "adopt_orphans": False, "stop_fd": stop_fd}
+    with beside(kill_workers):
+        run(jobs.sleep_forever, [Errand(0, str(tmp_path))], **how)
     assert outlived == [False]
