@@ -14,6 +14,11 @@ NAMES = (
     *("anthropic", "cffi", "httpx", "langchain-core", "litellm", "lxml", "numpy", "openai"),
     *("orjson", "pandas", "pydantic", "requests", "scipy", "tiktoken", "tokenizers"),
 )
+USED = (
+    *("anthropic", "cffi", "httpx", "langchain_core.prompts", "litellm", "lxml.etree", "numpy"),
+    *("openai", "orjson", "pandas", "pydantic", "requests", "scipy.optimize", "tiktoken"),
+    "tokenizers",
+)
 
 
 def python_with_packages(config: pytest.Config) -> str:
@@ -28,9 +33,11 @@ def python_with_packages(config: pytest.Config) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").exists() and not kept:
             venv.create(folder, with_pip=True, symlinks=True, clear=True)
-            command = [str(path), "-m", "pip", "install", "--quiet", *NAMES]
+            # Of tens of thousands of files, those are compiled that are imported below.
+            command = [str(path), "-m", "pip", "install", "--quiet", "--no-compile", *NAMES]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 pytest.skip(f"the packages could not be had: {done.stderr[-300:]}")
+            subprocess.run([str(path), "-c", f"import {', '.join(USED)}"], check=True)
             (folder / "complete").touch()
     return str(path)
