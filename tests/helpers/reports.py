@@ -9,6 +9,7 @@ from tracecore.perf.documents.files import write_documents, write_series
 from tracecore.perf.documents.metrics import metrics_document
 from tracecore.perf.documents.rows import Rows, series_chunks
 from tracecore.perf.documents.summary import SliceFacts, summary_document
+from tracecore.perf.findings.findings import Circumstances, findings_document
 
 STAMP = "20260131T235959Z"
 HOSTILE = (
@@ -34,7 +35,9 @@ def write_slice(
     table = Rows(rows)
     write_series(str(folder), STAMP, series_chunks(rows))
     facts = SliceFacts(episodes_requested=episodes, workers=2, runs_root="runs", elapsed_s=12.5)
+    found = findings_document(table, Circumstances())
     document = summary_document(table, facts)
+    document |= {name: found[name] for name in ("failures", "slowest")}
     manifest = {
         "stamp": STAMP,
         "generated_at": "2026-01-31T23:59:59.000000Z",

@@ -269,8 +269,11 @@ def test_where_everything_fails_there_is_no_cluster(make_row):
 
 
 def test_every_failure_has_the_command_that_repeats_it_and_twenty_are_shown(make_row):
-    rows = slice_rows(
-        make_row, change=lambda _, fields: fail(fields) or fields.update(agent="my agents/a b.py")
+    rows = list(
+        slice_rows(
+            make_row,
+            change=lambda _, fields: fail(fields) or fields.update(agent="my agents/a b.py"),
+        )
     )
     failures = look(rows)["failures"]
     assert [failure["episode"] for failure in failures] == list(range(1, 21))
@@ -283,6 +286,8 @@ def test_every_failure_has_the_command_that_repeats_it_and_twenty_are_shown(make
         "termination_reason": "logic_failure",
         "error": "went wrong",
         "repro": "python -m tracecore run --agent 'my agents/a b.py' --task alpha@1 --seed 42",
+        "wall_clock_s": rows[0].wall_clock_s,
+        "artifact": f"{0:032x}.json",
     }
 
 

@@ -18,6 +18,7 @@ from tracecore.perf.show.charts.drawing import is_long_tailed
 from tracecore.perf.show.charts.slice_charts import draw_charts
 from tracecore.perf.show.report import find_set, write_report
 from tracecore.perf.show.report_data import gather
+from tracecore.perf.show.sections import episode_cards, failed_episodes
 
 CHARTS = ["latency", "distribution", "throughput", "in-flight", "machine", "artifacts"]
 
@@ -258,19 +259,20 @@ def test_a_slice_is_found_by_its_stamp_and_by_its_path(folder):
 def test_failed_and_slow_episodes_come_with_their_artifact_and_the_command_that_repeats_them(
     folder,
 ):
-    episodes = gather(read_sets(str(folder))[0]).episodes
-    assert [one["episode"] for one in episodes["failed"]] == [4 + 7 * place for place in range(10)]
-    show, repeat = episodes["failed"][0]["commands"]
-    assert show.startswith("python -m tracecore show runs/")
-    assert (
-        repeat
-        == "python -m tracecore run --agent agents/toy_agent.py --task filesystem_hidden_config@1"
-        " --seed 45"
-    )
-    walls_s = [one["wall_clock_s"] for one in episodes["slowest"]]
+    summary = read_sets(str(folder))[0].summary
+    *_, failed = failed_episodes(summary)
+    assert [card.line[0] for card in failed.cards] == [
+        f"Episode {4 + 7 * place}" for place in range(10)
+    ]
+    show, repeat = failed.cards[0].commands
+    assert " show runs/" in show
+    assert repeat == summary["failures"][0]["repro"]
+    assert repeat.endswith("--task filesystem_hidden_config@1 --seed 45")
+    (slowest,) = episode_cards(summary, "slowest")
+    walls_s = [card.line[2].value for card in slowest.cards]
     assert len(walls_s) == 5
     assert walls_s == sorted(walls_s, reverse=True)
-    assert not any(one["error"] for one in episodes["slowest"])
+    assert not any(card.detail for card in slowest.cards)
     assert HOSTILE.startswith("<script>")
 
 

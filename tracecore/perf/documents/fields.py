@@ -70,6 +70,7 @@ _SUMMARY: Final[_Fields] = (
         "finding_counts": object_of(or_null(COUNT)),
         "failures": _OBJECTS,
         "failure_spread": _TEXT_OR_NULL,
+        "slowest": _OBJECTS,
         "comparison": OBJECT,
         "verdict": OBJECT,
         "work": _OBJECTS,
@@ -77,6 +78,11 @@ _SUMMARY: Final[_Fields] = (
         "models": OBJECT,
         "parts": _OBJECTS,
     },
+)
+# of `failures` and `slowest`
+_EPISODE: Final[_Fields] = (
+    {"episode": COUNT, "agent": TEXT, "task_ref": TEXT, "seed": INTEGER, "repro": TEXT},
+    {"error": _TEXT_OR_NULL, "wall_clock_s": AMOUNT, "artifact": _TEXT_OR_NULL},
 )
 _TOTALS: Final[_Fields] = (
     {},
@@ -156,6 +162,9 @@ def check_summary(name: str, summary: Any) -> None:
     check_fields(name, "summary", summary["summary"], *_TOTALS)
     check_fields(name, "run_artifacts", summary.get("run_artifacts", {}), *_RUN_ARTIFACTS)
     check_fields(name, "verdict", summary.get("verdict", {}), *_VERDICT)
+    for shown in ("failures", "slowest"):
+        for place, one in enumerate(summary.get(shown, ())):
+            check_fields(name, f"{shown}[{place}]", one, *_EPISODE)
 
 
 def check_metrics(name: str, metrics: Any) -> None:

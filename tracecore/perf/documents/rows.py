@@ -15,6 +15,7 @@ OMITTED: Final = frozenset(
     {"allow", "host", "model_limits", "work"}
 )  # from the series, where they are null
 FAILURES_KEPT: Final = 20  # whole rows
+SLOWEST_KEPT: Final = 5
 TEXTS_KEPT: Final = 1000  # of each column whose texts agents write
 TIMEOUTS: Final = frozenset({"timeout"})
 CPU_S: Final = "cpu_s"  # user and system time together; NaN where none was measured
@@ -53,11 +54,13 @@ class Rows:
         groups: (agent, task_ref) of every scenario, in the order of appearance; the column
             ``group`` holds indices into it.
         failures: The first failed rows, whole.
+        slowest: Whole, too: the rows that took longest of those that succeeded.
     """
 
     def __init__(self, rows: Iterable[EpisodeResult] = ()) -> None:
         self.groups: list[tuple[str, str]] = []
         self.failures: list[EpisodeResult] = []
+        self.slowest: list[EpisodeResult] = []
         self._group_numbers: dict[tuple[str, str], int] = {}
         self._columns: dict[str, Column] = {
             name: array("d" if name in _FLOATS else "q" if name in _TEXTS else "h")
@@ -88,7 +91,9 @@ class Rows:
                     texts[hash(value)] = value
             elif name not in _OBJECTS:
                 self._append(name, value)
-        if not row.success and len(self.failures) < FAILURES_KEPT:
+        if row.success:
+            self._add_slow(row)
+        elif len(self.failures) < FAILURES_KEPT:
             self.failures.append(row)
 
     def take(self, rows: Iterable[EpisodeResult]) -> Iterator[EpisodeResult]:
@@ -144,6 +149,13 @@ class Rows:
     def _cpu_s(self) -> "array[float]":
         both = zip(self["cpu_user_s"], self["cpu_sys_s"], strict=True)
         return array("d", (user_s + sys_s or math.nan for user_s, sys_s in both))
+
+    def _add_slow(self, row: EpisodeResult) -> None:
+        slowest = self.slowest
+        if len(slowest) < SLOWEST_KEPT or row.wall_clock_s > slowest[-1].wall_clock_s:
+            slowest.append(row)
+            slowest.sort(key=lambda one: (-one.wall_clock_s, one.episode_index))
+            del slowest[SLOWEST_KEPT:]
 
     def _append(self, name: str, value: Any) -> None:
         column = self._columns[name]

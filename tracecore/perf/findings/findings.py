@@ -53,8 +53,8 @@ class Circumstances:
 
 
 def findings_document(rows: Rows, about: Circumstances) -> JsonObject:
-    """What the summary gains: ``findings``, ``finding_counts``, ``failures`` and
-    ``failure_spread``.
+    """What the summary gains: ``findings``, ``finding_counts``, ``failures``,
+    ``failure_spread`` and ``slowest``.
 
     A kind whose count is null could not be looked for: the slice is too short, or the figures are
     not there.
@@ -74,8 +74,9 @@ def findings_document(rows: Rows, about: Circumstances) -> JsonObject:
         "finding_counts": {
             kind: None if (own := found[kind]) is None else len(own) for kind in KINDS
         },
-        "failures": [_failure(row, about) for row in rows.failures],
+        "failures": [_episode(row, about) for row in rows.failures],
         "failure_spread": _failure_spread(len(columns.failed), found["failure_cluster"] or []),
+        "slowest": [_episode(row, about) for row in rows.slowest],
     }
 
 
@@ -111,7 +112,7 @@ def _document(finding: Finding, columns: Columns, about: Circumstances) -> JsonO
     }
 
 
-def _failure(row: EpisodeResult, about: Circumstances) -> JsonObject:
+def _episode(row: EpisodeResult, about: Circumstances) -> JsonObject:
     return {
         "episode": row.episode,
         "run_id": row.run_id,
@@ -119,7 +120,9 @@ def _failure(row: EpisodeResult, about: Circumstances) -> JsonObject:
         "task_ref": row.task_ref,
         "seed": row.seed,
         "termination_reason": row.termination_reason,
-        "error": reason_text(row.error or row.termination_reason),
+        "error": None if row.success else reason_text(row.error or row.termination_reason),
+        "wall_clock_s": row.wall_clock_s,
+        "artifact": row.artifact,
         "repro": about.repro(row),
     }
 

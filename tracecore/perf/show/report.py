@@ -84,7 +84,7 @@ def write_report(
     for picture in pictures:
         write_atomic(paths[f"chart_{picture.name}"], picture.svg.encode("utf-8"))
     documents = {"summary": archived.summary, "manifest": archived.manifest}
-    page = report_page(data.stamp, documents, archived.metrics, data.episodes, pictures)
+    page = report_page(data.stamp, documents, archived.metrics, pictures)
     write_atomic(paths["markdown"], write_markdown(page).encode("utf-8"))
     draw = functools.partial(inline_svg, colours=COLOURS)
     write_atomic(paths["report"], write_html(page, draw).encode("utf-8"))

@@ -6,20 +6,17 @@ import itertools
 import json
 import os
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from tracecore.errors import InputError
 from tracecore.perf.documents.archive import ArchivedSet
 from tracecore.perf.documents.rows import series_row
 from tracecore.perf.host.samples import samples_name
-from tracecore.perf.slice.commands import as_command, repro_command
 from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
 from tracecore.strict import read_file
 
-FAILURES_SHOWN: Final = 10
-SLOWEST_SHOWN: Final = 5
 MAX_SAMPLES_BYTES: Final = 64 << 20
 LABEL_CHARACTERS: Final = 44
 
@@ -61,8 +58,6 @@ class ReportData:
 
     archived: ArchivedSet
     groups: tuple[Group, ...]  # in the order in which they first ran
-    # the first that failed, and the slowest of the others: see _episode
-    episodes: dict[str, list[JsonObject]]
     samples: JsonObject | None
     resumed_s: tuple[float, ...] = ()  # when each part but the first began, on the axis of all
 
@@ -79,8 +74,6 @@ def gather(archived: ArchivedSet) -> ReportData:
         InputError: The series is damaged.
     """
     groups: dict[tuple[str, str], Group] = {}
-    failed: list[JsonObject] = []
-    slowest: list[JsonObject] = []  # of those that succeeded, the slowest first
     starts_s = _part_starts(archived.summary.get("parts"))
     for row in map(series_row, archived.series()):
         key = (row["task_ref"], row["agent"])
@@ -94,17 +87,9 @@ def gather(archived: ArchivedSet) -> ReportData:
         group.wall_s.append(row["wall_clock_s"])
         group.failed.append(not row["success"])
         group.artifact_bytes.append(row["artifact_bytes"])
-        if not row["success"]:
-            if len(failed) < FAILURES_SHOWN:
-                failed.append(row)
-        elif len(slowest) < SLOWEST_SHOWN or row["wall_clock_s"] > slowest[-1]["wall_clock_s"]:
-            slowest.append(row)
-            slowest.sort(key=lambda one: (-one["wall_clock_s"], one["episode_index"]))
-            del slowest[SLOWEST_SHOWN:]
     return ReportData(
         archived,
         tuple(groups.values()),
-        {"failed": _episodes(failed, archived), "slowest": _episodes(slowest, archived)},
         _read_samples(archived, starts_s[-1]),
         tuple(starts_s[1:]),
     )
@@ -117,38 +102,6 @@ def _part_starts(parts: Any) -> list[float]:
     elapsed_s: list[Any] = [one.get("elapsed_s") for one in _dicts(parts)]
     known_s = [float(one) for one in elapsed_s[:-1] if _is_number(one)]
     return list(itertools.accumulate(known_s, initial=0.0))
-
-
-def _episodes(rows: Sequence[JsonObject], archived: ArchivedSet) -> list[JsonObject]:
-    """Single episodes, each with the commands that show and repeat it."""
-    redaction = str(archived.manifest.get("redaction", "off"))
-    root = str((archived.summary.get("run_artifacts") or {}).get("root") or "")
-    # The slice's own commands name the folders of its tasks, too.
-    given = {
-        one.get("episode"): one.get("repro") for one in _dicts(archived.summary.get("failures"))
-    }
-    shown = []
-    for row in rows:
-        number = row["episode_index"] + 1
-        kept = row.get("artifact")
-        show = (
-            [as_command(["python", "-m", "tracecore", "show", os.path.join(root, kept)])]
-            if kept
-            else []
-        )
-        repeat = given.get(number) or repro_command(row, redaction=redaction)
-        shown.append(
-            {
-                "episode": number,
-                "agent": row["agent"],
-                "task_ref": row["task_ref"],
-                "seed": row["seed"],
-                "wall_clock_s": row["wall_clock_s"],
-                "error": row["error"],
-                "commands": [*show, str(repeat)],
-            }
-        )
-    return shown
 
 
 def _dicts(value: Any) -> list[JsonObject]:

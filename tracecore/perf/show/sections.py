@@ -1,5 +1,6 @@
 """The sections of a slice's page: key figures, gate, findings, episodes, scenario rows."""
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Any, Final
@@ -24,9 +25,11 @@ from tracecore.perf.show.page import (
     Table,
     first_rows,
 )
+from tracecore.perf.slice.commands import show_command
 from tracecore.records import JsonObject
 from tracecore.units import Unit, unit_of
 
+EPISODES_SHOWN: Final = 10  # of a list of single episodes
 SWATCHES: Final = 8  # colours of rows
 P99_EPISODES: Final = 500
 JOB_COMMANDS: Final = 3  # of failed episodes in the summary of a job
@@ -183,30 +186,38 @@ def failure_reasons(summary: JsonObject, most: int = ROWS_SHOWN) -> tuple[Block,
 
 def job_commands(summary: JsonObject) -> tuple[Block, ...]:
     failures = summary.get("failures") or ()
-    commands = [Code(str(one["repro"])) for one in failures[:JOB_COMMANDS] if one.get("repro")]
+    commands = [Code(one["repro"]) for one in failures[:JOB_COMMANDS]]
     return (Sentence("To repeat one:"), Bullets(tuple(commands))) if commands else ()
 
 
-def failed_episodes(summary: JsonObject, episodes: Sequence[JsonObject]) -> tuple[Block, ...]:
-    if not episodes:
+def failed_episodes(summary: JsonObject) -> tuple[Block, ...]:
+    cards = episode_cards(summary, "failures")
+    if not cards:
         return ()
     total = _figure("count", summary, "failure_count")
-    which = Sentence((f"The first {len(episodes)} of ", total, ":"))
-    return (*failure_reasons(summary), which, *episode_cards(episodes))
+    shown = min(len(summary["failures"]), EPISODES_SHOWN)
+    return (*failure_reasons(summary), Sentence((f"The first {shown} of ", total, ":")), *cards)
 
 
-def episode_cards(episodes: Sequence[JsonObject]) -> tuple[Block, ...]:
-    """Single episodes, each with its artifact and what to type to see it and to repeat it."""
+def episode_cards(summary: JsonObject, name: str) -> tuple[Block, ...]:
+    """The episodes that a list of the summary has, each with what to type to see its artifact and
+    to repeat it.
+    """
     cards = []
-    for one in episodes:
+    root = str((summary.get("run_artifacts") or {}).get("root") or "")
+    for number, one in enumerate((summary.get(name) or ())[:EPISODES_SHOWN]):
         what = f" {one['agent']} on {one['task_ref']}, seed {one['seed']}"
-        place = ("series", one["episode"] - 1, "wall_clock_s")
+        place = ("summary", name, number, "wall_clock_s")
         wall = (" ", Figure("seconds", one["wall_clock_s"], place)) if "wall_clock_s" in one else ()
-        detail = Code(str(one["error"])) if one.get("error") else ""
-        cards.append(
-            Card((f"Episode {one['episode']}", *wall, Soft(what)), detail, tuple(one["commands"]))
-        )
+        detail = Code(one["error"]) if one.get("error") else ""
+        title = (f"Episode {one['episode']}", *wall, Soft(what))
+        cards.append(Card(title, detail, _episode_commands(one, root)))
     return (Cards(tuple(cards)),) if cards else ()
+
+
+def _episode_commands(one: JsonObject, root: str) -> tuple[str, ...]:
+    kept, repeat = one.get("artifact"), one["repro"]
+    return (show_command(os.path.join(root, kept)), repeat) if kept else (repeat,)
 
 
 # --- scenario rows

@@ -116,7 +116,6 @@ def report_page(
     stamp: str,
     documents: Mapping[str, JsonObject],
     rows: Sequence[JsonObject],
-    episodes: Mapping[str, Sequence[JsonObject]],
     pictures: Sequence[Picture],
 ) -> Page:
     """The slice as a report.
@@ -125,8 +124,6 @@ def report_page(
         stamp: Of the slice.
         documents: Its ``summary`` and ``manifest``.
         rows: The figures of each scenario row: those of the metrics, and those of its times.
-        episodes: The ``failed`` and the ``slowest`` ones, each as the series has it, with the
-            commands that show and repeat it.
         pictures: The charts.
     """
     summary, manifest = documents["summary"], documents["manifest"]
@@ -150,8 +147,8 @@ def report_page(
             ),
             Section("scenario", "Scenario rows", (*scenario_rows(rows), *allowances(manifest))),
             Section("charts", "Charts", tuple(pictures)),
-            Section("failures", "Failed episodes", failed_episodes(summary, episodes["failed"])),
-            Section("slowest", "Slowest episodes", tuple(episode_cards(episodes["slowest"]))),
+            Section("failures", "Failed episodes", failed_episodes(summary)),
+            Section("slowest", "Slowest episodes", episode_cards(summary, "slowest")),
             Section("host", "Host and run", (_host(manifest),)),
         ),
     )

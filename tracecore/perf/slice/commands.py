@@ -71,6 +71,11 @@ def repro_command(
     return as_command(words)
 
 
+def show_command(path: str) -> str:
+    """The command that shows the episode of an artifact step by step."""
+    return as_command([*module_words(), "show", path])
+
+
 def _slice_words(options: SliceOptions, first: list[str]) -> str:
     words = [*_redaction_words(None), *script_words(), *first]
     for part in (options.run, options.judge, options.output, options.cluster):
