@@ -244,6 +244,7 @@ def test_metrics_of_a_task_that_did_not_run_are_named(slice_of):
     [
         # of a resumed slice of which nothing was left to run
         ("summary", "summary.throughput_eps = null", False),
+        ("summary", f"summary.throughput_eps = {1 / 1.7}", False),  # and where one was left
         # what the first version wrote
         ("summary", "del episodes_requested", False),
         ("summary", "elapsed_s = null", True),
