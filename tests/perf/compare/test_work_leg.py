@@ -29,7 +29,9 @@ def test_more_lines_are_found_always_warn_from_2_percent_and_fail_from_10(
     assert (lines["row"], lines["verdict"], lines["warns"]) == (TASKS[1], verdict, warns)
     assert (lines["base"], lines["new"]) == (5800, 5800 + round(5000 * (factor - 1)))
     assert work_leg(document)["verdict"] == verdict
-    assert TASKS[1] in work_leg(document)["sentence"]
+    sentence = work_leg(document)["sentence"]
+    assert sentence.startswith(f"{TASKS[1]} 5,800 to {lines['new']:,} lines (+")
+    assert sentence.count(TASKS[1]) == 1
     assert exit_code_of(document, DEFAULTS) == (3 if verdict == "regressed" else 0)
 
 
@@ -55,10 +57,12 @@ def test_page_faults_warn_and_never_fail(sets):
     assert any("page faults" in reason for reason in document["reasons"])
 
 
-def test_one_call_more_is_within_the_slack(sets):
-    more = work_of()
+def test_one_call_more_and_some_page_faults_are_within_the_slack(sets):
+    more = work_of(faults={TASKS[1]: 1.09})
     more[0]["counts"]["agent"]["calls"] += 1
     assert compared(sets, work_of(), more)["work"] == []
+    more[0]["counts"]["agent"]["calls"] += 1
+    assert {one["quantity"] for one in compared(sets, work_of(), more)["work"]} == {"calls"}
 
 
 def test_runs_that_do_not_agree_on_a_count_leave_their_difference_as_slack(sets):
@@ -87,7 +91,9 @@ def test_work_that_cannot_be_compared_is_not_asked_and_the_reason_is_given(
 def test_the_work_of_rows_that_one_side_alone_counted_is_left_out(sets):
     document = compared(sets, work_of()[:2], work_of(lines={TASKS[3]: 9}))
     assert document["work"] == []
-    assert work_leg(document)["sentence"] == "the same in 2 scenario rows"
+    assert work_leg(document)["sentence"] == (
+        f"the same in 2 scenario rows; not counted in {TASKS[2]}, {TASKS[3]}"
+    )
     assert document["table"][3]["work"] == "\N{EN DASH}"
 
 
