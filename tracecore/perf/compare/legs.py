@@ -9,20 +9,16 @@ from tracecore.perf.compare.behaviour import ExactChange, Judgement
 from tracecore.perf.compare.columns import RowKey
 from tracecore.perf.compare.samples import (
     ADJUSTED,
+    FLOORS,
     METRICS,
     OVERALL,
     ROWS_TO_ADJUST,
     RUNS_TO_ADJUST,
     Sample,
-)
-from tracecore.perf.compare.timing import (
-    FLOORS,
-    Conditions,
-    Decision,
-    detectable_share,
     power_of,
     rounds_needed,
 )
+from tracecore.perf.compare.timing import Conditions, Decision, detectable_share
 from tracecore.perf.compare.wording import named, runs_text, share_text
 from tracecore.perf.compare.work import BOTH, WorkChange, WorkFound
 from tracecore.record import record, replace

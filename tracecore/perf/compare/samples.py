@@ -1,13 +1,17 @@
-"""What times are judged by: per scenario row and metric one number of each run."""
+"""What times are judged by: per scenario row and metric one number of each run, and the smallest
+effect that counts; what so many runs can show.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tracecore.perf.compare.columns import AMOUNTS, RowKey, RunColumns
 from tracecore.perf.compare.runs import RunRecord
+from tracecore.ranks import smallest_p
 from tracecore.record import record
 from tracecore.stats import median
 
+ALPHA: Final = 0.05  # of any false alarm among the gating metrics
 METRICS: Final = tuple(AMOUNTS)
 ROWS_TO_ADJUST: Final = 4
 RUNS_TO_ADJUST: Final = 3  # of the base, unless the runs of both sides took turns
@@ -16,6 +20,55 @@ OVERALL: Final = "overall"
 # two tasks of four became faster, the others look slower. So the metric by itself must show at
 # least half as much.
 ADJUSTED: Final[Mapping[str, str]] = {"cpu": "cpu_adjusted", "wall": "wall_adjusted"}
+
+
+@record
+class Floor:
+    """The smallest effect that counts."""
+
+    warn: float  # a share: 0.05 is five percent
+    fail: float
+    absolute: float  # what a change must exceed besides, in the metric's own unit
+
+    def of(self, *, is_lower: bool) -> float:
+        """The share of the lower or the upper one."""
+        return self.warn if is_lower else self.fail
+
+
+# Five milliseconds of CPU were right for episodes of a hundred; here one takes ten, and is counted
+# to the microsecond.
+FLOORS: Final[Mapping[str, Floor]] = {
+    "cpu": Floor(0.05, 0.10, 0.0005),
+    "cpu_adjusted": Floor(0.05, 0.10, 0.0005),
+    "wall": Floor(0.10, 0.15, 0.001),
+    "wall_adjusted": Floor(0.10, 0.15, 0.001),
+    "rss": Floor(0.05, 0.10, 4 << 20),
+}
+
+
+@record
+class Power:
+    """Whether so many runs can say anything at all."""
+
+    base_runs: int
+    new_runs: int
+    tests: int
+    smallest_p: float  # that the design can reach, before correction
+    is_enough: bool
+
+
+def power_of(base_runs: int, new_runs: int, tests: int) -> Power:
+    """What a design can reach, before anything has run."""
+    least = smallest_p(base_runs, new_runs) if base_runs and new_runs else 1.0
+    return Power(base_runs, new_runs, tests, least, least * max(tests, 1) < ALPHA)
+
+
+def rounds_needed(tests: int) -> int:
+    """The fewest runs per side by which one of so many tests can come out."""
+    rounds = 1
+    while not power_of(rounds, rounds, tests).is_enough:
+        rounds += 1
+    return rounds
 
 
 @record

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tracecore.perf.compare.behaviour import Judgement
-from tracecore.perf.compare.samples import ADJUSTED, Sample
+from tracecore.perf.compare.samples import ADJUSTED, ALPHA, FLOORS, Floor, Sample, power_of
 from tracecore.ranks import (
     benjamini_hochberg,
     hodges_lehmann,
     hodges_lehmann_interval,
     holm,
     mann_whitney_greater,
-    smallest_p,
 )
 from tracecore.record import record, replace
 from tracecore.stats import (
@@ -31,7 +30,6 @@ from tracecore.stats import (
     student_tail,
 )
 
-ALPHA: Final = 0.05  # of any false alarm among the gating metrics
 FALSE_SHARE: Final = 0.10  # of false ones among the warnings
 CONFIDENCE: Final = 0.95  # of an interval
 HISTORY_RUNS: Final = 10  # from so many base runs on, their own noise may widen a floor
@@ -51,31 +49,6 @@ SPREADS_NOISY: Final = {**SPREADS, "cpu_adjusted": 0.05, "wall_adjusted": 0.10}
 NOISY: Final = "a host was too busy with other things for times to mean anything"
 
 Subject = tuple[str, str]  # scenario row or "overall", and metric
-
-
-@record
-class Floor:
-    """The smallest effect that counts."""
-
-    warn: float  # a share: 0.05 is five percent
-    fail: float
-    absolute: float  # what a change must exceed besides, in the metric's own unit
-
-    def of(self, *, is_lower: bool) -> float:
-        """The share of the lower or the upper one."""
-        return self.warn if is_lower else self.fail
-
-
-# Five milliseconds of CPU were right for episodes of a hundred; here one takes ten, and is counted
-# to the microsecond.
-FLOORS: Final[Mapping[str, Floor]] = {
-    "cpu": Floor(0.05, 0.10, 0.0005),
-    "cpu_adjusted": Floor(0.05, 0.10, 0.0005),
-    "wall": Floor(0.10, 0.15, 0.001),
-    "wall_adjusted": Floor(0.10, 0.15, 0.001),
-    "rss": Floor(0.05, 0.10, 4 << 20),
-}
-
 OWN_SHARE: Final = 0.5
 
 
@@ -96,31 +69,6 @@ class Decision:
     p_corrected: float
     floor: float  # the share that had to be exceeded
     why: str
-
-
-@record
-class Power:
-    """Whether so many runs can say anything at all."""
-
-    base_runs: int
-    new_runs: int
-    tests: int
-    smallest_p: float  # that the design can reach, before correction
-    is_enough: bool
-
-
-def power_of(base_runs: int, new_runs: int, tests: int) -> Power:
-    """What a design can reach, before anything has run."""
-    least = smallest_p(base_runs, new_runs) if base_runs and new_runs else 1.0
-    return Power(base_runs, new_runs, tests, least, least * max(tests, 1) < ALPHA)
-
-
-def rounds_needed(tests: int) -> int:
-    """The fewest runs per side by which one of so many tests can come out."""
-    rounds = 1
-    while not power_of(rounds, rounds, tests).is_enough:
-        rounds += 1
-    return rounds
 
 
 @record
