@@ -11,7 +11,17 @@ import venv
 import pytest
 
 NAMES = (
-    *("anthropic", "cffi", "httpx", "langchain-core", "litellm", "lxml", "numpy", "openai"),
+    *(
+        "aiohttp",
+        "anthropic",
+        "cffi",
+        "httpx",
+        "langchain-core",
+        "litellm",
+        "lxml",
+        "numpy",
+        "openai",
+    ),
     *("orjson", "pandas", "pydantic", "requests", "scipy", "tiktoken", "tokenizers"),
 )
 USED = (
