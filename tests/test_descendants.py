@@ -1,6 +1,8 @@
+import ast
 import os
 import pathlib
 import signal
+import sys
 import time
 
 import pytest
@@ -68,3 +70,17 @@ def test_what_is_bound_too_late_leaves_by_itself() -> None:
     another = os.getpid() + 1
     pid = processes.start(starts.bind_and_sleep, (another,), method="fork", keep_fds=())
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+
+def test_what_is_there_before_the_forks_is_not_counted_where_none_is_not() -> None:
+    read_fd, write_fd = os.pipe()
+    pid = processes.start(
+        starts.count_references, (write_fd,), method="spawn", keep_fds=(write_fd,)
+    )
+    os.close(write_fd)
+    with open(read_fd) as file:
+        is_none_counted, *of_before, is_after_counted = ast.literal_eval(file.read())
+    assert os.waitpid(pid, 0)[1] == 0
+    assert is_none_counted is (sys.version_info < (3, 12))
+    assert of_before == [is_none_counted] * 2
+    assert is_after_counted

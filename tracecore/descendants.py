@@ -1,17 +1,21 @@
 """What is below a process: found through ``/proc``, adopted when its parent dies, and swept."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
+from types import CodeType
+from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 # a killed process that is still there after this is stuck in the kernel
 SWEEP_PATIENCE_S: Final = 2.0
+COUNT_BYTES: Final = 4  # of the part of a reference count by which immortal objects are known
+REFERENCES: Final = 100  # of the self-check
 
 _prctl: "Callable[[int, int], int] | None" = None
 
@@ -154,3 +158,63 @@ def open_pidfd(pid: int) -> int | None:
 def has_ended(pid: int) -> bool:
     """Whether a child has ended, and only waits to be reaped."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+# --- before a process forks others, again and again ---
+
+
+def prepare_to_fork() -> None:
+    """Have each fork cost less; for a process where everything is there that its forks will find.
+
+    What is there by now stays for good.
+    """
+    gc.collect()
+    objects = gc.get_objects()
+    # A collection in a fork would write into, and so copy, every page that holds an object.
+    gc.freeze()
+    # Builds with another header than we know have letters here.
+    if sys.implementation.name == "cpython" and not sys.abiflags and not _is_counted(None):
+        with contextlib.suppress(ImportError, AttributeError, ValueError, OverflowError):
+            _make_immortal(objects)
+
+
+def _make_immortal(objects: list[Any]) -> None:
+    """Have nothing count the references to ``objects`` and to what they refer to, as those to
+    ``None`` are not: each look at an object of this process would copy the page that it lies on.
+    """
+    parts = gc.get_referents(*objects)
+    codes = [part for part in parts if type(part) is CodeType]
+    while codes:
+        inner: list[Any] = [one for code in codes for one in (code.co_names, code.co_consts)]
+        parts += inner
+        inner = gc.get_referents(*inner)
+        parts += inner
+        codes = [part for part in inner if type(part) is CodeType]
+    probe = object()
+    places = [id(None), id(probe), *map(id, objects), *map(id, parts)]
+    first = min(places)
+    counts = _memory(first, max(places))
+    immortal = counts[(id(None) - first) // COUNT_BYTES]
+    counts[(id(probe) - first) // COUNT_BYTES] = immortal
+    if not _is_counted(probe):
+        for place in places:
+            counts[(place - first) // COUNT_BYTES] = immortal
+
+
+def _is_counted(one: object) -> bool:
+    before = sys.getrefcount(one)
+    many = [one] * REFERENCES
+    return sys.getrefcount(many[0]) != before
+
+
+def _memory(first: int, last: int) -> memoryview:
+    """The memory of this process from one address to another, by numbers of four bytes."""
+    loaded = "_ctypes" in sys.modules
+    import _ctypes  # noqa: PLC0415 - its lower half alone, and let go, as above
+
+    number = type("_Number", (_ctypes._SimpleCData,), {"_type_": "I"})  # noqa: SLF001
+    count = (last - first) // COUNT_BYTES + 1
+    whole: Any = type("_Memory", (_ctypes.Array,), {"_type_": number, "_length_": count})
+    if not loaded:
+        del sys.modules["_ctypes"]
+    return memoryview(whole.from_address(first)).cast("B").cast("I")

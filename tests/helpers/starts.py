@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import sys
 import time
 
 from tracecore import descendants, processes
@@ -57,3 +58,26 @@ def grow_tree(folder: str, depth: int) -> None:
         if os.fork() == 0:
             grow_tree(folder, depth - 1)
     time.sleep(600)
+
+
+class Plain:
+    """One of its instances is made before its process prepares to fork."""
+
+    words = ("a constant of its own",)
+
+
+def count_references(fd: int) -> None:
+    """Whether references are counted to: None; an object from before; what code refers to; one
+    from after.
+    """
+    before = Plain()
+    descendants.prepare_to_fork()
+    after = Plain()
+    ones = (None, before, Plain.words, after)
+    os.write(fd, repr([_is_counted(one) for one in ones]).encode())
+
+
+def _is_counted(one: object) -> bool:
+    count = sys.getrefcount(one)
+    many = [one] * 10
+    return sys.getrefcount(many[0]) != count

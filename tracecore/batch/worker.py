@@ -8,7 +8,6 @@ each job's answer; each job's death; and what its companion has to report.
 
 import contextlib
 import functools
-import gc
 import math
 import os
 import pickle
@@ -148,9 +147,7 @@ class _Worker:
         self._send(READY)
 
     def serve(self) -> None:
-        gc.collect()
-        # a collection in a fork would write into, and so copy, every page that holds an object
-        gc.freeze()
+        descendants.prepare_to_fork()
         while True:
             for fd, _event in self._poll.poll(self._patience_ms()):
                 if handle := self._handlers.get(fd):  # its job may have ended within this round

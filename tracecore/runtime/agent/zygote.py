@@ -20,7 +20,6 @@ episode. When its worker is gone its socket ends, and it kills its agents and le
 """
 
 import contextlib
-import gc
 import json
 import math
 import os
@@ -81,9 +80,7 @@ def run_zygote(
         layers.confine(confinement)
         load(preload)
     zygote = _Zygote(socket.socket(fileno=control_fd), setup, confinement)
-    gc.collect()
-    # a collection in a fork would write into, and so copy, every page that holds an object
-    gc.freeze()
+    descendants.prepare_to_fork()
     zygote.serve()
 
 
