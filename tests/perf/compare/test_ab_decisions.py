@@ -127,6 +127,13 @@ def test_what_time_alone_shows_must_show_in_every_stage(sets, slow_stages, stage
     assert (document["stage"], document["headline"]) == (stage, headline)
 
 
+def test_a_null_control_runs_the_base_against_itself_and_is_kept(sets):
+    base, work = (Side(name, "/clone", "/clone", "a" * 40) for name in ("base", "work"))
+    options = AbOptions(base="main", null_control=True)
+    document = compare_sides(options, Runner(sets, {"screen", "round"}), base, work)
+    assert document["null_control"]["fired"] is False
+
+
 def test_work_that_grew_fails_from_the_screen_without_any_time_that_moved(sets):
     document = settled(two(sets, work=work_of()), two(sets, work=work_of(lines={TASKS[1]: 2})))
     assert (document["verdict"], document["headline"]) == ("regressed", "FAIL")

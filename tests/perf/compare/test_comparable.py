@@ -2,10 +2,9 @@ import pytest
 from helpers.sets import DEFAULTS, HOST, only
 
 from tracecore.errors import InputError
-from tracecore.perf.compare.comparison import (
-    compare_paths,
-    exit_code_of,
-)
+from tracecore.perf.compare.comparable import find_mismatches
+from tracecore.perf.compare.comparison import compare_paths, exit_code_of
+from tracecore.perf.compare.runs import read_runs
 from tracecore.perf.slice.options import JudgeOptions
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict
@@ -114,3 +113,9 @@ def test_runs_of_one_side_must_agree_among_themselves_too(sets):
         [sets.write(), sets.write(manifest={"workers": 3})], [sets.write()], DEFAULTS
     )
     assert document["differences"][0] == {"field": "workers", "base": "2, 3", "new": "2"}
+
+
+def test_where_scenarios_may_differ_the_workers_still_may_not(sets):
+    base, new = (read_runs([sets.write(manifest={"workers": count})]) for count in (2, 3))
+    (found,) = find_mismatches(base, new, expect_same_scenario=False)
+    assert (found.field, found.of_times_alone) == ("workers", True)
