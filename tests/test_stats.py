@@ -14,6 +14,8 @@ from tracecore.stats import (
     nearest_rank,
     normal_quantile,
     normal_tail,
+    student_quantile,
+    student_tail,
     wilson_interval,
 )
 
@@ -187,3 +189,13 @@ def test_stats_costs_no_heavy_import():
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 30, 101])
+def test_student_agrees_with_scipy(freedom: int):
+    for t in (-40.0, -2.5, -0.1, 0.0, 0.3, 1.0, 2.776, 6.965, 60.0):
+        expected = scipy.stats.t.sf(t, freedom)
+        assert student_tail(t, freedom) == pytest.approx(expected, rel=1e-6, abs=1e-14)
+    for probability in (0.01, 0.5, 0.8, 0.95, 0.99, 0.9975):
+        expected = scipy.stats.t.ppf(probability, freedom)
+        assert student_quantile(probability, freedom) == pytest.approx(expected, rel=1e-8, abs=1e-9)

@@ -385,6 +385,10 @@ ROWS = [
         ("agent=agents/toy_agnt.py", "did you mean agents/toy_agent.py?"),
         ("agent=a.py,task_ref=filesystem_hidden_config@1", "go together"),
         ("seed=43", "seeds of the scenario"),
+        ("seed=46", "seeds of the scenario"),  # of episode 5, and 4 are asked for
+        ("seed=044", "seeds of the scenario"),
+        ("seed=many", "seeds of the scenario"),
+        ("agent=a.py,seed=42", "go together"),
     ],
 )
 def test_a_selector_that_no_episode_matches_is_refused_with_the_nearest(selector, nearest):
@@ -394,7 +398,8 @@ def test_a_selector_that_no_episode_matches_is_refused_with_the_nearest(selector
 
 
 @pytest.mark.parametrize(
-    "selector", ["task_ref=rate_limited_api@1", "seed=44", "agent=a.py,seed=8", "success=true"]
+    "selector",
+    ["task_ref=rate_limited_api@1", "seed=42", "seed=44", "agent=a.py,seed=10", "success=true"],
 )
 def test_a_selector_that_an_episode_matches_is_taken(selector):
     gate = read_gate(episodes=4, expressions=[f"wall_clock_s{{{selector}}}:max <= 1"])
