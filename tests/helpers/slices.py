@@ -84,6 +84,12 @@ class Slice:
             assert time.monotonic() < deadline_s
             time.sleep(0.005)
 
+    def wait_for_rows(self, count: int) -> None:
+        """Until its journal has them: an artifact is on disk a moment before."""
+        self.wait_for_artifacts(count)
+        (journal,) = journals(self.folder)
+        wait_until(lambda: journal.read_bytes().count(b"\n") > count)
+
 
 @dataclass(frozen=True)
 class Done:
