@@ -198,8 +198,9 @@ def run_harness(count: int, workers: int, scratch: str, *words: str) -> list[Any
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            check=True,
+            check=False,
         )
+        assert done.returncode in {0, 1}, done.returncode  # 1: episodes have failed
         paths = json.loads(done.stdout)["artifacts"]
         found = []
         for kind in ("summary", "series"):
