@@ -39,6 +39,12 @@ def test_a_slice_is_told_in_a_few_lines(make_row):
     ]
 
 
+def test_waiting_for_models_is_shown_apart_from_computing(make_row):
+    rows = [make_row(place, wall_clock_s=1.5, model_calls=2, model_wait_s=1.0) for place in (0, 1)]
+    lines = human_summary(document_of(rows), {}, stamp=STAMP).splitlines()
+    assert "  computing   p50 500 ms, without 2 s waited for models" in lines
+
+
 def test_an_empty_slice_is_told_too():
     text = human_summary(document_of([], elapsed_s=None, episodes_requested=4), {}, stamp=STAMP)
     assert text == f"slice {STAMP}: 0 passed, 0 failed, incomplete: 0 of 4"

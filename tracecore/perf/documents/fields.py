@@ -117,6 +117,7 @@ _METRICS_ROW: Final[_Fields] = (
                 "p95_wall_clock_s",
                 "p99_wall_clock_s",
                 "max_wall_clock_s",
+                "p50_computing_s",
                 "p50_cpu_s",
                 "peak_rss_bytes",
                 "artifact_bytes_avg",

@@ -97,6 +97,13 @@ def key_figures(summary: JsonObject) -> Facts:
         calls = _figure("count", summary, "telemetry_verbosity", "llm_trace_entries_total")
         tokens = _figure("count", summary, "telemetry_verbosity", "tokens_used_total")
         facts.append(Fact("model calls", (calls,), ("tokens: ", tokens)))
+    if summary.get("models"):
+        waited, own = (
+            _figure("seconds", summary, "models", name)
+            for name in ("model_wait_s_total", "p50_computing_s")
+        )
+        # A slow model is not the agent's fault.
+        facts.append(Fact("computing", ("p50 ", own), ("without ", waited, " waited for models")))
     return Facts(tuple(facts), are_key=True)
 
 
@@ -232,6 +239,7 @@ def scenario_rows(rows: Sequence[JsonObject]) -> tuple[Block, ...]:
         ("p95", "seconds", "p95_wall_clock_s"),
         ("p99", "seconds", "p99_wall_clock_s"),
         ("longest", "seconds", "max_wall_clock_s"),
+        ("computing, p50", "seconds", "p50_computing_s"),
         ("CPU, p50", "seconds", "p50_cpu_s"),
         ("peak memory", "bytes", "peak_rss_bytes"),
         ("steps, p50", "count", "steps_p50"),
