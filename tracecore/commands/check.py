@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 CHECK_TEXT: Final = """\
 Checks run artifacts: whether each is JSON, keeps to the schema, and has the hashes of what it
-holds. Prints a line
-for each file that is valid, a line for each problem of one that is not, and a total.
+holds. Prints a line for each named file that is valid, a line for each problem of one that is
+not, and a total; of a folder only the problems.
 """
 EXITS: Final = {
     0: "all are valid",
@@ -48,7 +48,8 @@ def add(parser: Parser) -> None:
 
 def check(arguments: argparse.Namespace) -> tuple[int, str | None]:
     """Each file by itself; the gravest exit code of all, and of several files their total."""
-    codes = [check_file(path) for path in files_in(arguments.files)]
+    named = frozenset(arguments.files)
+    codes = [check_file(path, is_named=path in named) for path in files_in(arguments.files)]
     if len(codes) == 1 and arguments.files == files_in(arguments.files):
         return codes[0], None
     counts = {"valid": codes.count(0), "not valid": codes.count(1), "unreadable": codes.count(2)}
@@ -66,8 +67,8 @@ def files_in(paths: list[str]) -> list[str]:
     return found
 
 
-def check_file(path: str) -> int:
-    """Check one artifact, and say what was found."""
+def check_file(path: str, *, is_named: bool) -> int:
+    """Check one artifact, and say what was found; that it is valid only of one that is named."""
     from tracecore.runtime.replay import read_artifact
 
     try:
@@ -75,5 +76,6 @@ def check_file(path: str) -> int:
     except InputError as error:
         say(f"{program_name()}: {error}")
         return 2
-    write(sys.stdout, "".join(f"{one_line(f'{path}: {what}')}\n" for what in problems or ["valid"]))
+    found = problems or (["valid"] if is_named else [])
+    write(sys.stdout, "".join(f"{one_line(f'{path}: {what}')}\n" for what in found))
     return 1 if problems else 0
