@@ -92,7 +92,7 @@ def sweep(spare: frozenset[int] | set[int] = frozenset()) -> list[int]:
         return []
     swept: dict[int, int] = {}
     deadline_s = time.monotonic() + SWEEP_PATIENCE_S
-    while orphans := [pid for pid in children_of(me) if pid not in spare and not _reap(pid)]:
+    while orphans := [pid for pid in children_of(me) if pid not in spare and not reap(pid)]:
         frozen: set[int] = set()
         while fresh := tree_below(orphans) - frozen:
             for pid in fresh:
@@ -114,7 +114,8 @@ def _session_of(pid: int) -> int:
         return 0
 
 
-def _reap(pid: int) -> bool:
+def reap(pid: int) -> bool:
+    """Reap a child that has ended; whether it had, or was reaped before."""
     with contextlib.suppress(ChildProcessError):
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     return True

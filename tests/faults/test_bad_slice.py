@@ -7,7 +7,7 @@ import threading
 import pytest
 from helpers.batches import left_behind, make_job, run_jobs
 from helpers.faults import AGENT_FAULTS, PLAIN_TASK, write_agent
-from helpers.slices import let_go, wait_until, write_held_task
+from helpers.slices import held_pid, let_go, wait_until, write_held_task
 
 from tracecore import descendants
 
@@ -49,14 +49,15 @@ def test_a_process_of_one_episode_that_is_killed_from_outside_costs_that_episode
     killed: list[int] = []
 
     def kill_one() -> None:
-        wait_until((runs / f"{0:032x}.json").exists)  # the second episode waits to be let go
-        while not killed:
-            for worker in descendants.children_of(os.getpid()):
-                below = descendants.children_of(worker)
-                if len(below) >= 2:  # the zygote was there first
-                    killed.append(below[0 if victim == "zygote" else 1])
-                    descendants.send_signal(killed[0], 9)
-                    break
+        wait_until(lambda: held_pid(tmp_path))  # the second episode waits to be let go
+        episode = held_pid(tmp_path)
+        (below,) = (
+            children
+            for worker in descendants.children_of(os.getpid())
+            if episode in (children := descendants.children_of(worker))
+        )
+        killed.append(below[0] if victim == "zygote" else episode)  # the zygote was there first
+        descendants.send_signal(killed[0], 9)
         let_go(tmp_path)
 
     thread = threading.Thread(target=kill_one)

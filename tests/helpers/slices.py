@@ -209,6 +209,9 @@ HELD_SETUP = """\
 import os, time
 
 def setup(seed, env):
+    if seed >= {free}:
+        with open({gate!r} + ".pid", "w") as file:
+            file.write(str(os.getpid()))
     while seed >= {free} and not os.path.exists({gate!r}):
         time.sleep(0.01)
     env.write_file("/app/seed", str(seed))
@@ -222,6 +225,12 @@ def write_held_task(folder: pathlib.Path, free: int) -> list[str]:
     setup = HELD_SETUP.format(free=free, gate=str(folder / "go"))
     write_plain_task(Fault("waits", "setup.py", setup, ()), folder / "tasks" / "plain")
     return ["--tasks-dir", str(folder / "tasks")]
+
+
+def held_pid(folder: pathlib.Path) -> int:
+    """The process of an episode that waits; 0 where none does yet."""
+    path = folder / "go.pid"
+    return int(path.read_text() or 0) if path.exists() else 0
 
 
 def let_go(folder: pathlib.Path) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from tracecore import frames, processes
+from tracecore import descendants, frames, processes
 from tracecore.batch.child import run_child
 from tracecore.record import record
 
@@ -63,14 +63,21 @@ class Spares:
         return frozenset([spare.pid for spare in self._waiting])
 
     def take(self) -> Spare:
-        """The next one.
+        """The next one that is alive: a job does not pay for what was killed before it came.
 
         Raises:
             OSError: The machine refuses a process, or a descriptor.
         """
-        if not self._waiting:
-            self._start_handful()
-        return self._waiting.popleft()
+        while True:
+            if not self._waiting:
+                self._start_handful()
+            spare = self._waiting.popleft()
+            if not descendants.reap(spare.pid):
+                return spare
+            os.close(spare.job_fd)
+            os.close(spare.answer_fd)
+            if spare.link:
+                spare.link.drop()
 
     def put_back(self, spare: Spare) -> None:
         """It was not needed after all."""
