@@ -138,7 +138,7 @@ def change_zip(chance: random.Random, path: pathlib.Path) -> None:
         case 0:
             members.append((name, b"{}"))
         case 1:
-            members.append((chance.choice(("../x", "/etc/x", "x" * 70_000, "\n", "")), b"x"))
+            members.append((chance.choice(("../x", "/etc/x", "x" * 65_535, "\n", "")), b"x"))
         case 2:
             members[place] = (name, bytes(64 << 20))
         case 3:
