@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,7 @@ from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 HARNESS = os.path.join(ROOT, "scripts", "perf_harness.py")
-TASK = os.path.join(ROOT, "tests", "helpers", "tasks")
+TASK = os.path.join(ROOT, "tests", "helpers", "tasks", "plain")
 SHARE_AIM, CPU_AIM_MS = 0.75, 30.0
 BODY = {
     "id": "c",
@@ -57,10 +59,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--episodes", type=int, default=384)
-    parser.add_argument("--calls", type=int, default=4, help="of each episode (at most 4)")
+    parser.add_argument("--calls", type=int, default=8, help="of each episode")
     parser.add_argument("--answers-after", type=float, default=0.5, metavar="SECONDS")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch, stand_in(options) as url:
+        write_task(os.path.join(scratch, "tasks", "plain"), steps=options.calls + 1)
         plain = run(PLAIN, options, scratch, None)
         sdk = run(SDK, options, scratch, url)
     ideal = options.slots / (options.calls * options.answers_after)
@@ -81,6 +84,16 @@ def main() -> int:
     return 0
 
 
+def write_task(folder: str, steps: int) -> None:
+    """The plain task of the tests, with a budget of so many steps."""
+    shutil.copytree(TASK, folder)
+    path = os.path.join(folder, "task.toml")
+    with open(path, encoding="utf-8") as file:
+        manifest = re.sub(r"(?m)^(steps|tool_calls) = .*$", rf"\1 = {steps}", file.read())
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(manifest)
+
+
 def run(source: str, options: argparse.Namespace, scratch: str, url: str | None) -> dict[str, Any]:
     """A slice of an agent: episodes per second, and processor time of one, by its row (episode and
     agent) and of all below this process.
@@ -90,7 +103,7 @@ def run(source: str, options: argparse.Namespace, scratch: str, url: str | None)
         file.write(source.format(steps=options.calls))
     with open(os.path.join(scratch, "scenario.json"), "w", encoding="utf-8") as file:
         json.dump([{"agent": agent, "task_ref": "plain@1"}], file)
-    words = ["--scenario=scenario.json", f"--tasks-dir={TASK}", f"--episodes={options.episodes}"]
+    words = ["--scenario=scenario.json", "--tasks-dir=tasks", f"--episodes={options.episodes}"]
     words += [f"--workers={options.slots}", "--sample-interval=0", "--progress=never"]
     if url is not None:
         with open(os.path.join(scratch, "models.toml"), "w", encoding="utf-8") as file:
