@@ -104,6 +104,17 @@ def test_every_page_is_opened_by_a_question():
     assert [name for name, title in first.items() if not re.fullmatch(r"# .*\?", title)] == []
 
 
+def test_no_cell_of_a_table_is_a_paragraph():
+    cells = [
+        (name, cell)
+        for name, page in PAGES.items()
+        for line in page.splitlines()
+        if line.startswith("|")
+        for cell in re.split(r"(?<!\\)\|", line)
+    ]
+    assert [cell for cell in cells if len(cell[1].split()) >= 50] == []
+
+
 def test_every_place_that_contributors_are_sent_to_is_there():
     places = re.findall(r"\| `([\w/]+/)` \|", PAGES["contributing.md"])
     assert len(places) > 10
