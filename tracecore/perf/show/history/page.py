@@ -31,8 +31,8 @@ from tracecore.units import NONE_TEXT, counted, seconds_text
 MEASURES: Final = (
     ("work_lines", "Python lines of an episode"),
     ("cpu_s", "CPU time, median of the runs' medians"),
-    ("wall_s", "wall clock, median of the runs' medians"),
-    ("artifact_bytes", "bytes of a run artifact, mean"),
+    ("wall_s", "Wall clock, median of the runs' medians"),
+    ("artifact_bytes", "Bytes of a run artifact, mean"),
 )
 STATUSES: Final[dict[str, Status]] = {"regressed": "bad", "improved": "good"}
 
@@ -69,8 +69,9 @@ def write_history(document: JsonObject, folder: str) -> dict[str, str]:
 def history_page(document: JsonObject, pictures: Sequence[Picture] = ()) -> Page:
     """The history as a page; ``pictures`` by class and measure."""
     releases = [one for found in document["classes"] for one in found["releases"]]
-    latest = releases[-1]["verdict"]
+    latest, answer = releases[-1]["verdict"], releases[-1].get("answer")
     status = STATUSES.get(latest, "plain")
+    lead = f"Against the one before: {answer}" if latest else "There is none before it."
     return Page(
         title="History",
         answer=Badge(status, f"latest release: {(latest or 'the first').replace('_', ' ')}"),
@@ -78,7 +79,7 @@ def history_page(document: JsonObject, pictures: Sequence[Picture] = ()) -> Page
             f"{found['machine_class']}: {counted(len(found['releases']), 'release')}"
             for found in document["classes"]
         ),
-        lead=(),
+        lead=(Sentence(lead),),
         sections=tuple(
             Section(
                 f"class-{place}", found["machine_class"], tuple(_blocks(found, place, pictures))
@@ -96,7 +97,7 @@ def _blocks(found: JsonObject, place: int, pictures: Sequence[Picture]) -> Itera
     )
     for name, words in MEASURES:
         rows = tuple(_measure_row(row, name, found["releases"]) for row in found["rows"])
-        yield Sentence(f"{words[0].upper()}{words[1:]}")
+        yield Sentence(words)
         yield Table(words, ("", *(one["name"] for one in found["releases"])), rows)
         yield from (one for one in pictures if one.name == f"{place}-{name}")
 
