@@ -210,3 +210,17 @@ def test_an_agent_must_be_a_regular_file(tmp_path: pathlib.Path) -> None:
             find_agent(str(tmp_path / name))
     with pytest.raises(AgentError, match="No such file"):
         find_agent(str(tmp_path / "broken.py"))
+
+
+def test_a_bundled_agent_has_one_name_wherever_it_is_looked_for(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (
+        pathlib.Path(catalog.PACKAGE_FOLDER).parent,
+        pathlib.Path(catalog.PACKAGE_FOLDER),
+        tmp_path,
+    ):
+        monkeypatch.chdir(folder)
+        assert find_agent("agents/toy_agent.py").ref == "agents/toy_agent.py"
+        whole = os.path.join(catalog.PACKAGE_FOLDER, "agents", "toy_agent.py")
+        assert find_agent(whole).ref == "agents/toy_agent.py"

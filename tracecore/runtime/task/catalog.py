@@ -133,7 +133,7 @@ def _shortest_ref(ref: str, path: str) -> str:
     """The shortest reference that means ``path`` as well: it is part of what is hashed, and one
     file is one agent however it is spelled.
     """
-    for folder in (os.curdir, PACKAGE_FOLDER):
+    for folder in (PACKAGE_FOLDER, os.curdir):
         shorter = os.path.relpath(path, folder)
         if not shorter.startswith(os.pardir):
             meant = next(filter(os.path.lexists, _agent_paths(shorter)), None)
