@@ -48,9 +48,9 @@ def add(parser: Parser) -> None:
 
 def check(arguments: argparse.Namespace) -> tuple[int, str | None]:
     """Each file by itself; the gravest exit code of all, and of several files their total."""
-    named = frozenset(arguments.files)
-    codes = [check_file(path, is_named=path in named) for path in files_in(arguments.files)]
-    if len(codes) == 1 and arguments.files == files_in(arguments.files):
+    files, named = files_in(arguments.files), frozenset(arguments.files)
+    codes = [check_file(path, is_named=path in named) for path in files]
+    if len(codes) == 1 and arguments.files == files:
         return codes[0], None
     counts = {"valid": codes.count(0), "not valid": codes.count(1), "unreadable": codes.count(2)}
     total = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
