@@ -58,7 +58,7 @@ def bench(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
         with monkeypatch.context() as patch:
             for name, value in (environ or {}).items():
                 patch.setenv(name, value)
-            done = slices.call(*FOLDERS, "--scenario", "s.json", "--workers", "2", *options)
+            done = slices.call(*FOLDERS, "--scenario", "s.json", "--workers", "1", *options)
         path = done.document.get("artifacts", {}).get("summary")
         summary = json.loads((tmp_path / path).read_text()) if path else None
         return done, done.document, summary

@@ -527,7 +527,7 @@ def test_a_failed_episode_of_a_task_of_ones_own_agrees_as_well(bench: pathlib.Pa
 
 
 def test_the_time_limit_is_the_one_of_then(bench: pathlib.Path) -> None:
-    for limit in LIMITS_S:
+    for limit in (1, 10, 100):  # whole seconds, as an artifact has them
         folder = f"runs-{limit}"
         run_odd(bench, "loop", options=("--timeout", str(limit), "--runs-dir", folder))
         path = only_artifact(bench, folder)
