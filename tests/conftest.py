@@ -33,19 +33,21 @@ settings.load_profile("quick")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Keep a file whose tests share a fixture in one process: each process would make its own."""
+    """Keep the cases of a test in one process, and a file whose tests share a fixture: each process
+    would make its own.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     @functools.cache
     def shares_a_fixture(path: str) -> bool:
         return 'scope="module"' in (config.rootpath / path).read_text("utf-8")
 
-    class ByTestOrFile(LoadScopeScheduling):
+    class ByFunctionOrFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            return path if shares_a_fixture(path) else nodeid
+            return path if shares_a_fixture(path) else nodeid.partition("[")[0]
 
-    return ByTestOrFile(config, log)
+    return ByFunctionOrFile(config, log)
 
 
 @pytest.fixture(scope="session")

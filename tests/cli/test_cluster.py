@@ -2,6 +2,7 @@
 them can be lost.
 """
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -18,7 +19,9 @@ from helpers.clusters import DaskCluster, dask_cluster
 from helpers.faults import PLAIN_TASK
 from helpers.slices import PATIENCE_S, journals, read_files, start, strays, substance
 
-pytest.importorskip("distributed")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("distributed") is None, reason="needs Dask"
+)
 EPISODES = int(os.environ.get("TRACECORE_TEST_CLUSTER_EPISODES", "120"))
 LONG = ("--episodes", "5000")
 

@@ -1,6 +1,7 @@
 """Slices of agents that call a model, through the gateway and out of recordings."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ from helpers.models import KEY, StandIn, stand_in
 
 from tracecore import descendants
 
-pytest.importorskip("aiohttp")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="needs aiohttp")
 AGENT = """\
 import json, os, urllib.request
 
