@@ -45,41 +45,31 @@ def interrupt(harness: Slice, number: int = signal.SIGINT) -> slices.Done:
 
 
 @pytest.mark.parametrize("number", ONE_OF_THREE)
-def test_what_had_finished_is_written_and_the_rest_can_be_run(
+def test_what_had_finished_is_written_and_the_printed_command_runs_the_rest(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, number: int
 ) -> None:
-    harness = start(harness_clone, tmp_path, *write_held_slice(tmp_path, free=12, episodes=24))
-    harness.wait_for_rows(12)
+    options = write_held_slice(tmp_path, free=6, episodes=10)
+    harness = start(harness_clone, tmp_path, *options, "--timeout", "120.3456789")
+    harness.wait_for_rows(6)
     done = interrupt(harness, number)
 
     assert done.exit_code == 130
     files = read_files(tmp_path / "out", done.document["stamp"])
     assert files["manifest"]["interrupted"] is True
-    assert len(files["series"]) == files["summary"]["episodes"] == 12
-    assert files["summary"]["run_artifacts"]["file_count"] == 12
+    assert len(files["series"]) == files["summary"]["episodes"] == 6
+    assert files["summary"]["run_artifacts"]["file_count"] == 6
     assert done.document["ok"] is False
     assert done.resume_words[:2] == ["--resume", done.document["stamp"]]
-    assert len(journals(tmp_path)) == 1
-    assert strays(tmp_path) == []
+    assert (len(journals(tmp_path)), strays(tmp_path)) == (1, [])
     assert "Traceback" not in done.stderr
-
-
-def test_the_printed_command_finishes_the_slice(
-    harness_clone: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    options = write_held_slice(tmp_path, free=5, episodes=12)
-    harness = start(harness_clone, tmp_path, *options, "--timeout", "120.3456789")
-    harness.wait_for_artifacts(5)
-    done = interrupt(harness)
-    assert done.exit_code == 130
 
     let_go(tmp_path)
     rest = slices.run(harness_clone, tmp_path, *done.resume_words)
 
     assert rest.exit_code == 0, rest.stderr
     files = read_files(tmp_path / "out", done.document["stamp"])
-    assert (len(files["series"]), files["manifest"]["interrupted"]) == (12, False)
-    assert len(list((tmp_path / "runs").iterdir())) == 12
+    assert (len(files["series"]), files["manifest"]["interrupted"]) == (10, False)
+    assert len(list((tmp_path / "runs").iterdir())) == 10
     assert journals(tmp_path) == []
 
 
@@ -113,8 +103,8 @@ def test_ctrl_c_in_a_terminal_reaches_all_and_harms_none(
 def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, delay_s: float
 ) -> None:
-    harness = start(harness_clone, tmp_path, *write_held_slice(tmp_path, free=12, episodes=24))
-    harness.wait_for_rows(12)
+    harness = start(harness_clone, tmp_path, *write_held_slice(tmp_path, free=6, episodes=10))
+    harness.wait_for_rows(6)
     (journal,) = journals(tmp_path)
     harness.signal(signal.SIGINT)
     time.sleep(delay_s)
@@ -123,12 +113,12 @@ def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(
     wait_for_no_orphans()
 
     assert done.exit_code == 130
-    assert journal.read_bytes().count(b"\n") > 12
+    assert journal.read_bytes().count(b"\n") > 6
     before = {path.name: path.read_bytes() for path in (tmp_path / "runs").glob("[0-9a-f]*.json")}
     let_go(tmp_path)
     rest = slices.run(harness_clone, tmp_path, *done.resume_words)
     assert rest.exit_code == 0, rest.stderr
-    assert rest.document["summary"]["episodes"] == 24
+    assert rest.document["summary"]["episodes"] == 10
     after = {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()}
     assert {name: after[name] for name in before} == before
     assert strays(tmp_path) == []
@@ -168,11 +158,12 @@ def test_nohup_is_not_overruled_and_a_terminal_that_goes_away_twice_is_one_wish(
     deaf = start(
         harness_clone,
         tmp_path / "nohup",
-        *("--episodes", "12", "--workers", "2"),
+        *write_held_slice(tmp_path, free=1, episodes=2),
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     )
     deaf.wait_for_artifacts(1)
     deaf.signal(signal.SIGHUP)
+    let_go(tmp_path)
     assert deaf.wait().exit_code == 0
 
     harness = start(harness_clone, tmp_path, *MANY)
@@ -191,9 +182,10 @@ def test_a_stderr_that_nobody_reads_does_not_keep_it_from_ending(
     harness_clone: pathlib.Path, tmp_path: pathlib.Path, signals: int
 ) -> None:
     with full_pipe() as write_fd:
-        harness = start(harness_clone, tmp_path, *MANY, stderr=write_fd)
-        harness.wait_for_artifacts(1)
-        time.sleep(1.0)  # it has something to say by now, and is held by that
+        options = write_held_slice(tmp_path, free=2, episodes=4)
+        harness = start(harness_clone, tmp_path, *options, stderr=write_fd)
+        harness.wait_for_rows(1)
+        time.sleep(0.3)  # it is held by a line of progress by now
         for _ in range(signals):
             harness.signal(signal.SIGINT)
             time.sleep(0.1)
