@@ -18,6 +18,7 @@ from helpers.models import KEY, StandIn, stand_in
 from tracecore import descendants
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="needs aiohttp")
+LIMITS = {"calls": 2, "wait_s": 60}
 AGENT = """\
 import json, os, urllib.request
 
@@ -52,69 +53,110 @@ Run = tuple[slices.Done, list[dict[str, Any]]]  # one slice, and its artifacts i
 def recorded(
     harness_clone: pathlib.Path, model: StandIn, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[pathlib.Path, Run]:
-    """A folder in which a slice was recorded, and how that was."""
-    folder = write_folder(tmp_path_factory.mktemp("recorded"), model)
+    """A folder in which a slice of two rows was recorded, and how that was: of the second row no
+    episode may call twice.
+    """
+    folder = tmp_path_factory.mktemp("recorded")
+    (folder / "llm.py").write_text(AGENT)
+    row = {"agent": "llm.py", "task_ref": "filesystem_hidden_config@1", "seed": 1}
+    (folder / "scenario.json").write_text(json.dumps([row, {**row, "models": LIMITS}]))
+    text = f'[[model]]\nname = "openai"\nupstream = "{model.url}"\nkey_env = "REAL_KEY"\n'
+    (folder / "models.toml").write_text(text)
     return folder, run(harness_clone, folder, "record")
+
+
+@pytest.fixture(scope="module")
+def replayed(harness_clone: pathlib.Path, recorded: tuple[pathlib.Path, Run]) -> Run:
+    """The same, out of its recordings."""
+    return run(harness_clone, recorded[0], "replay")
 
 
 @pytest.fixture
 def folder(recorded: tuple[pathlib.Path, Run], tmp_path: pathlib.Path) -> pathlib.Path:
-    """A copy of it for one test alone."""
-    return shutil.copytree(recorded[0], tmp_path / "copy")
-
-
-def write_folder(folder: pathlib.Path, model: StandIn) -> pathlib.Path:
-    (folder / "llm.py").write_text(AGENT)
-    row = {"agent": "llm.py", "task_ref": "filesystem_hidden_config@1", "seed": 1}
-    (folder / "scenario.json").write_text(json.dumps([row]))
-    text = f'[[model]]\nname = "openai"\nupstream = "{model.url}"\nkey_env = "REAL_KEY"\n'
-    (folder / "models.toml").write_text(text)
-    return folder
+    """A copy of the folder for one test alone, without the artifacts."""
+    skip = shutil.ignore_patterns("record", "replay")
+    return shutil.copytree(recorded[0], tmp_path / "copy", ignore=skip)
 
 
 def run(clone: pathlib.Path, folder: pathlib.Path, how: str, *options: str) -> Run:
     words = ("--scenario", "scenario.json", "--models", "models.toml", "--model-calls", how)
-    more = ("--episodes", "3", "--strict-spec", "--runs-dir", how, *options)
+    more = ("--episodes", "4", "--strict-spec", "--runs-dir", how, *options)
     done = slices.run(clone, folder, *words, *more, env={**os.environ, "REAL_KEY": KEY})
     found = [json.loads(path.read_text()) for path in (folder / how).glob("*.json")]
     return done, sorted(found, key=lambda artifact: artifact["seed"])
 
 
 def test_a_recorded_slice_has_the_same_hashes_replayed_and_the_key_is_nowhere(
-    harness_clone: pathlib.Path,
-    folder: pathlib.Path,
-    recorded: tuple[pathlib.Path, Run],
-    model: StandIn,
+    recorded: tuple[pathlib.Path, Run], replayed: Run, model: StandIn
 ) -> None:
-    done, first = recorded[1]
-    calls = len(model.seen)
-    replayed, again = run(harness_clone, folder, "replay")
-
-    assert (done.exit_code, replayed.exit_code) == (1, 1), done.stderr
-    assert len(model.seen) == calls
-    assert calls >= 9
-    assert [one["artifact_hash"] for one in again] == [one["artifact_hash"] for one in first]
+    folder, (done, first) = recorded
+    again, second = replayed
+    assert (done.exit_code, again.exit_code) == (1, 1), done.stderr
+    calls = [body["messages"][-1]["content"] for _, _, body in model.seen]
+    assert sorted(calls)[:8] == sorted(f"llm.py in step {step}" for step in (1, 2) for _ in "abcd")
+    assert [one["artifact_hash"] for one in second] == [one["artifact_hash"] for one in first]
     step = first[0]["action_trace"][0]["llm_trace"][0]
     assert step["response"]["completion"] == "echo llm.py in step 1"
-    assert {one["termination_reason"] for one in first} == {"invalid_action"}
     for path in folder.rglob("*"):
         if path.is_file():
             assert KEY.encode() not in path.read_bytes(), path
     assert KEY not in done.stderr + json.dumps(done.document)
-    series = json.loads(pathlib.Path(folder, done.document["artifacts"]["series"]).read_text())
-    assert [row["model_calls"] for row in series] == [3, 3, 3]
+
+
+def test_what_models_cost_is_counted_apart_and_limited(
+    recorded: tuple[pathlib.Path, Run],
+) -> None:
+    folder, (done, found) = recorded
+    ends = [(one["termination_reason"], one["steps_used"]) for one in found]
+    assert ends == [("invalid_action", 3), ("agent_exception", 2)] * 2
+    series, metrics = (
+        json.loads(pathlib.Path(folder, done.document["artifacts"][name]).read_text())
+        for name in ("series", "metrics")
+    )
+    assert [row["model_calls"] for row in series] == [3] * 4
     assert all(row["model_wait_s"] > 0 for row in series)
+    assert [row.get("model_limits") for row in series] == [None, LIMITS] * 2
+    figures = done.document["summary"]["models"]
+    assert figures["model_calls_total"] == 12
+    assert figures["model_bytes_total"] == sum(one["model_bytes"] for one in series) > 100
+    assert 0 < figures["p50_computing_s"] < max(row["wall_clock_s"] for row in series)
+    assert figures.items() <= metrics[0].items()
+
+
+def test_one_episode_is_repeated_out_of_its_recordings_with_its_limits(
+    recorded: tuple[pathlib.Path, Run], replayed: Run
+) -> None:
+    folder, (_, found) = recorded
+    hashes = {artifact["seed"]: artifact["artifact_hash"] for artifact in found}
+    lines = [line.partition("again: ")[2] for line in replayed[0].stderr.splitlines()]
+    words = shlex.split(next(line for line in lines if "--model-limits" in line))
+    assert words[-2:] == ["--model-limits", "calls=2,wait_s=60"]
+    done = subprocess.run(
+        [*words, "--json"], capture_output=True, text=True, cwd=folder, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    episode = json.loads(done.stdout)["episode"]
+    assert episode["artifact_hash"] == hashes[episode["seed"]]
+    artifact = folder / "replay" / f"{replayed[1][1]['run_id']}.json"
+    options = ("--models", "models.toml", "--model-calls", "replay")
+    command_words = words[: words.index("run")]
+    done = subprocess.run(
+        [*command_words, "replay", str(artifact), *options, *words[-2:]],
+        capture_output=True, text=True, cwd=folder, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_changed_prompt_ends_a_replayed_episode_with_the_difference(
     harness_clone: pathlib.Path, folder: pathlib.Path
 ) -> None:
     (folder / "llm.py").write_text(AGENT.replace(" in step", " at step"))
-    replayed, found = run(harness_clone, folder, "replay", "--start-method", "spawn")
+    options = ("--start-method", "spawn", "--episodes", "1")
+    done, (artifact,) = run(harness_clone, folder, "replay", *options)
 
-    assert replayed.exit_code == 1
-    assert {one["termination_reason"] for one in found} == {"model_call_unrecorded"}
-    assert found[0]["failure_reason"] == (
+    assert done.exit_code == 1
+    assert artifact["termination_reason"] == "model_call_unrecorded"
+    assert artifact["failure_reason"] == (
         'model call 1: body.messages[0].content: found "llm.py at step 1",'
         ' recorded "llm.py in step 1"'
     )
@@ -155,49 +197,6 @@ def memory_of(pid: int) -> bytes:
                     memory.seek(begin)
                     parts.append(memory.read(end - begin))
     return b"".join(parts)
-
-
-def test_what_models_cost_is_told_apart_and_one_episode_is_repeated_with_its_limits(
-    harness_clone: pathlib.Path, tmp_path: pathlib.Path, model: StandIn
-) -> None:
-    folder = write_folder(tmp_path, model)
-    (row,) = json.loads((folder / "scenario.json").read_text())
-    limits = {"calls": 2, "wait_s": 60}
-    (folder / "scenario.json").write_text(json.dumps([{**row, "models": limits}]))
-    recorded, found = run(harness_clone, folder, "record")
-    assert {one["termination_reason"] for one in found} == {"agent_exception"}
-    assert {one["steps_used"] for one in found} == {2}
-    summary = recorded.document["summary"]
-    series, metrics = (
-        json.loads(pathlib.Path(folder, recorded.document["artifacts"][name]).read_text())
-        for name in ("series", "metrics")
-    )
-    figures = summary["models"]
-    assert figures["model_calls_total"] == sum(one["model_calls"] for one in series) == 9
-    assert figures["model_bytes_total"] == sum(one["model_bytes"] for one in series) > 100
-    assert 0 < figures["p50_computing_s"] < series[0]["wall_clock_s"]
-    assert figures.items() <= metrics[0].items()
-    assert series[0]["model_limits"] == limits
-    replayed, again = run(harness_clone, folder, "replay")
-    hashes = {artifact["seed"]: artifact["artifact_hash"] for artifact in found}
-    assert {one["seed"]: one["artifact_hash"] for one in again} == hashes
-    command = next(line for line in replayed.stderr.splitlines() if "again: " in line)
-    words = shlex.split(command.partition("again: ")[2])
-    assert words[-2:] == ["--model-limits", "calls=2,wait_s=60"]
-    done = subprocess.run(
-        [*words, "--json"], capture_output=True, text=True, cwd=folder, check=False
-    )
-    assert done.returncode == 1, done.stderr
-    episode = json.loads(done.stdout)["episode"]
-    assert episode["artifact_hash"] == hashes[episode["seed"]]
-    artifact = next((folder / "replay").glob("*.json"))
-    options = ("--models", "models.toml", "--model-calls", "replay")
-    command_words = words[: words.index("run")]
-    done = subprocess.run(
-        [*command_words, "replay", str(artifact), *options, *words[-2:]],
-        capture_output=True, text=True, cwd=folder, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

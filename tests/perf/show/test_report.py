@@ -87,12 +87,6 @@ def test_there_is_a_chart_for_whatever_there_is_data_for(tmp_path, make_row):
     assert names == [*(name for name in CHARTS if name != "machine"), "baseline"]
 
 
-@pytest.mark.parametrize("episodes", [1, 5])
-def test_the_smallest_slices_are_drawn_too(tmp_path, make_row, episodes):
-    paths = write_report(read_sets(str(write_slice(tmp_path / "small", make_row, episodes)))[0])
-    assert all(os.path.getsize(path) for path in paths.values())
-
-
 def test_a_slice_in_which_all_failed_at_once_is_drawn_too(tmp_path, make_row):
     def failed(index, **changes):
         return make_row(index, **{**changes, "error": "no"})
@@ -108,31 +102,24 @@ def test_an_axis_is_logarithmic_where_the_tail_would_hide_the_rest(walls_s, is_l
     assert is_long_tailed(walls_s) is is_long
 
 
-def test_a_long_tail_is_drawn_on_a_logarithmic_axis(folder):
-    path = folder / f"perf-series-{STAMP}.json"
-    rows = json.loads(path.read_text())
-    rows[0]["wall_clock_s"] = 30.0
-    path.write_bytes(as_series(rows))
-    charts = charts_of(folder)
-    assert "logarithmic" in charts["latency"].caption
-    assert "logarithmic" in charts["distribution"].caption
-
-
-def test_a_resumed_slice_is_drawn_in_parts_on_one_axis(folder):
+def test_a_resumed_slice_with_a_long_tail_is_drawn_in_parts_on_logarithmic_axes(folder):
     path = folder / f"perf-summary-{STAMP}.json"
     summary = json.loads(path.read_text())
     summary["parts"] = [{"elapsed_s": 100.0, "episodes": 45}, {"elapsed_s": 9.0, "episodes": 45}]
     path.write_text(json.dumps(summary))
     series = folder / f"perf-series-{STAMP}.json"
-    rows = json.loads(series.read_text())
-    parted = [{**row, "part": row["episode_index"] // 45} for row in rows]
-    series.write_bytes(as_series(parted))
+    rows = [{**row, "part": row["episode_index"] // 45} for row in json.loads(series.read_text())]
+    rows[0]["wall_clock_s"] = 30.0
+    series.write_bytes(as_series(rows))
     data = gather(read_sets(str(folder))[0])
     assert data.resumed_s == (100.0,)
     starts_s = sorted(start_s for group in data.groups for start_s in group.start_s)
     assert starts_s[44:46] == [pytest.approx(4.4), pytest.approx(104.5)]
     assert data.samples["samples"][0]["offset_s"] == 100.5
-    assert all(chart.svg for chart in charts_of(folder).values())
+    charts = charts_of(folder)
+    assert all(chart.svg for chart in charts.values())
+    assert "logarithmic" in charts["latency"].caption
+    assert "logarithmic" in charts["distribution"].caption
 
 
 def test_the_samples_are_left_out_when_they_cannot_be_drawn(folder):
@@ -158,10 +145,11 @@ def test_a_report_lies_beside_the_slice_it_shows(reported):
     assert {os.path.dirname(path) for path in paths.values()} == {str(folder)}
 
 
-def test_a_report_goes_into_a_folder_that_is_made_for_it(tmp_path, make_row):
+def test_a_report_of_one_episode_goes_into_a_folder_that_is_made_for_it(tmp_path, make_row):
     archived = read_sets(str(write_slice(tmp_path / "out", make_row, 1)))[0]
     paths = write_report(archived, str(tmp_path / "pages" / "new"))
     assert {os.path.dirname(path) for path in paths.values()} == {str(tmp_path / "pages" / "new")}
+    assert all(os.path.getsize(path) for path in paths.values())
     with pytest.raises(InputError, match="a folder in which files can be written"):
         write_report(archived, paths["report"] + "/below")
 
