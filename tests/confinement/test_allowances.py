@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import pathlib
@@ -60,7 +61,7 @@ def data(tmp_path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def test_what_a_row_allows_can_be_read_and_nothing_else_of_it_changes(
+def test_what_a_row_allows_can_be_read_and_by_the_command_that_repeats_the_episode(
     tmp_path: pathlib.Path, data: pathlib.Path
 ) -> None:
     row = {
@@ -74,6 +75,17 @@ def test_what_a_row_allows_can_be_read_and_nothing_else_of_it_changes(
     assert "allow" not in series[0]
     assert "allow" not in manifest["scenario"][0]
     assert series[1]["allow"] == manifest["scenario"][1]["allow"] == shown
+
+    python, *words = shlex.split(repro_command(series[1]))
+    # the word alone where it is found on the path, as in an environment that is activated
+    assert os.path.abspath(shutil.which(python) or python) == sys.executable
+    assert words[-2:] == ["--allow-read", str(data.parent)]
+    command = [sys.executable, *words, "--runs-dir", str(tmp_path / "again"), "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["episode"]["artifact_hash"] == series[1]["artifact_hash"], (
+        done.stderr
+    )
 
 
 def test_what_is_importable_is_not_thereby_readable(tmp_path: pathlib.Path) -> None:
@@ -98,26 +110,6 @@ def test_what_is_importable_is_not_thereby_readable(tmp_path: pathlib.Path) -> N
         )
         error = json.loads(done.stdout)["episode"]["error"]
         assert error == f"sandbox_violation: open {path}: agents may not"
-
-
-def test_the_command_that_repeats_an_episode_allows_what_its_row_did(
-    tmp_path: pathlib.Path, data: pathlib.Path
-) -> None:
-    row = {
-        "agent": str(tmp_path / "agents" / "reader.py"),
-        "task_ref": "filesystem_hidden_config@1",
-    }
-    (episode,), _ = run(tmp_path, [{**row, "allow": {"read": [str(data.parent)]}}])
-    python, *words = shlex.split(repro_command(episode))
-    # the word alone where it is found on the path, as in an environment that is activated
-    assert os.path.abspath(shutil.which(python) or python) == sys.executable
-    assert words[-2:] == ["--allow-read", str(data.parent)]
-    command = [sys.executable, *words, "--runs-dir", str(tmp_path / "again"), "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent.parent)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert json.loads(done.stdout)["episode"]["artifact_hash"] == episode["artifact_hash"], (
-        done.stderr
-    )
 
 
 def test_an_allowance_stands_in_toml_too(tmp_path: pathlib.Path) -> None:
@@ -153,33 +145,23 @@ def test_an_allowance_has_bounds(allow: Allowance, complaint: str, tmp_path: pat
     assert complaint in str(error.value)
 
 
-def test_the_default_scenario_has_the_same_hashes_with_confinement_and_without(
-    tmp_path: pathlib.Path,
-) -> None:
+def test_hashes_are_the_same_with_confinement_and_without(tmp_path: pathlib.Path) -> None:
+    """Of the default scenario, and of an agent that uses numpy where there is one."""
     rows = [
         {"agent": row.agent, "task_ref": row.task_ref, "seed": row.seed} for row in DEFAULT_SCENARIO
     ]
+    if importlib.util.find_spec("numpy"):
+        (tmp_path / "with_numpy.py").write_text(WITH_NUMPY)
+        path = str(tmp_path / "with_numpy.py")
+        rows.append({"agent": path, "task_ref": "filesystem_hidden_config@1", "seed": 3})
     with_it, _ = run(tmp_path, rows)
     without, manifest = run(tmp_path, rows, confinement="off")
     assert set(manifest["confinement"].values()) == {"switched off"}
-    assert all(row["success"] for row in with_it)
     assert [row["artifact_hash"] for row in with_it] == [row["artifact_hash"] for row in without]
-
-
-def test_an_agent_that_uses_numpy_runs_and_has_the_same_hash(tmp_path: pathlib.Path) -> None:
-    pytest.importorskip("numpy")
-    (tmp_path / "agents").mkdir()
-    (tmp_path / "agents" / "with_numpy.py").write_text(WITH_NUMPY)
-    row = {
-        "agent": str(tmp_path / "agents" / "with_numpy.py"),
-        "task_ref": "filesystem_hidden_config@1",
-        "seed": 3,
-    }
-    (with_it,), _ = run(tmp_path, [row])
-    (without,), _ = run(tmp_path, [row], confinement="off")
-    assert with_it["termination_reason"] == "invalid_action"
-    assert "0.144159613271296" in str(with_it["error"])
-    assert with_it["artifact_hash"] == without["artifact_hash"]
+    assert all(row["success"] for row in with_it[: len(DEFAULT_SCENARIO)])
+    for row in with_it[len(DEFAULT_SCENARIO) :]:
+        assert row["termination_reason"] == "invalid_action"
+        assert "0.144159613271296" in str(row["error"])
 
 
 WITH_NUMPY = """\
@@ -242,43 +224,40 @@ class Agent:
 """
 
 
-@pytest.mark.parametrize(
-    ("host", "port", "allow", "ending"),
-    [
-        ("localhost", 8641, ["example.test:1", "localhost:8641"], "success"),
-        ("127.0.0.1", 8641, ["127.0.0.1:8641"], "success"),
-        ("localhost", 8641, [], "sandbox_violation"),
-        ("localhost", 8641, ["other.test:80"], "sandbox_violation"),
-    ],
+PORT = 8641
+CALLS = (  # whom the agent calls, what its row allows, how its episode ends
+    ("localhost", ["example.test:1", f"localhost:{PORT}"], "success"),
+    ("127.0.0.1", [f"127.0.0.1:{PORT}"], "success"),
+    ("localhost", [], "sandbox_violation"),
+    ("localhost", ["other.test:80"], "sandbox_violation"),
 )
-def test_an_allowed_host_is_reached_at_its_port_and_nothing_else_is(
-    host: str, port: int, allow: list[str], ending: str, tmp_path: pathlib.Path
-) -> None:
+
+
+def test_an_allowed_host_is_reached_at_its_port_and_nothing_else_is(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "tasks" / "caller"
     folder.mkdir(parents=True)
     for name, text in TASK_WITH_A_HOST.items():
         (folder / name).write_text(text)
-    (tmp_path / "agents").mkdir()
-    (tmp_path / "agents" / "caller.py").write_text(CALLER.format(host=host, port=port))
+    rows = []
+    for place, (host, allow, _) in enumerate(CALLS):
+        agent = tmp_path / f"caller_{place}.py"
+        agent.write_text(CALLER.format(host=host, port=PORT))
+        rows.append({"agent": str(agent), "task_ref": "caller@1", "allow": {"network": allow}})
     try:
-        listener = socket.create_server(("127.0.0.1", port))
+        listener = socket.create_server(("127.0.0.1", PORT))
     except OSError:
         pytest.skip("the port is taken, or not ours to take")
     with listener:
         listener.settimeout(20)
         greeter = threading.Thread(target=greet, args=(listener,), daemon=True)
         greeter.start()
-        row = {
-            "agent": str(tmp_path / "agents" / "caller.py"),
-            "task_ref": "caller@1",
-            "allow": {"network": allow},
-        }
-        (found,), _ = run(tmp_path, [row], tasks_dirs=(str(tmp_path / "tasks"),))
+        series, _ = run(tmp_path, rows, tasks_dirs=(str(tmp_path / "tasks"),))
         listener.shutdown(socket.SHUT_RDWR)
         greeter.join()
-    assert found["termination_reason"] == ending
-    if ending == "sandbox_violation":
-        assert found["error"] == f"sandbox_violation: connect {host}:{port}: agents may not"
+    for found, (host, _, ending) in zip(series, CALLS, strict=True):
+        assert found["termination_reason"] == ending
+        if ending == "sandbox_violation":
+            assert found["error"] == f"sandbox_violation: connect {host}:{PORT}: agents may not"
 
 
 def greet(listener: socket.socket) -> None:

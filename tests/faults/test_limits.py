@@ -82,17 +82,15 @@ def run(tmp_path: pathlib.Path, agent: str, **options: Any) -> dict[str, Any]:
     return {**row, "limits": limits}
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_how_much_an_agent_may_say_at_once_is_an_option(
-    tmp_path: pathlib.Path, method: str
-) -> None:
-    assert run(tmp_path, TALKS, start_method=method)["success"]
-    row = run(tmp_path, TALKS, start_method=method, message_limit_bytes=64 << 10)
-    assert (
-        row["error"] == "invalid_action: action_too_large: act returned more than 65280 bytes,"
-        " which is the limit"
-    )
-    assert row["limits"]["message_bytes"] == 64 << 10
+def test_how_much_an_agent_may_say_at_once_is_an_option(tmp_path: pathlib.Path) -> None:
+    assert run(tmp_path, TALKS)["success"]
+    for method in ("fork", "spawn"):
+        row = run(tmp_path, TALKS, start_method=method, message_limit_bytes=64 << 10)
+        assert (
+            row["error"] == "invalid_action: action_too_large: act returned more than 65280 bytes,"
+            " which is the limit"
+        )
+        assert row["limits"]["message_bytes"] == 64 << 10
 
 
 def test_an_agent_has_a_limited_number_of_descriptors(tmp_path: pathlib.Path) -> None:
@@ -106,14 +104,13 @@ def test_an_agent_has_a_limited_number_of_descriptors(tmp_path: pathlib.Path) ->
     )
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_an_agent_can_start_no_more_threads_than_leave_room_for_others(
-    tmp_path: pathlib.Path, method: str
+    tmp_path: pathlib.Path,
 ) -> None:
     if not can_count_threads():
         pytest.skip("agents cannot be counted by themselves here")
     before = pathlib.Path("/proc/sys/kernel/pid_max").read_text()
-    row = run(tmp_path, STARTS_THREADS, start_method=method)
+    row = run(tmp_path, STARTS_THREADS)
     words, _, number = row["error"].rpartition(" ")
     assert words == "agent_exception: act (step 1) raised ValueError: no more than"
     most = Limits().processes

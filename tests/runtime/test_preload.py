@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tracecore.runtime.agent.preload import FEW_EPISODES
+
 ROOT = pathlib.Path(__file__).parent.parent.parent
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="agents are forked on Linux alone"),
@@ -60,42 +62,41 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run(python: str, folder: pathlib.Path, agents: dict[str, str], **row: Any) -> tuple[Any, Any]:
-    """Six episodes of each agent; the summary's ``preload`` and the series."""
+    """So many episodes of each agent that imports pay; the summary's ``preload`` and the series."""
     rows = []
     for name, source in agents.items():
         (folder / f"{name}.py").write_text(source)
         rows.append({"agent": f"{name}.py", "task_ref": "filesystem_hidden_config@1", **row})
     (folder / "scenario.json").write_text(json.dumps(rows))
     command = [python, str(ROOT / "scripts" / "perf_harness.py"), "--scenario=scenario.json"]
-    command += [f"--episodes={6 * len(rows)}", "--workers=2", "--progress=never"]
+    command += [f"--episodes={(FEW_EPISODES + 1) * len(rows)}", "--workers=2", "--progress=never"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     end = json.loads(done.stdout)
     series = json.loads((folder / end["artifacts"]["series"]).read_text())
     return end["summary"]["preload"], series
 
 
-def test_a_package_that_is_quiet_while_imported_is_imported_once(
+def test_a_package_that_is_quiet_while_imported_is_imported_once_and_changes_no_hash(
     python: str, tmp_path: pathlib.Path
 ) -> None:
-    agent = AGENT.format(imports="import calm", said="calm.BORN_IN == os.getpid()")
+    agents = {
+        "born": AGENT.format(imports="import calm", said="calm.BORN_IN == os.getpid()"),
+        "same": AGENT.format(imports="from calm import VALUE\nimport sibling", said="sibling.SAID"),
+    }
+    (tmp_path / "sibling.py").write_text("import calm\nSAID = calm.VALUE\n")
+    hashes = []
     for wanted, row in (("False", {}), ("True", {"preload": False})):
-        preload, series = run(python, tmp_path, {"agent": agent}, **row)
+        preload, series = run(python, tmp_path, agents, **row)
         assert {episode["success"] for episode in series} == {False}
-        said = {trace_of(tmp_path, episode)[0]["action"]["args"]["path"] for episode in series}
+        said = {
+            trace_of(tmp_path, episode)[0]["action"]["args"]["path"]
+            for episode in series
+            if episode["agent"] == "born.py"
+        }
         assert said == {f"/app/{wanted}"}
         quiet = {"packages": ["calm"], "left_to_the_episode": {}}
-        assert preload == ({} if row else {"agent.py": quiet})
-
-
-def test_hashes_are_the_same_with_preloading_and_without(
-    python: str, tmp_path: pathlib.Path
-) -> None:
-    agent = AGENT.format(imports="from calm import VALUE\nimport sibling", said="sibling.SAID")
-    (tmp_path / "sibling.py").write_text("import calm\nSAID = calm.VALUE\n")
-    with_it = run(python, tmp_path, {"agent": agent})
-    without = run(python, tmp_path, {"agent": agent}, preload=False)
-    assert with_it[0]["agent.py"]["packages"] == ["calm"]
-    hashes = [[row["artifact_hash"] for row in series] for _, series in (with_it, without)]
+        assert preload == ({} if row else {"born.py": quiet, "same.py": quiet})
+        hashes.append([one["artifact_hash"] for one in series if one["agent"] == "same.py"])
     assert hashes[0] == hashes[1]
 
 
