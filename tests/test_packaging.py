@@ -7,7 +7,7 @@ import sys
 import zipfile
 
 import pytest
-from helpers.slices import ROOT
+from helpers.slices import ROOT, commit_all
 
 pytest.importorskip("setuptools", minversion="70.1")
 BUILD = "import sys; sys.path.insert(0, 'scripts/dev'); import build_backend as b; b.build_{}({!r})"
@@ -22,11 +22,7 @@ def clone(tmp_path: pathlib.Path) -> pathlib.Path:
         shutil.copytree(ROOT / name, folder / name, ignore=leave_out)
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder)
-    for words in (("init",), ("add", "-A"), ("commit", "-m", "all")):
-        identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-        subprocess.run(
-            ["git", *identity, *words, *(["-q"] * (words[0] != "add"))], cwd=folder, check=True
-        )
+    commit_all(folder)
     return folder
 
 

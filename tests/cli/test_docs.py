@@ -10,17 +10,17 @@ import sys
 import tomllib
 
 import pytest
+from helpers.pages import PAGES, lines_of
+from helpers.slices import ROOT
 
 from tracecore.runtime.agent.client import INVALID_REASONS
 from tracecore.runtime.endings import FAILURE_TYPE_OF
 from tracecore.runtime.env import Environment
 from tracecore.runtime.task.actions import ActionSurface
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs" / "tasks-and-agents.md").read_text("utf-8")
+PAGE = PAGES["tasks-and-agents.md"]
 HARNESS = "python <clone>/scripts/perf_harness.py"
 FILES = re.compile(r"^`my-bench/(\S+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMANDS = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -35,9 +35,7 @@ def bench(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def commands() -> list[str]:
-    return [
-        line for block in COMMANDS.findall(PAGE) for line in block.replace("\\\n", " ").splitlines()
-    ]
+    return lines_of("tasks-and-agents.md")
 
 
 def do(

@@ -9,12 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from helpers.pages import PAGES, lines_of
+from helpers.slices import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
-PAGES = {
-    path.name: path.read_text("utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))
-}
-BLOCKS = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EPISODES = "24"
 # Pages and commands that are run elsewhere, and where.
 ELSEWHERE_PAGES = {
@@ -38,8 +35,8 @@ MAY_FAIL = re.compile(r" compare | --gate\b| --baseline ")
 
 
 def commands_of(page: str) -> list[str]:
-    lines = "".join(BLOCKS.findall(PAGES[page])).replace("\\\n", " ").splitlines()
-    parts = [part for line in lines for part in re.split(r"\s&&\s", re.sub(r"\s+#.*", "", line))]
+    lines = [re.sub(r"\s+#.*", "", line) for line in lines_of(page)]
+    parts = [part for line in lines for part in re.split(r"\s&&\s", line)]
     return [part.strip() for part in parts if part.strip()]
 
 

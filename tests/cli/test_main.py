@@ -24,6 +24,8 @@ PROG = "python -m tracecore: "
 TOY = ("--agent", "agents/toy_agent.py", "--task", "filesystem_hidden_config@1")
 OWN = ("--tasks-dir", "tasks")
 ACTIONS = """\
+import time
+
 def fine(text="x"):
     return {"ok": True, "text": text}
 
@@ -38,7 +40,7 @@ def fail():
 
 def loop():
     while True:
-        pass
+        time.sleep(0.01)
 """
 AGENT = """\
 ACTIONS = {actions!r}
@@ -147,22 +149,15 @@ def test_the_command_of_a_failure_carries_the_limits_that_it_came_from(bench: pa
     (bench / "talker.py").write_text(TALKER)
     row = {"agent": "talker.py", "task_ref": "odd@1", "seed": 3}
     (bench / "scenario.json").write_text(json.dumps([row]))
-    limits = [
-        "--message-limit",
-        "64KiB",
-        "--memory-limit",
-        "512MiB",
-        "--timeout",
-        "300",
-        "--strict-spec",
-    ]
+    limits = ["--message-limit", "64KiB", "--memory-limit", "512MiB"]
+    limits += ["--timeout", "300", "--strict-spec"]
     shape = ["--episodes", "1", "--workers", "1", "--scenario", "scenario.json"]
     done = slices.call(*shape, *OWN, *limits)
     summary = json.loads(pathlib.Path(done.document["artifacts"]["summary"]).read_bytes())
     (failure,) = summary["failures"]
     assert f"again: {failure['repro']}" in done.stderr
     command = shlex.split(failure["repro"])
-    assert command[:3] == [sys.executable, str(ROOT / "tracecore"), "run"]
+    assert command[1:3] == [str(ROOT / "tracecore"), "run"]
     code, said, _ = call(*command[2:], "--json")
     assert code == 1
     assert json.loads(said)["episode"]["error"] == failure["error"]
@@ -260,7 +255,7 @@ def test_the_time_limit_ends_an_episode(bench: pathlib.Path) -> None:
     for limit in LIMITS_S:
         code, stdout, _ = run_odd(bench, "loop", options=("--timeout", str(limit)))
         assert code == 1
-        reason = f"action loop had not finished within the time limit of {limit} s"
+        reason = f"action loop had not finished within the time limit of {limit:g} s"
         if stdout.startswith(f"failed: timeout\n  because     {reason}\n"):
             return
     raise AssertionError(stdout)
@@ -354,9 +349,8 @@ def test_a_task_that_cannot_be_loaded_is_bad_input(
     assert not (bench / ".agent_bench").exists()
 
 
-@pytest.mark.parametrize("seed", [["--seed", "-7"], ["--seed=-7"]])
-def test_a_negative_seed_is_no_option(seed: list[str]) -> None:
-    assert "seed -7" in call("run", *TOY, *seed)[1]
+def test_a_negative_seed_is_no_option() -> None:
+    assert "seed -7" in call("run", *TOY, "--seed", "-7")[1]
 
 
 def test_a_redaction_that_is_none_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,12 +373,12 @@ def test_model_calls_are_counted() -> None:
 def test_interrupted_it_leaves_with_130_and_no_folder_behind(
     bench: pathlib.Path, command: str, number: int
 ) -> None:
-    run_odd(bench, "loop", options=("--timeout", "0.3"))
-    words = {
-        "run": ("run", "--agent", "agent.py", "--task", "odd"),
-        "replay": ("replay", str(only_artifact(bench)), "--timeout", "600"),
-    }
-    process = start(*words[command], *OWN, TMPDIR=str(bench))
+    (bench / "agent.py").write_text(AGENT.format(actions=("loop",)))
+    words = ("--agent", "agent.py", "--task", "odd", *OWN)
+    if command == "replay":
+        call("run", *words, "--timeout", "0.3")
+        words = (str(only_artifact(bench)), "--timeout", "600", *OWN)
+    process = start(command, *words, TMPDIR=str(bench))
     wait_until(lambda: descendants(process.pid))  # the episode is under way
     process.send_signal(number)
     stdout, stderr = process.communicate()

@@ -7,6 +7,7 @@ import re
 import shlex
 
 import pytest
+from helpers.pages import PAGES, lines_of
 from helpers.slices import ROOT, script
 
 from tracecore.__main__ import build_parser as episode_parser
@@ -14,9 +15,6 @@ from tracecore.__main__ import main
 from tracecore.command_line.options import options_of
 from tracecore.perf.slice.options import ClusterOptions, JudgeOptions, OutputOptions, RunOptions
 
-README = (ROOT / "README.md").read_text("utf-8")
-PAGES = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
-PAGES["README.md"] = README
 CODE = re.compile(r"^# (\w+\.py)\n(.*?)(?=^# \w+\.py|\Z)", re.MULTILINE | re.DOTALL)
 MANIFEST = """\
 id = "sum"
@@ -37,7 +35,9 @@ def test_the_code_of_the_readme_is_an_episode_that_succeeds(tmp_path, monkeypatc
     task = tmp_path / "tasks" / "sum"
     task.mkdir(parents=True)
     (task / "task.toml").write_text(MANIFEST)
-    for block in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
+    for block in re.findall(
+        r"^```python\n(.*?)^```$", PAGES["README.md"], re.MULTILINE | re.DOTALL
+    ):
         for name, code in CODE.findall(block):
             (tmp_path / name if name == "agent.py" else task / name).write_text(code)
     monkeypatch.chdir(tmp_path)
@@ -51,37 +51,22 @@ def test_the_code_of_the_readme_is_an_episode_that_succeeds(tmp_path, monkeypatc
     assert "submit total=16" in capsys.readouterr().out
 
 
-def commands():
-    """Every command of every page, as a page's name and words."""
-    for name, page in PAGES.items():
-        for block in re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                for part in re.split(r"&&|\|\|?|;", line):
-                    words = shlex.split(part, comments=True)
-                    if words:
-                        yield name, words
-
-
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", sorted(PAGES))
 def test_every_command_of_a_page_is_accepted_by_its_command_line(page, monkeypatch):
     monkeypatch.chdir(ROOT / "tracecore")  # where the folders are that commands name
-    tried = 0
-    for name, words in commands():
+    parts = [part for line in lines_of(page) for part in re.split(r"&&|\|\|?|;", line)]
+    for words in (shlex.split(part, comments=True) for part in parts):
         harness = next((word for word in words if word.endswith("/perf_harness.py")), None)
-        if name != page:
-            continue
         if harness:
             script().build_parser().parse(words[words.index(harness) + 1 :])
         elif words[1:3] == ["-m", "tracecore"]:
             episode_parser().parse(words[3:])
-        elif any(word.startswith("scripts/") for word in words):
-            (file,) = (word for word in words if word.startswith("scripts/"))
+        for file in (word for word in words if word.startswith("scripts/")):
             assert (ROOT / file).is_file(), words
-        tried += 1
-    assert tried or "```sh" not in PAGES[page]
+    assert parts or "```sh" not in PAGES[page]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", sorted(PAGES))
 def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page):
     folder = ROOT if page == "README.md" else ROOT / "docs"
     for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):

@@ -101,7 +101,7 @@ def test_a_file_that_is_slow_to_compile_costs_its_own_episode_the_time_and_no_wo
             assert {(row.termination_reason, row.attempt, row.steps_used) for row in rows} == {
                 ("timeout", 1, 0)
             }
-            words = f"reset had not finished within the time limit of {limit_s} s"
+            words = f"reset had not finished within the time limit of {limit_s:g} s"
             if any(words in str(row.error) for row in rows):
                 return
         raise AssertionError(rows)

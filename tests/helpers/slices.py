@@ -172,11 +172,12 @@ def script() -> ModuleType:
 
 
 def git(folder: pathlib.Path, *words: str) -> str:
-    """What git says to it in ``folder``, under a name of the tests' own."""
+    """What git answers in ``folder``, under a name of the tests' own."""
     who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
     command = ["git", "-C", str(folder), *who, *words]
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    return done.stdout.strip()
 
 
 def commit_all(folder: pathlib.Path, message: str = "Begin") -> None:

@@ -3,26 +3,20 @@ import pathlib
 import subprocess
 
 import pytest
+from helpers.slices import commit_all
 
 from tracecore.errors import OptionError, UsageError
 from tracecore.perf.compare import worktrees
 from tracecore.perf.compare.worktrees import clean_environment, two_sides
 
 
-def git(folder: pathlib.Path, *words: str) -> None:
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    subprocess.run(["git", "-C", str(folder), *identity, *words], check=True)
-
-
 @pytest.fixture
 def clone(tmp_path: pathlib.Path) -> pathlib.Path:
     folder = tmp_path / "clone"
     folder.mkdir()
-    git(folder, "init", "-q", "-b", "main")
     for number in range(2):
         (folder / "file").write_text(str(number))
-        git(folder, "add", "file")
-        git(folder, "commit", "-q", "-m", str(number))
+        commit_all(folder, str(number))
     return folder
 
 

@@ -6,28 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from helpers.slices import ROOT, commit_all, git
 
-ROOT = pathlib.Path(__file__).parents[3]
 ASK = """
 import json
 from tracecore.perf.host import provenance
 print(json.dumps([provenance.git_state(), provenance.git_trouble()]))
 """
 UNKNOWN = {"git_sha": None, "dirty": None}
-
-
-def git(folder: pathlib.Path, *arguments: str) -> str:
-    command = [
-        "git",
-        "-C",
-        str(folder),
-        "-c",
-        "user.name=t",
-        "-c",
-        "user.email=t@example.org",
-        *arguments,
-    ]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def ask(folder: pathlib.Path, **environment: str) -> tuple[dict[str, object], str | None]:
@@ -54,9 +40,7 @@ def package(tmp_path: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture
 def clone(package: pathlib.Path) -> pathlib.Path:
-    git(package, "init", "-q")
-    git(package, "add", "-A")
-    git(package, "commit", "-q", "-m", "all")
+    commit_all(package)
     return package
 
 

@@ -20,7 +20,6 @@ from tracecore.perf.show.report import write_report
 from tracecore.stats import nearest_rank
 
 pytestmark = pytest.mark.slow
-pytestmark = pytest.mark.slow
 
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run"
