@@ -12,7 +12,7 @@ from hostile import does
 
 from tracecore import __main__ as command
 from tracecore.confinement.layers import LAYERS
-from tracecore.confinement.library import installed_tasks
+from tracecore.confinement.readable import installed_tasks
 from tracecore.perf.slice.plan import resolve_allowance
 from tracecore.records import Allowance, Limits
 

@@ -13,7 +13,7 @@ from arena import Arena, artifact_of, let_loose, open_arena
 from hostile import Hostile
 
 import tracecore
-from tracecore.confinement.library import loader_folders
+from tracecore.confinement.readable import loader_folders
 from tracecore.records import Limits
 
 pytestmark = [

@@ -9,8 +9,7 @@ from typing import Final
 
 from tracecore.confinement import namespaces
 from tracecore.confinement.kernel import Kernel
-from tracecore.confinement.library import library_folders
-from tracecore.confinement.readable import Reach
+from tracecore.confinement.readable import Reach, library_folders
 from tracecore.records import Limits
 
 PR_SET_NO_NEW_PRIVS: Final = 38

@@ -13,8 +13,7 @@ from types import FrameType
 from typing import Any, Final
 
 from tracecore.confinement import answers
-from tracecore.confinement.library import PACKAGE
-from tracecore.confinement.readable import Readable, is_below
+from tracecore.confinement.readable import PACKAGE, Readable, is_below
 
 VIOLATION_EXIT: Final = 87  # how the process leaves when it could not say what was tried
 WORDS_MOST: Final = 300

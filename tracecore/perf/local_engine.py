@@ -16,9 +16,9 @@ from tracecore.perf.slice.limits import limit_behind_timeout
 from tracecore.perf.slice.options import WORKERS, RunOptions
 from tracecore.perf.slice.plan import Plan
 from tracecore.records import EpisodeResult, Job, JsonObject
+from tracecore.runtime.agent.nursery import reach_of
 from tracecore.runtime.agent.preload import Preload, find_preloads
 from tracecore.runtime.agent.process import Preparation
-from tracecore.runtime.agent.reach import reach_of
 from tracecore.runtime.job import make_ready, run_job, settle
 
 

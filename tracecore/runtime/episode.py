@@ -20,8 +20,7 @@ from tracecore.runtime.foreign.printed import Tail, as_text
 from tracecore.runtime.foreign.stable_text import stable_words, without_strings
 from tracecore.runtime.foreign.stack import give_full_depth
 from tracecore.runtime.sandbox import Sandbox
-from tracecore.runtime.task import validator
-from tracecore.runtime.task.calls import TaskCalls
+from tracecore.runtime.task.calls import TaskCalls, ask_validator, ending_of
 from tracecore.runtime.task.task import Task, compile_task
 from tracecore.runtime.trace import StepRecord, TraceEntry, take_llm_entries, trace_entry
 
@@ -230,11 +229,11 @@ class _Episode:
             raise end
         self._last_action, self._last_result = action_json, result
         validate = self._task.validate
-        payload = self._call_task("validator_exception", "validate", validator.ask, validate, env)
+        payload = self._call_task("validator_exception", "validate", ask_validator, validate, env)
         env.audit = []  # the validator's own looks are not the agent's
         facts.validator = payload
         if payload["ok"] or payload.get("terminal"):
-            raise validator.ending_of(payload)
+            raise ending_of(payload)
 
     def _observe(self) -> bytes:
         visible_state = self._env.visible_state()

@@ -13,8 +13,7 @@ from tracecore.errors import InputError, OutputError, TaskError
 from tracecore.files import write_atomic
 from tracecore.record import replace
 from tracecore.records import AgentSource, TaskSource
-from tracecore.runtime.task.folder import files_below, hash_folder
-from tracecore.runtime.task.sources import read_source
+from tracecore.runtime.task.folder import files_below, hash_folder, read_source
 
 AGENTS: Final = "agents"
 TASKS: Final = "tasks"

@@ -8,7 +8,7 @@ from types import CodeType, ModuleType
 
 from tracecore import canon
 from tracecore.errors import MISSING, AgentError
-from tracecore.runtime.task.sources import compile_source, read_source
+from tracecore.runtime.task.folder import compile_source, read_source
 
 MODULE_NAME = "tracecore_agent"
 METHODS = ("reset", "observe", "act")

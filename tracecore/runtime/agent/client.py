@@ -16,8 +16,12 @@ from tracecore.runtime.agent.message import NotJson, parse_message
 from tracecore.runtime.agent.process import AgentEnd, AgentLink, ask_how_it_ended
 from tracecore.runtime.endings import AgentViolation, End, InvalidAction
 from tracecore.runtime.foreign.printed import PipeTail
-from tracecore.runtime.foreign.stable_text import LOOKED_AT_MOST, cut_bytes, without_places
-from tracecore.runtime.foreign.tracebacks import TRACEBACK_MOST
+from tracecore.runtime.foreign.stable_text import (
+    LOOKED_AT_MOST,
+    TRACEBACK_MOST,
+    cut_bytes,
+    without_places,
+)
 
 # Whether it is found before a question or in place of its answer is a matter of luck, and must not
 # show.

@@ -25,9 +25,8 @@ from tracecore import canon, frames
 from tracecore.errors import MISSING, AgentError
 from tracecore.runtime.agent.agent import execute_agent
 from tracecore.runtime.agent.message import VALUES_MOST
-from tracecore.runtime.foreign.stable_text import cut_words, describe_error
+from tracecore.runtime.foreign.stable_text import cut_words, describe_error, own_traceback
 from tracecore.runtime.foreign.stack import at_fixed_depth
-from tracecore.runtime.foreign.tracebacks import own_traceback
 
 ENVELOPE_BYTES: Final = 256  # what stands around an outcome in its message, at most
 # In an episode, for threads that go on behind an answer: what one of them tries is found then, and

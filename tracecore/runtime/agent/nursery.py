@@ -1,4 +1,4 @@
-"""Where zygotes come from: the nursery, and the keeper of each."""
+"""Where zygotes come from: the nursery, the keeper of each, and what its agents may reach."""
 
 import contextlib
 import json
@@ -10,7 +10,8 @@ from typing import Any
 from tracecore import frames, processes
 from tracecore.confinement import layers
 from tracecore.confinement.layers import Confinement
-from tracecore.confinement.readable import reach_from_json
+from tracecore.confinement.readable import TASK_MARK, Reach, is_below, reach_from_json
+from tracecore.records import Job
 from tracecore.runtime.agent.zygote import (
     ENDS,
     MESSAGE_BYTES,
@@ -97,3 +98,28 @@ def _hand_out_doors(control_fd: int, confinement: Confinement) -> None:
         frames.send_with_fds(control, json.dumps({"doors": doors}).encode(), fds)
     for _door, listener in opened:
         listener.close()
+
+
+def reach_of(job: Job, hidden: tuple[str, ...]) -> Reach:
+    """What the agent of ``job`` may reach.
+
+    Args:
+        job: The episode.
+        hidden: Folders of tasks, runs and results that the whole slice knows of.
+    """
+    own = (job.task.folder, job.settings.runs_dir)
+    more = tuple(folder for folder in own if not is_below(folder, hidden))
+    folder = os.path.dirname(job.agent.path)
+    in_task = is_below(folder, hidden + more) or os.path.lexists(os.path.join(folder, TASK_MARK))
+    with contextlib.suppress(OSError):  # a second name of a file may be a task's: see readable.py
+        in_task = in_task or os.stat(job.agent.path).st_nlink > 1
+    agents = (job.agent.path,) if in_task else ()
+    gateway = job.settings.gateway
+    return Reach(
+        folder=folder,
+        agents=agents,
+        read=job.allow.read,
+        network=job.allow.network,
+        hidden=hidden + more,
+        models=gateway is not None and bool(gateway.models),
+    )

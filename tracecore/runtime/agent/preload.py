@@ -17,19 +17,17 @@ import re
 import signal
 import sys
 from _thread import _count as thread_count
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from tracecore import descendants, frames, processes
 from tracecore.confinement import seccomp, trials
 from tracecore.confinement.layers import Confinement
-from tracecore.confinement.library import library_folders
-from tracecore.confinement.readable import Reach, is_below, reach_from_json
+from tracecore.confinement.readable import Reach, is_below, library_folders, reach_from_json
 from tracecore.errors import InputError
 from tracecore.record import record
 from tracecore.records import JsonObject, Limits
-from tracecore.runtime.agent.first_calls import FIRST_CALLS
-from tracecore.runtime.task.sources import read_source
+from tracecore.runtime.task.folder import read_source
 
 PASSES_MOST: Final = 6  # of one agent: each finds a package that is to be left to the episode
 IMPORT_PATIENCE_S: Final = 60  # for one package, on a machine that is busy
@@ -271,3 +269,63 @@ def _is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+# --- what packages build at their first call, and not when they are imported: built by a call that
+# is answered in this process, before agents are forked ---
+
+_OPENAI_ANSWER: Final = {
+    "id": "-",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "-",
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": "-"},
+        }
+    ],
+}
+_ANTHROPIC_ANSWER: Final = {
+    "id": "-",
+    "type": "message",
+    "role": "assistant",
+    "model": "-",
+    "content": [{"type": "text", "text": "-"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 1, "output_tokens": 1},
+}
+_NOWHERE: Final = "http://localhost"
+_QUESTION: Final[dict[str, Any]] = {"model": "-", "messages": [{"role": "user", "content": "-"}]}
+
+
+def _call_openai(openai: Any) -> None:
+    client = _answering(openai.OpenAI(api_key="-", base_url=_NOWHERE), _OPENAI_ANSWER)
+    client.chat.completions.create(**_QUESTION)
+    client.responses  # noqa: B018 - asking imports it
+    client.close()
+
+
+def _call_anthropic(anthropic: Any) -> None:
+    client = _answering(anthropic.Anthropic(api_key="-", base_url=_NOWHERE), _ANTHROPIC_ANSWER)
+    client.messages.create(max_tokens=1, **_QUESTION)
+    client.close()
+
+
+def _answering(client: Any, answer: dict[str, Any]) -> Any:
+    """``client``, whose first call is answered in this process, where the network would begin."""
+    importlib.import_module("encodings.idna")  # which the first connection would
+    pool = client._client._transport._pool  # noqa: SLF001 - httpcore's, or what the SDK has for it
+    body = json.dumps(answer).encode()
+    head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    network = sys.modules[type(pool).__module__.partition(".")[0]].MockBackend
+    pool._network_backend = network([(head % len(body)).encode() + body])  # noqa: SLF001
+    return client
+
+
+FIRST_CALLS: Final[dict[str, Callable[[Any], None]]] = {
+    "openai": _call_openai,
+    "anthropic": _call_anthropic,
+}

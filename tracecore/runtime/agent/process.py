@@ -35,8 +35,7 @@ from tracecore.errors import EngineError, TracecoreError
 from tracecore.gateway.client import hand_over
 from tracecore.record import field, mutable_record, record, replace
 from tracecore.records import GatewayAddress, Job, Limits
-from tracecore.runtime.agent.nursery import run_nursery
-from tracecore.runtime.agent.reach import reach_of
+from tracecore.runtime.agent.nursery import reach_of, run_nursery
 from tracecore.runtime.agent.zygote import EXPLAIN, MESSAGE_BYTES, NurserySetup
 
 # it only starts, kills and reaps; but it may itself be just starting, on a busy machine

@@ -1,4 +1,6 @@
-"""Calls into task code: bounded in time and in processes, and what it raises is an ending."""
+"""Calls into task code: bounded in time and in processes, what it raises is an ending, and what its
+validator gives is made plain.
+"""
 
 import os
 import signal
@@ -6,13 +8,27 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tracecore.clock import monotonic_s
-from tracecore.records import TaskSource
-from tracecore.runtime.endings import End
-from tracecore.runtime.foreign.stable_text import describe_error
-from tracecore.runtime.foreign.tracebacks import own_traceback
+from tracecore.records import JsonObject, TaskSource
+from tracecore.runtime.endings import FAILURE_TYPE_OF, FAILURE_TYPES, End
+from tracecore.runtime.env import Environment
+from tracecore.runtime.foreign.stable_text import (
+    cut_words,
+    describe_error,
+    own_traceback,
+    stable_words,
+)
 from tracecore.runtime.sandbox import SandboxViolation
 
 RING_INTERVAL_S: Final = 0.05
+# Of what a validator gives.
+FLAGS: Final = frozenset({"ok", "terminal"})
+KNOWN_KEYS: Final = FLAGS | {
+    "message",
+    "error",
+    "failure_reason",
+    "failure_type",
+    "termination_reason",
+}
 
 
 class TaskCalls:
@@ -121,3 +137,45 @@ class _TimeIsOver(BaseException):
 
     Not an Exception: task code that catches those must not swallow it.
     """
+
+
+def ask_validator(validate: Callable[[Environment], object], env: Environment) -> JsonObject:
+    """The known keys of what ``validate`` gives, as plain values. To be called as task code: the
+    objects that it gives are the task's, and may raise when looked at.
+
+    Raises:
+        End: It is no dictionary with a bool ``ok``.
+    """
+    payload = validate(env)
+    known: JsonObject = {}
+    given: JsonObject = payload if isinstance(payload, dict) else {}
+    for key in KNOWN_KEYS & given.keys():
+        value = given[key]
+        if key in FLAGS:
+            if isinstance(value, bool):
+                known[key] = value
+        elif value is not None:
+            # str.__str__ makes a plain string of a subclass, which could not leave this process.
+            known[key] = stable_words(str.__str__(value if isinstance(value, str) else repr(value)))
+    if "ok" not in known:
+        found = cut_words(repr(payload), 200)
+        raise End("validator_exception", f"validate gave {found}, not a dict with a bool ok")
+    return known
+
+
+def ending_of(payload: JsonObject) -> End:
+    """The ending that a payload with ``ok`` or ``terminal`` asks for."""
+    if payload["ok"]:
+        return End("success", None)
+    failure_type = payload.get("failure_type")
+    if failure_type not in FAILURE_TYPES:
+        failure_type = None
+    # A failure type that stands alone is the reason as well: beside the default one it would
+    # contradict it.
+    reason = payload.get("termination_reason") or failure_type or "logic_failure"
+    if reason == "success":
+        reason = "logic_failure"
+    if reason in FAILURE_TYPE_OF:
+        failure_type = None  # the one that belongs to the reason
+    words = payload.get("failure_reason") or payload.get("error") or payload.get("message")
+    return End(reason, words or "the validator ended the episode", failure_type)

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from tracecore import canon
 from tracecore.errors import MISSING, AgentError, TaskError
 from tracecore.records import AgentSource, TaskSource
-from tracecore.runtime.task.folder import MANIFEST_NAME, hash_folder
+from tracecore.runtime.task.folder import MANIFEST_NAME, hash_folder, read_source, words_of
 from tracecore.runtime.task.manifest import is_task_id, read_manifest
-from tracecore.runtime.task.sources import read_source, words_of
 
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 AGENT_REF_LIMIT = 4096  # characters

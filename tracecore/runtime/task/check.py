@@ -15,9 +15,8 @@ from tracecore.runtime.endings import End
 from tracecore.runtime.env import Environment, snapshot
 from tracecore.runtime.foreign.stable_text import cut_words
 from tracecore.runtime.sandbox import Sandbox
-from tracecore.runtime.task import validator
-from tracecore.runtime.task.calls import TaskCalls
-from tracecore.runtime.task.folder import MANIFEST_NAME, read_folder
+from tracecore.runtime.task.calls import TaskCalls, ask_validator
+from tracecore.runtime.task.folder import MANIFEST_NAME, compile_source, read_folder
 from tracecore.runtime.task.manifest import (
     Entrypoint,
     Manifest,
@@ -25,9 +24,7 @@ from tracecore.runtime.task.manifest import (
     parse_toml,
     read_fields,
 )
-from tracecore.runtime.task.modules import TaskModules
-from tracecore.runtime.task.sources import compile_source
-from tracecore.runtime.task.task import Task, TaskCode
+from tracecore.runtime.task.task import Task, TaskCode, TaskModules
 
 TIME_LIMIT_S: Final = 30.0  # of all that is executed
 SEEDS: Final = (0, 1, 2)
@@ -259,7 +256,7 @@ def _make_world(code: TaskCode, calls: TaskCalls, seed: int) -> World:
         if task.set_env is not None:
             calls("task_exception", "set_env", task.set_env, env)
         world = {part: _plain(value) for part, value in snapshot(env).items()}
-        arguments = (validator.ask, task.validate, env)
+        arguments = (ask_validator, task.validate, env)
         world["verdict"] = calls("validator_exception", "validate", *arguments)
         return world
     finally:

@@ -9,8 +9,7 @@ from tracecore.errors import MISSING, TaskError
 from tracecore.record import record
 from tracecore.records import Budgets
 from tracecore.runtime.sandbox import is_host_pattern, is_root
-from tracecore.runtime.task.folder import MANIFEST_NAME
-from tracecore.runtime.task.sources import read_source
+from tracecore.runtime.task.folder import MANIFEST_NAME, read_source
 
 SIZE_LIMIT_BYTES = 1 << 20
 # of versions and budgets: far beyond use, and small enough to be shown and added

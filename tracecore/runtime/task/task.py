@@ -1,21 +1,26 @@
 """A task's code: compiled once per process, executed afresh for every episode."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 from tracecore.errors import MISSING, TaskError
 from tracecore.record import record
 from tracecore.records import TaskSource
 from tracecore.runtime.env import Environment
 from tracecore.runtime.task.actions import ActionSurface, public_functions
-from tracecore.runtime.task.folder import MANIFEST_NAME, read_folder
+from tracecore.runtime.task.folder import MANIFEST_NAME, compile_source, read_folder
 from tracecore.runtime.task.manifest import Entrypoint, Manifest, parse_manifest
-from tracecore.runtime.task.modules import TaskModules
-from tracecore.runtime.task.sources import compile_source
 
 _compiled: "dict[tuple[str, str, str], TaskCode]" = {}
+_ROOT = "tasks"
+_RESERVED = sys.stdlib_module_names | {"tracecore", _ROOT, "__main__", "__init__"}
+
+_installed: "TaskModules | None" = None
 
 
 @record
@@ -37,7 +42,7 @@ class TaskCode:
 
     source: TaskSource
     manifest: Manifest
-    modules: TaskModules
+    modules: "TaskModules"
 
     def execute(self) -> Task:
         """Execute the task's modules afresh. They stay importable until another task is executed,
@@ -132,3 +137,155 @@ def _may_define(code: CodeType, name: str) -> bool:
     ``*``.
     """
     return name in code.co_names or ("*",) in code.co_consts
+
+
+class TaskModules:
+    """A task's own modules, imported from code objects in memory under
+    ``tasks.<task_id>.<module>``: their finder and loader. The disk is never touched, and no
+    bytecode written.
+
+    While a task's modules are installed, all of these reach the file beside the importing one::
+
+        from tasks.<task_id>.shared import x
+        from . import shared
+        from .shared import x
+        import shared                # unless the standard library has a module of that name
+        import folder.module         # likewise
+
+    The modules of at most one task are installed at a time, so that two tasks with a ``shared.py``
+    each never meet.
+
+    Args:
+        task_id: The task's id.
+        codes: Relative POSIX path of each of its files, to its code object.
+    """
+
+    def __init__(self, task_id: str, codes: Mapping[str, CodeType]) -> None:
+        self._package = f"{_ROOT}.{task_id}"
+        self._codes = _name_modules(self._package, codes)
+        self._packages = _name_packages(self._codes) | {_ROOT, self._package}
+        self._aliases = _name_aliases(self._package, self._packages | self._codes.keys())
+        self._specs = {name: self._make_spec(name) for name in self._packages | self._codes.keys()}
+        self._displaced: dict[str, ModuleType] = {}
+
+    def load(self, stem: str) -> ModuleType:
+        """The task's module of that name, executed if it has not been since ``install``; raises
+        what its code does.
+        """
+        self._load(_ROOT)
+        self._load(self._package)
+        return self._load(f"{self._package}.{stem}")
+
+    def install(self) -> None:
+        """Make the task's modules importable, none executed yet; those of another task go."""
+        global _installed  # noqa: PLW0603 - sys.modules is one for the process, and so is who owns a part of it
+        if _installed is not None:
+            _installed.uninstall()
+        self._displaced = {name: sys.modules.pop(name) for name in self._taken_names()}
+        sys.meta_path.insert(0, cast("Any", self))
+        _installed = self
+
+    def uninstall(self) -> None:
+        """Take the task's modules out of the interpreter again, and put back what stood in their
+        place.
+        """
+        global _installed  # noqa: PLW0603 - as above
+        if _installed is not self:
+            return
+        sys.meta_path.remove(cast("Any", self))
+        for name in (*self._specs, *self._aliases):
+            sys.modules.pop(name, None)
+        sys.modules.update(self._displaced)
+        self._displaced = {}
+        _installed = None
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """What the import system asks of every finder."""
+        del path, target
+        if name in self._aliases:
+            return self._make_spec(name)
+        return self._specs.get(name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """What the import system asks of every loader; None means an ordinary module."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """What the import system asks of every loader: fill the new module."""
+        name = module.__name__
+        if name in self._aliases:
+            # One module under two names, not two modules: the import system hands out what it finds
+            # here afterwards.
+            sys.modules[name] = import_module(self._aliases[name])
+        elif name in self._codes:
+            code = self._codes[name]
+            module.__file__ = code.co_filename
+            exec(code, module.__dict__)  # noqa: S102 - running the task is the point
+
+    def _make_spec(self, name: str) -> ModuleSpec:
+        loader = cast("Any", self)  # typeshed still asks loaders for the load_module of old
+        return ModuleSpec(name, loader, is_package=name in self._packages)
+
+    # What import_module does, without its locks and its search: those cost a fresh fork more than
+    # the task's own code.
+    def _load(self, name: str) -> ModuleType:
+        if name in sys.modules:
+            return sys.modules[name]
+        spec = self._specs[name]
+        module = ModuleType(name)
+        module.__spec__, module.__loader__, module.__package__ = spec, spec.loader, spec.parent
+        if spec.submodule_search_locations is not None:
+            module.__path__ = []
+        sys.modules[name] = module
+        try:
+            self.exec_module(module)
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
+        if name != _ROOT:
+            parent, _, stem = name.rpartition(".")
+            setattr(sys.modules[parent], stem, module)
+        return module
+
+    def _taken_names(self) -> list[str]:
+        # In a worker none is taken, and a walk through sys.modules would touch (and so copy) pages
+        # of its parent's.
+        tops = [name for name in (_ROOT, *self._aliases) if name in sys.modules]
+        if not tops:
+            return []
+        prefixes = tuple(f"{name}." for name in tops)
+        return [name for name in sys.modules if name in tops or name.startswith(prefixes)]
+
+
+def _name_modules(package: str, codes: Mapping[str, CodeType]) -> dict[str, CodeType]:
+    """``shared.py`` is ``<package>.shared``, ``lib/__init__.py`` is ``<package>.lib``."""
+    named = {}
+    for path, code in codes.items():
+        parts = path.removesuffix(".py").split("/")
+        if parts[-1] == "__init__":
+            parts.pop()
+        # what no import statement can name is no module
+        if all(part.isidentifier() for part in parts):
+            named[".".join([package, *parts])] = code
+    return named
+
+
+def _name_packages(codes: Mapping[str, CodeType]) -> set[str]:
+    """Everything that another module lies in: ``a.b`` and ``a`` for ``a.b.c``."""
+    packages = {
+        name for name, code in codes.items() if os.path.basename(code.co_filename) == "__init__.py"
+    }
+    for name in codes:
+        parts = name.split(".")
+        packages |= {".".join(parts[:length]) for length in range(1, len(parts))}
+    return packages
+
+
+def _name_aliases(package: str, names: Iterable[str]) -> dict[str, str]:
+    """The plain names of what lies in the package, at any depth, but those that mean something else
+    already.
+    """
+    start = len(package) + 1
+    plain = [name[start:] for name in names if name.startswith(f"{package}.")]
+    return {name: f"{package}.{name}" for name in plain if name.partition(".")[0] not in _RESERVED}
