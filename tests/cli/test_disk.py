@@ -31,16 +31,20 @@ PR_CAPBSET_DROP, CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 24, 21, 24
 
 
 @contextlib.contextmanager
-def small_disk(path: pathlib.Path) -> Iterator[None]:
-    """A file system of a few pages; only root may mount it."""
+def small_disk(path: pathlib.Path, options: str) -> Iterator[None]:
+    """A file system with little room; only root may mount it."""
     path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "small", path]
+    command = ["mount", "-t", "tmpfs", "-o", options, "small", path]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     try:
         yield
     finally:
         subprocess.run(["umount", "-l", path], check=True)
+
+
+def remount(path: pathlib.Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", path], check=True)
 
 
 @pytest.fixture
@@ -66,18 +70,40 @@ def check_resumed(
     assert (journals(folder), strays(folder)) == ([], [])
 
 
-@pytest.mark.parametrize("where", ["runs", "out"])
+@pytest.mark.parametrize(
+    ("where", "disk"),
+    [
+        ("runs", "size=16k"),
+        ("out", "size=16k"),
+        pytest.param("runs", "nr_inodes=6", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_stops_the_slice_and_room_lets_it_go_on(
-    harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str], where: str
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path, options: list[str], where: str, disk: str
 ) -> None:
-    with small_disk(tmp_path / where):
+    with small_disk(tmp_path / where, disk):
         stopped = slices.run(harness_clone, tmp_path, *options)
         check_stopped(stopped, "No space left on device")
         assert len(journals(tmp_path)) == 1
         assert 0 < len(list((tmp_path / "runs").glob("*.json"))) <= EPISODES
         for path in (tmp_path / "runs").glob("*.json"):
             json.loads(path.read_bytes())
-        subprocess.run(["mount", "-o", "remount,size=64m", tmp_path / where], check=True)
+        remount(tmp_path / where, "size=64m,nr_inodes=100000")
+        check_resumed(harness_clone, tmp_path, stopped)
+
+
+@pytest.mark.slow
+def test_a_runs_folder_that_turns_read_only_stops_the_slice(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    with small_disk(tmp_path / "runs", "size=64m"):
+        harness = start(harness_clone, tmp_path, *write_held_slice(tmp_path, 4, EPISODES))
+        harness.wait_for_artifacts(4)
+        remount(tmp_path / "runs", "ro")
+        let_go(tmp_path)
+        stopped = harness.wait()
+        check_stopped(stopped, "Read-only file system")
+        remount(tmp_path / "runs", "rw")
         check_resumed(harness_clone, tmp_path, stopped)
 
 
