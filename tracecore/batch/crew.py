@@ -1,23 +1,16 @@
-"""The worker processes, as the harness has them: started, kept to a core, handed jobs, heard, and
-buried.
-
-A worker and everything below it on one core: a message between two processes costs a tenth there of
-what it costs between two cores. It is an optimisation: where a core cannot be had, a worker does
-without.
-"""
+"""The worker processes, as the harness has them: started, handed jobs, heard, and buried."""
 
 import math
 import os
 import pickle
-import select
 import signal
-import socket
-import sys
+from multiprocessing import popen_fork, util
+from multiprocessing.context import SpawnProcess
 from typing import Any, Final
 
-from tracecore import descendants, frames, processes
-from tracecore.batch.run import Assignment
-from tracecore.batch.worker import WorkerSetup, run_worker
+from tracecore import frames, processes
+from tracecore.batch.messages import Assignment, WorkerSetup
+from tracecore.batch.worker import run_worker
 from tracecore.clock import monotonic_s
 from tracecore.record import mutable_record
 
@@ -38,28 +31,18 @@ class Worker:
     def __init__(self, setup: WorkerSetup, needed: tuple[Any, ...]) -> None:
         jobs_r, jobs_w = os.pipe()
         results_r, results_w = os.pipe()
-        alive_r, alive_w = os.pipe()
-        its_own = (jobs_r, results_w, alive_w)
+        self.setup = setup
+        self.process = _WorkerProcess(setup, needed, jobs_r, results_w)
         try:
-            self.pid = processes.spawn(
-                run_worker,
-                (setup, jobs_r, results_w),
-                keep_fds=its_own,
-                needed=needed,
-                errors=True,
-                holding=(signal.SIGINT,),  # until it ignores it
-            )
+            self.process.start()
         except OSError:
-            for fd in (jobs_w, results_r, alive_r):
-                os.close(fd)
+            os.close(jobs_w)
+            os.close(results_r)
             raise
         finally:
-            for fd in its_own:
-                os.close(fd)
-        self.setup = setup
-        # The last two end with the worker; it may close the second before.
-        self.jobs_fd, self.results_fd, self._alive_fd = jobs_w, results_r, alive_r
-        self._claim: socket.socket | None = None  # of its core
+            os.close(jobs_r)
+            os.close(results_w)
+        self.jobs_fd, self.results_fd = jobs_w, results_r  # the latter ends with the worker
         self.ready = False
         self._held: dict[int, _Held] = {}  # by ticket, in the order in which they were handed
         self._running = 0
@@ -94,19 +77,6 @@ class Worker:
         """The monotonic second at which it is taken to be stuck with a job that it runs."""
         limits_s = (held.since_s + held.assignment.limit_s for held in self._held.values())
         return min(limits_s, default=math.inf) + STUCK_PATIENCE_S
-
-    def keep_to_core(self) -> str:
-        """Keep it, and all below it, to a core that no other worker has; why the machine refuses
-        that, if it does.
-        """
-        found = claim_core()
-        if found is not None:
-            core, self._claim = found
-            try:
-                os.sched_setaffinity(self.pid, {core})
-            except OSError as error:
-                return str(error.strerror)
-        return ""
 
     def hand(self, assignment: Assignment) -> bool:
         """Hand it an assignment; whether anything is left to :meth:`flush`."""
@@ -148,27 +118,18 @@ class Worker:
 
     def bury(self) -> tuple[list[Assignment], list[Assignment], str]:
         """It has died: what it was running, what else it held, and how it ended, in words."""
+        self.process.join(CLOSE_PATIENCE_S)
+        if self.process.is_alive():  # it closed its line and lives: then it is no worker any more
+            self.process.kill()
+            self.process.join()
+        code = self.process.exitcode
+        self.process.close()
         os.close(self.jobs_fd)
-        words = self.end(CLOSE_PATIENCE_S)  # it may live: without its line it is no worker any more
+        os.close(self.results_fd)
         ran = [held.assignment for held in self._held.values() if held.since_s != math.inf]
         rest = [held.assignment for held in self._held.values() if held.since_s == math.inf]
+        words = "vanished" if code is None else processes.describe_past(code)
         return (ran, rest, words) if self.ready else ([], [*ran, *rest], words)
-
-    def end(self, patience_s: float) -> str:
-        """Wait for its death, which is brought about when patience ends; how it ended, in words."""
-        dead = select.poll()
-        dead.register(self._alive_fd, select.POLLIN)
-        if not dead.poll(patience_s * 1000):
-            descendants.send_signal(self.pid, signal.SIGKILL)
-        try:
-            words = processes.describe_past(os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]))
-        except ChildProcessError:
-            words = "vanished"
-        os.close(self.results_fd)
-        os.close(self._alive_fd)
-        if self._claim:
-            self._claim.close()
-        return words
 
 
 @mutable_record
@@ -177,27 +138,41 @@ class _Held:
     since_s: float  # monotonic second since when it has a slot; infinite while it waits for one
 
 
-def usable_cores() -> list[int]:
-    """The cores that this process may use; numbers without a meaning where the platform
-    has none.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+class _WorkerProcess(SpawnProcess):
+    """A worker as ``multiprocessing`` has it, but for how it is started."""
+
+    def __init__(
+        self, setup: WorkerSetup, needed: tuple[Any, ...], jobs_r: int, results_w: int
+    ) -> None:
+        super().__init__()
+        self.call = run_worker, (setup, jobs_r, results_w)
+        self.needed, self.kept_fds = needed, (jobs_r, results_w)
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - its name there
+        return _LeanPopen(process_obj)
 
 
-def claim_core() -> tuple[int, socket.socket] | None:
-    """The first core that no batch has claimed, and what holds it until that is closed; ``None``
-    when each has been claimed: then the kernel knows best where there is room.
+class _LeanPopen(popen_fork.Popen):
+    """How a worker is started: as a lean interpreter, at once.
+
+    The module's own way is an interpreter with the working folder on its path, which imports the
+    main module anew, and is watched by a second one of that kind.
     """
-    for core in usable_cores() if sys.platform == "linux" else ():
-        # A name in the system's abstract namespace belongs to one socket, and is free when its
-        # process is gone.
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    method = "spawn"
+
+    def _launch(self, process_obj: _WorkerProcess) -> None:
+        alive_r, alive_w = os.pipe()  # ends with the worker
+        self.sentinel = alive_r
+        self.finalizer = util.Finalize(self, os.close, (alive_r,))
         try:
-            claim.bind(f"\0tracecore-core-{core}")
-        except OSError:
-            claim.close()
-        else:
-            return core, claim
-    return None
+            self.pid = processes.spawn(
+                *process_obj.call,
+                keep_fds=(*process_obj.kept_fds, alive_w),
+                needed=process_obj.needed,
+                errors=True,
+                holding=(signal.SIGINT,),  # until it ignores it
+            )
+        finally:
+            os.close(alive_w)

@@ -33,13 +33,21 @@ from typing import Any, Final
 
 from tracecore import descendants, processes
 from tracecore.batch.backlog import Backlog
-from tracecore.batch.crew import CLOSE_PATIENCE_S, Worker, usable_cores
-from tracecore.batch.run import Assignment
-from tracecore.batch.worker import READY, TROUBLE, Companion, WorkerSetup
+from tracecore.batch.cores import Cores, usable_cores
+from tracecore.batch.crew import CLOSE_PATIENCE_S, Worker
+from tracecore.batch.messages import (
+    READY,
+    TROUBLE,
+    Assignment,
+    WorkerSetup,
+    ending_in,
+    read_report,
+)
+from tracecore.batch.worker import Companion
 from tracecore.clock import monotonic_s
 from tracecore.errors import EngineError
 from tracecore.record import field, record, replace
-from tracecore.records import Ended, Returned, Running, Usage, WorkerLost
+from tracecore.records import Ended, Running, Usage, WorkerLost
 
 SLOTS_MOST: Final = 1024
 ATTEMPTS_MOST: Final = 2  # of one job, when its worker dies
@@ -132,7 +140,8 @@ class _Pool:
         count = min(options.slots, len(usable_cores()))
         # slots of workers that are not there (yet): each of them one worker's share
         self._shares = [tuple(range(first, options.slots, count)) for first in range(count)]
-        self._on_note = options.on_note
+        self._cores = Cores(options.on_note)
+        self._core_of: dict[Worker, int | None] = {}
         self._numbers = 0
         self._birth_failures = 0
         self._epoch_s = monotonic_s()
@@ -169,7 +178,13 @@ class _Pool:
             os.close(worker.jobs_fd)  # the end of its line: it kills what it runs, and leaves
         deadline_s = monotonic_s() + CLOSE_PATIENCE_S
         for worker in self._workers:
-            worker.end(max(0.0, deadline_s - monotonic_s()))
+            worker.process.join(max(0.0, deadline_s - monotonic_s()))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            os.close(worker.results_fd)
+            worker.process.close()
+            self._cores.release(self._core_of.pop(worker))
         self._workers.clear()
         self._selector.close()
         self._sweep_orphans()
@@ -183,7 +198,7 @@ class _Pool:
         tracker = getattr(
             sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None
         )
-        spare = {worker.pid for worker in self._workers} | {getattr(tracker, "_pid", None)}
+        spare = {worker.process.pid for worker in self._workers} | {getattr(tracker, "_pid", None)}
         descendants.sweep(self._had_before | {pid for pid in spare if pid is not None})
 
     # --- workers ---
@@ -208,17 +223,16 @@ class _Pool:
         worker = Worker(setup, (function, options.prepare, options.make_ready))
         self._numbers += 1
         self._workers.append(worker)
+        core = self._core_of[worker] = self._cores.claim()
+        self._cores.pin(worker.process.pid or 0, core)
         self._selector.register(worker.results_fd, selectors.EVENT_READ, worker)
-        refusal = worker.keep_to_core()
-        if refusal and self._on_note:
-            self._on_note(f"workers keep to no core of their own: {refusal}")
-            self._on_note = None
 
     def _bury(self, worker: Worker) -> Iterator[Ended]:
         """Take a dead worker out, and see to the jobs that it held."""
         self._selector.unregister(worker.results_fd)
         self._watch_room(worker, blocked=False)
         self._workers.remove(worker)
+        self._cores.release(self._core_of.pop(worker))
         self._shares.append(worker.setup.slots)
         ran, rest, reason = worker.bury()
         if not worker.ready:
@@ -244,8 +258,7 @@ class _Pool:
         now_s = monotonic_s()
         for worker in self._workers:
             if worker.stuck_s < now_s:
-                # its line ends when it is dead
-                descendants.send_signal(worker.pid, signal.SIGKILL)
+                worker.process.kill()  # its line ends when it is dead
 
     def _tick(self) -> None:
         now_s = monotonic_s()
@@ -308,12 +321,10 @@ class _Pool:
                 words = message[len(TROUBLE) :].decode("utf-8", "replace")
                 raise EngineError(f"the processes of an episode could not be started: {words}")
             else:
-                ticket, ending, cost = pickle.loads(message)  # noqa: S301 - from our own worker
-                job, usage = worker.take_back(ticket).job, Usage(*cost)
-                if isinstance(ending, bytes):
-                    ending = Returned(pickle.loads(ending))  # noqa: S301 - as above
+                report = read_report(message)
+                job, usage = worker.take_back(report[0]).job, Usage(*report[2])
                 self._backlog.learn(job, usage.wall_clock_s)
-                yield Ended(job, ending, usage)
+                yield Ended(job, ending_in(report), usage)
 
 
 def _next_attempt(assignment: Assignment) -> Assignment:

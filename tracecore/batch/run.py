@@ -1,79 +1,23 @@
-"""One job: as it is handed to a worker, inside its process, and that process as the worker has it:
-listened to, given up, reaped.
+"""The process of one job, in its worker: listened to, given up, reaped.
 
-Nothing on the worker's side waits: it polls, and calls what has become due.
+Nothing here waits: the worker polls, and calls what has become due.
 """
 
 import contextlib
 import math
 import os
 import pickle
-import traceback
-from collections.abc import Callable
 from typing import Any, Final
 
 from tracecore import descendants, frames, processes
+from tracecore.batch.child import PEAK_BYTES, RETURNED
+from tracecore.batch.endings import ending_of_status
+from tracecore.batch.messages import Assignment
 from tracecore.clock import monotonic_s
-from tracecore.record import field, mutable_record, record
-from tracecore.records import Ending, Exited, FellSilent, Killed, Raised, TimedOut
+from tracecore.record import field, mutable_record
+from tracecore.records import Ending, FellSilent, Raised, TimedOut
 
-WORDS_MOST: Final = 2_000
-RETURNED: Final = b"r"
-RAISED: Final = b"x"
-# behind that letter: the peak of this process's own memory; 0: as wait4 tells it
-PEAK_BYTES: Final = 8
-LEAVE_PATIENCE_S: Final = 1.0  # between a job's answer and its death; it only has to call _exit
-
-
-@record
-class Assignment:
-    """A job as it is handed to a worker."""
-
-    ticket: int  # names the assignment in the report
-    job: Any
-    limit_s: float  # when the worker kills its process
-    handed_s: float  # monotonic
-    attempt: int
-
-
-def run_child(
-    function: Callable[[Any, Any], object], worker: int, job_fd: int, answer_fd: int, method: str
-) -> None:
-    """Inside the process of a job: wait for it, run ``function(job, link)``, and write its answer,
-    a single message, to ``answer_fd``.
-
-    Two messages come over ``job_fd``: the pickled assignment, and the pickled link. Without them,
-    at the end of that line, there is nothing to do.
-
-    The answer is ``r``, a number of 8 bytes, and the pickled value; or ``x``, the number, and the
-    pickled ``(kind, message, traceback)`` of what it raised: an exception itself may fail to
-    pickle, or to be rebuilt.
-    """
-    descendants.die_with(worker)
-    # What it leaves behind stays below it, and so apart from what other jobs leave, while it lives.
-    descendants.become_subreaper()
-    try:
-        assignment, link = frames.read_message(job_fd), frames.read_message(job_fd)
-    except frames.ChannelClosed:
-        return
-    os.close(job_fd)
-    try:
-        job = pickle.loads(assignment).job  # noqa: S301 - from our own harness
-        value = function(job, pickle.loads(link))  # noqa: S301 - from our own worker
-        kind, answer = RETURNED, pickle.dumps(value)
-    except BaseException as error:  # every path must give an answer
-        raised = (type(error).__name__, _words(error), traceback.format_exc(limit=-20))
-        kind, answer = RAISED, pickle.dumps(raised)
-    # Not of a fork, where wait4 says the same, and asking costs a hundredth of a small episode.
-    peak = (processes.own_peak_rss_bytes() or 0) if method == processes.SPAWN else 0
-    frames.write_message(answer_fd, kind + peak.to_bytes(PEAK_BYTES, "big") + answer)
-
-
-def _words(error: BaseException) -> str:
-    try:
-        return str(error)[:WORDS_MOST]
-    except BaseException:  # it may be an exception class of whatever code the function ran
-        return "(its message cannot be read)"
+LEAVE_PATIENCE_S: Final = 1.0  # between a child's answer and its death; it only has to call _exit
 
 
 @mutable_record
@@ -134,20 +78,17 @@ class Run:
 
     def peak_rss_bytes(self) -> int:
         """The most memory that the process had."""
-        start = frames.HEADER_BYTES + len(RETURNED)
-        of_its_own = self.answer[start : start + PEAK_BYTES] if self._has_answered() else b""
-        return int.from_bytes(of_its_own, "big") or processes.peak_rss_bytes(self.spent)
+        if frames.is_whole(self.answer):
+            start = frames.HEADER_BYTES + 1
+            if own := int.from_bytes(self.answer[start : start + PEAK_BYTES], "big"):
+                return own
+        return processes.peak_rss_bytes(self.spent)
 
     def ending(self) -> Ending | bytes:
         """How it ended; of one that returned, the pickled value, which the harness alone reads."""
-        if self._has_answered():
+        if frames.is_whole(self.answer):
             message = bytes(self.answer[frames.HEADER_BYTES :])
-            value = message[len(RETURNED) + PEAK_BYTES :]
-            if message.startswith(RETURNED):
-                return value
-            return Raised(*pickle.loads(value))  # noqa: S301 - from our own child
-        code = os.waitstatus_to_exitcode(self.status)
-        return self.given_up or (Killed(-code) if code < 0 else Exited(code))
-
-    def _has_answered(self) -> bool:
-        return frames.is_whole(self.answer)
+            if message[:1] == RETURNED:
+                return message[1 + PEAK_BYTES :]
+            return Raised(*pickle.loads(message[1 + PEAK_BYTES :]))  # noqa: S301 - from our own child
+        return self.given_up or ending_of_status(self.status)

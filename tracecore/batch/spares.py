@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tracecore import descendants, frames, processes
-from tracecore.batch.run import run_child
+from tracecore.batch.child import run_child
 from tracecore.record import record
 
 HANDFUL_MOST: Final = 8  # forks at a time; where processes are spawned, one
