@@ -1,6 +1,7 @@
 """The pool by itself: jobs that end in every way, and workers that are killed under them."""
 
 import contextlib
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -224,12 +225,15 @@ def test_the_batch_ends_when_it_is_stopped_and_kills_what_runs(
     assert [path.name for path in tmp_path.iterdir() if is_alive(int(path.name))] == []
 
 
-def test_a_batch_that_is_abandoned_leaves_nothing_running() -> None:
+def test_workers_are_processes_of_multiprocessing_and_an_abandoned_batch_leaves_none() -> None:
     batch = run_batch(
         jobs.answer, [Errand(0), *(Errand(i, "sleep") for i in range(1, 9))], options()
     )
     next(batch)
+    workers = {process.pid for process in multiprocessing.active_children()}
+    assert workers == set(worker_pids()) != set()
     batch.close()
+    assert multiprocessing.active_children() == []
     assert children_of(os.getpid()) == [] or worker_pids() == []
 
 
