@@ -14,22 +14,14 @@ from helpers.faults import PLAIN_TASK, write_agent
 from helpers.slices import journals, read_files, start, strays
 
 pytestmark = pytest.mark.usefixtures("adopting")
-EPISODES = 8
+EPISODES = 4
 
 
 def options(folder: pathlib.Path, *, tasks_dir: pathlib.Path = PLAIN_TASK.parent) -> list[str]:
     write_agent(None, folder / "good.py")
     (folder / "scenario.json").write_text(json.dumps([{"agent": "good.py", "task_ref": "plain@1"}]))
-    return [
-        "--episodes",
-        str(EPISODES),
-        "--workers",
-        "2",
-        "--scenario",
-        "scenario.json",
-        "--tasks-dir",
-        str(tasks_dir),
-    ]
+    shape = ["--episodes", str(EPISODES), "--workers", "2", "--scenario", "scenario.json"]
+    return [*shape, "--tasks-dir", str(tasks_dir)]
 
 
 def test_two_harnesses_in_the_same_second_over_the_same_folders_are_both_right(
@@ -38,16 +30,16 @@ def test_two_harnesses_in_the_same_second_over_the_same_folders_are_both_right(
     while time.time() % 1 > 0.1:
         time.sleep(0.01)
     given = options(tmp_path)
-    running = [start(harness_clone, tmp_path, *given) for _ in range(3)]
+    running = [start(harness_clone, tmp_path, *given) for _ in range(2)]
     ends = [one.wait() for one in running]
 
-    assert [done.exit_code for done in ends] == [0] * 3, [done.stderr for done in ends]
+    assert [done.exit_code for done in ends] == [0] * 2, [done.stderr for done in ends]
     stamps = {done.document["stamp"] for done in ends}
-    assert len(stamps) == 3
+    assert len(stamps) == 2
     for stamp in stamps:
         files = read_files(tmp_path / "out", stamp)
         assert len(files["series"]) == files["summary"]["run_artifacts"]["file_count"] == EPISODES
-    assert len(list((tmp_path / "runs").iterdir())) == 3 * EPISODES
+    assert len(list((tmp_path / "runs").iterdir())) == 2 * EPISODES
     assert (journals(tmp_path), strays(tmp_path)) == ([], [])
 
 
@@ -76,36 +68,21 @@ def test_a_clock_that_is_set_back_harms_no_duration(
         assert artifact["completed_at"] < artifact["started_at"]  # the clock did go back
 
 
-@pytest.mark.parametrize(
-    "name", ["with space/quo'te\"s/Straße-日本/new\nline/-dash/%s{0}$HOME/\udcff"]
-)
-def test_folders_with_odd_names_work(
-    harness_clone: pathlib.Path, tmp_path: pathlib.Path, name: str
+def test_folders_with_odd_names_behind_symlinks_work(
+    harness_clone: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    folder = tmp_path / name
-    folder.mkdir(parents=True)
-    tasks = folder / "tasks"
-    shutil.copytree(PLAIN_TASK, tasks / "plain", ignore=shutil.ignore_patterns("__pycache__"))
-    done = slices.run(harness_clone, folder, *options(folder, tasks_dir=tasks))
-    assert done.exit_code == 0, done.stderr
-    assert len(list((folder / "runs").iterdir())) == EPISODES
-    assert len(read_files(folder / "out", done.document["stamp"])["series"]) == EPISODES
-
-
-def test_folders_behind_symlinks_work(harness_clone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "with space/quo'te\"s/Straße-日本/new\nline/-dash/%s{0}$HOME/\udcff"
     for name in ("runs", "out", "tasks", "clone"):
-        (tmp_path / f"real_{name}").mkdir()
-        (tmp_path / name).symlink_to(tmp_path / f"real_{name}")
-    shutil.copytree(
-        PLAIN_TASK, tmp_path / "tasks" / "plain", ignore=shutil.ignore_patterns("__pycache__")
-    )
+        (folder / f"real {name}").mkdir(parents=True)
+        (folder / name).symlink_to(folder / f"real {name}")
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PLAIN_TASK, folder / "tasks" / "plain", ignore=ignore)
     for name in ("tracecore", "scripts"):
-        shutil.copytree(harness_clone / name, tmp_path / "clone" / name)
-    done = slices.run(
-        tmp_path / "clone", tmp_path, *options(tmp_path, tasks_dir=tmp_path / "tasks")
-    )
+        shutil.copytree(harness_clone / name, folder / "clone" / name)
+    done = slices.run(folder / "clone", folder, *options(folder, tasks_dir=folder / "tasks"))
     assert done.exit_code == 0, done.stderr
-    assert len(list((tmp_path / "real_runs").iterdir())) == EPISODES
+    assert len(list((folder / "real runs").iterdir())) == EPISODES
+    assert len(read_files(folder / "out", done.document["stamp"])["series"]) == EPISODES
 
 
 @pytest.mark.parametrize(
