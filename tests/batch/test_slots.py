@@ -54,16 +54,10 @@ def test_what_one_job_leaves_behind_is_swept_at_its_end_and_what_another_has_is_
     assert (keeper.ending, keeper.usage.leaked_processes) == (Returned("alive"), 1)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_each_job_has_its_own_limit_and_the_others_go_on(method: str) -> None:
+def test_each_job_has_its_own_limit_and_the_others_go_on() -> None:
     errands = [Errand(i, count=7) for i in range(7)]
-    *late, last = run(
-        jobs.outlast,
-        errands,
-        method=method,
-        limit_s=lambda job: LONG_S if job.index == 6 else 2.0,
-    )
-    assert [one.ending for one in late] == [TimedOut(2.0)] * 6
+    *late, last = run(jobs.outlast, errands, limit_s=lambda job: LONG_S if job.index == 6 else 0.5)
+    assert [one.ending for one in late] == [TimedOut(0.5)] * 6
     assert last.ending == Returned("last")
 
 
@@ -72,7 +66,7 @@ def test_a_job_that_floods_its_line_delays_no_other() -> None:
         jobs.flood_or_return,
         [Errand(i) for i in range(6)],
         slots=2,
-        limit_s=lambda job: 3.0 if job.index == 0 else LONG_S,
+        limit_s=lambda job: 0.5 if job.index == 0 else LONG_S,
     )
     assert not isinstance(flood.ending, Returned)
     assert [one.ending for one in rest] == [Returned(i) for i in range(1, 6)]

@@ -15,7 +15,7 @@ from tracecore.records import EpisodeResult, Job, Settings
 from tracecore.runtime.task.catalog import find_agent, find_task
 from tracecore.runtime.work.counter import WorkCounter
 
-RUNS = 20
+RUNS = 8
 
 
 @pytest.fixture(scope="module")
