@@ -178,7 +178,7 @@ def history(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Show archived slices of any number of releases in the order they were made."""
     from tracecore.command_line.run import say
     from tracecore.perf.compare import history as archived
-    from tracecore.perf.show.history.page import write_history
+    from tracecore.perf.show.history import write_history
 
     document = archived.history(arguments.sets)
     paths = write_history(document, arguments.output_dir)

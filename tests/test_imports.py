@@ -53,7 +53,6 @@ ON_REQUEST = {
         "compare.baseline",
         "compare.comparison",
         "judge.verify",
-        "show.history.chart",
         "show.report",
     )
 }

@@ -45,12 +45,15 @@ def build_parser() -> Parser:
     from tracecore import __version__
     from tracecore.command_line.parser import Parser
     from tracecore.command_line.run import program_name
-    from tracecore.commands import check, check_task, doctor, listing, replay, run, show
+    from tracecore.commands import checks, episodes, listing
 
     parser = Parser(program_name(), DESCRIPTION, EPILOG)
     parser.add_version(f"tracecore {__version__}")
-    for command in (run, show, check, check_task, replay, listing, doctor):
-        command.add(parser)
+    for add in (
+        *(episodes.add_run, episodes.add_show, checks.add_check, checks.add_check_task),
+        *(episodes.add_replay, listing.add, checks.add_doctor),
+    ):
+        add(parser)
     return parser
 
 

@@ -1,20 +1,16 @@
 """``tracecore list``: what there is to run, and what has been run."""
 
-from __future__ import annotations
-
+import argparse
 import glob
 import os
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from tracecore.command_line.options import FLAG, Option, options_of
+from tracecore.command_line.parser import Parser
 from tracecore.commands.parts import add_command
+from tracecore.errors import InputError, TaskError, one_line
 from tracecore.perf.slice.options import OutputOptions, RunOptions
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterator
-
-    from tracecore.command_line.parser import Parser
 
 TEXT: Final = """\
 Lists the tasks and agents that a reference can name, bundled scenarios, the slices in the output
@@ -51,7 +47,6 @@ def list_(arguments: argparse.Namespace) -> tuple[int, Any]:
 
 def find_tasks(tasks_dirs: list[str]) -> Iterator[dict[str, Any]]:
     """Each task that a reference can mean; of a broken one, what is wrong with it."""
-    from tracecore.errors import TaskError
     from tracecore.runtime.task.catalog import PACKAGE_FOLDER
     from tracecore.runtime.task.folder import MANIFEST_NAME
     from tracecore.runtime.task.manifest import read_manifest
@@ -78,7 +73,6 @@ def bundled(folder: str, pattern: str, leave_out: str) -> Iterator[dict[str, Any
 
 def find_slices(output_dir: str) -> Iterator[dict[str, Any]]:
     """The slices of a folder, by stamp: how many episodes each has, and how it ended."""
-    from tracecore.errors import InputError
     from tracecore.perf.documents.archive import read_sets
     from tracecore.perf.slice.journal_file import unfinished_stamps
 
@@ -103,8 +97,6 @@ def find_slices(output_dir: str) -> Iterator[dict[str, Any]]:
 
 def as_lines(kind: str, things: list[Any]) -> list[str]:
     """A kind, as text."""
-    from tracecore.errors import one_line
-
     rows = [one if isinstance(one, dict) else {"name": one, "about": ""} for one in things]
     width = max((len(row["name"]) for row in rows), default=0)
     # The first sentence: a task's description can be a page.

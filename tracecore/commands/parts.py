@@ -1,42 +1,39 @@
 """What several commands share."""
 
-from __future__ import annotations
-
+import argparse
 import os
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from tracecore.command_line.options import (
-    APPEND,
-    Option,
-    fill,
-    path,
-    seconds,
-    whole_number,
-    wrong,
-)
+from tracecore.clock import new_id
+from tracecore.command_line.options import APPEND, Option, path, seconds, whole_number, wrong
+from tracecore.command_line.parser import Parser
 from tracecore.command_line.run import program_name, say
-from tracecore.errors import OptionError, UsageError
+from tracecore.errors import OptionError
 from tracecore.exit_codes import as_help
 from tracecore.perf.slice.options import RunOptions
 from tracecore.record import replace
-from tracecore.records import Allowance, Job, ModelLimits
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Mapping
-
-    from tracecore.command_line.parser import Parser
-    from tracecore.records import AgentSource, EpisodeResult, JsonObject, Settings, TaskSource
+from tracecore.records import (
+    AgentSource,
+    Allowance,
+    EpisodeResult,
+    Job,
+    JsonObject,
+    ModelLimits,
+    Settings,
+    TaskSource,
+)
 
 _LIMITS: Final[Mapping[str, Callable[[str], Any]]] = {
     "calls": whole_number(0, 1 << 40),
     "bytes": whole_number(0, 1 << 50),
     "wait_s": seconds(1 << 30, zero=True),
 }
-FAILED_ITSELF: Final = "the artifact could not be written, or tracecore itself failed"
 
 
-def run_episode(job: Job, arguments: argparse.Namespace) -> tuple[EpisodeResult, JsonObject, str]:
+def run_episode(
+    job: Job, options: RunOptions, *, is_debugged: bool = False
+) -> tuple[EpisodeResult, JsonObject, str]:
     """Run it as a slice would; its row, its artifact, and where that lies as the caller would write
     it.
     """
@@ -48,17 +45,16 @@ def run_episode(job: Job, arguments: argparse.Namespace) -> tuple[EpisodeResult,
     from tracecore.perf.slice.models import reach_models
     from tracecore.runtime.job import run_job_debug
 
-    check_writable(arguments.runs_dir)
+    check_writable(options.runs_dir)
     if trouble := provenance.git_trouble():
         say(f"{program_name()}: {COMMIT_UNKNOWN}: {trouble}")
-    options = fill(RunOptions, arguments)
     with reach_models(options, reaches_hosts=bool(job.allow.network)) as gateway:
         job = replace(job, settings=replace(job.settings, gateway=gateway))
-        if getattr(arguments, "debug", False):
+        if is_debugged:
             row = run_job_debug(job)
         else:
-            row = run_one(job, arguments.start_method, arguments.tasks_dirs)
-    path = os.path.join(arguments.runs_dir, f"{job.run_id}.json")
+            row = run_one(job, options.start_method, options.tasks_dirs)
+    path = os.path.join(options.runs_dir, f"{job.run_id}.json")
     with open(path, "rb") as file:
         return row, decode(file.read()), path
 
@@ -75,8 +71,6 @@ def new_job(
     Raises:
         OptionError: Something of that may not be allowed, or is not there.
     """
-    from tracecore.clock import new_id
-
     return Job(
         index=0,
         run_id=new_id(),
@@ -101,21 +95,6 @@ def _read_allowance(
     for where, found, expected in mistakes:
         raise OptionError(f"--allow-{where.partition('[')[0]}", "", found, expected)
     return allowance
-
-
-def read_valid_artifact(path: str) -> JsonObject:
-    """The artifact in a file.
-
-    Raises:
-        InputError: It cannot be read.
-        UsageError: It is not valid.
-    """
-    from tracecore.runtime.replay import read_artifact
-
-    artifact, problems = read_artifact(path)
-    if problems:
-        raise UsageError(f"{path}: {problems[0]}; `check` shows all that is wrong with it")
-    return artifact
 
 
 def allowances() -> Mapping[str, Option]:

@@ -7,7 +7,7 @@ from tracecore.errors import InputError
 from tracecore.perf.compare.history import history
 from tracecore.perf.compare.runs import read_runs
 from tracecore.perf.show.charts.drawing import figure_with_axes, picture
-from tracecore.perf.show.history.page import history_page, write_history
+from tracecore.perf.show.history import history_page, write_history
 from tracecore.perf.show.markdown import write_markdown
 
 

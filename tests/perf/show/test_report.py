@@ -15,8 +15,7 @@ from tracecore.errors import InputError
 from tracecore.perf.documents.archive import read_sets
 from tracecore.perf.judge.verdicts import answer_of
 from tracecore.perf.show.charts.drawing import is_long_tailed
-from tracecore.perf.show.charts.slice_charts import draw_charts
-from tracecore.perf.show.report import find_set, write_report
+from tracecore.perf.show.report import draw_charts, find_set, write_report
 from tracecore.perf.show.report_data import gather
 from tracecore.perf.show.sections import episode_cards, failed_episodes
 
@@ -103,16 +102,17 @@ def test_an_axis_is_logarithmic_where_the_tail_would_hide_the_rest(walls_s, is_l
 
 
 def test_a_resumed_slice_with_a_long_tail_is_drawn_in_parts_on_logarithmic_axes(folder):
-    path = folder / f"perf-summary-{STAMP}.json"
-    summary = json.loads(path.read_text())
-    summary["parts"] = [{"elapsed_s": 100.0, "episodes": 45}, {"elapsed_s": 9.0, "episodes": 45}]
-    path.write_text(json.dumps(summary))
+    path = folder / f"perf-manifest-{STAMP}.json"
+    manifest = json.loads(path.read_text())
+    part = {"began_at": "2026-01-31T23:59:59.000000Z", "episodes": 45}
+    manifest["parts"] = [{**part, "elapsed_s": 100.0}, {**part, "elapsed_s": 9.0}]
+    path.write_text(json.dumps(manifest))
     series = folder / f"perf-series-{STAMP}.json"
     rows = [{**row, "part": row["episode_index"] // 45} for row in json.loads(series.read_text())]
     rows[0]["wall_clock_s"] = 30.0
     series.write_bytes(as_series(rows))
     data = gather(read_sets(str(folder))[0])
-    assert data.resumed_s == (100.0,)
+    assert data.resumed_s == [100.0]
     starts_s = sorted(start_s for group in data.groups for start_s in group.start_s)
     assert starts_s[44:46] == [pytest.approx(4.4), pytest.approx(104.5)]
     assert data.samples["samples"][0]["offset_s"] == 100.5

@@ -40,16 +40,14 @@ def episode_lines(artifact: JsonObject, row: EpisodeResult) -> list[str]:
         artifact: Its run artifact.
         row: Its row, which under strict spec may be a failure although the episode was a success.
     """
-    used = (
-        f"{row.steps_used} of {row.steps_budget} steps, {row.tool_calls_used} of"
-        f" {row.tool_calls_budget} tool calls"
-    )
+    steps = f"{row.steps_used} of {row.steps_budget} steps"
+    calls = f"{row.tool_calls_used} of {row.tool_calls_budget} tool calls"
     return [
         _headline(artifact, row),
         *_line("because", _reason(artifact, row)),
         *_line("agent", row.agent),
         *_line("task", f"{row.task_ref}, seed {row.seed}"),
-        *_line("used", f"{used}, {seconds_text(row.wall_clock_s)}"),
+        *_line("used", f"{steps}, {calls}, {seconds_text(row.wall_clock_s)}"),
         *_model_calls(row),
         *_step_lines(artifact["action_trace"]),
         *write_text(_what_it_left(artifact)).splitlines(),
@@ -86,10 +84,8 @@ def _step_lines(trace: list[JsonObject]) -> Iterator[str]:
     )
     for entry in trace:
         latency = seconds_text(entry["telemetry"]["action_metrics"]["latency_ms"] / 1000)
-        action, result = (
-            _cut(_action_text(entry["action"]), ACTION_WIDTH),
-            _cut(_result_text(entry), RESULT_WIDTH),
-        )
+        action = _cut(_action_text(entry["action"]), ACTION_WIDTH)
+        result = _cut(_result_text(entry), RESULT_WIDTH)
         yield f"  {entry['step']:>4}  {latency:<8}  {action:<{ACTION_WIDTH}}  {result}"
 
 
@@ -122,8 +118,8 @@ def _result_text(entry: JsonObject) -> str:
 
 
 def story(artifact: JsonObject, width: int = LOG_WIDTH, *, has_colour: bool = False) -> str:
-    """An episode told from its run artifact alone: the task, every step with what it gave, and the
-    end; no line ends the text.
+    """An episode from its run artifact alone: the task, every step with what it gave, and the end;
+    no line ends the text.
     """
     trace = artifact["action_trace"]
     first = trace[0]["observation"] if trace else {}
@@ -152,10 +148,8 @@ def story(artifact: JsonObject, width: int = LOG_WIDTH, *, has_colour: bool = Fa
 
 
 def _why(artifact: JsonObject) -> str:
-    said = artifact["failure_reason"] or artifact["validator"].get("message")
-    return str(
-        said or "the validator said ok" if artifact["success"] else said or "no reason given"
-    )
+    default = "the validator said ok" if artifact["success"] else "no reason given"
+    return str(artifact["failure_reason"] or artifact["validator"].get("message") or default)
 
 
 def _step_section(entry: JsonObject) -> Section:
@@ -190,8 +184,49 @@ def _what_it_left(artifact: JsonObject) -> tuple[Section, ...]:
 # --- two runs
 
 
+def comparison_lines(
+    path: str, old: JsonObject, new: JsonObject, difference: Difference | None
+) -> list[str]:
+    """Whether two runs of one episode agree, and if not, where they part and what may be behind it.
+
+    Args:
+        path: The file of the recorded one.
+        old: Its artifact.
+        new: The artifact of the other.
+        difference: The first of their differences.
+    """
+    path, notes = one_line(path), _notes(old, new, difference)
+    if difference is None:
+        return [f"{path}: agrees", *_line("hash", old["artifact_hash"]), *notes]
+    if difference.is_runtime_alone:
+        what = f"{path}: same behaviour under another runtime"
+        return [what, *_line("trace hash", old["trace_hash"]), *notes]
+    same = " (trace_hash agrees)" if old["trace_hash"] == new["trace_hash"] else ""
+    return [f"{path}: differs{same}", *difference_lines(difference), *notes]
+
+
+def _notes(old: JsonObject, new: JsonObject, difference: Difference | None) -> list[str]:
+    """All that went into the runs and is not the same."""
+    then, now = _runtime_text(old), _runtime_text(new)
+    is_timed_out = "timeout" in {old["termination_reason"], new["termination_reason"]}
+    notes = {
+        "the agent's file has changed since": old["agent_hash"] != new["agent_hash"],
+        "the task's folder has changed since": old["task_hash"] != new["task_hash"],
+        f"the runtime was {then}, and is {now}: artifact_hash cannot agree": then != now,
+        "how far an episode gets until its time is over depends on the machine": is_timed_out
+        and not (difference is None or difference.is_runtime_alone),
+    }
+    return [line for note, holds in notes.items() if holds for line in _line("note", note)]
+
+
+def _runtime_text(artifact: JsonObject) -> str:
+    identity = artifact["runtime_identity"]
+    commit = (identity["git_sha"] or "no commit")[:12]
+    return f"{identity['name']} {identity['version']} at {commit}"
+
+
 def difference_lines(difference: Difference) -> list[str]:
-    """Where two runs of one episode part, with what was there and what is now."""
+    """Where two runs part, with what was there and what is now."""
     place = "" if difference.step is None else f"step {difference.step}"
     where = " ".join(filter(None, [place, difference.field]))
     old, new = _texts_around(difference)

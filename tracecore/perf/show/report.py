@@ -14,11 +14,18 @@ from tracecore.errors import InputError
 from tracecore.files import write_atomic
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.perf.documents.files import check_writable
-from tracecore.perf.show.charts.drawing import FAILURE, GRID, INK, SERIES
-from tracecore.perf.show.charts.slice_charts import draw_charts
+from tracecore.perf.show.charts.by_row import draw_artifacts, draw_baseline, draw_distribution
+from tracecore.perf.show.charts.drawing import FAILURE, GRID, INK, SERIES, STYLE
+from tracecore.perf.show.charts.over_time import (
+    draw_in_flight,
+    draw_latency,
+    draw_machine,
+    draw_throughput,
+)
 from tracecore.perf.show.html import inline_svg, write_html
 from tracecore.perf.show.markdown import write_markdown
-from tracecore.perf.show.report_data import gather
+from tracecore.perf.show.page import Page, Picture
+from tracecore.perf.show.report_data import ReportData, gather
 from tracecore.perf.show.slice_page import report_page
 from tracecore.record import replace
 
@@ -30,12 +37,6 @@ COLOURS: Final = {
     FAILURE: "bad",
     **{colour: f"s{place}" for place, colour in enumerate(SERIES, 1)},
 }
-
-
-def report_names(stamp: str, charts: Sequence[str]) -> dict[str, str]:
-    """The names of a report's files, by what they are."""
-    names = {"report": f"perf-report-{stamp}.html", "markdown": f"perf-report-{stamp}.md"}
-    return names | {f"chart_{name}": f"perf-report-{stamp}-{name}.svg" for name in charts}
 
 
 def find_set(given: str, output_dir: str) -> ArchivedSet:
@@ -74,21 +75,33 @@ def write_report(
     data = gather(archived)
     baseline = baseline or _compared_with(archived)
     pictures = draw_charts(data, gather(baseline) if baseline else None)
-    names = report_names(data.stamp, [picture.name for picture in pictures])
     if folder is None:
         folder = archived.folder
     else:
         check_writable(folder)
-    paths = {kind: os.path.join(folder, name) for kind, name in names.items()}
-    pictures = [replace(one, file=names[f"chart_{one.name}"]) for one in pictures]
-    for picture in pictures:
-        write_atomic(paths[f"chart_{picture.name}"], picture.svg.encode("utf-8"))
+    name = f"perf-report-{archived.stamp}"
+    pictures = [replace(one, file=f"{name}-{one.name}.svg") for one in pictures]
     documents = {"summary": archived.summary, "manifest": archived.manifest}
-    page = report_page(data.stamp, documents, archived.metrics, pictures)
-    write_atomic(paths["markdown"], write_markdown(page).encode("utf-8"))
-    draw = functools.partial(inline_svg, colours=COLOURS)
-    write_atomic(paths["report"], write_html(page, draw).encode("utf-8"))
-    return paths
+    page = report_page(archived.stamp, documents, archived.metrics, pictures)
+    return write_page(page, pictures, os.path.join(folder, name))
+
+
+def write_page(page: Page, pictures: Sequence[Picture], path: str) -> dict[str, str]:
+    """Write a page as ``<path>.html`` and ``<path>.md``, and its pictures beside them; their paths,
+    by what they are.
+    """
+    html = write_html(page, functools.partial(inline_svg, colours=COLOURS))
+    texts = {
+        "report": (f"{path}.html", html),
+        "markdown": (f"{path}.md", write_markdown(page)),
+        **{
+            f"chart_{one.name}": (os.path.join(os.path.dirname(path), one.file), one.svg)
+            for one in pictures
+        },
+    }
+    for file, text in texts.values():
+        write_atomic(file, text.encode("utf-8", "backslashreplace"))
+    return {kind: file for kind, (file, _) in texts.items()}
 
 
 def _compared_with(archived: ArchivedSet) -> ArchivedSet | None:
@@ -101,3 +114,30 @@ def _compared_with(archived: ArchivedSet) -> ArchivedSet | None:
         return find_set(str(base[-1].get("path")), archived.folder)
     except InputError:
         return None
+
+
+def draw_charts(data: ReportData, baseline: ReportData | None = None) -> list[Picture]:
+    """Every picture that there is data for.
+
+    Args:
+        data: The slice.
+        baseline: Another one to show it against.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    import matplotlib as mpl  # noqa: PLC0415  # the report extra
+
+    if not data.groups:
+        return []
+    with mpl.rc_context(STYLE):
+        pictures = [
+            draw(data)
+            for draw in (draw_latency, draw_distribution, draw_throughput, draw_in_flight)
+        ]
+        if data.samples:
+            pictures.append(draw_machine(data.samples))
+        pictures.append(draw_artifacts(data))
+        if baseline and baseline.groups:
+            pictures.append(draw_baseline(data, baseline))
+    return pictures

@@ -5,23 +5,30 @@ columns.
 import itertools
 import json
 import os
-from array import array
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from tracecore.errors import InputError
 from tracecore.perf.documents.archive import ArchivedSet
-from tracecore.perf.documents.rows import series_row
+from tracecore.perf.documents.rows import Rows
 from tracecore.perf.host.samples import samples_name
-from tracecore.record import field, mutable_record, record
+from tracecore.record import record
 from tracecore.records import JsonObject
-from tracecore.strict import read_file
+from tracecore.strict import NUMBER, OBJECT, check_fields, list_of, or_null, read_file
 
 MAX_SAMPLES_BYTES: Final = 64 << 20
 LABEL_CHARACTERS: Final = 44
+# The fields of a sample that are drawn: those that each has, and those that it may have.
+SAMPLE: Final = (
+    {"offset_s": NUMBER},
+    {
+        **dict.fromkeys(("cpu_percent", "steal_percent", "tree_rss_bytes"), or_null(NUMBER)),
+        "cpu_percent_per_core": or_null(list_of(or_null(NUMBER))),
+    },
+)
 
 
-@mutable_record
+@record
 class Group:
     """The episodes of one agent on one task, which is what a scenario row comes to; by episode
     index.
@@ -30,26 +37,19 @@ class Group:
     task_ref: str
     agent: str
     number: int  # 1-based, as in the table and in every legend
-    start_s: "array[float]" = field(default_factory=lambda: array("d"))
-    end_s: "array[float]" = field(default_factory=lambda: array("d"))
-    wall_s: "array[float]" = field(default_factory=lambda: array("d"))
-    failed: "array[int]" = field(default_factory=lambda: array("b"))
-    artifact_bytes: "array[int]" = field(default_factory=lambda: array("q"))
+    start_s: Sequence[float]
+    end_s: Sequence[float]
+    wall_s: Sequence[float]
+    failed: Sequence[bool]
+    artifact_bytes: Sequence[int]
+    good_walls_s: Sequence[float]  # of those that succeeded, ascending: a timeout is no latency
 
     @property
     def label(self) -> str:
         """Its number and task, fit for a legend."""
         text = "".join(c if c.isascii() and c.isprintable() else "?" for c in self.task_ref)
-        return (
-            f"{self.number} "
-            f" {text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 3] + '...'}"
-        )
-
-    def good_walls_s(self) -> list[float]:
-        """Of the episodes that succeeded, ascending: a timeout is no latency."""
-        return sorted(
-            wall_s for wall_s, failed in zip(self.wall_s, self.failed, strict=True) if not failed
-        )
+        cut = text if len(text) <= LABEL_CHARACTERS else f"{text[: LABEL_CHARACTERS - 3]}..."
+        return f"{self.number}  {cut}"
 
 
 @record
@@ -59,12 +59,7 @@ class ReportData:
     archived: ArchivedSet
     groups: tuple[Group, ...]  # in the order in which they first ran
     samples: JsonObject | None
-    resumed_s: tuple[float, ...] = ()  # when each part but the first began, on the axis of all
-
-    @property
-    def stamp(self) -> str:
-        """Of the slice."""
-        return self.archived.stamp
+    resumed_s: Sequence[float] = ()  # when each part but the first began, on the axis of all
 
 
 def gather(archived: ArchivedSet) -> ReportData:
@@ -73,39 +68,36 @@ def gather(archived: ArchivedSet) -> ReportData:
     Raises:
         InputError: The series is damaged.
     """
-    groups: dict[tuple[str, str], Group] = {}
-    starts_s = _part_starts(archived.summary.get("parts"))
-    for row in map(series_row, archived.series()):
-        key = (row["task_ref"], row["agent"])
-        group = groups.get(key)
-        if group is None:
-            group = groups[key] = Group(*key, number=len(groups) + 1)
-        part = row.get("part", 0)
-        began_s = starts_s[part] if part < len(starts_s) else 0.0
-        group.start_s.append(began_s + row["start_offset_s"])
-        group.end_s.append(began_s + row["end_offset_s"])
-        group.wall_s.append(row["wall_clock_s"])
-        group.failed.append(not row["success"])
-        group.artifact_bytes.append(row["artifact_bytes"])
-    return ReportData(
-        archived,
-        tuple(groups.values()),
-        _read_samples(archived, starts_s[-1]),
-        tuple(starts_s[1:]),
+    rows = Rows(archived.series())
+    # On one axis of the time in which the slice ran: the pauses between parts are left out.
+    parts_s = [part["elapsed_s"] for part in archived.manifest.get("parts", ())]
+    starts_s = list(itertools.accumulate(parts_s[:-1], initial=0.0))
+    groups = tuple(_group(rows, number, starts_s) for number in range(len(rows.groups)))
+    return ReportData(archived, groups, _read_samples(archived, starts_s[-1]), starts_s[1:])
+
+
+def _group(rows: Rows, number: int, starts_s: Sequence[float]) -> Group:
+    agent, task_ref = rows.groups[number]
+    places = rows.places(number)
+    began_s = [
+        starts_s[part] if part < len(starts_s) else 0.0 for part in rows.pick("part", places)
+    ]
+    start_s, end_s = (
+        [began + at for began, at in zip(began_s, rows.pick(name, places), strict=True)]
+        for name in ("start_offset_s", "end_offset_s")
     )
-
-
-def _part_starts(parts: Any) -> list[float]:
-    """When each part of a slice began, on one axis of the time in which the slice ran: the pauses
-    between them are left out.
-    """
-    elapsed_s: list[Any] = [one.get("elapsed_s") for one in _dicts(parts)]
-    known_s = [float(one) for one in elapsed_s[:-1] if _is_number(one)]
-    return list(itertools.accumulate(known_s, initial=0.0))
-
-
-def _dicts(value: Any) -> list[JsonObject]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    walls_s, successes = rows.pick("wall_clock_s", places), rows.pick("success", places)
+    return Group(
+        task_ref=task_ref,
+        agent=agent,
+        number=number + 1,
+        start_s=start_s,
+        end_s=end_s,
+        wall_s=walls_s,
+        failed=[not success for success in successes],
+        artifact_bytes=rows.pick("artifact_bytes", places),
+        good_walls_s=sorted(itertools.compress(walls_s, successes)),
+    )
 
 
 def _read_samples(archived: ArchivedSet, began_s: float) -> JsonObject | None:
@@ -115,44 +107,10 @@ def _read_samples(archived: ArchivedSet, began_s: float) -> JsonObject | None:
     path = os.path.join(archived.folder, samples_name(archived.stamp))
     try:
         document = json.loads(read_file(path, MAX_SAMPLES_BYTES, "samples of a slice"))
+        samples = check_fields(path, "", document, {"samples": list_of(OBJECT)})["samples"]
+        for place, one in enumerate(samples):
+            check_fields(path, f"samples[{place}]", one, *SAMPLE)
     except (InputError, ValueError, RecursionError):
         return None
-    if not isinstance(document, dict) or not _are_samples(document.get("samples")):
-        return None
-    samples = [{**one, "offset_s": began_s + one["offset_s"]} for one in document["samples"]]
-    return {**document, "samples": samples}
-
-
-def _are_samples(samples: Any) -> bool:
-    return (
-        isinstance(samples, list)
-        and len(samples) > 0
-        and all(_is_sample(sample) for sample in samples)
-    )
-
-
-def _is_sample(sample: Any) -> bool:
-    if not isinstance(sample, dict) or not _is_number(sample.get("offset_s")):
-        return False
-    names = (
-        "cpu_percent",
-        "steal_percent",
-        "tree_rss_bytes",
-        "memory_available_bytes",
-        "processes",
-        "rate_eps",
-    )
-    cores = sample.get("cpu_percent_per_core") or []
-    return (
-        _all_numbers_or_null(map(sample.get, names))
-        and isinstance(cores, list)
-        and _all_numbers_or_null(cores)
-    )
-
-
-def _all_numbers_or_null(values: Iterable[Any]) -> bool:
-    return all(value is None or _is_number(value) for value in values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    shifted = [{**one, "offset_s": began_s + one["offset_s"]} for one in samples]
+    return {**document, "samples": shifted} if shifted else None

@@ -11,6 +11,7 @@ from tracecore.perf.show.charts.drawing import (
     SHOWN_GROUPS,
     SHOWN_STEPS,
     figure_with_axes,
+    good_walls_s,
     is_long_tailed,
     largest_good_s,
     left_out,
@@ -30,9 +31,8 @@ def draw_distribution(data: ReportData) -> Picture:
     largest_s = largest_good_s(data)
     scale, unit = time_unit(largest_s)
     for group, colour, marker, dash in styled(data.groups):
-        walls_s = group.good_walls_s()
-        if walls_s:
-            x, y = _ecdf(walls_s)
+        if group.good_walls_s:
+            x, y = _ecdf(group.good_walls_s)
             every = max(1, len(x) // 6)
             axes.plot(
                 [value * scale for value in x], y, linestyle=dash, color=colour,
@@ -41,16 +41,14 @@ def draw_distribution(data: ReportData) -> Picture:
             )  # fmt: skip
     for percent in (50, 95):
         axes.axhline(percent, color=GRID, linewidth=0.9, linestyle=":")
-    axes.set_yticks([0, 25, 50, 75, 95])
-    axes.set_ylim(0, 101)
-    every_wall_s = sorted(itertools.chain(*(group.good_walls_s() for group in data.groups)))
+    every_wall_s = good_walls_s(data)
     is_log = is_long_tailed(every_wall_s)
     if is_log:
         set_log_scale(axes.xaxis, every_wall_s[0] * scale * 0.9, largest_s * scale * 1.1)
     else:
         axes.set_xlim(left=0)
-    axes.set_xlabel(f"wall clock, {unit}")
-    axes.set_ylabel("episodes no slower, %")
+    axes.set(yticks=[0, 25, 50, 75, 95], ylim=(0, 101))
+    axes.set(xlabel=f"wall clock, {unit}", ylabel="episodes no slower, %")
     logarithmic = " The horizontal axis is logarithmic." if is_log else ""
     caption = (
         "For each scenario row, how many of its successful episodes took no longer than so long."
@@ -85,10 +83,8 @@ def draw_artifacts(data: ReportData) -> Picture:
         [0, len(rows)], [0, totals[-1] * scale], ":", color=INK, linewidth=1.2,
         label="if all were of average size",
     )  # fmt: skip
-    axes.set_ylim(bottom=0)
-    axes.set_xlim(0, len(rows))
-    axes.set_xlabel("episodes, as they finished")
-    axes.set_ylabel(f"run artifacts, {unit}")
+    axes.set(ylim=(0, None), xlim=(0, len(rows)))
+    axes.set(xlabel="episodes, as they finished", ylabel=f"run artifacts, {unit}")
     caption = (
         "Bytes of run artifacts, added up. Where the line bends away from the dotted one, episodes"
         " write more, or less, than before."
@@ -100,11 +96,11 @@ def draw_baseline(data: ReportData, baseline: ReportData) -> Picture:
     """Median and p95 of each scenario row, before and now."""
     figure, (axes,) = figure_with_axes()
     pairs = _pairs(data, baseline)
-    walls_s = [group.good_walls_s() for pair in pairs for group in pair]
-    scale, unit = time_unit(max((nearest_rank(walls, 95) for walls in walls_s), default=0.0))
+    longest_s = [nearest_rank(group.good_walls_s, 95) for pair in pairs for group in pair]
+    scale, unit = time_unit(max(longest_s, default=0.0))
     for place, (new, old) in enumerate(pairs):
         for percent, shift, marker in ((50, -0.15, "o"), (95, 0.15, "s")):
-            ends = [nearest_rank(group.good_walls_s(), percent) * scale for group in (old, new)]
+            ends = [nearest_rank(group.good_walls_s, percent) * scale for group in (old, new)]
             labels = [f"p{percent}, {which}" for which in ("baseline", "this slice")]
             before, now = labels if place == 0 else (None, None)
             axes.plot(ends, [place + shift] * 2, "-", color=GRID, linewidth=1)
@@ -114,14 +110,12 @@ def draw_baseline(data: ReportData, baseline: ReportData) -> Picture:
             )  # fmt: skip
             axes.plot(ends[1], place + shift, marker, color=SERIES[0], markersize=5, label=now)
     axes.set_yticks(range(len(pairs)), [new.label for new, _ in pairs])
-    axes.set_ylim(len(pairs) - 0.5, -0.5)
-    axes.set_xlim(left=0)
-    axes.set_xlabel(f"wall clock, {unit}")
+    axes.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(0, None), xlabel=f"wall clock, {unit}")
     caption = (
         "Median and p95 of each scenario row: hollow in the baseline, filled in this slice. It"
         " shows where to look and decides nothing: two runs of the same code differ as well."
     )
-    return picture(figure, "baseline", f"Against baseline {baseline.stamp}", caption)
+    return picture(figure, "baseline", f"Against baseline {baseline.archived.stamp}", caption)
 
 
 def _pairs(data: ReportData, baseline: ReportData) -> list[tuple[Group, Group]]:
@@ -131,7 +125,7 @@ def _pairs(data: ReportData, baseline: ReportData) -> list[tuple[Group, Group]]:
         (group, old)
         for group in data.groups
         if (old := before.get((group.task_ref, group.agent)))
-        and group.good_walls_s()
-        and old.good_walls_s()
+        and group.good_walls_s
+        and old.good_walls_s
     ]
     return pairs[:SHOWN_GROUPS]

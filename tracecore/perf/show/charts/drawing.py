@@ -5,12 +5,15 @@ brightness, every line with a dash and a marker of its own, letters as outlines.
 """
 
 import io
+import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 from tracecore.perf.show.page import Picture
-from tracecore.perf.show.report_data import Group, ReportData
+from tracecore.perf.show.report_data import ReportData
+
+T = TypeVar("T")
 
 INK: Final = "#757b84"  # as far from white as from black
 GRID: Final = "#757b85"  # a shade apart, so that a page can give it a colour of its own
@@ -105,9 +108,9 @@ def _svg(figure: Any) -> str:
     return buffer.getvalue().decode("utf-8")
 
 
-def styled(groups: Sequence[Group]) -> Iterator[tuple[Group, str, str, Any]]:
+def styled(rows: Iterable[T]) -> Iterator[tuple[T, str, str, Any]]:
     """The rows that are shown, each with its colour, marker and dash."""
-    yield from zip(groups, SERIES, MARKERS, DASHES, strict=False)
+    return zip(rows, SERIES, MARKERS, DASHES, strict=False)
 
 
 def left_out(data: ReportData) -> str:
@@ -135,9 +138,14 @@ def set_log_scale(axis: Any, low: float, high: float) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def good_walls_s(data: ReportData) -> list[float]:
+    """Of all episodes that succeeded, ascending."""
+    return sorted(itertools.chain.from_iterable(group.good_walls_s for group in data.groups))
+
+
 def largest_good_s(data: ReportData) -> float:
     """The longest wall clock of a success, or of anything where nothing succeeded; never 0."""
-    good = [walls_s[-1] for group in data.groups if (walls_s := group.good_walls_s())]
+    good = [group.good_walls_s[-1] for group in data.groups if group.good_walls_s]
     return max(good or [max(group.wall_s) for group in data.groups]) or 1e-9
 
 

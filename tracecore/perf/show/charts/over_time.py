@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tracecore.perf.show.charts.drawing import (
@@ -11,6 +11,7 @@ from tracecore.perf.show.charts.drawing import (
     SERIES,
     SHOWN_POINTS,
     figure_with_axes,
+    good_walls_s,
     is_long_tailed,
     largest_good_s,
     picture,
@@ -36,7 +37,7 @@ def draw_latency(data: ReportData) -> Picture:
     scale, unit = time_unit(largest_good_s(data))
     every = math.ceil(sum(len(group.wall_s) for group in data.groups) / SHOWN_POINTS)
     for group, colour, marker, _ in styled(data.groups):
-        points = [(start, wall * scale) for start, wall, failed in _runs(group) if not failed]
+        points = [(start_s, wall_s * scale) for start_s, wall_s in _runs([group], failed=False)]
         x, y = zip(*points[::every], strict=True) if points else ((), ())
         axes.plot(
             *(x, y, marker), color=colour, markersize=2.8, markeredgewidth=0, alpha=0.55,
@@ -44,22 +45,21 @@ def draw_latency(data: ReportData) -> Picture:
         )  # fmt: skip
     top = largest_good_s(data) * scale * 1.06
     _mark_failures(axes, data, scale, top)
-    middle_x, middle_y = _block_medians(data)
-    if len(middle_x) > 1:
+    middles = _block_medians(data)
+    if len(middles) > 1:
+        x, y = zip(*middles, strict=True)
         axes.plot(
-            *(middle_x, [value * scale for value in middle_y], "-"), color=INK, marker="o",
-            markersize=3.2, linewidth=1.8, label=f"median of {len(middle_x)} blocks",
+            *(x, [value * scale for value in y], "-"), color=INK, marker="o",
+            markersize=3.2, linewidth=1.8, label=f"median of {len(middles)} blocks",
         )  # fmt: skip
-    good = sorted(itertools.chain(*(group.good_walls_s() for group in data.groups)))
+    good = good_walls_s(data)
     is_log = is_long_tailed(good)
     if is_log:
         set_log_scale(axes.yaxis, good[0] * scale * 0.9, top)
     else:
         axes.set_ylim(0, top)
     _mark_parts(axes, data)
-    axes.set_xlim(left=0)
-    axes.set_xlabel(TIME_AXIS)
-    axes.set_ylabel(f"wall clock, {unit}")
+    axes.set(xlim=(0, None), xlabel=TIME_AXIS, ylabel=f"wall clock, {unit}")
     thinned = f" One episode in {every} is shown, and every failure." if every > 1 else ""
     logarithmic = " The vertical axis is logarithmic." if is_log else ""
     caption = (
@@ -77,17 +77,21 @@ def _mark_parts(axes: Any, data: ReportData) -> None:
         axes.axvline(at_s, color=INK, linestyle=(0, (2, 3)), linewidth=1.1, label=label)
 
 
-def _runs(group: Group) -> "zip[tuple[float, float, int]]":
-    return zip(group.start_s, group.wall_s, group.failed, strict=True)
+def _runs(groups: Iterable[Group], *, failed: bool) -> list[tuple[float, float]]:
+    """Start and wall clock of the episodes that failed, or of those that did not."""
+    return [
+        (start_s, wall_s)
+        for group in groups
+        for start_s, wall_s, has_failed in zip(
+            group.start_s, group.wall_s, group.failed, strict=True
+        )
+        if has_failed == failed
+    ]
 
 
 def _mark_failures(axes: Any, data: ReportData, scale: float, top: float) -> None:
-    points = [
-        (start_s, min(wall_s * scale, top * 0.985))
-        for group in data.groups
-        for start_s, wall_s, failed in _runs(group)
-        if failed
-    ]
+    runs = _runs(data.groups, failed=True)
+    points = [(start_s, min(wall_s * scale, top * 0.985)) for start_s, wall_s in runs]
     if points:
         x, y = zip(*points[:: math.ceil(len(points) / SHOWN_POINTS)], strict=True)
         axes.plot(
@@ -96,18 +100,13 @@ def _mark_failures(axes: Any, data: ReportData, scale: float, top: float) -> Non
         )  # fmt: skip
 
 
-def _block_medians(data: ReportData) -> tuple[list[float], list[float]]:
-    rows = sorted(
-        (start_s, wall_s)
-        for group in data.groups
-        for start_s, wall_s, failed in _runs(group)
-        if not failed
-    )
-    blocks = min(BLOCKS, len(rows) // 4)
-    edges = [len(rows) * block // blocks for block in range(blocks + 1)] if blocks else []
-    parts = [rows[low:high] for low, high in itertools.pairwise(edges)]
-    starts, walls = ([median([row[place] for row in part]) for part in parts] for place in (0, 1))
-    return starts, walls
+def _block_medians(data: ReportData) -> list[tuple[float, float]]:
+    """Of start and wall clock, over blocks of equally many episodes."""
+    runs = sorted(_runs(data.groups, failed=False))
+    blocks = min(BLOCKS, len(runs) // 4)
+    edges = [len(runs) * block // blocks for block in range(blocks + 1)] if blocks else []
+    parts = [zip(*runs[low:high], strict=True) for low, high in itertools.pairwise(edges)]
+    return [(median(starts_s), median(walls_s)) for starts_s, walls_s in parts]
 
 
 def draw_throughput(data: ReportData) -> Picture:
@@ -134,10 +133,7 @@ def draw_throughput(data: ReportData) -> Picture:
             label="of those, failed",
         )  # fmt: skip
     _mark_parts(axes, data)
-    axes.set_ylim(bottom=0)
-    axes.set_xlim(0, edges[-1])
-    axes.set_xlabel(TIME_AXIS)
-    axes.set_ylabel("episodes per s")
+    axes.set(ylim=(0, None), xlim=(0, edges[-1]), xlabel=TIME_AXIS, ylabel="episodes per s")
     caption = (
         f"Episodes that finished, per second, in steps of {width_s:g} s. It begins at zero, while"
         " the workers start. A sag while latency stays the same is the machine's; with rising"
@@ -170,11 +166,8 @@ def draw_in_flight(data: ReportData) -> Picture:
     if isinstance(slots, int):
         axes.axhline(slots, color=INK, linestyle="--", linewidth=1.2, label=f"asked for: {slots}")
     _mark_parts(axes, data)
-    axes.set_ylim(bottom=0)
     axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlim(0, last_s)
-    axes.set_xlabel(TIME_AXIS)
-    axes.set_ylabel("episodes")
+    axes.set(ylim=(0, None), xlim=(0, last_s), xlabel=TIME_AXIS, ylabel="episodes")
     caption = (
         "Episodes that were running at the same time. It should stay at the dashed line until too"
         " few episodes are left; a slow end is a few long episodes running alone."
@@ -208,15 +201,10 @@ def draw_machine(samples: JsonObject) -> Picture:
     if any(row.get("steal_percent") for row in rows):
         stolen = {"color": FAILURE, "linestyle": ":", "marker": "x", "label": "taken by the host"}
         _plot_samples(upper, rows, "steal_percent", 1, **stolen)
-    upper.set_ylim(0, 104)
-    upper.set_ylabel("CPU, %")
     resident = {"color": SERIES[2], "linestyle": "--", "marker": "^", "label": "resident memory"}
     _plot_samples(lower, rows, "tree_rss_bytes", 1e-6, **resident)
-    lower.set_ylim(bottom=0)
-    lower.set_ylabel("memory, MB")
-    lower.set_xlabel(TIME_AXIS)
-    for axes in (upper, lower):
-        axes.set_xlim(left=0)
+    upper.set(xlim=(0, None), ylim=(0, 104), ylabel="CPU, %")
+    lower.set(xlim=(0, None), ylim=(0, None), ylabel="memory, MB", xlabel=TIME_AXIS)
     why = "" if samples.get("available") else f" No CPU figures: {samples.get('trouble')}."
     caption = (
         "Above, how busy the processors were; the band reaches from the idlest core to the busiest."

@@ -1,6 +1,5 @@
 """The history of archived slices as a page: what each release took, and where something changed."""
 
-import functools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -8,8 +7,7 @@ from typing import Any, Final
 
 from tracecore.files import write_atomic
 from tracecore.perf.documents.files import check_writable
-from tracecore.perf.show.html import inline_svg, write_html
-from tracecore.perf.show.markdown import write_markdown
+from tracecore.perf.show.charts.drawing import STYLE, figure_with_axes, picture, styled
 from tracecore.perf.show.page import (
     Badge,
     Block,
@@ -23,7 +21,7 @@ from tracecore.perf.show.page import (
     Status,
     Table,
 )
-from tracecore.perf.show.report import COLOURS
+from tracecore.perf.show.report import write_page
 from tracecore.record import replace
 from tracecore.records import JsonObject
 from tracecore.units import NONE_TEXT, counted, seconds_text
@@ -48,22 +46,12 @@ def write_history(document: JsonObject, folder: str) -> dict[str, str]:
         OutputError: A file could not be written.
     """
     check_writable(folder)
-    pictures = [replace(one, file=f"perf-history-{one.name}.svg") for one in _pictures(document)]
-    page = history_page(document, pictures)
-    texts = {
-        "history": ("perf-history.json", json.dumps(document, indent=2) + "\n"),
-        "markdown": ("perf-history.md", write_markdown(page)),
-        "report": (
-            "perf-history.html",
-            write_html(page, functools.partial(inline_svg, colours=COLOURS)),
-        ),
-        **{f"chart_{one.name}": (one.file, one.svg) for one in pictures},
-    }
-    paths = {}
-    for kind, (name, text) in texts.items():
-        paths[kind] = os.path.join(folder, name)
-        write_atomic(paths[kind], text.encode("utf-8", "backslashreplace"))
-    return paths
+    pictures = _pictures(document)
+    path = os.path.join(folder, "perf-history")
+    text = json.dumps(document, indent=2) + "\n"
+    write_atomic(f"{path}.json", text.encode("utf-8", "backslashreplace"))
+    paths = write_page(history_page(document, pictures), pictures, path)
+    return {"history": f"{path}.json", "markdown": paths["markdown"], **paths}
 
 
 def history_page(document: JsonObject, pictures: Sequence[Picture] = ()) -> Page:
@@ -136,12 +124,43 @@ def _value_text(name: str, value: Any) -> str:
 def _pictures(document: JsonObject) -> list[Picture]:
     """A chart per class and measure; none without matplotlib."""
     try:
-        from tracecore.perf.show.history.chart import draw_measure  # noqa: PLC0415
+        import matplotlib as mpl  # noqa: PLC0415  # the report extra
     except ModuleNotFoundError:
         return []
-    return [
-        replace(draw_measure(found, name, words), name=f"{place}-{name}")
-        for place, found in enumerate(document["classes"])
-        for name, words in MEASURES
-        if any(point[name] is not None for row in found["rows"] for point in row["points"])
-    ]
+    with mpl.rc_context(STYLE):
+        return [
+            _draw_measure(found, f"{place}-{name}", name, words)
+            for place, found in enumerate(document["classes"])
+            for name, words in MEASURES
+            if any(point[name] is not None for row in found["rows"] for point in row["points"])
+        ]
+
+
+def _draw_measure(found: JsonObject, picture_name: str, name: str, words: str) -> Picture:
+    """One measure of the scenario rows of a machine class, with the spread between runs as bars."""
+    figure, (axes,) = figure_with_axes()
+    for row, colour, marker, dash in styled(found["rows"]):
+        places = [place for place, point in enumerate(row["points"]) if point[name] is not None]
+        values = [_ends(name, row["points"][place][name]) for place in places]
+        middles = [middle for _, middle, _ in values]
+        bars = [
+            [middle - low for low, middle, _ in values],
+            [high - middle for _, middle, high in values],
+        ]
+        axes.errorbar(
+            places, middles, bars, color=colour, marker=marker, linestyle=dash,
+            label=row["row"], capsize=2, markersize=5,
+        )  # fmt: skip
+    names = [release["name"][:7] for release in found["releases"]]
+    axes.set_xticks(range(len(names)), names)
+    axes.set(ylim=(0, None), ylabel="ms" if name.endswith("_s") else words)
+    caption = f"{words}, over the releases of {found['machine_class']}, oldest first."
+    drawn = picture(figure, name, words, caption)
+    return replace(drawn, name=picture_name, file=f"perf-history-{picture_name}.svg")
+
+
+def _ends(name: str, value: Any) -> tuple[float, float, float]:
+    """The lowest, the middle and the highest of the runs, in the unit of the axis."""
+    if name.endswith("_s"):
+        return value["low"] * 1e3, value["median"] * 1e3, value["high"] * 1e3
+    return value, value, value

@@ -1,1 +1,0 @@
-"""How archived slices of several releases are shown: what each took, and what changed."""
