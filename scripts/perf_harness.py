@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> tuple[int, dict[str, Any] | None]:
 def ab(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Run the working tree against another commit."""
     from tracecore.command_line.options import fill
-    from tracecore.command_line.run import say
+    from tracecore.command_line.run import write_line
     from tracecore.perf.compare.ab import AbOptions, run_ab
     from tracecore.perf.slice.options import JudgeOptions
 
@@ -127,7 +127,7 @@ def ab(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         output_dir=arguments.output_dir,
         judge=fill(JudgeOptions, arguments),
     )
-    end = run_ab(options, say)
+    end = run_ab(options, write_line)
     show_comparison(end.document, arguments)
     return end.exit_code, end.document
 
@@ -150,19 +150,19 @@ def show_comparison(document: dict[str, Any], arguments: argparse.Namespace) -> 
     """Show a comparison that came to a verdict on the terminal, and in the GitHub job that it ran
     in or where it was asked for.
     """
-    from tracecore.command_line.run import say
+    from tracecore.command_line.run import write_line
     from tracecore.perf.show import comparison_page
-    from tracecore.perf.show.github import tell_github_of_comparison
+    from tracecore.perf.show.github import show_in_job, view_of_comparison
 
     if "verdict" in document:
-        say(comparison_page.show_comparison(document))
-        tell_github_of_comparison(document, arguments.step_summary, say)
+        write_line(comparison_page.show_comparison(document))
+        show_in_job(view_of_comparison(document), arguments.step_summary, write_line)
 
 
 def report(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Draw a slice that has been run."""
-    from tracecore.command_line.extras import require_packages
-    from tracecore.command_line.run import say
+    from tracecore.command_line.options import require_packages
+    from tracecore.command_line.run import write_line
     from tracecore.perf.show.report import find_set, write_report
 
     require_packages("report", "matplotlib")
@@ -170,30 +170,30 @@ def report(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     archived = find_set(arguments.slice, folder)
     baseline = find_set(arguments.against, folder) if arguments.against else None
     paths = write_report(archived, arguments.output_dir, baseline)
-    say(f"perf_harness: open {paths['report']}")
+    write_line(f"perf_harness: open {paths['report']}")
     return 0, {"ok": True, "stamp": archived.stamp, "artifacts": paths}
 
 
 def history(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Show archived slices of any number of releases in the order they were made."""
-    from tracecore.command_line.run import say
+    from tracecore.command_line.run import write_line
     from tracecore.perf.compare import history as archived
     from tracecore.perf.show.history import write_history
 
     document = archived.history(arguments.sets)
     paths = write_history(document, arguments.output_dir)
-    say(f"perf_harness: open {paths['report']}")
+    write_line(f"perf_harness: open {paths['report']}")
     return 0, {"ok": True, "exit_code": 0, "artifacts": paths, "history": document}
 
 
 def verify(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Recompute what perf files hold."""
-    from tracecore.command_line.run import say
+    from tracecore.command_line.run import write_line
     from tracecore.perf.judge.verify import agreement, verify_path
 
     problems, document = verify_path(arguments.path, arguments.runs_dir)
     for line in problems or [agreement(document)]:
-        say(f"perf_harness: {line}")
+        write_line(f"perf_harness: {line}")
     exit_code = int(bool(problems))
     about = {"ok": not problems, "exit_code": exit_code}
     return exit_code, {**about, **document, "problems": problems}

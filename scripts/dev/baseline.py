@@ -22,7 +22,7 @@ sys.path.insert(0, ROOT)  # a clone runs its own package, installed or not
 
 import published  # noqa: E402  (needs the line above)
 
-from tracecore.command_line.extras import require_packages  # noqa: E402  (needs the line above)
+from tracecore.command_line.options import require_packages  # noqa: E402  (needs the line above)
 from tracecore.errors import InputError, OutputError, one_line  # noqa: E402  (needs the line above)
 from tracecore.perf.compare.runs import read_run  # noqa: E402
 from tracecore.perf.documents.archive import read_sets  # noqa: E402

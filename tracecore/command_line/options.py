@@ -11,10 +11,14 @@ The parser, the record's defaults and the commands that are printed for a user a
 
 import argparse
 import contextlib
+import importlib.util
 import os
+import shlex
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast, dataclass_transform
 
+from tracecore.errors import OptionError
 from tracecore.record import record
 
 T = TypeVar("T")
@@ -131,6 +135,18 @@ def words_of(options: Any, *, of_episode: bool = False) -> list[str]:
         if one.is_repeated and (one.is_of_episode or not of_episode)
         for word in one.words(getattr(options, name))
     ]
+
+
+def require_packages(option: str, *names: str) -> None:
+    """Refuse an option whose packages are not installed, before anything runs.
+
+    Raises:
+        OptionError: One is missing; with the command that installs it for this very interpreter.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        install = shlex.join([sys.executable or "python", "-m", "pip", "install", *missing])
+        raise OptionError(option, "", f"no {' and no '.join(missing)}", install)
 
 
 # --- readers of values ------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def ignore_interrupts() -> None:
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def say(line: str) -> None:
+def write_line(line: str) -> None:
     """Write a line to stderr."""
     write(sys.stderr, f"{line}\n")
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from tracecore.command_line.options import FLAG, Option, path
 from tracecore.command_line.parser import Parser
-from tracecore.command_line.run import program_name, say, write
+from tracecore.command_line.run import program_name, write, write_line
 from tracecore.commands.parts import add_command
 from tracecore.errors import InputError, one_line
 from tracecore.records import JsonObject, Limits
@@ -119,7 +119,7 @@ def check_one(path: str, find_problems: Callable[[str], Sequence[str]], good: Se
     try:
         problems = find_problems(path)
     except InputError as error:
-        say(f"{program_name()}: {error}")
+        write_line(f"{program_name()}: {error}")
         return 2
     write(sys.stdout, "".join(f"{one_line(f'{path}: {what}')}\n" for what in problems or good))
     return 1 if problems else 0

@@ -166,8 +166,8 @@ def run(arguments: argparse.Namespace) -> tuple[int, str | JsonObject]:
 
 def show(arguments: argparse.Namespace) -> tuple[int, str]:
     """The episode of an artifact, step by step."""
-    from tracecore.perf.show.console import Console
     from tracecore.perf.show.episode_text import story
+    from tracecore.perf.show.terminal import Console
 
     artifact = read_valid_artifact(arguments.file)
     console = Console(sys.stdout)

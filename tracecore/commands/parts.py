@@ -8,7 +8,7 @@ from typing import Any, Final
 from tracecore.clock import new_id
 from tracecore.command_line.options import APPEND, Option, path, seconds, whole_number, wrong
 from tracecore.command_line.parser import Parser
-from tracecore.command_line.run import program_name, say
+from tracecore.command_line.run import program_name, write_line
 from tracecore.errors import OptionError
 from tracecore.exit_codes import as_help
 from tracecore.perf.slice.options import RunOptions
@@ -47,7 +47,7 @@ def run_episode(
 
     check_writable(options.runs_dir)
     if trouble := provenance.git_trouble():
-        say(f"{program_name()}: {COMMIT_UNKNOWN}: {trouble}")
+        write_line(f"{program_name()}: {COMMIT_UNKNOWN}: {trouble}")
     with reach_models(options, reaches_hosts=bool(job.allow.network)) as gateway:
         job = replace(job, settings=replace(job.settings, gateway=gateway))
         if is_debugged:

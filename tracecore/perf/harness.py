@@ -14,7 +14,7 @@ from tracecore.perf.judge.aggregates import evaluate
 from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.prepare import Slice, prepare
 from tracecore.perf.reduce import Reduced, Run, reduce_rows, write_files
-from tracecore.perf.show.github import tell_github
+from tracecore.perf.show.github import show_in_job, view_of_slice
 from tracecore.perf.show.progress import Progress, Watch
 from tracecore.perf.show.slice_page import human_summary
 from tracecore.perf.slice.cleanup import (
@@ -143,7 +143,7 @@ def run_again(slice_: Slice, run: Run) -> Run:
             determinism = compare_with_second_runs(slice_, count)
         # the slice itself is whole, and is shown; that it was not checked is too
         except (EngineError, OutputError) as error:
-            slice_.console.say(f"perf_harness: the second runs could not go on: {error}")
+            slice_.console.write_line(f"perf_harness: the second runs could not go on: {error}")
     return replace(
         run,
         determinism=determinism.document(),
@@ -221,12 +221,14 @@ def show(slice_: Slice, reduced: Reduced, verdict: Verdict, paths: dict[str, str
             without_cluster(options) if slice_.engine.is_gone else options, slice_.stamp
         )
     if reduced.trouble:
-        console.say(f"perf_harness: {reduced.trouble}")
+        console.write_line(f"perf_harness: {reduced.trouble}")
     if aliens := slice_.journal.alien_lines:
-        console.say(f"perf_harness: {aliens} foreign lines in {slice_.journal.path}, passed over")
+        console.write_line(
+            f"perf_harness: {aliens} foreign lines in {slice_.journal.path}, passed over"
+        )
     summary = reduced.summary
     if not options.output.quiet:
-        console.say(
+        console.write_line(
             human_summary(
                 summary,
                 paths,
@@ -236,8 +238,8 @@ def show(slice_: Slice, reduced: Reduced, verdict: Verdict, paths: dict[str, str
                 has_colour=console.has_colour,
             )
         )
-    step_summary = options.output.step_summary
-    tell_github(summary, reduced.metrics, reduced.manifest, paths, step_summary, console)
+    view = view_of_slice(summary, reduced.manifest, reduced.metrics, paths)
+    show_in_job(view, options.output.step_summary, console.write_line)
     document = {
         "ok": verdict.exit_code == EXIT_GOOD,
         "stamp": slice_.stamp,
@@ -256,8 +258,8 @@ def end_unwritten(slice_: Slice, trouble: str) -> SliceEnd:
     slice_.journal.restore()
     resume = resume_command(slice_.options, slice_.stamp)
     kept = f"{slice_.journal.rows} of {slice_.plan.episodes} episodes are kept"
-    slice_.console.say(f"perf_harness: {trouble}")
-    slice_.console.say(f"{kept}; to finish: {resume}")
+    slice_.console.write_line(f"perf_harness: {trouble}")
+    slice_.console.write_line(f"{kept}; to finish: {resume}")
     document = {
         "ok": False,
         "exit_code": EXIT_UNWRITTEN,

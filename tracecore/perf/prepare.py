@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from tracecore.command_line.extras import require_packages
+from tracecore.command_line.options import require_packages
 from tracecore.confinement import doctor
 from tracecore.errors import OptionError
 from tracecore.perf.host import provenance
@@ -15,7 +15,7 @@ from tracecore.perf.host.samples import Samples
 from tracecore.perf.judge.gate import Gate, check_selectors, read_gate
 from tracecore.perf.local_engine import LocalEngine
 from tracecore.perf.resume import drop_lost, find_stamp, open_journal, where_artifacts_lie
-from tracecore.perf.show.console import Console
+from tracecore.perf.show.terminal import Console
 from tracecore.perf.slice.commands import REDACTION_VARIABLE, resume_command
 from tracecore.perf.slice.engine import Engine
 from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
@@ -87,9 +87,9 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         baseline = find_baseline(options, plan, engine)
         stamp, plan, journal = open_journal(options, plan)
         if lost := drop_lost(journal, where_artifacts_lie(options)):
-            console.say(f"perf_harness: {lost}; these episodes run again")
+            console.write_line(f"perf_harness: {lost}; these episodes run again")
         if trouble := provenance.git_trouble():
-            console.say(f"perf_harness: {COMMIT_UNKNOWN}: {trouble}")
+            console.write_line(f"perf_harness: {COMMIT_UNKNOWN}: {trouble}")
         interruption.last_words = (
             f"\nperf_harness: ended at once; to finish it: {resume_command(options, stamp)}\n"
         )
@@ -133,7 +133,7 @@ def find_engine(
         raise OptionError("--models", "", options.run.models, "no --cluster with it")
     from tracecore.perf.cluster.engine import use_cluster  # noqa: PLC0415
 
-    return use_cluster(options.run, cluster, interruption, console.say)
+    return use_cluster(options.run, cluster, interruption, console.write_line)
 
 
 def plan_slice(options: RunOptions, *, check_here: bool) -> Plan:

@@ -15,7 +15,7 @@ from tracecore.perf.host.noise import HostNoise
 from tracecore.perf.host.samples import samples_name
 from tracecore.perf.prepare import Slice
 from tracecore.perf.resume import where_artifacts_lie
-from tracecore.perf.show.exports import ScenarioFigures, write_formats
+from tracecore.perf.show.exports import scenario_figures, write_formats
 from tracecore.perf.slice.commands import repro_of, slice_command
 from tracecore.record import as_dict, field, record, replace
 from tracecore.records import JsonObject
@@ -182,5 +182,5 @@ def write_files(slice_: Slice, reduced: Reduced) -> dict[str, str]:
 
         paths |= write_report(find_set(stamp, options.output_dir), options.output_dir)
     return paths | write_formats(
-        options.output_dir, options.emit, ScenarioFigures(reduced.rows), reduced.summary
+        options.output_dir, options.emit, scenario_figures(reduced.rows), reduced.summary
     )

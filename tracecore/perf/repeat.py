@@ -6,7 +6,7 @@ from typing import Final
 from tracecore.errors import OptionError
 from tracecore.exit_codes import EXIT_CODES, EXIT_GOOD, FINISHED
 from tracecore.perf.harness import SliceEnd, run_slice
-from tracecore.perf.show.console import Console
+from tracecore.perf.show.terminal import Console
 from tracecore.perf.slice.options import SliceOptions
 from tracecore.records import JsonObject
 from tracecore.stats import median
@@ -34,7 +34,7 @@ def run_slices(options: SliceOptions) -> SliceEnd:
             break
     document = document_of([end.document for end in ends], asked)
     if not options.output.quiet:
-        Console().say("\n".join(as_lines(document)))
+        Console().write_line("\n".join(as_lines(document)))
     return SliceEnd(document["exit_code"], document)
 
 

@@ -3,7 +3,7 @@ from helpers.sets import DEFAULTS, TASKS, only
 
 from tracecore.perf.compare.comparison import compare_paths, exit_code_of
 from tracecore.perf.show.comparison_page import comparison_page
-from tracecore.perf.show.github import comparison_telling, output_lines
+from tracecore.perf.show.github import output_lines, view_of_comparison
 from tracecore.perf.show.markdown import write_markdown_within
 
 
@@ -67,9 +67,9 @@ def test_runs_that_cannot_be_compared_fail_by_name(sets):
     page = page_of(document)
     assert page.startswith("### Perf: FAIL - comparison: not comparable\n")
     assert "strict\\_spec" in page
-    telling = comparison_telling(document)
-    assert list(telling.errors) == document["reasons"]
-    assert read_outputs(output_lines(telling.outputs.items())) == {
+    view = view_of_comparison(document)
+    assert list(view.errors) == document["reasons"]
+    assert read_outputs(output_lines(view.outputs)) == {
         "verdict": "fail",
         "comparison": "not_comparable",
         "exit_code": "2",

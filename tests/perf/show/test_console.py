@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tracecore.perf.show.console import Console
+from tracecore.perf.show.terminal import Console
 
 
 class Terminal(io.StringIO):
@@ -28,14 +28,14 @@ def closed_stream():
 @pytest.mark.parametrize("stream", [Broken(), closed_stream()], ids=["broken", "closed"])
 def test_a_stream_that_is_gone_changes_nothing(stream):
     console = Console(stream, {})
-    console.say("still here")
+    console.write_line("still here")
     console.write("and here")
     assert console.width() == 80
 
 
 def test_no_stderr_at_all_changes_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
-    Console().say("to nobody")
+    Console().write_line("to nobody")
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_the_environment_says_what_a_terminal_can_do(environ, cursor, colour, lo
 
 
 SCRIPT = """
-from tracecore.perf.show.console import Console
+from tracecore.perf.show.terminal import Console
 console = Console()
 for number in range(20):
     console.write(f"\\r{number}" if console.is_terminal else "")
-console.say("done \\u00e9 \\ud800")
+console.write_line("done \\u00e9 \\ud800")
 """
 
 

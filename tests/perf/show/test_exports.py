@@ -12,10 +12,10 @@ from tracecore.errors import OutputError
 from tracecore.perf.documents.rows import Rows
 from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.show.exports import (
-    ScenarioFigures,
     bencher_metrics,
     github_benchmark,
     github_benchmark_bigger,
+    scenario_figures,
     write_formats,
 )
 
@@ -58,7 +58,7 @@ BMF_SCHEMA = {
 def reduce(rows):
     table = Rows(rows)
     facts = SliceFacts(episodes_requested=9, workers=2, elapsed_s=2.0)
-    return ScenarioFigures(table), summary_document(table, facts)
+    return scenario_figures(table), summary_document(table, facts)
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_agents_that_share_a_task_are_told_apart(make_row):
     figures, _ = reduce(
         [make_row(0, agent="x.py"), make_row(1, agent="y.py"), make_row(2, task_ref="b@1")]
     )
-    assert list(figures.groups()) == [
+    assert list(figures) == [
         "filesystem_hidden_config@1 / x.py",
         "filesystem_hidden_config@1 / y.py",
         "b@1",

@@ -15,9 +15,9 @@ from tracecore.perf.findings.findings import Circumstances, findings_document
 from tracecore.perf.judge.aggregates import evaluate
 from tracecore.perf.judge.gate import Gate
 from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
-from tracecore.perf.show.console import Console
-from tracecore.perf.show.github import annotations, output_lines, slice_telling, tell_github
+from tracecore.perf.show.github import annotations, output_lines, show_in_job, view_of_slice
 from tracecore.perf.show.markdown import write_markdown_within
+from tracecore.perf.show.terminal import Console
 from tracecore.units import NONE_TEXT
 
 MANIFEST = {
@@ -45,17 +45,17 @@ def judged(rows, *expressions, episodes=None):
     return document, metrics_document(table)
 
 
-def telling_of(rows, *expressions, paths=PATHS):
+def view_of(rows, *expressions, paths=PATHS):
     document, metrics = judged(rows, *expressions)
-    return slice_telling(document, MANIFEST, metrics, paths)
+    return view_of_slice(document, MANIFEST, metrics, paths)
 
 
 def page_of(rows, *expressions, bytes_most=900_000):
-    return write_markdown_within(telling_of(rows, *expressions).page(), bytes_most, 3)
+    return write_markdown_within(view_of(rows, *expressions).page(), bytes_most, 3)
 
 
-def annotations_of(telling):
-    return [*annotations("error", telling.errors), *annotations("warning", telling.warnings)]
+def annotations_of(view):
+    return [*annotations("error", view.errors), *annotations("warning", view.warnings)]
 
 
 # --- the page
@@ -123,7 +123,7 @@ def test_a_page_that_would_be_too_large_loses_scenarios_first(make_row):
 def test_reasons_are_errors_and_warnings_are_warnings(make_row):
     document, metrics = judged([make_row(0)], "episodes > 3")
     document["verdict"]["warnings"] = ["50% of it\r\nis odd"]
-    lines = annotations_of(slice_telling(document, MANIFEST, metrics, PATHS))
+    lines = annotations_of(view_of_slice(document, MANIFEST, metrics, PATHS))
     assert all("\n" not in line and "\r" not in line for line in lines)
     assert [read_command(line) for line in lines] == [
         ("error", {"title": "perf"}, "episodes > 3 does not hold: 1 against 3, off by 2."),
@@ -132,27 +132,27 @@ def test_reasons_are_errors_and_warnings_are_warnings(make_row):
 
 
 def test_five_annotations_of_a_kind_are_shown_the_last_of_them_a_count(make_row):
-    telling = telling_of([make_row(0)], *(f"episodes > {limit}" for limit in range(3, 13)))
-    messages = [read_command(line)[2] for line in annotations_of(telling)]
+    view = view_of([make_row(0)], *(f"episodes > {limit}" for limit in range(3, 13)))
+    messages = [read_command(line)[2] for line in annotations_of(view)]
     assert len(messages) == 5
     assert messages[-1] == "and 6 more, in the summary"
 
 
 def test_a_good_slice_has_no_annotation(make_row):
-    assert annotations_of(telling_of([make_row(0)])) == []
+    assert annotations_of(view_of([make_row(0)])) == []
 
 
 def test_outputs_tell_the_verdict(make_row):
     paths = {"summary": "out/a\nverdict=pass.json"}
-    telling = telling_of([make_row(0)], "episodes > 3", "episodes > 4", paths=paths)
-    values = read_outputs(output_lines(telling.outputs.items()))
+    view = view_of([make_row(0)], "episodes > 3", "episodes > 4", paths=paths)
+    values = read_outputs(output_lines(view.outputs))
     assert values == {
         "verdict": "fail",
         "exit_code": "3",
         "regressions": "2",
         "summary": "out/a\\nverdict=pass.json",
     }
-    assert telling_of([make_row(0)]).outputs["verdict"] == "pass"
+    assert view_of([make_row(0)]).outputs["verdict"] == "pass"
 
 
 # --- where it goes
@@ -168,7 +168,11 @@ def tell(make_row, monkeypatch):
         for name, value in (environ or {}).items():
             monkeypatch.setenv(name, value)
         stream = io.StringIO()
-        tell_github(document, metrics, MANIFEST, PATHS, step_summary, Console(stream, {}))
+        show_in_job(
+            view_of_slice(document, MANIFEST, metrics, PATHS),
+            step_summary,
+            Console(stream, {}).write_line,
+        )
         return stream.getvalue()
 
     return run

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracecore.perf.show.console import Console
 from tracecore.perf.show.progress import Progress, Sketch
+from tracecore.perf.show.terminal import Console
 from tracecore.perf.slice.commands import repro_command
 from tracecore.records import Running
 from tracecore.stats import nearest_rank
@@ -241,17 +241,11 @@ def test_every_percentile_is_within_one_percent_of_the_true_one(values):
         sketch.add(value)
     percents = (1, 50, 95, 100)
     exact = [nearest_rank(sorted(values), percent) for percent in percents]
-    assert sketch.percentiles(*percents) == pytest.approx(exact, rel=0.0101)
-    assert len(sketch) == len(values)
+    assert list(map(sketch.percentile, percents)) == pytest.approx(exact, rel=0.0101)
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, 1e300])
-def test_values_off_the_scale_count_at_its_ends(value):
+@pytest.mark.parametrize(("value", "end"), [(0.0, 1e-6), (-1.0, 1e-6), (1e300, 1.0901e6)])
+def test_values_off_the_scale_count_at_its_ends(value, end):
     sketch = Sketch()
     sketch.add(value)
-    assert len(sketch.percentiles(50)) == 1
-
-
-def test_nothing_has_no_percentile():
-    with pytest.raises(ValueError, match="no values"):
-        Sketch().percentiles(50)
+    assert sketch.percentile(50) == pytest.approx(end, rel=0.0101)

@@ -13,7 +13,7 @@ from tracecore.perf.show.page import (
     Sentence,
     Table,
 )
-from tracecore.perf.show.text import write_text
+from tracecore.perf.show.terminal import write_text
 
 LONG = "The machine was not quiet: 2.5% of CPU time went to other guests, which is " * 2
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Generator, Iterator
 
-from tracecore.command_line.extras import require_packages
+from tracecore.command_line.options import require_packages
 from tracecore.files import write_atomic
 from tracecore.perf.cluster.chunks import Chunk, Chunks
 from tracecore.perf.cluster.connection import Cluster

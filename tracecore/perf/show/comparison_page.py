@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from tracecore.perf.compare.wording import UNITS
-from tracecore.perf.show.console import LOG_WIDTH
 from tracecore.perf.show.page import (
     Badge,
     Block,
@@ -22,7 +21,7 @@ from tracecore.perf.show.page import (
     first_rows,
     sections_of,
 )
-from tracecore.perf.show.text import write_text
+from tracecore.perf.show.terminal import LOG_WIDTH, write_text
 from tracecore.records import JsonObject
 
 FUNCTIONS_SHOWN: Final = 3  # of those that grew most, per scenario row

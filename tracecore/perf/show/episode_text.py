@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tracecore.errors import MISSING, one_line
-from tracecore.perf.show.console import LOG_WIDTH
 from tracecore.perf.show.page import (
     Badge,
     Bullets,
@@ -21,7 +20,7 @@ from tracecore.perf.show.page import (
     Status,
     sections_of,
 )
-from tracecore.perf.show.text import write_text
+from tracecore.perf.show.terminal import LOG_WIDTH, write_text
 from tracecore.records import EpisodeResult, JsonObject
 from tracecore.runtime.replay import Difference
 from tracecore.units import figure_text, seconds_text

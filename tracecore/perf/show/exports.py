@@ -2,9 +2,8 @@
 Metric Format.
 
 The files have names without a stamp, since a workflow must know them beforehand: each slice
-    replaces those of the one
-before. Names inside hold no counts and no stamps either, since services match them exactly from run
-to run.
+replaces those of the one before. Names inside hold no counts and no stamps either, since services
+match them exactly from run to run.
 """
 
 import json
@@ -28,27 +27,6 @@ BMF_FILE: Final = "perf-bencher.json"
 ALL: Final = "all"
 
 
-class ScenarioFigures:
-    """The figures of each scenario."""
-
-    def __init__(self, rows: Rows) -> None:
-        latencies_s = rows.latencies_s()
-        self._groups = {
-            (task_ref, agent): _group(rows, rows.places(number), latencies_s)
-            for number, (agent, task_ref) in enumerate(rows.groups)
-        }
-
-    def groups(self) -> dict[str, "Group"]:
-        """The scenarios by name: the task, with the agent behind it where several agents run that
-        task.
-        """
-        agents = Counter(task_ref for task_ref, _ in self._groups)
-        return {
-            task_ref if agents[task_ref] == 1 else f"{task_ref} / {agent}": group
-            for (task_ref, agent), group in self._groups.items()
-        }
-
-
 @record
 class Group:
     """The episodes of one agent on one task.
@@ -61,6 +39,23 @@ class Group:
     peak_rss_bytes: int
     walls_s: list[float]
     cpus_s: list[float]
+
+
+Figures = dict[str, Group]
+
+
+def scenario_figures(rows: Rows) -> Figures:
+    """The figures of the scenarios by name: the task, with the agent behind it where several agents
+    run that task.
+    """
+    agents = Counter(task_ref for _, task_ref in rows.groups)
+    latencies_s = rows.latencies_s()
+    return {
+        task_ref if agents[task_ref] == 1 else f"{task_ref} / {agent}": _group(
+            rows, rows.places(number), latencies_s
+        )
+        for number, (agent, task_ref) in enumerate(rows.groups)
+    }
 
 
 def _group(rows: Rows, places: Sequence[int], latencies_s: Sequence[float]) -> Group:
@@ -76,7 +71,7 @@ def _group(rows: Rows, places: Sequence[int], latencies_s: Sequence[float]) -> G
 
 
 def write_formats(
-    folder: str, formats: tuple[str, ...], figures: ScenarioFigures, summary: JsonObject
+    folder: str, formats: tuple[str, ...], figures: Figures, summary: JsonObject
 ) -> dict[str, str]:
     """Write the files of ``formats``; gives their paths, by what they are.
 
@@ -100,13 +95,13 @@ def write_formats(
 # --- github-action-benchmark
 
 
-def github_benchmark(figures: ScenarioFigures, summary: JsonObject) -> list[JsonObject]:
+def github_benchmark(figures: Figures, summary: JsonObject) -> list[JsonObject]:
     """The entries for its tool ``customSmallerIsBetter``.
 
     What has no value has no entry: null would be read as 0.
     """
     entries = []
-    for name, group in figures.groups().items():
+    for name, group in figures.items():
         if group.walls_s:
             entries.append(_time_entry(f"{name} / wall median", group.walls_s, _extra(group)))
             entries.append(_time_entry(f"{name} / cpu median", group.cpus_s, f"n={group.episodes}"))
@@ -164,7 +159,7 @@ def _extra(group: Group) -> str:
 
 
 def bencher_metrics(
-    figures: ScenarioFigures, summary: JsonObject
+    figures: Figures, summary: JsonObject
 ) -> dict[str, dict[str, dict[str, float]]]:
     """``{benchmark: {measure: {value, lower_value, upper_value}}}``; bounds are p5 and p95 of the
     episodes.
@@ -173,7 +168,7 @@ def bencher_metrics(
     ``throughput`` episodes per second.
     """
     benchmarks: dict[str, dict[str, dict[str, float]]] = {}
-    for name, group in figures.groups().items():
+    for name, group in figures.items():
         measures = benchmarks[name] = {}
         if group.walls_s:
             measures["latency"] = _nanoseconds(group.walls_s)

@@ -5,7 +5,7 @@ Nothing here changes how a slice ends: what cannot be written is reported on std
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tracecore.errors import one_line
@@ -13,7 +13,6 @@ from tracecore.files import SHARED
 from tracecore.perf.compare.wording import UNITS
 from tracecore.perf.judge.verdicts import word_of
 from tracecore.perf.show.comparison_page import comparison_in, comparison_page, headline_of
-from tracecore.perf.show.console import Console
 from tracecore.perf.show.markdown import write_markdown_within
 from tracecore.perf.show.page import Page
 from tracecore.perf.show.slice_page import job_page
@@ -24,11 +23,12 @@ SUMMARY_BYTES_MOST: Final = 900_000  # GitHub drops the whole page of a step bey
 HEADING_LEVEL: Final = 3
 ANNOTATIONS_MOST: Final = 5  # of a kind; GitHub shows ten per step, and other steps have some
 OFF: Final = "off"
+COMMAND_ESCAPES: Final = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
 
 
 @record
-class Telling:
-    """What a job is to show."""
+class JobView:
+    """What a job shows."""
 
     page: Callable[[], Page]
     errors: Sequence[str]  # annotations
@@ -36,39 +36,23 @@ class Telling:
     outputs: Mapping[str, object]  # for later steps
 
 
-def tell_github(
-    summary: JsonObject,
-    metrics: Sequence[JsonObject],
-    manifest: JsonObject,
-    paths: Mapping[str, str],
-    step_summary: str | None,
-    console: Console,
-) -> None:
-    """Show a slice in the job that runs it, as far as the environment or ``--step-summary`` asks.
-
-    Args:
-        summary: The summary document with its verdict.
-        metrics: The metrics document.
-        manifest: The manifest document.
-        paths: Of the perf files, by what they are.
-        step_summary: A file for the page, ``off`` for nothing of all this, or None for what the
-            environment asks for.
-        console: For annotations: stdout holds one JSON object, and GitHub reads both streams.
-    """
-    telling = slice_telling(summary, manifest, metrics, paths)
-    write_where_asked(telling, step_summary, console.say)
-
-
-def slice_telling(
+def view_of_slice(
     summary: JsonObject,
     manifest: JsonObject,
     rows: Sequence[JsonObject],
     paths: Mapping[str, str],
-) -> Telling:
-    """What a job shows of a slice; ``rows`` are the figures of its scenario rows."""
+) -> JobView:
+    """What the job that runs a slice shows of it.
+
+    Args:
+        summary: The summary document with its verdict.
+        manifest: The manifest document.
+        rows: The figures of its scenario rows: the metrics document.
+        paths: Of the perf files, by what they are.
+    """
     verdict = summary["verdict"]
     findings = (one["text"] for one in summary["findings"] if one["severity"] != "info")
-    return Telling(
+    return JobView(
         page=lambda: job_page(summary, manifest, rows, paths),
         errors=verdict["reasons"] if verdict["exit_code"] else (),
         warnings=[*verdict["warnings"], *findings],
@@ -81,21 +65,8 @@ def slice_telling(
     )
 
 
-def tell_github_of_comparison(
-    document: JsonObject, step_summary: str | None, say: Callable[[str], None]
-) -> None:
-    """Show a comparison in the job that made it.
-
-    Args:
-        document: What ``ab`` or ``compare`` writes to stdout.
-        step_summary: As for a slice.
-        say: Takes a line for stderr.
-    """
-    write_where_asked(comparison_telling(document), step_summary, say)
-
-
-def comparison_telling(document: JsonObject) -> Telling:
-    """What a job shows of a comparison."""
+def view_of_comparison(document: JsonObject) -> JobView:
+    """What a job shows of a comparison: of what ``ab`` or ``compare`` writes to stdout."""
     comparison = comparison_in(document)
     warnings = [
         f"{one['row']}: {UNITS[one['metric']][0]} {100 * (one['ratio'] - 1):+.1f}%"
@@ -103,7 +74,7 @@ def comparison_telling(document: JsonObject) -> Telling:
         if one["warns"]
     ]
     bad = comparison.get("breaches") or document["reasons"] if document["exit_code"] else ()
-    return Telling(
+    return JobView(
         page=lambda: comparison_page(document),
         errors=bad,
         warnings=warnings,
@@ -117,26 +88,29 @@ def comparison_telling(document: JsonObject) -> Telling:
     )
 
 
-def write_where_asked(
-    telling: Telling, step_summary: str | None, say: Callable[[str], None]
-) -> None:
-    """Write page, annotations and outputs, each where it is asked for; ``say`` takes lines."""
+def show_in_job(view: JobView, step_summary: str | None, write_line: Callable[[str], None]) -> None:
+    """Write page, annotations and outputs, each where it is asked for.
+
+    Args:
+        view: What is shown.
+        step_summary: A file for the page, ``off`` for nothing of all this, or None for what the
+            environment asks for.
+        write_line: Takes annotations and complaints for stderr: stdout holds one JSON object, and
+            GitHub reads both streams.
+    """
     if step_summary == OFF:
         return
     if path := step_summary or os.environ.get("GITHUB_STEP_SUMMARY"):
-        page = write_markdown_within(telling.page(), SUMMARY_BYTES_MOST, HEADING_LEVEL)
-        _append(path, page, say)
+        page = write_markdown_within(view.page(), SUMMARY_BYTES_MOST, HEADING_LEVEL)
+        _append(path, page, write_line)
     if os.environ.get("GITHUB_STEP_SUMMARY") or os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in (
-            *annotations("error", telling.errors),
-            *annotations("warning", telling.warnings),
-        ):
-            say(line)
+        for line in (*annotations("error", view.errors), *annotations("warning", view.warnings)):
+            write_line(line)
     if path := os.environ.get("GITHUB_OUTPUT"):
-        _append(path, output_lines(telling.outputs.items()), say)
+        _append(path, output_lines(view.outputs), write_line)
 
 
-def _append(path: str, text: str, say: Callable[[str], None]) -> None:
+def _append(path: str, text: str, write_line: Callable[[str], None]) -> None:
     try:
         # Opened without waiting: a pipe that nothing reads would hold the slice for ever.
         always = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
@@ -145,7 +119,7 @@ def _append(path: str, text: str, say: Callable[[str], None]) -> None:
             file.write(text.encode("utf-8", "backslashreplace"))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", error)
-        say(f"perf_harness: {one_line(path)}: cannot be written: {reason}")
+        write_line(f"perf_harness: {one_line(path)}: cannot be written: {reason}")
 
 
 def annotations(kind: str, messages: Sequence[str]) -> list[str]:
@@ -154,14 +128,10 @@ def annotations(kind: str, messages: Sequence[str]) -> list[str]:
     if len(messages) > ANNOTATIONS_MOST:
         more = len(messages) - ANNOTATIONS_MOST + 1
         shown[-1] = f"and {more} more, in the summary"
-    return [f"::{kind} title=perf::{_escape_command(message)}" for message in shown]
+    return [f"::{kind} title=perf::{message.translate(COMMAND_ESCAPES)}" for message in shown]
 
 
-def _escape_command(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def output_lines(values: Iterable[tuple[str, object]]) -> str:
+def output_lines(values: Mapping[str, object]) -> str:
     """Lines for ``GITHUB_OUTPUT``."""
     # A line break in a value would begin another output.
-    return "".join(f"{name}={one_line(str(value))}\n" for name, value in values)
+    return "".join(f"{name}={one_line(str(value))}\n" for name, value in values.items())

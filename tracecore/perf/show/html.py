@@ -19,7 +19,6 @@ from tracecore.perf.show.page import (
     Card,
     Cards,
     Code,
-    Command,
     Fact,
     Facts,
     Figure,
@@ -96,8 +95,6 @@ def _block(block: Block, draw: Callable[[Picture], str]) -> str:
             return f'<table class="facts"><tbody>{rows}</tbody></table>'
         case Table():
             return _table(block)
-        case Command(text):
-            return _command(text)
         case Cards(cards):
             return f'<ul class="cards">{_joined(map(_card, cards))}</ul>'
         case Picture():

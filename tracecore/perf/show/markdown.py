@@ -13,7 +13,6 @@ from tracecore.perf.show.page import (
     Card,
     Cards,
     Code,
-    Command,
     Fact,
     Facts,
     Figure,
@@ -104,8 +103,6 @@ def _block(block: Block) -> str:
             )
         case Table():
             return _table(block.head, block.rows)
-        case Command(text):
-            return fence(text)
         case Cards(cards):
             return "\n\n".join(map(_card, cards))
         case Picture():

@@ -1,5 +1,5 @@
 """A page: what there is to know of a slice or a comparison, as sections of sentences, tables and
-pictures. It is made once from the documents; ``text``, ``markdown`` and ``html`` write it.
+pictures. It is made once from the documents; ``terminal``, ``markdown`` and ``html`` write it.
 
 Text of agents and tasks may stand anywhere in a page as it is: each writer escapes for its format.
 """
@@ -126,13 +126,6 @@ class Table:
 
 
 @record
-class Command:
-    """A command to copy."""
-
-    text: str
-
-
-@record
 class Card:
     """One of several findings or episodes, with the commands that lead on from it."""
 
@@ -159,7 +152,7 @@ class Picture:
     file: str = ""  # its name beside a page that cannot hold it
 
 
-Block = Sentence | Bullets | Facts | Table | Command | Cards | Picture
+Block = Sentence | Bullets | Facts | Table | Cards | Picture
 
 
 @record

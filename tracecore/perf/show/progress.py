@@ -2,6 +2,8 @@
 failures, as they happen.
 """
 
+import bisect
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,8 +13,7 @@ from tracecore import clock
 from tracecore.errors import one_line
 from tracecore.perf.documents.summary import reason_text
 from tracecore.perf.host.samples import Samples
-from tracecore.perf.show.console import Console
-from tracecore.perf.show.text import COLOURS, RESET
+from tracecore.perf.show.terminal import COLOURS, RESET, Console
 from tracecore.perf.slice.commands import repro_command
 from tracecore.records import EpisodeResult, Running
 from tracecore.units import duration_text, seconds_text
@@ -76,8 +77,7 @@ class Progress:
         monotonic_s: Callable[[], float] = clock.monotonic_s,
     ) -> None:
         self._total, self._already_done, self._done = total, already_done, already_done
-        self._failed = 0
-        self._kinds: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()  # of failures
         self._walls_s = Sketch()
         self._running: Sequence[Running] = ()
         self._console, self._repro, self._monotonic_s = console, repro, monotonic_s
@@ -98,9 +98,8 @@ class Progress:
         self._done += 1
         self._walls_s.add(row.wall_clock_s)
         if not row.success:
-            self._failed += 1
             self._kinds[row.failure_type or row.termination_reason] += 1
-            if self._failed <= FAILURES_NAMED and (self._redraws or self._plain):
+            if self._kinds.total() <= FAILURES_NAMED and (self._redraws or self._plain):
                 self._name(row)
         self._show()
 
@@ -123,12 +122,12 @@ class Progress:
     def _name(self, row: EpisodeResult) -> None:
         self._clear()
         where = f"episode {row.episode_index + 1}: {row.agent} on {row.task_ref}, seed {row.seed}"
-        self._console.say(
+        self._console.write_line(
             one_line(f"failed {where}: {reason_text(row.error or row.termination_reason)}")
         )
-        self._console.say(one_line(f"  again: {self._repro(row)}"))
-        if self._failed == FAILURES_NAMED:
-            self._console.say("further failures are counted, and not named")
+        self._console.write_line(one_line(f"  again: {self._repro(row)}"))
+        if self._kinds.total() == FAILURES_NAMED:
+            self._console.write_line("further failures are counted, and not named")
         self._drawn_at_s = float("-inf")
 
     def _redraw(self) -> None:
@@ -148,16 +147,15 @@ class Progress:
             self._drawn_columns = 0
 
     def _coloured(self, line: str) -> str:
-        count = f"{self._failed} failed"
-        if self._failed and self._console.has_colour:
-            return line.replace(count, COLOURS["bad"] + count + RESET, 1)
-        return line
+        count = f"{self._kinds.total()} failed"
+        is_coloured = self._kinds and self._console.has_colour
+        return line.replace(count, COLOURS["bad"] + count + RESET, 1) if is_coloured else line
 
     def _write_plain(self) -> None:
         if self._done < self._next_plain_done and self._monotonic_s() < self._next_plain_s:
             return
         now_s = self._monotonic_s()
-        self._console.say("  ".join(self._parts(now_s)))
+        self._console.write_line("  ".join(self._parts(now_s)))
         self._next_plain_s, self._next_plain_done = now_s + PLAIN_S, self._next_step()
 
     def _next_step(self) -> int:
@@ -169,15 +167,17 @@ class Progress:
         """The line in pieces, those at the end are left out first."""
         ran, elapsed_s = self._done - self._already_done, now_s - self._began_s
         percent = self._done * 100 // max(self._total, 1)
+        most = self._kinds.most_common(KINDS_SHOWN)
+        kinds = ", ".join(f"{kind} {count}" for kind, count in most)
         parts = [
             f"{self._done}/{self._total} ({percent}%)",
-            f"{self._failed} failed{self._kinds_text()}",
+            f"{self._kinds.total()} failed{f' ({kinds})' if kinds else ''}",
         ]
         if ran > 0 and elapsed_s > 0:
             rate = ran / elapsed_s
             parts += [f"{rate:.1f}/s", f"{duration_text((self._total - self._done) / rate)} left"]
         if ran > 0:
-            p50_s, p95_s = self._walls_s.percentiles(50, 95)
+            p50_s, p95_s = (self._walls_s.percentile(percent) for percent in (50, 95))
             parts.append(f"p50 {seconds_text(p50_s)}  p95 {seconds_text(p95_s)}")
         if self._running:
             oldest = min(self._running, key=lambda running: running.since_s)
@@ -186,18 +186,12 @@ class Progress:
             parts += [f"{len(self._running)} in flight", f"oldest {age_s:.1f}s: {what}"]
         return parts
 
-    def _kinds_text(self) -> str:
-        kinds = [f"{kind} {count}" for kind, count in self._kinds.most_common(KINDS_SHOWN)]
-        return f" ({', '.join(kinds)})" if kinds else ""
-
 
 def _fit(parts: Sequence[str], columns: int) -> str:
-    line = parts[0]
-    for part in parts[1:]:
-        if len(line) + 2 + len(part) > columns:
-            break
-        line += "  " + part
-    return line[: max(columns, 0)]
+    """As many of the parts as there is room for, and of the first as much as there is."""
+    lines = list(itertools.accumulate(parts, "{}  {}".format))
+    fitting = [line for line in lines if len(line) <= columns]
+    return fitting[-1] if fitting else lines[0][: max(columns, 0)]
 
 
 class Sketch:
@@ -210,36 +204,17 @@ class Sketch:
 
     def __init__(self) -> None:
         self._counts = [0] * BUCKETS
-        self._total = 0
-
-    def __len__(self) -> int:
-        return self._total
 
     def add(self, value: float) -> None:
         """Take one more number."""
         place = int(math.log(value / LEAST) / _LOG_GROWTH) if value > LEAST else 0
         self._counts[min(place, BUCKETS - 1)] += 1
-        self._total += 1
 
-    def percentiles(self, *percents: float) -> list[float]:
-        """The nearest-rank percentiles, to 1 percent; ``percents`` ascend.
-
-        Raises:
-            ValueError: There are no numbers yet.
-        """
-        if not self._total:
-            raise ValueError("no values to take a percentile of")
-        found: list[float] = []
-        passed = 0
-        for place, count in enumerate(self._counts):
-            passed += count
-            while (
-                count
-                and len(found) < len(percents)
-                and passed * 100 >= percents[len(found)] * self._total
-            ):
-                found.append(LEAST * GROWTH ** (place + 0.5))
-        return found
+    def percentile(self, percent: float) -> float:
+        """The nearest-rank percentile, to 1 percent, of one number or more."""
+        passed = list(itertools.accumulate(self._counts))
+        place = bisect.bisect_left(passed, max(percent * passed[-1] / 100, 1))
+        return float(LEAST * GROWTH ** (place + 0.5))
 
 
 _LOG_GROWTH: Final = math.log(GROWTH)

@@ -9,7 +9,6 @@ from typing import Any, Final
 from tracecore.errors import one_line
 from tracecore.perf.judge.verdicts import Answer, answer_of
 from tracecore.perf.show.comparison_page import STATUSES, comparison_sections
-from tracecore.perf.show.console import LOG_WIDTH
 from tracecore.perf.show.page import (
     Badge,
     Block,
@@ -37,7 +36,7 @@ from tracecore.perf.show.sections import (
     scenario_rows,
     thresholds,
 )
-from tracecore.perf.show.text import write_text
+from tracecore.perf.show.terminal import LOG_WIDTH, write_text
 from tracecore.records import JsonObject
 from tracecore.units import NONE_TEXT, bytes_text
 

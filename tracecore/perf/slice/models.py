@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from tracecore.command_line.extras import require_packages
+from tracecore.command_line.options import require_packages
 from tracecore.errors import OptionError
 from tracecore.perf.slice.options import RunOptions
 from tracecore.records import GatewayAddress

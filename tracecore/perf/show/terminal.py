@@ -1,14 +1,17 @@
-"""A page as lines of a terminal or a log: labels on the left, sentences wrapped, columns aligned.
+"""What a person sees on a terminal, or in its log: a stream that never fails, and a page as lines,
+with labels on the left, sentences wrapped and columns aligned.
 
-All text goes through ``one_line``: what agents and tasks wrote moves no cursor.
+All text of a page goes through ``one_line``: what agents and tasks wrote moves no cursor.
 """
 
+import os
+import select
+import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, TextIO
 
 from tracecore.errors import one_line
-from tracecore.perf.show.console import LOG_WIDTH
 from tracecore.perf.show.page import (
     Badge,
     Block,
@@ -16,7 +19,6 @@ from tracecore.perf.show.page import (
     Card,
     Cards,
     Code,
-    Command,
     Facts,
     Inline,
     Line,
@@ -29,6 +31,10 @@ from tracecore.perf.show.page import (
     is_figure,
 )
 
+LOG_WIDTH: Final = 100
+# at most 4000 bytes: a pipe that has room at all has room for so many
+PIECE_CHARACTERS: Final = 400
+LAST_PATIENCE_S: Final = 0.5  # for a stream that takes nothing, once the end was asked for
 WIDTH_LEAST, WIDTH_MOST = 60, 120
 LABEL: Final = 14  # columns of the labels, their indent and their gap included
 LINES_MOST: Final = 4  # of one sentence; a message of an agent may be a megabyte
@@ -41,6 +47,80 @@ COLOURS: Final[dict[Status, str]] = {
     "warn": "\x1b[33m",
     "plain": "",
 }
+
+
+class Console:
+    """A stream that takes text if it can: closed, broken and absent ones are silent.
+
+    One that takes nothing for now, such as a full pipe, is waited for; but not any longer once
+    ``hurry_fd`` is readable.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        environ: Mapping[str, str] | None = None,
+        hurry_fd: int | None = None,
+    ) -> None:
+        environ = os.environ if environ is None else environ
+        self._hurry_fd = hurry_fd
+        self._stream: TextIO | None = sys.stderr if stream is None else stream
+        self.is_terminal = self._is_terminal()
+        self.has_cursor = self.is_terminal and environ.get("TERM") != "dumb"
+        self.has_colour = self.has_cursor and not environ.get("NO_COLOR")
+        # a terminal there is read afterwards, as a file
+        self.is_log = environ.get("CI", "").lower() not in {"", "0", "false"}
+
+    def write_line(self, line: str) -> None:
+        """Write a line, or several."""
+        self.write(line + "\n")
+
+    def write(self, text: str) -> None:
+        """Write ``text`` as it is, at once."""
+        for at in range(0, len(text), PIECE_CHARACTERS):
+            if self._stream is None:
+                return
+            try:
+                self._wait_for_room(self._stream)
+                self._stream.write(text[at : at + PIECE_CHARACTERS])
+                self._stream.flush()
+            except (OSError, ValueError):  # ValueError: it is closed
+                self._stream = None
+
+    def width(self) -> int:
+        """Columns of the terminal; 80 where that is not known."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or 80 if self._stream else 80
+        except (OSError, ValueError):
+            return 80
+
+    def page_width(self) -> int:
+        """Columns in which sentences are wrapped: the terminal's, or those of a log."""
+        return self.width() if self.is_terminal else LOG_WIDTH
+
+    def _wait_for_room(self, stream: TextIO) -> None:
+        """Wait until the stream takes more; raises BlockingIOError where it does not and the end
+        was asked for.
+        """
+        if self._hurry_fd is None:
+            return
+        waiting = select.poll()
+        waiting.register(stream.fileno(), select.POLLOUT)
+        waiting.register(self._hurry_fd, select.POLLIN)
+        if any(fd != self._hurry_fd for fd, _ in waiting.poll()):
+            return
+        waiting.unregister(self._hurry_fd)
+        if not waiting.poll(LAST_PATIENCE_S * 1000):
+            raise BlockingIOError
+
+    def _is_terminal(self) -> bool:
+        try:
+            return self._stream is not None and self._stream.isatty()
+        except (OSError, ValueError):
+            return False
+
+
+# --- a page ---
 
 
 def write_text(
@@ -77,8 +157,6 @@ class _Writer:
                 if label:
                     yield f"  {label}"
                 yield from self._table(block)
-            case Command(text):
-                yield f"{INDENT}{one_line(text)}"
             case Cards(cards):
                 for place, card in enumerate(cards):
                     yield from self._card(card, label if place == 0 else "")

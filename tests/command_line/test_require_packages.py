@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from tracecore.command_line.extras import require_packages
+from tracecore.command_line.options import require_packages
 from tracecore.errors import OptionError
 
 
