@@ -13,11 +13,7 @@ from tracecore.records import Limits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 REACH = Reach(
-    folder=os.path.dirname(os.__file__),
-    agents=(),
-    read=(),
-    network=("example.org:443",),
-    hidden=(),
+    folder=os.path.dirname(os.__file__), agents=(), read=(), network=("example.org:443",), hidden=()
 )
 LIMITS = Limits(layers_off="audit_hook,mount_namespace,landlock")
 

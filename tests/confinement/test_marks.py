@@ -20,16 +20,9 @@ TABLE = (
     does("asks for a hint", f"fcntl.fcntl({FD}, 1035, bytes(8))", imports="fcntl"),
     does("seals a file", f"fcntl.fcntl({FD}, 1033, 1)", imports="fcntl"),
     does("asks for locks", f"fcntl.fcntl({FD}, 5, bytes(32))", imports="fcntl"),
-    does(
-        "hints at an inode",
-        f"fcntl.fcntl({FD}, 1036, bytes(8))",
-        imports="fcntl",
-    ),
+    does("hints at an inode", f"fcntl.fcntl({FD}, 1036, bytes(8))", imports="fcntl"),
     does("puts pages out", f"os.posix_fadvise({FD}, 0, 0, 4)"),
-    does(
-        "asks what is cached",
-        f"os.preadv({FD}, [bytearray(1)], 0, os.RWF_NOWAIT)",
-    ),
+    does("asks what is cached", f"os.preadv({FD}, [bytearray(1)], 0, os.RWF_NOWAIT)"),
 )
 ORDINARY = (
     does(

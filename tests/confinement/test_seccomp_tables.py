@@ -31,13 +31,7 @@ BY_ARGUMENT = (
 
 def rows() -> list[tuple[str, str, str]]:
     """Name, and number or "-" on x86_64 and aarch64, of every call in the filters."""
-    tables = (
-        seccomp.ALLOWED,
-        seccomp.REFUSED,
-        seccomp.NETWORK,
-        seccomp.LAST,
-        seccomp.STARTS,
-    )
+    tables = (seccomp.ALLOWED, seccomp.REFUSED, seccomp.NETWORK, seccomp.LAST, seccomp.STARTS)
     listed = [tuple(row.split()) for table in tables for row in table.split(";")]
     by_argument = [(name.lower(), *map(str, getattr(seccomp, name))) for name in BY_ARGUMENT]
     return [*listed, *by_argument]  # type: ignore[list-item]

@@ -23,16 +23,10 @@ HOOK_ALONE = Limits(
 OTHER = "T.AGENTS + '/pack/other"
 TABLE = (
     does(
-        "reads another task's setup",
-        f"open({OTHER}/setup.py').read()",
-        "open pack/other/setup.py",
+        "reads another task's setup", f"open({OTHER}/setup.py').read()", "open pack/other/setup.py"
     ),
     does("lists another task", f"os.listdir({OTHER}')", "list pack/other"),
-    does(
-        "reads below another task",
-        f"open({OTHER}/data/words').read()",
-        "open pack/other/data",
-    ),
+    does("reads below another task", f"open({OTHER}/data/words').read()", "open pack/other/data"),
     does("reads it by a link", "open(T.AGENTS + '/by_link/setup.py').read()", "open by_link"),
 )
 TELLS = (

@@ -18,3 +18,8 @@ def commands(text: str) -> list[tuple[tuple[str, ...], str]]:
         given = shlex.split(words.replace("\\e", "\x1b").replace("\\n", "\n"))
         found.append((tuple(given), complaint))
     return found
+
+
+def words(text: str) -> list[str]:
+    """What stands between spaces and line ends: a table of one column."""
+    return text.split()

@@ -96,11 +96,7 @@ def test_a_refused_call_is_on_record_as_it_was_tried(env: Environment) -> None:
     with pytest.raises(SandboxViolation, match=r"^connect evil\.net: "):
         env.require_network("evil.net")
     tried = [fs(op, "/app/../etc") for op in ("read_file", "list_dir", "exists")]
-    assert take(env) == [
-        *tried,
-        fs("write_file", "/etc/x"),
-        {"type": "net", "host": "evil.net"},
-    ]
+    assert take(env) == [*tried, fs("write_file", "/etc/x"), {"type": "net", "host": "evil.net"}]
 
 
 def test_a_failed_read_is_on_record_too(env: Environment) -> None:

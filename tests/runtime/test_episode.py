@@ -265,15 +265,9 @@ def test_a_task_may_do_without_setup_and_set_env(artifact_of: Run):
             {"type": "read", "args": {"path": "/app/../etc"}},
             {"type": "fs", "op": "read_file", "path": "/app/../etc"},
         ),
-        (
-            AgentViolation("open /etc/passwd"),
-            {"type": "fs", "op": "open", "path": "/etc/passwd"},
-        ),
+        (AgentViolation("open /etc/passwd"), {"type": "fs", "op": "open", "path": "/etc/passwd"}),
         (AgentViolation("connect example.org"), {"type": "net", "host": "example.org"}),
-        (
-            AgentViolation("exec /bin/sh"),
-            {"type": "process", "op": "exec", "target": "/bin/sh"},
-        ),
+        (AgentViolation("exec /bin/sh"), {"type": "process", "op": "exec", "target": "/bin/sh"}),
         (AgentViolation("kill"), {"type": "process", "op": "kill", "target": ""}),
     ],
 )
