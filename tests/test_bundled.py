@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from helpers.episodes import Plan
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,23 +57,6 @@ def interpreter_as_before() -> Iterator[None]:
         compile_task(found_task(ref)).modules.uninstall()
 
 
-class Replay:
-    """An agent that gives the listed actions, and the last one for ever."""
-
-    def __init__(self, actions: list[JsonObject]) -> None:
-        self.actions = actions
-
-    def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
-        pass
-
-    def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
-        del deadline_s
-        return self.actions[min(canon.decode(observation)["step"], len(self.actions)) - 1], None
-
-    def close(self) -> str | None:
-        return None
-
-
 def artifact_of(outcome):
     return canon.decode(outcome.artifact)
 
@@ -89,7 +73,7 @@ def replay(task_ref: str, seed: int, actions: list[JsonObject]) -> Outcome:
         task_ref,
         seed,
         AgentSource("replay.py", "/replay.py", "sha256:"),
-        lambda _job: Replay(actions),
+        lambda _job: Plan(*actions),
     )
 
 
@@ -166,44 +150,27 @@ def test_an_agent_solves_its_task_at_every_seed_within_half_of_the_tool_calls(
 @pytest.mark.parametrize(("agent_ref", "task_ref"), SOLVERS)
 def test_a_seed_gives_the_same_artifact_every_time(agent_ref: str, task_ref: str) -> None:
     agent = find_agent(agent_ref)
-    assert len({artifact_of(play(task_ref, 42, agent))["artifact_hash"] for _ in range(10)}) == 1
-    assert (
-        artifact_of(play(task_ref, 43, agent))["trace_hash"]
-        != artifact_of(play(task_ref, 42, agent))["trace_hash"]
-    )
+    first, again, other = (artifact_of(play(task_ref, seed, agent)) for seed in (42, 42, 43))
+    assert first["artifact_hash"] == again["artifact_hash"]
+    assert first["trace_hash"] != other["trace_hash"]
 
 
 @pytest.mark.parametrize("task_ref", PROMISED)
-def test_no_two_seeds_share_an_answer(task_ref: str) -> None:
-    assert len({World(task_ref, seed).answer for seed in SEEDS}) == len(SEEDS)
+def test_any_integer_is_a_seed_and_no_two_share_an_answer(task_ref: str) -> None:
+    seeds = [-1, 10**18, *SEEDS]
+    assert len({World(task_ref, seed).answer for seed in seeds}) == len(seeds)
 
 
 @pytest.mark.parametrize("task_ref", PROMISED)
-@pytest.mark.parametrize("seed", [-1, 0, 10**18])
-def test_any_integer_is_a_seed(task_ref: str, seed: int) -> None:
-    assert World(task_ref, seed).answer != World(task_ref, 1).answer
-
-
-@pytest.mark.parametrize("task_ref", PROMISED)
-def test_the_validator_passes_the_answer_and_nothing_else(task_ref: str) -> None:
+def test_the_validator_passes_the_answer_under_its_name_and_nothing_else(task_ref: str) -> None:
     for seed in SOME_SEEDS:
-        answer = World(task_ref, seed).answer
-        for wrong in (
-            "",
-            answer[:-1],
-            answer + " ",
-            answer.swapcase(),
-            None,
-            True,
-            [answer],
-            {"value": answer},
-        ):
+        world = World(task_ref, seed)
+        answer = world.answer
+        assert answer not in json.dumps([world.task.manifest.description, world.judge("guess")])
+        words = ("", answer[:-1], answer + " ", answer.swapcase())
+        for wrong in (*words, None, True, [answer], {"value": answer}):
             assert World(task_ref, seed).judge(wrong)["ok"] is False, wrong
         assert World(task_ref, seed).judge(answer)["ok"] is True
-
-
-@pytest.mark.parametrize("task_ref", PROMISED)
-def test_the_answer_counts_under_its_own_name_only(task_ref: str) -> None:
     world = World(task_ref, 5)
     for key in (world.output.lower(), HIDDEN[task_ref], "ok"):
         world.do("set_output", key=key, value=world.answer)
@@ -215,33 +182,18 @@ def test_the_answer_counts_under_its_own_name_only(task_ref: str) -> None:
     [
         (FILES, "logic_failure"),
         (TRIAGE, "logic_failure"),
-        (API, "tool_calls_exhausted"),
-        (CHAIN, "tool_calls_exhausted"),
+        (API, "success"),
+        (CHAIN, "success"),
     ],
 )
-def test_an_agent_that_submits_the_wrong_thing_does_not_pass(task_ref: str, reason: str) -> None:
-    outcome = replay(task_ref, 5, [call("set_output", key=PROMISED[task_ref][3], value="guess")])
-    assert outcome.termination_reason == reason
-    assert artifact_of(outcome)["validator"]["ok"] is False
-
-
-@pytest.mark.parametrize("task_ref", [FILES, TRIAGE])
-def test_a_second_guess_comes_too_late_where_few_answers_are_possible(task_ref: str) -> None:
+def test_a_second_guess_comes_too_late_where_few_answers_are_possible(
+    task_ref: str, reason: str
+) -> None:
     output, answer = PROMISED[task_ref][3], World(task_ref, 5).answer
     guesses = [call("set_output", key=output, value=value) for value in ("guess", answer)]
-    assert replay(task_ref, 5, guesses).termination_reason == "logic_failure"
-
-
-@pytest.mark.parametrize("task_ref", PROMISED)
-def test_neither_task_description_nor_verdicts_hold_the_answer(task_ref: str) -> None:
-    for seed in SOME_SEEDS:
-        world = World(task_ref, seed)
-        shown = [
-            world.task.manifest.description,
-            world.task.validate(world.env),
-            world.judge("guess"),
-        ]
-        assert world.answer not in json.dumps(shown)
+    outcome = replay(task_ref, 5, guesses)
+    assert outcome.termination_reason == reason
+    assert outcome.steps_used == (2 if reason == "success" else 1)
 
 
 # --- worlds of files ---
@@ -269,22 +221,32 @@ def test_only_reading_the_right_file_shows_the_answer(task_ref: str, data: st.Da
 @pytest.mark.parametrize("task_ref", [FILES, TRIAGE])
 def test_a_path_that_is_not_there_is_an_answer_and_one_outside_a_violation(task_ref: str) -> None:
     world = World(task_ref, 5)
-    assert world.do("read_file", path="/app/nothing")["ok"] is False
-    assert world.do("read_file", path="/app")["ok"] is False
-    assert world.do("list_dir", path="/app/nothing")["ok"] is False
+    for name, path in (("read_file", "nothing"), ("read_file", ""), ("list_dir", "nothing")):
+        assert world.do(name, path=f"/app/{path}")["ok"] is False
     for name in ("read_file", "list_dir"):
-        for path in ("/etc/passwd", "/app/../etc/passwd", "/"):
-            outcome = replay(task_ref, 5, [call(name, path=path)])
-            assert outcome.termination_reason == "sandbox_violation"
+        with pytest.raises(SandboxViolation):
+            world.do(name, path="/app/../etc/passwd")
 
 
-def test_a_step_that_reads_says_so_in_its_audit() -> None:
-    outcome = replay(
-        FILES, 5, [call("list_dir", path="/app"), call("read_file", path="/app/README.md")]
-    )
-    listed, read = (entry["io_audit"] for entry in artifact_of(outcome)["action_trace"][:2])
-    assert listed == [{"type": "fs", "op": "list_dir", "path": "/app"}]
-    assert read == [{"type": "fs", "op": "read_file", "path": "/app/README.md"}]
+LIST_APP, READ_README = call("list_dir", path="/app"), call("read_file", path="/app/README.md")
+ASK_TOKEN, WAIT = call("call_api", endpoint="/token"), call("wait", seconds=1)
+ASKED = {"type": "net", "host": "api.example.test"}
+
+
+@pytest.mark.parametrize(
+    ("task_ref", "action", "audit"),
+    [
+        (FILES, LIST_APP, [{"type": "fs", "op": "list_dir", "path": "/app"}]),
+        (FILES, READ_README, [{"type": "fs", "op": "read_file", "path": "/app/README.md"}]),
+        (API, ASK_TOKEN, [ASKED]),
+        (CHAIN, ASK_TOKEN, [ASKED]),
+        (API, WAIT, []),
+    ],
+)
+def test_a_step_has_what_it_read_and_which_host_it_asked_in_its_audit(
+    task_ref: str, action: JsonObject, audit: list[JsonObject]
+) -> None:
+    assert artifact_of(replay(task_ref, 5, [action]))["action_trace"][0]["io_audit"] == audit
 
 
 def key_in(text: str) -> str:
@@ -366,12 +328,6 @@ def test_one_alert_alone_is_critical_and_open_wherever_it_stands() -> None:
     assert places == set(range(5))
 
 
-def test_the_logs_are_in_the_order_of_time() -> None:
-    for seed in SOME_SEEDS:
-        for text in World(TRIAGE, seed).texts().values():
-            assert text.splitlines() == sorted(text.splitlines())
-
-
 # --- services with a limiter ---
 
 
@@ -387,14 +343,6 @@ def open_session(world: World) -> str:
         "body"
     ]["session"]
     return session
-
-
-@pytest.mark.parametrize("task_ref", [API, CHAIN])
-def test_a_request_shows_its_host_in_the_audit_and_waiting_none(task_ref: str) -> None:
-    outcome = replay(task_ref, 5, [call("call_api", endpoint="/token"), call("wait", seconds=1)])
-    asked, waited = (entry["io_audit"] for entry in artifact_of(outcome)["action_trace"][:2])
-    assert asked == [{"type": "net", "host": "api.example.test"}]
-    assert waited == []
 
 
 @pytest.mark.parametrize("task_ref", [API, CHAIN])
@@ -456,16 +404,6 @@ def test_no_order_of_calls_with_guessed_payloads_gives_token_or_session(
         result = world.do("wait", seconds=move) if isinstance(move, int) else world.api(*move)
         assert world.answer not in json.dumps(result)
         assert "session" not in result.get("body", {})
-
-
-@pytest.mark.parametrize(
-    "guess", [None, {}, {"session": None}, {"session": ""}, {"session": "ses_000000000000"}]
-)
-def test_no_patience_makes_up_for_a_session(guess: Any) -> None:
-    world = World(CHAIN, 5)
-    for _ in range(5):
-        assert world.api("/token", guess)["status"] == 401
-        world.do("wait", seconds=60)
 
 
 @given(st.integers(0, 50), st.lists(WAITS | st.just("/token"), max_size=40))
@@ -558,7 +496,7 @@ def test_an_agent_that_was_too_slow_can_begin_again() -> None:
 # --- the agent around a model ---
 
 
-def test_the_scripted_agent_keeps_one_complete_record_per_model_call() -> None:
+def test_the_scripted_agent_keeps_one_complete_record_per_model_call_with_all_it_knows() -> None:
     trace = artifact_of(play(FILES, 42, find_agent("agents/scripted_llm_agent.py")))["action_trace"]
     for entry in trace:
         (record,) = entry["llm_trace"]
@@ -571,16 +509,9 @@ def test_the_scripted_agent_keeps_one_complete_record_per_model_call() -> None:
         assert json.loads(response["completion"]) == entry["action"]
         characters = len(request["prompt"]) + len(response["completion"])
         assert characters <= 4 * response["tokens_used"] < characters + 4
-
-
-def test_the_model_reads_all_it_knows_in_the_prompt() -> None:
-    outcome = play(FILES, 42, find_agent("agents/scripted_llm_agent.py"))
-    for entry in artifact_of(outcome)["action_trace"]:
-        prompt = entry["llm_trace"][0]["request"]["prompt"]
-        assert PROMISED[FILES][3] in prompt
-        assert (
-            json.dumps(entry["observation"]["last_action_result"]) in prompt or entry["step"] == 1
-        )
+        assert PROMISED[FILES][3] in request["prompt"]
+        result = json.dumps(entry["observation"]["last_action_result"])
+        assert result in request["prompt"] or entry["step"] == 1
 
 
 def test_the_bundled_scenario_file_names_what_is_bundled() -> None:

@@ -1,10 +1,8 @@
 import copy
-import fnmatch
 import importlib.resources
+import itertools
 import json
-import pathlib
 import re
-import tomllib
 from typing import Any
 
 import pytest
@@ -29,59 +27,45 @@ Place = tuple[str | int, ...]
 
 
 def trace_entry(step: int, **fields: Any) -> dict[str, Any]:
-    entry = {
-        "step": step,
-        "action_ts": f"2026-01-31T12:00:0{step}.250000Z",
-        "observation": {
-            "step": step,
-            "last_action": None,
-            "visible_state": {"files_seen": ["/app/a.txt"]},
-        },
+    entry = json.loads("""{
+        "action_ts": "2026-01-31T12:00:01.250000Z",
+        "observation": {"last_action": null, "visible_state": {"files_seen": ["/app/a.txt"]}},
         "action": {"type": "read_file", "args": {"path": "/app/a.txt"}},
-        "result": {"ok": True, "content": "text"},
+        "result": {"ok": true, "content": "text"},
         "io_audit": [{"type": "fs", "op": "read_file", "path": "/app/a.txt"}],
-        "budget_after_step": {"steps": 10 - step, "tool_calls": 10 - step},
+        "budget_after_step": {"steps": 8, "tool_calls": 8},
         "budget_delta": {"steps": 1, "tool_calls": 1},
-        "llm_trace": None,
-        "telemetry": {"action_metrics": {"latency_ms": 0.125, "error": None}},
-    }
-    return entry | fields
+        "llm_trace": null,
+        "telemetry": {"action_metrics": {"latency_ms": 0.125, "error": null}}
+    }""")
+    return entry | {"step": step} | fields
 
 
 def solved() -> dict[str, Any]:
-    return {
+    artifact: dict[str, Any] = json.loads("""{
         "spec_version": "tracecore-spec-v1.0",
-        "runtime_identity": {"name": "tracecore", "version": "0.1.0", "git_sha": None},
+        "runtime_identity": {"name": "tracecore", "version": "0.1.0", "git_sha": null},
         "run_id": "0123456789abcdef0123456789abcdef",
         "trace_id": "01234567-89ab-cdef-0123-456789abcdef",
-        "agent": "agents/toy_agent.py",
-        "agent_ref": "agents/toy_agent.py",
-        "agent_hash": "sha256:" + "0a" * 32,
-        "task_id": "filesystem_hidden_config",
-        "version": 1,
+        "agent": "agents/toy_agent.py", "agent_ref": "agents/toy_agent.py",
+        "task_id": "filesystem_hidden_config", "version": 1,
         "task_ref": "filesystem_hidden_config@1",
-        "task_hash": "sha256:" + "1b" * 32,
-        "seed": 42,
-        "budgets": {"steps": 10, "tool_calls": 10},
-        "success": True,
-        "termination_reason": "success",
-        "failure_type": None,
-        "failure_reason": None,
-        "steps_used": 2,
-        "tool_calls_used": 2,
+        "seed": 42, "budgets": {"steps": 10, "tool_calls": 10},
+        "success": true, "termination_reason": "success",
+        "failure_type": null, "failure_reason": null,
+        "steps_used": 2, "tool_calls_used": 2,
         "metrics": {"steps_used": 2, "tool_calls_used": 2},
         "started_at": "2026-01-31T12:00:00.000000Z",
-        "completed_at": "2026-01-31T12:00:03.000000Z",
-        "wall_clock_elapsed_s": 3.0,
+        "completed_at": "2026-01-31T12:00:03.000000Z", "wall_clock_elapsed_s": 3.0,
         "harness_version": "0.1.0",
-        "artifact_hash": "sha256:" + "2c" * 32,
-        "trace_hash": "sha256:" + "3d" * 32,
         "sandbox": {"filesystem_roots": ["/app"], "network_hosts": ["*.example.org"]},
         "determinism": {"seed": 42, "tooling": {"models": [], "mocks": []}},
-        "validator": {"ok": True, "message": "found it"},
-        "action_trace": [trace_entry(1), trace_entry(2, io_audit=[], result="done")],
-        "evidence_links": {"bundle_dir": None, "bundle_manifest": None},
-    }
+        "validator": {"ok": true, "message": "found it"},
+        "evidence_links": {"bundle_dir": null, "bundle_manifest": null}
+    }""")
+    hashes = ("agent_hash", "task_hash", "artifact_hash", "trace_hash")
+    artifact |= dict.fromkeys(hashes, "sha256:" + "0a" * 32)
+    return artifact | {"action_trace": [trace_entry(1), trace_entry(2, io_audit=[], result="done")]}
 
 
 def failed(termination_reason: str, failure_type: str, **fields: Any) -> dict[str, Any]:
@@ -116,13 +100,7 @@ def real_artifacts() -> list[dict[str, Any]]:
     )
     varied = [
         solved(),
-        failed(
-            "timeout",
-            "timeout",
-            action_trace=[],
-            validator={},
-            budgets={"steps": 0, "tool_calls": 0},
-        ),
+        failed("timeout", "timeout", **nothing_done),
         failed(
             "invalid_action",
             "invalid_action",
@@ -133,14 +111,8 @@ def real_artifacts() -> list[dict[str, Any]]:
         failed(
             "account_locked",  # a validator's own words
             "sandbox_violation",
-            action_trace=[talkative],
-            determinism={
-                "seed": -1,
-                "tooling": {
-                    "models": [{"provider": "acme", "model": "m-1", "version": None}],
-                    "mocks": ["api"],
-                },
-            },
+            action_trace=[trace_entry(1, llm_trace=[model_call, model_call], io_audit=accesses)],
+            determinism={"seed": -1, "tooling": {"models": models, "mocks": ["api"]}},
             started_at="2026-01-31T12:00:00+00:00",
             error_traceback="Traceback (most recent call last):",
             output={"agent": "words", "task": None},
@@ -264,14 +236,6 @@ def test_the_schema_is_itself_valid():
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
-def test_the_schema_is_package_data():
-    pyproject = tomllib.loads(
-        (pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8")
-    )
-    shipped = pyproject["tool"]["setuptools"]["package-data"]["tracecore"]
-    assert any(fnmatch.fnmatch("schema/run-artifact.schema.json", pattern) for pattern in shipped)
-
-
 def test_the_schema_says_for_every_pattern_that_no_newline_may_follow():
     text = json.dumps(SCHEMA)
     places_of_patterns = [
@@ -321,42 +285,37 @@ def test_both_agree_wherever_one_value_is_bent_absent_or_of_another_type():
             assert_agreement(without(artifact, place))
 
 
-def test_both_agree_on_strange_numbers_and_on_the_length_of_ids():
-    for number in (float("nan"), float("inf"), float("-inf"), 1e300, -0.0):
-        for name in ("seed", "steps_used", "wall_clock_elapsed_s"):
-            assert_agreement(solved() | {name: number})
-    for length in (0, 31, 32, 36, 37, 72):
-        artifact = solved() | {"run_id": "a" * length}
-        assert_agreement(artifact)
-        assert (spec.problems(artifact) == []) is (32 <= length <= 36)
-
-
-def test_a_time_is_utc_in_iso_8601_to_both():
-    for text, is_utc_time in {
-        "2026-01-31T12:00:00Z": True,
-        "2026-12-01T23:59:59.5+00:00": True,
-        "2026-01-31T12:00:00.Z": False,
-        "2026-01-31T12:00:00": False,
-        "2026-01-31T12:00:00+01:00": False,
-        "2026-01-31 12:00:00Z": False,
-        "2026-13-31T12:00:00Z": False,
-        "2026-01-00T12:00:00Z": False,
-        "2026-01-31T24:00:00Z": False,
-        "2026-01-31T12:00:60Z": False,
-    }.items():
-        artifact = solved() | {"started_at": text}
-        assert_agreement(artifact)
-        assert (spec.problems(artifact) == []) is is_utc_time
+@pytest.mark.parametrize(
+    ("name", "value", "is_valid"),
+    [
+        *(("run_id", "a" * length, 32 <= length <= 36) for length in (0, 31, 32, 36, 37, 72)),
+        *(("wall_clock_elapsed_s", number, False) for number in (-1e300, -0.5, float("-inf"))),
+        *(("wall_clock_elapsed_s", number, True) for number in (-0.0, float("inf"))),
+        ("started_at", "2026-01-31T12:00:00Z", True),
+        ("started_at", "2026-12-01T23:59:59.5+00:00", True),
+        ("started_at", "2026-01-31T12:00:00.Z", False),
+        ("started_at", "2026-01-31T12:00:00", False),
+        ("started_at", "2026-01-31T12:00:00+01:00", False),
+        ("started_at", "2026-01-31 12:00:00Z", False),
+        ("started_at", "2026-13-31T12:00:00Z", False),
+        ("started_at", "2026-01-00T12:00:00Z", False),
+        ("started_at", "2026-01-31T24:00:00Z", False),
+        ("started_at", "2026-01-31T12:00:60Z", False),
+    ],
+)
+def test_ids_numbers_and_times_are_valid_to_both_or_to_none(name: str, value: Any, is_valid: bool):
+    artifact = solved() | {name: value}
+    assert_agreement(artifact)
+    assert (spec.problems(artifact) == []) is is_valid
 
 
 def test_both_agree_on_every_way_to_give_an_ending():
-    for reason in (*FAILURE_TYPE_OF, "a reason of the validator's own", ""):
-        for success in (True, False):
-            for failure_type in (*FAILURE_TYPES, None, ["timeout"]):
-                for failure_reason in ("words", None):
-                    ending = {"success": success, "termination_reason": reason}
-                    ending |= {"failure_type": failure_type, "failure_reason": failure_reason}
-                    assert_agreement(solved() | {"action_trace": []} | ending)
+    short = solved() | {"action_trace": []}
+    names = ("termination_reason", "success", "failure_type", "failure_reason")
+    reasons = (*FAILURE_TYPE_OF, "a reason of the validator's own", "")
+    failure_types = (*FAILURE_TYPES, None, ["timeout"])
+    for values in itertools.product(reasons, (True, False), failure_types, ("words", None)):
+        assert_agreement(short | dict(zip(names, values, strict=True)))
 
 
 # --- the ending ---
@@ -368,31 +327,6 @@ def test_the_schema_has_the_endings_of_the_runtime():
         assert valid == ([failure_type] if failure_type else [])
     kinds = [kind for kind in FAILURE_TYPES if spec.problems(failed("account_locked", kind)) == []]
     assert set(kinds) == FAILURE_TYPES
-
-
-@pytest.mark.parametrize(
-    ("ending", "complaint"),
-    [
-        (
-            {"success": False},
-            "$.termination_reason: found 'success', expected anything but 'success' as success is",
-        ),
-        (
-            {"failure_type": "timeout"},
-            "$.failure_type: found 'timeout', expected null as success is true",
-        ),
-        (
-            {"failure_reason": "no"},
-            "$.failure_reason: found 'no', expected null as success is true",
-        ),
-        (
-            {"termination_reason": "timeout"},
-            "$.termination_reason: found 'timeout', expected 'success' as success is true",
-        ),
-    ],
-)
-def test_an_ending_that_contradicts_itself_is_told(ending: dict[str, Any], complaint: str):
-    assert any(found.startswith(complaint) for found in spec.problems(solved() | ending))
 
 
 # --- what a problem says ---
@@ -416,35 +350,33 @@ def test_each_field_that_the_schema_requires_is_named_where_it_is_absent():
 @pytest.mark.parametrize(
     ("place", "value", "complaint"),
     [
-        (("seed",), True, "$.seed: found true, expected an integer"),
-        (("budgets", "steps"), -1, "$.budgets.steps: found -1, expected an integer of at least 0"),
+        ("seed", True, "$.seed: found true, expected an integer"),
+        ("budgets.steps", -1, "$.budgets.steps: found -1, expected an integer of at least 0"),
+        ("budgets.wall_clock_seconds", "1", "$.budgets.wall_clock_seconds: found '1', expected an"),
+        ("runtime_identity.a\nb", 1, r"$.runtime_identity['a\nb']: found 1, expected no such"),
+        ("action_trace.1.step", 0, "$.action_trace[1].step: found 0, expected an integer of at"),
         (
-            ("budgets", "wall_clock_seconds"),
-            "1",
-            "$.budgets.wall_clock_seconds: found '1', expected an integer of",
-        ),
-        (
-            ("runtime_identity", "a\nb"),
-            1,
-            r"$.runtime_identity['a\nb']: found 1, expected no such member",
-        ),
-        (
-            ("action_trace", 1, "step"),
-            0,
-            "$.action_trace[1].step: found 0, expected an integer of at least 1",
-        ),
-        (
-            ("action_trace", 0, "io_audit", 0, "type"),
+            "action_trace.0.io_audit.0.type",
             "tty",
-            "$.action_trace[0].io_audit[0].type: found 'tty', exp",
+            "$.action_trace[0].io_audit[0].type: found 'tty'",
         ),
-        (("run_id",), "x\ny", r"$.run_id: found 'x\ny', expected 32 to 36 hex digits or dashes"),
-        (("validator",), [], "$.validator: found an array, expected an object"),
+        ("run_id", "x\ny", r"$.run_id: found 'x\ny', expected 32 to 36 hex digits or dashes"),
+        ("validator", [], "$.validator: found an array, expected an object"),
+        ("failure_type", "timeout", "$.failure_type: found 'timeout', expected null as success is"),
+        ("failure_reason", "no", "$.failure_reason: found 'no', expected null as success is true"),
+        ("termination_reason", "timeout", "$.termination_reason: found 'timeout', expected 'succ"),
     ],
 )
-def test_a_problem_names_place_finding_and_expectation(place: Place, value: object, complaint: str):
-    (found,) = spec.problems(replaced(solved(), place, value))
+def test_a_problem_names_place_finding_and_expectation(place: str, value: object, complaint: str):
+    keys = tuple(int(key) if key.isdigit() else key for key in place.split("."))
+    (found,) = spec.problems(replaced(solved(), keys, value))
     assert found.startswith(complaint)
+
+
+def test_an_ending_that_failed_has_another_reason_than_success():
+    complaint = "$.termination_reason: found 'success', expected anything but 'success' as success"
+    problems = spec.problems(solved() | {"success": False})
+    assert [line for line in problems if line.startswith(complaint)]
 
 
 def test_the_first_problems_are_given_and_no_more_than_asked_for():
@@ -479,27 +411,18 @@ def test_junk_is_a_problem_and_no_exception():
         assert spec.problems(junk) != []
 
 
-def test_deep_nesting_where_any_json_may_stand_is_fine():
+def test_deep_nesting_is_fine_where_any_json_may_stand_and_nowhere_else():
     entry = trace_entry(1, result=DEEP, observation={"x": DEEP}, action={"x": DEEP})
     assert spec.problems(solved() | {"action_trace": [entry], "validator": {"x": DEEP}}) == []
-
-
-def test_deep_nesting_where_it_may_not_stand_is_a_problem():
-    for name in SCHEMA["required"]:
+    for name in set(SCHEMA["required"]) - {"validator"}:
         for deep in (DEEP, [DEEP]):
-            if name != "validator":
-                assert spec.problems(solved() | {name: deep})[0].startswith(f"$.{name}")
+            assert spec.problems(solved() | {name: deep})[0].startswith(f"$.{name}")
 
 
 def test_integers_too_long_for_python_to_print_are_no_exception():
     for huge in (10**5000, -(10**5000)):
         assert spec.problems(solved() | {"seed": huge}) == []
-        assert (
-            spec.problems(
-                solved() | {"version": huge, "run_id": huge, "wall_clock_elapsed_s": huge}
-            )
-            != []
-        )
+        assert spec.problems(solved() | {"version": -abs(huge), "run_id": huge}) != []
 
 
 def test_a_huge_value_makes_a_short_problem():

@@ -1,8 +1,10 @@
 import functools
+import json
 import types
 from typing import Any
 
 import pytest
+from helpers.tables import rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,11 +32,6 @@ def by_name(*, needed: int, spare: int = 2) -> int:
 SURFACE = ActionSurface({"read": read, "wait": wait, "anything": anything, "by_name": by_name})
 
 
-def reason(action: object) -> str | None:
-    problem = SURFACE.why_invalid(action)
-    return problem and problem[0]
-
-
 def test_parameters_are_the_names_that_can_be_given() -> None:
     assert SURFACE.parameters == {
         "read": ["path", "limit"],
@@ -44,22 +41,23 @@ def test_parameters_are_the_names_that_can_be_given() -> None:
     }
 
 
+def call(name: str, args: object) -> dict[str, object]:
+    return {"type": name, "args": args}
+
+
+ANYTHING = {"first": 1, "self": 2, "action": 3}
+
+
 @pytest.mark.parametrize(
     ("action", "result"),
     [
-        ({"type": "read", "args": {"path": "a"}}, ["a", 10]),
-        ({"type": "read", "args": {"limit": 1, "path": "a"}}, ["a", 1]),
+        (call("read", {"path": "a"}), ["a", 10]),
+        (call("read", {"limit": 1, "path": "a"}), ["a", 1]),
         ({"type": "wait"}, "waited"),
-        ({"type": "wait", "args": None}, "waited"),
-        (
-            {"type": "wait", "args": {}, "thought": "extra keys are the agent's own business"},
-            "waited",
-        ),
-        (
-            {"type": "anything", "args": {"first": 1, "self": 2, "action": 3}},
-            {"first": 1, "self": 2, "action": 3},
-        ),
-        ({"type": "by_name", "args": {"needed": 1}}, 3),
+        (call("wait", None), "waited"),
+        (call("wait", {}) | {"thought": "extra keys are the agent's own business"}, "waited"),
+        (call("anything", ANYTHING), ANYTHING),
+        (call("by_name", {"needed": 1}), 3),
     ],
 )
 def test_a_valid_action_is_executed_with_its_args(action: dict[str, Any], result: object) -> None:
@@ -67,80 +65,56 @@ def test_a_valid_action_is_executed_with_its_args(action: dict[str, Any], result
     assert canon.decode(SURFACE.call(action)) == result
 
 
+SHORT = {
+    "ALL": "read, wait, anything, by_name",
+    "AN OBJECT": "expected an object",
+    "A STRING": "expected a string",
+}
+
+
 @pytest.mark.parametrize(
-    ("action", "problem"),
+    ("action", "reason", "words"),
+    rows("""
+    null                       | action_must_be_dict | the action is null, AN OBJECT
+    [1]                        | action_must_be_dict | the action is a list, AN OBJECT
+    {}                         | invalid_action_type | the action's type is missing, A STRING
+    {"type": true, "args": 1}  | invalid_action_type | the action's type is a boolean, A STRING
+    {"type": ["read"]}         | invalid_action_type | the action's type is a list, A STRING
+    {"type": "fly\\n", "args": 1} | unknown_action | there is no action fly\\n, expected one of ALL
+    {"type": "set_env"}        | unknown_action | there is no action set_env, expected one of ALL
+    {"type": "read", "args": []} | args_must_be_dict | the args of read are a list, AN OBJECT
+    {"type": "read", "args": 0} | args_must_be_dict | the args of read are a number, AN OBJECT
+    {"type": "read", "args": {"x": 3}} | missing_arg | read lacks path, expected args path, limit
+    {"type": "read"}           | missing_arg | read lacks path, expected args path, limit
+    {"type": "by_name", "args": {"spare": 3}} | missing_arg \
+        | by_name lacks needed, expected args needed, spare
+    {"type": "read", "args": {"path": "", "pth": ""}} | unexpected_arg \
+        | read takes no pth, expected args path, limit
+    {"type": "wait", "args": {"s": 1}} | unexpected_arg | wait takes no s, expected no args
+    """),
+)
+def test_an_invalid_action_is_refused_for_its_first_reason_in_words(
+    action: str, reason: str, words: str
+) -> None:
+    for short, long in SHORT.items():
+        words = words.replace(short, long)
+    assert SURFACE.why_invalid(json.loads(action)) == (reason, words)
+
+
+@pytest.mark.parametrize(
+    ("action", "reason", "words"),
     [
-        (None, ("action_must_be_dict", "the action is null, expected an object")),
-        ([1], ("action_must_be_dict", "the action is a list, expected an object")),
-        (object(), ("action_must_be_dict", "the action is a Python object, expected an object")),
-        ({}, ("invalid_action_type", "the action's type is missing, expected a string")),
+        (object(), "action_must_be_dict", "the action is a Python object, expected an object"),
+        (call("wait", {1: 1}), "unexpected_arg", "wait takes no a number, expected no args"),
         (
-            {"type": True},
-            ("invalid_action_type", "the action's type is a boolean, expected a string"),
-        ),
-        (
-            {"type": ["read"]},
-            ("invalid_action_type", "the action's type is a list, expected a string"),
-        ),
-        (
-            {"type": "fly\n"},
-            (
-                "unknown_action",
-                "there is no action fly\\n, expected one of read, wait, anything, by_name",
-            ),
-        ),
-        (
-            {"type": "set_env"},
-            (
-                "unknown_action",
-                "there is no action set_env, expected one of read, wait, anything, by_name",
-            ),
-        ),
-        (
-            {"type": "read", "args": []},
-            ("args_must_be_dict", "the args of read are a list, expected an object"),
-        ),
-        (
-            {"type": "read", "args": 0},
-            ("args_must_be_dict", "the args of read are a number, expected an object"),
-        ),
-        (
-            {"type": "read", "args": {"limit": 3}},
-            ("missing_arg", "read lacks path, expected args path, limit"),
-        ),
-        ({"type": "read"}, ("missing_arg", "read lacks path, expected args path, limit")),
-        (
-            {"type": "by_name", "args": {"spare": 3}},
-            ("missing_arg", "by_name lacks needed, expected args needed, spare"),
-        ),
-        (
-            {"type": "read", "args": {"path": "", "pth": ""}},
-            ("unexpected_arg", "read takes no pth, expected args path, limit"),
-        ),
-        (
-            {"type": "wait", "args": {"s": 1}},
-            ("unexpected_arg", "wait takes no s, expected no args"),
-        ),
-        (
-            {"type": "wait", "args": {1: 1}},
-            ("unexpected_arg", "wait takes no a number, expected no args"),
-        ),
-        (
-            {"type": "anything", "args": {"first": 1, 2: 3}},
-            ("unexpected_arg", "anything takes no a number, expected args first"),
+            call("anything", {"first": 1, 2: 3}),
+            "unexpected_arg",
+            "anything takes no a number, expected args first",
         ),
     ],
 )
-def test_an_invalid_action_is_refused_for_its_reason_in_words(
-    action: object, problem: tuple[str, str]
-) -> None:
-    assert SURFACE.why_invalid(action) == problem
-
-
-def test_the_first_reason_is_the_one_that_counts() -> None:
-    assert reason({"type": 1, "args": 1}) == "invalid_action_type"
-    assert reason({"type": "none", "args": 1}) == "unknown_action"
-    assert reason({"type": "read", "args": {"other": 1}}) == "missing_arg"
+def test_an_action_that_is_no_json_is_refused_too(action: object, reason: str, words: str) -> None:
+    assert SURFACE.why_invalid(action) == (reason, words)
 
 
 JSON = st.recursive(
@@ -202,21 +176,12 @@ def generator() -> Any:
     yield
 
 
-@pytest.mark.parametrize(
-    ("function", "found"),
-    [
-        (positional_only, "positional-only"),
-        (asynchronous, "an async"),
-        (generator, "an async function or a generator"),
-    ],
-)
-def test_a_function_that_cannot_be_called_by_name_is_refused_at_once(
-    function: Any, found: str
-) -> None:
-    with pytest.raises(TaskError, match=found) as caught:
+@pytest.mark.parametrize("function", [positional_only, asynchronous, generator])
+def test_a_function_that_cannot_be_called_by_name_is_refused_at_once(function: Any) -> None:
+    words = "positional-only" if function is positional_only else "an async function or a generator"
+    with pytest.raises(TaskError, match=words) as caught:
         ActionSurface({"act": function})
-    assert caught.value.field == "act"
-    assert caught.value.path == __file__
+    assert (caught.value.path, caught.value.field) == (__file__, "act")
 
 
 def test_the_actions_are_the_public_functions_of_the_module_itself() -> None:

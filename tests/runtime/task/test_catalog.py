@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 
 import pytest
+from helpers.tables import words
 
 from tracecore.errors import AgentError, TaskError
 from tracecore.runtime.task import catalog
@@ -24,28 +25,15 @@ def bundle(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     return package
 
 
-def test_a_task_is_found_by_its_full_reference_or_its_id_alone(make_task: MakeTask) -> None:
-    folder = make_task("world", version=2)
-    for ref in ("world@2", "world"):
-        source = find_task(ref, [str(folder.parent)])
-        assert source.ref == "world@2"
-        assert source.folder == str(folder)
-        assert source.sha256 == hash_folder(str(folder))
-
-
-def test_a_relative_folder_of_tasks_gives_absolute_paths(
+def test_a_task_is_found_by_its_full_reference_or_its_id_alone(
     make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = make_task("world")
+    folder = make_task("world", version=2)
     monkeypatch.chdir(folder.parent.parent)
-    assert find_task("world@1", ["tasks_dir"]).folder == str(folder)
-
-
-def test_bundled_tasks_are_found_without_a_folder(
-    make_task: MakeTask, bundle: pathlib.Path
-) -> None:
-    shutil.move(make_task("world"), bundle / "tasks" / "world")
-    assert find_task("world").folder == str(bundle / "tasks" / "world")
+    for ref, tasks_dir in (("world@2", str(folder.parent)), ("world", "tasks_dir")):
+        source = find_task(ref, [tasks_dir])
+        assert (source.ref, source.folder) == ("world@2", str(folder))
+        assert source.sha256 == hash_folder(str(folder))
 
 
 def test_the_first_folder_wins_and_the_bundled_one_comes_last(
@@ -55,6 +43,7 @@ def test_the_first_folder_wins_and_the_bundled_one_comes_last(
     first, second = make_task("world", under="first"), make_task("world", under="second")
     assert find_task("world@1", [str(first.parent), str(second.parent)]).folder == str(first)
     assert find_task("world", [str(second.parent), str(first.parent)]).folder == str(second)
+    assert find_task("world").folder == str(bundle / "tasks" / "world")
 
 
 def test_of_several_versions_the_wanted_one_is_found_and_none_is_guessed(
@@ -89,33 +78,15 @@ def test_an_unknown_task_names_the_nearest_known_ones(
     assert list((bundle / "tasks").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "ref",
-    [
-        "",
-        "@1",
-        "world@",
-        "world@x",
-        "world@1@1",
-        "world@-1",
-        "world@01",
-        "world@\u0661",
-        "world@" + "1" * 81,
-        "../world@1",
-        "..@1",
-        "a/b@1",
-        "a\\b@1",
-        "/abs@1",
-        "world\0@1",
-        "world\n@1",
-        "world@1\n",
-        "World@1",
-        "wörld@1",
-        " world@1",
-        "a" * 81,
-        "a." + "b",
-    ],
-)
+MALFORMED = words(r"""
+    @1 world@ world@x world@1@1 world@-1 world@01 ../world@1 ..@1 a/b@1 a\b@1 /abs@1 World@1 wörld@1
+    a.b
+    """)
+UNPRINTABLE = ["world\0@1", "world\n@1", "world@1\n", " world@1"]
+TOO_LONG = ["a" * 81, "world@" + "1" * 81]
+
+
+@pytest.mark.parametrize("ref", ["", *MALFORMED, *UNPRINTABLE, *TOO_LONG, "world@\u0661"])
 def test_a_malformed_reference_is_refused_in_one_line(make_task: MakeTask, ref: str) -> None:
     with pytest.raises(TaskError, match="expected <id>@<version> or <id>") as caught:
         find_task(ref, [str(make_task("world").parent)])
@@ -145,25 +116,19 @@ def test_a_folder_that_cannot_be_looked_into_is_told_rather_than_passed_over(
     assert caught.value.path == str(tmp_path / "world")
 
 
-def test_an_agent_is_found_relative_to_the_working_directory(
+def test_an_agent_is_found_relative_to_the_working_directory_and_else_in_the_package(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, bundle: pathlib.Path
 ) -> None:
-    (bundle / "agents" / "mine.py").write_text("bundled")
-    (tmp_path / "agents").mkdir()
-    (tmp_path / "agents" / "mine.py").write_text("x = 1")
+    for name in ("mine.py", "toy_agent.py"):
+        (bundle / "agents" / name).write_text("bundled")
+    mine = tmp_path / "agents" / "mine.py"
+    mine.parent.mkdir()
+    mine.write_text("x = 1")
     monkeypatch.chdir(tmp_path)
     source = find_agent("agents/mine.py")
-    assert source.ref == "agents/mine.py"
-    assert source.path == str(tmp_path / "agents" / "mine.py")
+    assert (source.ref, source.path) == ("agents/mine.py", str(mine))
     assert source.sha256 == "sha256:" + hashlib.sha256(b"x = 1").hexdigest()
-    assert find_agent(str(tmp_path / "agents" / "mine.py")).path == source.path
-
-
-def test_otherwise_the_bundled_agent_is_found(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, bundle: pathlib.Path
-) -> None:
-    (bundle / "agents" / "toy_agent.py").write_text("")
-    monkeypatch.chdir(tmp_path)
+    assert find_agent(str(mine)).path == source.path
     assert find_agent("agents/toy_agent.py").path == str(bundle / "agents" / "toy_agent.py")
 
 
@@ -215,12 +180,9 @@ def test_an_agent_must_be_a_regular_file(tmp_path: pathlib.Path) -> None:
 def test_a_bundled_agent_has_one_name_wherever_it_is_looked_for(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder in (
-        pathlib.Path(catalog.PACKAGE_FOLDER).parent,
-        pathlib.Path(catalog.PACKAGE_FOLDER),
-        tmp_path,
-    ):
+    package = pathlib.Path(catalog.PACKAGE_FOLDER)
+    whole = str(package / "agents" / "toy_agent.py")
+    for folder in (package.parent, package, tmp_path):
         monkeypatch.chdir(folder)
-        assert find_agent("agents/toy_agent.py").ref == "agents/toy_agent.py"
-        whole = os.path.join(catalog.PACKAGE_FOLDER, "agents", "toy_agent.py")
-        assert find_agent(whole).ref == "agents/toy_agent.py"
+        for ref in ("agents/toy_agent.py", whole):
+            assert find_agent(ref).ref == "agents/toy_agent.py"

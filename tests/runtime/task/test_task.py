@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from helpers.tables import rows
 
 from tracecore import canon
 from tracecore.errors import TaskError
@@ -65,15 +66,11 @@ def test_a_task_sets_its_world_up_acts_and_validates(execute: Callable[..., Task
     assert task.surface.parameters == {"look": ["path"]}
     assert canon.decode(task.surface.call({"type": "look", "args": {"path": "/app/seed"}})) == "7"
     assert task.validate(env) == {"ok": True}
-
-
-def test_setup_and_set_env_are_optional(execute: Callable[..., Task]) -> None:
-    task = execute(
+    bare = execute(
         files={"actions.py": "def go(): return 1"},
         edit=lambda text: text.replace('[setup]\nentrypoint = "setup.py:setup"\n', ""),
     )
-    assert task.setup is None
-    assert task.set_env is None
+    assert bare.setup is bare.set_env is None
 
 
 def test_every_execution_starts_afresh(make_task: MakeTask) -> None:
@@ -92,6 +89,22 @@ def test_every_execution_starts_afresh(make_task: MakeTask) -> None:
     task.close()
 
 
+def value(task: Task) -> Any:
+    """What its action ``go`` gives."""
+    return canon.decode(task.surface.call({"type": "go"}))
+
+
+def values_of_tasks(
+    execute: Callable[..., Task], actions: str, module: str, files: dict[str, str] | None = None
+) -> list[str]:
+    """What tasks find in a module that each has in the same place, where the first is run again."""
+    found = []
+    for task_id in ("one", "two", "one"):
+        own = {module: f"VALUE = '{task_id}'", "actions.py": actions.replace("{id}", task_id)}
+        found.append(value(execute(task_id, {**(files or {}), **own})))
+    return found
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -105,21 +118,16 @@ def test_every_execution_starts_afresh(make_task: MakeTask) -> None:
         "import importlib; VALUE = importlib.import_module('tasks.{id}.shared').VALUE",
     ],
 )
-@pytest.mark.parametrize("lazily", [False, True])
 def test_siblings_are_imported_in_every_spelling_and_never_another_tasks(
-    execute: Callable[..., Task], line: str, *, lazily: bool
+    execute: Callable[..., Task], line: str
 ) -> None:
-    values = []
-    for task_id in ("one", "two", "one"):
-        source = line.format(id=task_id)
-        actions = (
-            f"def go():\n    {source}\n    return VALUE"
-            if lazily
-            else f"{source}\ndef go():\n    return VALUE"
-        )
-        task = execute(task_id, {"shared.py": f"VALUE = '{task_id}'", "actions.py": actions})
-        values.append(canon.decode(task.surface.call({"type": "go"})))
-    assert values == ["one", "two", "one"]
+    for actions in (f"{line}\ndef go(): return VALUE", f"def go():\n    {line}\n    return VALUE"):
+        assert values_of_tasks(execute, actions, "shared.py") == ["one", "two", "one"]
+
+
+def test_an_id_with_a_dash_imports_relatively(execute: Callable[..., Task]) -> None:
+    files = {"shared.py": "V = 1", "actions.py": "from .shared import V\ndef go(): return V"}
+    assert value(execute("with-dash", files)) == 1
 
 
 @pytest.mark.parametrize(
@@ -131,32 +139,15 @@ def test_siblings_are_imported_in_every_spelling_and_never_another_tasks(
         "from lib.deep import VALUE",
         "from lib import deep; VALUE = deep.VALUE",
         "import lib.deep; VALUE = lib.deep.VALUE",
-        (
-            "import lib.deep, tasks.{id}.lib.deep as same; VALUE = lib.deep.VALUE if same is"
-            " lib.deep else None"
-        ),
+        "import lib.deep, tasks.{id}.lib.deep as same; VALUE = same is lib.deep and same.VALUE",
     ],
 )
 @pytest.mark.parametrize("files", [{"lib/__init__.py": ""}, {}], ids=["package", "folder"])
 def test_modules_in_a_folder_below_are_imported_in_every_spelling_too(
     execute: Callable[..., Task], line: str, files: dict[str, str]
 ) -> None:
-    values = []
-    for task_id in ("one", "two", "one"):
-        actions = f"{line.format(id=task_id)}\ndef go():\n    return VALUE"
-        task = execute(
-            task_id, {**files, "lib/deep.py": f"VALUE = '{task_id}'", "actions.py": actions}
-        )
-        values.append(canon.decode(task.surface.call({"type": "go"})))
-    assert values == ["one", "two", "one"]
-
-
-def test_an_id_with_a_dash_imports_relatively(execute: Callable[..., Task]) -> None:
-    task = execute(
-        "with-dash",
-        {"shared.py": "V = 1", "actions.py": "from .shared import V\ndef go(): return V"},
-    )
-    assert canon.decode(task.surface.call({"type": "go"})) == 1
+    actions = f"{line}\ndef go(): return VALUE"
+    assert values_of_tasks(execute, actions, "lib/deep.py", files) == ["one", "two", "one"]
 
 
 def test_one_module_is_one_module_under_all_its_names(execute: Callable[..., Task]) -> None:
@@ -171,7 +162,7 @@ def test_one_module_is_one_module_under_all_its_names(execute: Callable[..., Tas
     task = execute(files=files)
     world(task, seed=5)
     name = "tasks.world.shared"
-    assert canon.decode(task.surface.call({"type": "go"})) == [[5], True, name, name]
+    assert value(task) == [[5], True, name, name]
 
 
 def test_siblings_may_import_each_other_in_a_circle(execute: Callable[..., Task]) -> None:
@@ -180,7 +171,7 @@ def test_siblings_may_import_each_other_in_a_circle(execute: Callable[..., Task]
         "right.py": "import left\nR = 2",
         "actions.py": "import left\ndef go(): return left.total()",
     }
-    assert canon.decode(execute(files=files).surface.call({"type": "go"})) == 3
+    assert value(execute(files=files)) == 3
 
 
 def test_folders_below_are_packages(execute: Callable[..., Task]) -> None:
@@ -194,7 +185,7 @@ def test_folders_below_are_packages(execute: Callable[..., Task]) -> None:
             "def go(): return [V, NAME, again.W]"
         ),
     }
-    assert canon.decode(execute(files=files).surface.call({"type": "go"})) == [
+    assert value(execute(files=files)) == [
         3,
         "tasks.world.lib",
         4,
@@ -209,7 +200,7 @@ def test_the_standard_library_keeps_its_names(execute: Callable[..., Task]) -> N
             " 'Random'), mine.MINE]"
         ),
     }
-    assert canon.decode(execute(files=files).surface.call({"type": "go"})) == [True, True]
+    assert value(execute(files=files)) == [True, True]
 
 
 def test_a_module_knows_its_file_but_reads_and_writes_no_disk(make_task: MakeTask) -> None:
@@ -221,7 +212,7 @@ def test_a_module_knows_its_file_but_reads_and_writes_no_disk(make_task: MakeTas
     for path in folder.iterdir():
         path.write_text("raise RuntimeError('read again')")
     task = code.execute()
-    assert canon.decode(task.surface.call({"type": "go"})) == str(folder / "shared.py")
+    assert value(task) == str(folder / "shared.py")
     assert sorted(path.name for path in folder.iterdir()) == names
     task.close()
 
@@ -242,7 +233,7 @@ def test_modules_that_stood_in_the_way_are_put_back(
         ),
     }
     task = execute(files=files)
-    assert canon.decode(task.surface.call({"type": "go"})) == [1, False, False]
+    assert value(task) == [1, False, False]
     task.close()
     assert {name: sys.modules.get(name) for name in users} == users
     assert "tasks.world" not in sys.modules
@@ -271,66 +262,46 @@ def test_what_the_tasks_code_raises_is_passed_on_and_nothing_stays(
 
 
 @pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        (
-            {"validate.py": "validate = 3"},
-            "world@1/validate.py: validate: found <class 'int'>, expected a function",
-        ),
-        (
-            {"validate.py": "def validate(): pass\ndel validate"},
-            "world@1/validate.py: validate: found nothing",
-        ),
-        (
-            {"setup.py": "setup = object()"},
-            "world@1/setup.py: setup: found <class 'object'>, expected a function",
-        ),
-        ({"actions.py": "set_env = None"}, "world@1/actions.py: set_env: found <class 'NoneType'>"),
-        (
-            {"actions.py": "def go(a, /): pass"},
-            "actions.py: go: found 'positional-only parameters'",
-        ),
-    ],
+    ("file", "code", "message"),
+    rows("""
+    validate.py | validate = 3       | validate: found <class 'int'>, expected a function
+    validate.py | other = validate = 3; del validate | validate: found nothing
+    setup.py    | setup = object()   | setup: found <class 'object'>, expected a function
+    actions.py  | set_env = None     | set_env: found <class 'NoneType'>
+    actions.py  | def go(a, /): pass | go: found 'positional-only parameters'
+    """),
 )
 def test_a_function_that_is_none_is_named(
-    execute: Callable[..., Task], files: dict[str, str], message: str
+    execute: Callable[..., Task], file: str, code: str, message: str
 ) -> None:
     with pytest.raises(TaskError) as caught:
-        execute(files=files)
-    assert message in str(caught.value)
+        execute(files={file: code})
+    assert f"{file}: {message}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("files", "message"),
+    ("file", "code", "message"),
     [
         (
-            {"actions.py": "x = 1\ndef (:"},
-            "actions.py: line 2: found 'invalid syntax', expected Python that compiles",
+            "actions.py",
+            "x = 1\ndef (:",
+            "actions.py: line 2: found 'invalid syntax', expected Pyt",
         ),
-        ({"lib/extra.py": "class"}, "lib/extra.py: line 1"),
-        (
-            {"validate.py": "def other(env): pass"},
-            "validate.py: validate: found nothing, expected a function",
-        ),
-        ({"setup.py": ""}, "setup.py: setup: found nothing"),
+        ("lib/extra.py", "class", "lib/extra.py: line 1"),
+        ("validate.py", "x = 1", "validate.py: validate: found nothing, expected a function"),
+        ("setup.py", "", "setup.py: setup: found nothing"),
     ],
 )
 def test_a_check_finds_mistakes_without_running_anything(
-    make_task: MakeTask, files: dict[str, str], message: str
+    make_task: MakeTask, file: str, code: str, message: str
 ) -> None:
-    folder = make_task(files={"shared.py": "raise SystemExit", **files})
+    compile_task(source_of(make_task("good", files={"actions.py": "raise SystemExit"})))
+    star = {"validate.py": "from .shared import *", "shared.py": "raise SystemExit"}
+    compile_task(source_of(make_task("star", files=star)))
+    folder = make_task(files={"shared.py": "raise SystemExit", file: code})
     with pytest.raises(TaskError) as caught:
         compile_task(source_of(folder))
     assert f"{folder}/{message}" in str(caught.value)
-
-
-def test_a_check_of_a_good_task_runs_nothing(make_task: MakeTask) -> None:
-    compile_task(source_of(make_task(files={"actions.py": "raise SystemExit"})))
-    compile_task(
-        source_of(
-            make_task("star", files={"validate.py": "from .shared import *", "shared.py": ""})
-        )
-    )
 
 
 def test_a_folder_that_has_changed_is_refused(make_task: MakeTask) -> None:
