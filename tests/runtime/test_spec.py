@@ -79,25 +79,18 @@ def failed(termination_reason: str, failure_type: str, **fields: Any) -> dict[st
 
 def real_artifacts() -> list[dict[str, Any]]:
     """Valid artifacts of every kind, as a reader of files has them: nothing in them is shared."""
-    model_call = {
-        "request": {
-            "provider": "acme",
-            "model": "m-1",
-            "prompt": "?",
-            "shim_used": False,
-            "metadata": {},
-        },
-        "response": {"completion": "!", "success": True, "error": None, "tokens_used": 7},
-    }
-    talkative = trace_entry(
-        1,
-        llm_trace=[model_call],
-        io_audit=[
-            {"type": "net", "host": "api.example.org"},
-            {"type": "fs", "op": "list_dir", "path": "/app"},
-            {"type": "process", "op": "exec", "target": "true"},
-        ],
-    )
+    model_call = json.loads("""{
+        "request": {"provider": "acme", "model": "m-1", "prompt": "?", "shim_used": false,
+                    "metadata": {}},
+        "response": {"completion": "!", "success": true, "error": null, "tokens_used": 7}
+    }""")
+    accesses = json.loads("""[
+        {"type": "net", "host": "api.example.org"},
+        {"type": "fs", "op": "list_dir", "path": "/app"},
+        {"type": "process", "op": "exec", "target": "true"}
+    ]""")
+    models = [{"provider": "acme", "model": "m-1", "version": None}]
+    nothing_done = {"action_trace": [], "validator": {}, "budgets": {"steps": 0, "tool_calls": 0}}
     varied = [
         solved(),
         failed("timeout", "timeout", **nothing_done),
@@ -111,7 +104,7 @@ def real_artifacts() -> list[dict[str, Any]]:
         failed(
             "account_locked",  # a validator's own words
             "sandbox_violation",
-            action_trace=[trace_entry(1, llm_trace=[model_call, model_call], io_audit=accesses)],
+            action_trace=[trace_entry(1, llm_trace=[model_call], io_audit=accesses)],
             determinism={"seed": -1, "tooling": {"models": models, "mocks": ["api"]}},
             started_at="2026-01-31T12:00:00+00:00",
             error_traceback="Traceback (most recent call last):",
