@@ -10,11 +10,7 @@ from tracecore.perf.compare.ab import (
     settle,
     subjects_that_moved,
 )
-from tracecore.perf.compare.comparison import (
-    Turns,
-    compare_paths,
-    compare_runs,
-)
+from tracecore.perf.compare.comparison import Turns, compare_paths, compare_runs
 from tracecore.perf.compare.runs import read_runs
 from tracecore.perf.compare.worktrees import Side
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO

@@ -33,11 +33,7 @@ def test_an_episode_that_fails_now_is_a_regression_of_its_row(sets):
         (failed("lost"), None, [("success", "improved")]),
         (failed("this"), failed("that"), [("failure_reason", "regressed")]),
         # how long a timeout took is no other reason
-        (
-            failed("timed out after 0.51", "timeout"),
-            failed("timed out after 0.52", "timeout"),
-            [],
-        ),
+        (failed("timed out after 0.51", "timeout"), failed("timed out after 0.52", "timeout"), []),
     ],
 )
 def test_an_episode_that_fails_no_more_is_an_improvement_and_another_reason_none(

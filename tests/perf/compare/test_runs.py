@@ -5,9 +5,7 @@ import pytest
 from helpers.sets import DEFAULTS, TASKS
 
 from tracecore.errors import InputError
-from tracecore.perf.compare.comparison import (
-    compare_paths,
-)
+from tracecore.perf.compare.comparison import compare_paths
 from tracecore.perf.compare.runs import read_runs
 
 

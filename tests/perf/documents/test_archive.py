@@ -285,8 +285,7 @@ def test_a_row_that_cannot_be_is_refused_by_place_and_field(tmp_path, content, f
     rows = json.loads(content["series"])
     rows[1][field] = value
     assert said in complaint(
-        write_files(tmp_path / "files", {**content, "series": as_series(rows)}),
-        series=True,
+        write_files(tmp_path / "files", {**content, "series": as_series(rows)}), series=True
     )
 
 

@@ -59,9 +59,7 @@ def test_a_sample_is_taken_at_each_tick_and_tells_the_slice_and_the_machine(
         clock.now_s += 0.1
         samples.add(
             make_row(
-                index,
-                error="no" if index == 3 else None,
-                artifact=None if index == 5 else "a.json",
+                index, error="no" if index == 3 else None, artifact=None if index == 5 else "a.json"
             )
         )
         samples.look(in_flight=4)

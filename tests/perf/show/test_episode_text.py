@@ -63,7 +63,7 @@ def test_a_story_is_the_task_the_steps_and_the_end(artifact):
 def test_an_episode_without_a_step_has_a_story_too(artifact):
     bare = {**artifact, "action_trace": [], "error_traceback": None, "output": None}
     assert [line.split()[0] for line in story(bare).splitlines()] == [
-        *("episode", "agent", "began", "ended", "after", "hash"),
+        *("episode", "agent", "began", "ended", "after", "hash")
     ]
 
 

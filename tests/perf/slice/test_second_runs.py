@@ -146,11 +146,7 @@ def test_what_was_counted_in_second_runs_is_kept_by_scenario_row(make_row, tmp_p
     first = [make_row(index) for index in (0, 5)]
     second = [replace(row, work={"messages": row.episode_index}) for row in reversed(first)]
     found = compare_runs(
-        first,
-        second,
-        requested=2,
-        runs_dir=str(tmp_path),
-        second_runs_dir=str(tmp_path),
+        first, second, requested=2, runs_dir=str(tmp_path), second_runs_dir=str(tmp_path)
     )
     assert [(one["seed"], one["episode_index"], one["counts"]) for one in found.work] == [
         (42, 0, {"messages": 0}),
