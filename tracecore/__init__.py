@@ -13,11 +13,11 @@ or beside:
 - ``runtime``: one episode. ``runtime.episode.run_episode(job)`` gives an Outcome on every path;
   ``runtime.job`` is what a process pool is given.
 - ``batch``: many jobs in many processes. ``batch.pool.run_batch`` knows nothing of episodes.
-- ``perf``: a slice. ``perf.harness.run_slice`` tells it from prepare to show, for
+- ``perf``: a slice. ``perf.harness.run_slice`` runs one from prepare to show, for
   ``scripts/perf_harness.py``.
 
 ``agents/`` and ``tasks/`` hold bundled episodes, plain files to copy from; ``schema/`` the run
-artifact's JSON Schema. ``docs/architecture.md`` says where what is changed.
+artifact's JSON Schema. ``docs/architecture.md`` shows where what is changed.
 """
 
 __version__ = "0.1.0"

@@ -61,7 +61,7 @@ def prepare_prctl() -> Callable[[int, int], int] | None:
 
 def children_of(pid: int) -> list[int]:
     """The process ids of the live or unreaped children of ``pid``; [] when it is gone or the
-    platform does not tell.
+    platform does not show them.
     """
     try:
         # Not open(): a file object costs ten times the system calls, and this is asked after every
@@ -140,7 +140,7 @@ def send_signal(pid: int, number: int) -> None:
 
 
 def kill_group(pid: int) -> None:
-    """Kill the process ``pid`` and whoever is still in the group it leads."""
+    """Kill the process ``pid`` and all that are still in the group it leads."""
     for kill in (os.killpg, os.kill):
         try:  # a context manager would be eight more objects for the parent of forks to copy
             kill(pid, signal.SIGKILL)

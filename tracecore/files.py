@@ -44,44 +44,20 @@ def write_atomic_stream(path: str, chunks: Iterable[bytes], *, fsync: bool = Fal
     fill_atomic(path, fill, fsync=fsync)
 
 
-def fill_atomic(path: str, fill: Callable[[int], None], *, fsync: bool = False) -> None:
+def fill_atomic(
+    path: str,
+    fill: Callable[[int], None],
+    *,
+    fsync: bool = False,
+    finish: Callable[[str, str], None] = os.replace,
+) -> None:
     """As :func:`write_atomic`, for a file that ``fill`` writes itself through a descriptor it may
-    also read and seek.
+    also read and seek; ``finish`` puts the whole file under its name.
 
     Raises:
         OutputError: Nothing was changed. Whatever else ``fill`` raises passes through, and nothing
             was changed either.
     """
-    _write(path, fill, fsync=fsync, finish=os.replace)
-
-
-def create_atomic(path: str, data: bytes, *, fsync: bool = False) -> bool:
-    """Put ``data`` under ``path`` in one step if nothing stands there; False if something does.
-
-    Raises:
-        OutputError: Nothing was changed.
-    """
-    try:
-        _write(path, lambda fd: write_all(fd, data), fsync=fsync, finish=_link_into_place)
-    except OutputError as error:
-        if isinstance(error.cause, FileExistsError):
-            return False
-        raise
-    return True
-
-
-def _link_into_place(temporary: str, path: str) -> None:
-    # link, not rename: rename would replace an artifact that somebody else has finished in the
-    # meantime.
-    os.link(temporary, path)
-    # the file stands: a second name that stays is no reason to say that it does not
-    with contextlib.suppress(OSError):
-        os.unlink(temporary)
-
-
-def _write(
-    path: str, fill: Callable[[int], None], *, fsync: bool, finish: Callable[[str, str], None]
-) -> None:
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name[:40]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
@@ -108,9 +84,33 @@ def _write(
         raise OutputError(path, error) from error
 
 
+def create_atomic(path: str, data: bytes, *, fsync: bool = False) -> bool:
+    """Put ``data`` under ``path`` in one step if nothing stands there; False if something does.
+
+    Raises:
+        OutputError: Nothing was changed.
+    """
+    try:
+        fill_atomic(path, lambda fd: write_all(fd, data), fsync=fsync, finish=_link_into_place)
+    except OutputError as error:
+        if isinstance(error.cause, FileExistsError):
+            return False
+        raise
+    return True
+
+
+def _link_into_place(temporary: str, path: str) -> None:
+    # link, not rename: rename would replace an artifact that another process has finished in the
+    # meantime.
+    os.link(temporary, path)
+    # the file stands: a second name that stays is no reason to report that it does not
+    with contextlib.suppress(OSError):
+        os.unlink(temporary)
+
+
 def has_room(folder: str, size: int) -> bool:
     """Whether this process could write a file of ``size`` bytes there now; False where that cannot
-    be told.
+    be found out.
     """
     try:
         # without a name, which might stay

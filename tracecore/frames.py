@@ -45,8 +45,8 @@ def pack(message: bytes) -> bytes:
 
 
 def read_exactly(fd: int, count: int) -> bytes:
-    """Wait for ``count`` bytes without a deadline: for a process whose life is bounded by somebody
-    else.
+    """Wait for ``count`` bytes without a deadline: for a process whose life is bounded by
+    another.
 
     Raises:
         ChannelClosed: The stream ended first.
@@ -217,7 +217,7 @@ class Channel:
         """Send one message.
 
         Raises:
-            ChannelClosed: Nobody can read it any more.
+            ChannelClosed: Its reader is gone.
             ChannelTimeout: It was not taken by ``deadline_s``.
         """
         view = memoryview(pack(message))

@@ -24,7 +24,7 @@ REFUSAL_PAUSES_S: Final = (0.02, 0.1, 0.3)  # before asking again for a process 
 
 
 def default_method() -> str:
-    """``fork`` on Linux, whose fork from a single thread is sound and whose ``/proc`` tells what is
+    """``fork`` on Linux, whose fork from a single thread is sound and whose ``/proc`` shows what is
     left; else ``spawn``.
     """
     return FORK if sys.platform == "linux" else SPAWN
@@ -91,7 +91,7 @@ def spawn(
                 command,
                 lean_environment(),
                 setsigmask=holding,
-                # Whoever started the harness may ignore any of them, which is inherited: an
+                # What started the harness may ignore any of them, which is inherited: an
                 # ignored SIGCHLD takes the children's ends away.
                 setsigdef=signal.valid_signals() - _KEPT_SIGNALS,
             )
@@ -227,7 +227,7 @@ def _detach(kept: list[int], streams: tuple[int, ...]) -> None:
 
 
 def peak_rss_bytes(usage: Any) -> int:
-    """The peak memory in what ``wait4`` tells.
+    """The peak memory in what ``wait4`` gives.
 
     Of a process that went through an exec, what had started it counts too.
     """
@@ -281,7 +281,12 @@ def describe_code(code: int) -> str:
     """The same of what ``subprocess`` and ``multiprocessing`` make of it: an exit code, or the
     negative of a signal.
     """
-    return describe_signal(-code) if code < 0 else describe_exit(code)
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
 
 
 def describe_past(code: int) -> str:
@@ -289,16 +294,3 @@ def describe_past(code: int) -> str:
     SIGSEGV``.
     """
     return f"was {describe_code(code)}" if code < 0 else describe_code(code)
-
-
-def describe_exit(code: int) -> str:
-    """An exit code in words."""
-    return f"exited with code {code}"
-
-
-def describe_signal(number: int) -> str:
-    """A deadly signal in words."""
-    try:
-        return f"killed by {signal.Signals(number).name}"
-    except ValueError:
-        return f"killed by signal {number}"

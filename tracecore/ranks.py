@@ -1,6 +1,6 @@
 """Tests by rank, trends, and the price of asking many questions at once.
 
-Everything here is one-sided towards "greater" unless it says otherwise, counts in integers where
+Everything here is one-sided towards "greater" unless stated otherwise, counts in integers where
 samples are small enough, and names the method it took. Values are numbers and never NaN.
 """
 
@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from tracecore.record import record
-from tracecore.stats import ROUNDING, Interval, median, normal_quantile, normal_tail
+from tracecore.stats import (
+    ROUNDING,
+    Interval,
+    check_confidence,
+    median,
+    normal_quantile,
+    normal_tail,
+)
 
 # 20 v 20: the largest product of two sample sizes whose rank sums are counted
 EXACT_PAIRS: Final = 400
@@ -27,7 +34,7 @@ class TestResult:
     """The answer of one test."""
 
     p: float  # the chance of data at least as extreme if nothing were there
-    statistic: float  # which one, the test says
+    statistic: float  # which one depends on the test
     method: Method
 
 
@@ -146,8 +153,7 @@ def hodges_lehmann_interval(
         ValueError: One of the samples is empty, or ``confidence`` is out of range.
     """
     _check_samples(x, y)
-    if not 0 < confidence < 1:
-        raise ValueError(f"a confidence lies between 0 and 1, not at {confidence}")
+    check_confidence(confidence)
     cut = _pairs_in_tail(len(x), len(y), (1 - confidence) / 2)
     if cut == 0:
         return None

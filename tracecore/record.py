@@ -1,4 +1,4 @@
-"""Records: small classes of named values, frozen unless they say otherwise.
+"""Records: small classes of named values, frozen unless declared otherwise.
 
 What ``dataclasses.dataclass(frozen=True, slots=True)`` gives, for a tenth of the time: every
 process of a slice defines dozens of these before it does anything, and the standard module brings

@@ -87,7 +87,7 @@ class Settings:
     strict_spec: bool = False  # check every artifact against the schema before it counts
     redaction: str = "off"  # of prompts and completions: off, partial or full
     keep_runs: str = "all"  # which artifacts stay on disk: all, failed or none
-    fsync: bool = False  # each artifact survives a power cut before its row is told
+    fsync: bool = False  # each artifact survives a power cut before its row is reported
     git_sha: str | None = None  # of the runtime, for runtime_identity
     limits: Limits = field(default_factory=Limits)
     gateway: GatewayAddress | None = None  # where models can be called

@@ -32,17 +32,13 @@ def nearest_rank(sorted_values: Sequence[float], percent: float) -> float:
     Raises:
         ValueError: There are no values, or ``percent`` is out of range.
     """
-    _check_percentile(sorted_values, percent)
-    # 99.9% of 1000 is 999 values, though the double nearest to 99.9 lies a little above it.
-    rank = math.ceil(round(percent * len(sorted_values) / 100, 9))
-    return sorted_values[max(rank, 1) - 1]
-
-
-def _check_percentile(values: Sequence[float], percent: float) -> None:
-    if not values:
+    if not sorted_values:
         raise ValueError("no values to take a percentile of")
     if not 0 <= percent <= 100:
         raise ValueError(f"a percentile lies between 0 and 100, not at {percent}")
+    # 99.9% of 1000 is 999 values, though the double nearest to 99.9 lies a little above it.
+    rank = math.ceil(round(percent * len(sorted_values) / 100, 9))
+    return sorted_values[max(rank, 1) - 1]
 
 
 def median(values: Sequence[float]) -> float:
@@ -80,7 +76,7 @@ def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
     Raises:
         ValueError: ``successes`` is not within ``trials``, or ``confidence`` is out of range.
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes of {trials} trials")
     if trials == 0:
@@ -216,6 +212,7 @@ def student_quantile(probability: float, freedom: int) -> float:
     return _quantile(probability, lambda t: student_tail(-t, freedom), 1e9)
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
+    """Raise ValueError unless ``confidence`` lies between 0 and 1."""
     if not 0 < confidence < 1:
         raise ValueError(f"a confidence lies between 0 and 1, not at {confidence}")

@@ -118,7 +118,7 @@ def json_mistakes(
 
 
 class _StrictDecoder(json.JSONDecoder):
-    """Refuses what JSON has not got, and says where."""
+    """Refuses what JSON has not got, and names the place."""
 
     def __init__(self, name: str, where: str, error: type[InputError]) -> None:
         self._name, self._where, self._error = name, where, error
@@ -182,15 +182,14 @@ def _is_integer(value: Any) -> bool:
     return type(value) is int  # True is an int to isinstance
 
 
-def _is_amount(value: Any) -> bool:
-    return type(value) in {int, float} and 0 <= value < 1e300
-
-
 TEXT: Final[Kind] = (lambda value: isinstance(value, str), "text")
 BOOL: Final[Kind] = (lambda value: isinstance(value, bool), "true or false")
 INTEGER: Final[Kind] = (_is_integer, "an integer")
 COUNT: Final[Kind] = (lambda value: _is_integer(value) and value >= 0, "a whole number, 0 or more")
-AMOUNT: Final[Kind] = (_is_amount, "a number, 0 or more")
+AMOUNT: Final[Kind] = (
+    lambda value: type(value) in {int, float} and 0 <= value < 1e300,
+    "a number, 0 or more",
+)
 NUMBER: Final[Kind] = (
     lambda value: type(value) in {int, float} and abs(value) < 1e300,
     "a number",

@@ -1,6 +1,7 @@
 """Measured values as people read them: with a unit, and never more digits than mean something."""
 
-from typing import Final, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 Unit = Literal["count", "seconds", "duration", "bytes", "percent", "rate", "number"]
 
@@ -14,37 +15,16 @@ def figure_text(unit: Unit, value: object) -> str:
     ``duration`` is for seconds that may be hours, ``percent`` takes a share, ``rate`` is per
     second.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return NONE_TEXT
-    match unit:
-        case "count":
-            return f"{value:,.0f}"
-        case "seconds":
-            return seconds_text(value)
-        case "duration":
-            return duration_text(value) if value >= 60 else seconds_text(value)
-        case "bytes":
-            return bytes_text(value)
-        case "percent":
-            return f"{value * 100:.4g} %"
-        case "rate":
-            return f"{value:.1f}/s"
-        case _:
-            return number_text(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return _WRITERS[unit](value) if is_number else NONE_TEXT
 
 
 def unit_of(metric: str) -> Unit:
     """The unit of a metric, by its name: ``max_wall_clock_s``, ``run_artifacts.total_bytes``."""
     words = metric.rpartition(".")[2].split("_")
-    if words[-1] == "s":
-        return "seconds"
-    if "bytes" in words:
+    if "bytes" in words and words[-1] != "s":
         return "bytes"
-    if words[-1] == "rate":
-        return "percent"
-    if words[-1] == "eps":
-        return "rate"
-    return "number"
+    return _UNIT_OF_LAST_WORD.get(words[-1], "number")
 
 
 def number_text(value: float) -> str:
@@ -82,3 +62,15 @@ def bytes_text(count: float) -> str:
 def counted(count: int, noun: str) -> str:
     """``1 worker``, ``4 workers``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+_WRITERS: Final[dict[Unit, Callable[[Any], str]]] = {
+    "count": "{:,.0f}".format,
+    "seconds": seconds_text,
+    "duration": lambda value: duration_text(value) if value >= 60 else seconds_text(value),
+    "bytes": bytes_text,
+    "percent": lambda value: f"{value * 100:.4g} %",
+    "rate": "{:.1f}/s".format,
+    "number": number_text,
+}
+_UNIT_OF_LAST_WORD: Final[dict[str, Unit]] = {"s": "seconds", "rate": "percent", "eps": "rate"}

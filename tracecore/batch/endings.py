@@ -2,7 +2,7 @@
 
 import os
 
-from tracecore.processes import describe_exit, describe_signal
+from tracecore.processes import describe_code, describe_past
 from tracecore.records import (
     Ending,
     Exited,
@@ -29,9 +29,9 @@ def describe_ending(ending: Ending) -> str:
         case Raised(kind=kind, message=message):
             return f"raised {kind}: {message}" if message else f"raised {kind}"
         case Exited(code=code):
-            return describe_exit(code)
+            return describe_code(code)
         case Killed(signal=number):
-            return f"was {describe_signal(number)}"
+            return describe_past(-number)
         case TimedOut(limit_s=limit_s):
             return f"was still running after {limit_s:g} s"
         case FellSilent() as silent:

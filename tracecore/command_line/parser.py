@@ -32,6 +32,11 @@ SYNONYMS = {
     "--verbose": "--progress",
     "--silent": "--quiet",
 }
+# complaints of argparse, in the form that all others have
+REWORDED = {
+    "expected one argument": "found no value, expected one",
+    "expected at least one argument": "found no value, expected one or more",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -179,10 +184,8 @@ class Parser(argparse.ArgumentParser):
         """A complaint of argparse's own, in the form that all others have."""
         message = message.removeprefix("argument ")
         place, _, rest = message.partition(": ")
-        if rest == "expected one argument":
-            return f"{place}: found no value, expected one"
-        if rest == "expected at least one argument":
-            return f"{place}: found no value, expected one or more"
+        if rest in REWORDED:
+            return f"{place}: {REWORDED[rest]}"
         if rest.startswith("ignored explicit argument"):
             return message.replace("ignored explicit argument", "expected no value, found")
         if place == "COMMAND" and rest.startswith("invalid choice"):

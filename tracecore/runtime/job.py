@@ -11,7 +11,7 @@ from typing import Final
 from tracecore.clock import utc_text
 from tracecore.errors import OutputError, TracecoreError
 from tracecore.files import has_room
-from tracecore.processes import describe_exit, describe_signal
+from tracecore.processes import describe_code, describe_past
 from tracecore.record import replace
 from tracecore.records import (
     Ended,
@@ -141,9 +141,9 @@ def mute_facts(ended: Ended) -> EpisodeFacts:
                 f"the episode process was still running at the time limit of {limit_s:g} s"
             )
         case Exited(code=code):
-            facts.failure_reason = f"the episode process {describe_exit(code)} without an answer"
+            facts.failure_reason = f"the episode process {describe_code(code)} without an answer"
         case Killed(signal=number):
-            facts.failure_reason = f"the episode process was {describe_signal(number)}"
+            facts.failure_reason = f"the episode process {describe_past(-number)}"
         # without the path: it is another one in every slice
         case Raised(kind=OutputError.__name__, message=message):
             facts.failure_reason = (

@@ -144,9 +144,9 @@ def _sentence(status: ThresholdStatus) -> str:
 def unit_of_threshold(text: str) -> Unit:
     """The unit of what a threshold bounds: ``wall_clock_s{agent=a}:p(95) <= 1`` bounds seconds."""
     found = re.match(r"\s*([\w.]+)(?:\{.*?\})?(?::(\w+))?", text)
-    if not found:
+    if not found or found[2] == "count":
         return "number"
-    return {"rate": "percent", "count": "count"}.get(found[2]) or unit_of(found[1])  # type: ignore[return-value]
+    return "percent" if found[2] == "rate" else unit_of(found[1])
 
 
 def _good(summary: JsonObject, evidence: Evidence) -> list[str]:

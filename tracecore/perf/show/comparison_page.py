@@ -83,8 +83,8 @@ def comparison_in(document: JsonObject) -> JsonObject:
 
 def headline_of(document: JsonObject) -> str:
     """PASS, FAIL or NO ANSWER."""
-    said = document.get("headline") or comparison_in(document).get("headline")
-    return str(said or ("FAIL" if document.get("exit_code") else "PASS"))
+    headline = document.get("headline") or comparison_in(document).get("headline")
+    return str(headline or ("FAIL" if document.get("exit_code") else "PASS"))
 
 
 def comparison_sections(comparison: JsonObject | None) -> tuple[Section, ...]:

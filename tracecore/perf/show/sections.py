@@ -1,11 +1,10 @@
 """The sections of a slice's page: key figures, gate, findings, episodes, scenario rows."""
 
 import os
-import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tracecore.perf.judge.verdicts import Answer
+from tracecore.perf.judge.verdicts import Answer, unit_of_threshold
 from tracecore.perf.show.page import (
     ROWS_SHOWN,
     Badge,
@@ -27,7 +26,7 @@ from tracecore.perf.show.page import (
 )
 from tracecore.perf.slice.commands import show_command
 from tracecore.records import JsonObject
-from tracecore.units import Unit, unit_of
+from tracecore.units import Unit
 
 EPISODES_SHOWN: Final = 10  # of a list of single episodes
 SWATCHES: Final = 8  # colours of rows
@@ -38,6 +37,7 @@ STATUSES: Final[dict[str, Badge]] = {
     "failed": Badge("bad", "broken"),
     "no_data": Badge("bad", "no data"),
 }
+SEVERITIES: Final[dict[str, Status]] = {"info": "plain", "warn": "warn", "warning": "warn"}
 # What an agent may do beyond the rule, and where the manifest has it.
 ALLOWED: Final = (("read", "read"), ("reach", "network"))
 
@@ -127,7 +127,7 @@ def thresholds(answer: Answer, *, only_broken: bool = False) -> tuple[Block, ...
     for place, one in enumerate(answer.thresholds):
         if only_broken and one.get("status") == "passed":
             continue
-        unit = _unit_of_threshold(one["text"])
+        unit = unit_of_threshold(one["text"])
         figures = [
             Figure(unit, one.get(name), ("summary", "verdict", "thresholds", place, name))
             for name in ("observed", "limit", "margin")
@@ -141,15 +141,6 @@ def thresholds(answer: Answer, *, only_broken: bool = False) -> tuple[Block, ...
     return (Table("Thresholds", head, tuple(rows)),) if rows else ()
 
 
-def _unit_of_threshold(text: str) -> Unit:
-    """Of what a threshold bounds: ``wall_clock_s{agent=a}:p(95) <= 1`` bounds seconds."""
-    found = re.match(r"\s*([\w.]+)(?:\{.*?\})?(?::(\w+))?", text)
-    metric, aggregate = found.groups() if found else ("", None)
-    if aggregate == "count":
-        return "number"
-    return "percent" if aggregate == "rate" else unit_of(metric)
-
-
 # --- findings and failures
 
 
@@ -158,7 +149,7 @@ def findings(summary: JsonObject, *, with_commands: bool = False) -> tuple[Block
     found = summary.get("findings")
     cards = [
         Card(
-            (Badge(_severity(one.get("severity")), str(one.get("id"))),),
+            (Badge(SEVERITIES.get(str(one.get("severity")), "bad"), str(one.get("id"))),),
             str(one.get("text")),
             (str(one["repro"]),) if with_commands and one.get("repro") else (),
         )
@@ -170,15 +161,6 @@ def findings(summary: JsonObject, *, with_commands: bool = False) -> tuple[Block
 
 def no_findings(summary: JsonObject) -> tuple[Block, ...]:
     return (Sentence("Nothing stands out."),) if summary.get("findings") == [] else ()
-
-
-def _severity(severity: object) -> Status:
-    match severity:
-        case "info":
-            return "plain"
-        case "warn" | "warning":
-            return "warn"
-    return "bad"
 
 
 def failure_reasons(summary: JsonObject, most: int = ROWS_SHOWN) -> tuple[Block, ...]:
