@@ -88,12 +88,8 @@ def test_interrupts_wait_for_the_end_of_the_block() -> None:
     assert told == ["inside", "interrupt", "after"]
 
 
-@pytest.mark.parametrize("asked", ["fork", "spawn"])
-def test_a_method_that_is_asked_for_is_taken(asked: str) -> None:
-    assert processes.method_of(asked) == asked
-
-
-def test_auto_is_the_method_of_the_platform() -> None:
+def test_a_method_that_is_asked_for_is_taken_and_auto_is_that_of_the_platform() -> None:
+    assert [processes.method_of(asked) for asked in METHODS] == METHODS
     assert processes.method_of("auto") == processes.default_method()
 
 

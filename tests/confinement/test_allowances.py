@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+from helpers.tables import rows
 
 from tracecore.errors import ScenarioError
 from tracecore.perf.harness import run_slice
@@ -54,9 +55,9 @@ def run(tmp_path: pathlib.Path, rows: list[dict], **options: object) -> tuple[li
 @pytest.fixture
 def data(tmp_path: pathlib.Path) -> pathlib.Path:
     path = tmp_path / "data" / "words.txt"
-    path.parent.mkdir()
+    for folder in ("data", "agents"):
+        (tmp_path / folder).mkdir()
     path.write_text("words")
-    (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "reader.py").write_text(READER.format(path=str(path)))
     return path
 
@@ -122,24 +123,20 @@ def test_an_allowance_stands_in_toml_too(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("allow", "complaint"),
-    [
-        (
-            Allowance(read=("/nowhere/at/all",)),
-            "allow.read[0]: found '/nowhere/at/all', expected a file or folder that exists",
-        ),
-        (Allowance(read=("{task}",)), "expected no folder of tasks or runs"),
-        (Allowance(read=("{task}/setup.py",)), "expected no folder of tasks or runs"),
-        (
-            Allowance(network=("example.org",)),
-            "allow.network[0]: found 'example.org', expected a host and a port",
-        ),
-    ],
+    ("kind", "value", "complaint"),
+    rows("""
+    read    | /nowhere        | allow.read[0]: found '/nowhere', expected a file or folder that
+    read    | {task}          | expected no folder of tasks or runs
+    read    | {task}/setup.py | expected no folder of tasks or runs
+    network | example.org     | allow.network[0]: found 'example.org', expected a host and a port
+    """),
 )
-def test_an_allowance_has_bounds(allow: Allowance, complaint: str, tmp_path: pathlib.Path) -> None:
+def test_an_allowance_has_bounds(
+    kind: str, value: str, complaint: str, tmp_path: pathlib.Path
+) -> None:
     task = find_task("filesystem_hidden_config@1")
-    written = Allowance(tuple(path.format(task=task.folder) for path in allow.read), allow.network)
-    row = ScenarioRow("agents/toy_agent.py", task.ref, 1, written)
+    allow = Allowance(**{kind: (value.format(task=task.folder),)})
+    row = ScenarioRow("agents/toy_agent.py", task.ref, 1, allow)
     with pytest.raises(ScenarioError) as error:
         plan((row,), 1, Settings(str(tmp_path)), Finders(find_agent, find_task), slice_id="0" * 16)
     assert complaint in str(error.value)
@@ -180,35 +177,30 @@ class Agent:
 
 
 TASK_WITH_A_HOST = {
-    "task.toml": (
-        """\
+    "task.toml": """\
 id = "caller"
 suite = "security"
 version = 1
 description = "Say what the host said."
 deterministic = true
 seed_behavior = "ignored"
-[budgets]
-steps = 2
-tool_calls = 2
-[action_surface]
-source = "actions.py"
-schema = "functions"
-[validator]
-entrypoint = "validate.py:validate"
-[sandbox]
-filesystem_roots = ["/app"]
-network_hosts = ["localhost"]
-"""
-    ),
-    "actions.py": (
-        "def set_env(env):\n    global ENV\n    ENV = env\n\n"
-        "def say(text):\n    ENV.set_agent_output('text', text)\n"
-    ),
-    "validate.py": (
-        "def validate(env):\n    return {'ok': env.get_agent_output('text') == 'hello', 'terminal':"
-        " True}\n"
-    ),
+budgets = {steps = 2, tool_calls = 2}
+action_surface = {source = "actions.py", schema = "functions"}
+validator = {entrypoint = "validate.py:validate"}
+sandbox = {filesystem_roots = ["/app"], network_hosts = ["localhost"]}
+""",
+    "actions.py": """\
+def set_env(env):
+    global ENV
+    ENV = env
+
+def say(text):
+    ENV.set_agent_output('text', text)
+""",
+    "validate.py": """\
+def validate(env):
+    return {'ok': env.get_agent_output('text') == 'hello', 'terminal': True}
+""",
 }
 CALLER = """\
 import socket

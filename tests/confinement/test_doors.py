@@ -18,56 +18,30 @@ REACH = Reach(
 LIMITS = Limits(layers_off="audit_hook,mount_namespace,landlock")
 
 
-def sends_a_datagram() -> bool:
-    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("127.0.0.1", 9))
-    return False
+LOCAL = ("127.0.0.1", 9)
+ATTEMPTS: dict[str, Callable[[], object]] = {
+    "send a datagram": lambda: socket.socket(type=socket.SOCK_DGRAM).connect(LOCAL),
+    "reach a local socket": lambda: socket.socket(socket.AF_UNIX).connect("/run/x"),
+    "turn a pair to a path": lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[
+        0
+    ].connect("/run/x"),
+    "take a name": lambda: socket.socket().bind(("127.0.0.1", 0)),
+    "listen": lambda: socket.socket().listen(),
+    "ask the kernel": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+}
 
 
-def reaches_a_local_socket() -> bool:
-    socket.socket(socket.AF_UNIX).connect("/run/x")
-    return False
-
-
-def turns_a_pair_to_a_path() -> bool:
-    socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].connect("/run/x")
-    return False
-
-
-def takes_a_name() -> bool:
-    socket.socket().bind(("127.0.0.1", 0))
-    return False
-
-
-def listens() -> bool:
-    socket.socket().listen()
-    return False
-
-
-def asks_the_kernel() -> bool:
-    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
-    return False
-
-
-@pytest.mark.parametrize(
-    "attempt",
-    [
-        sends_a_datagram,
-        reaches_a_local_socket,
-        turns_a_pair_to_a_path,
-        takes_a_name,
-        listens,
-        asks_the_kernel,
-    ],
-)
-def test_an_agent_with_a_door_cannot(attempt: Callable[[], bool]) -> None:
+@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS.keys())
+def test_an_agent_with_a_door_cannot(attempt: Callable[[], object]) -> None:
     if doctor.probe(Limits(), thorough=False)["network_namespace"] is not True:
         pytest.skip("this machine permits no network namespace")
 
     def is_refused() -> bool:
         try:
-            return attempt()
+            attempt()
         except PermissionError:
             return True
+        return False
 
     assert trials.was_stopped(trials.run_trial(is_refused, LIMITS, REACH))
 

@@ -1,4 +1,3 @@
-import json
 import pathlib
 import subprocess
 import sys
@@ -32,27 +31,16 @@ def test_agents_may_lie_beside_tasks(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a" / "task.toml").write_text("")
     (tmp_path / "agents").mkdir()
     folders = secret_folders((str(tmp_path),), str(tmp_path / "runs"))
-    assert [path for path in folders if path.startswith(str(tmp_path))] == [
-        str(tmp_path / "a"),
-        str(tmp_path / "runs"),
-    ]
+    found = [path for path in folders if path.startswith(str(tmp_path))]
+    assert found == [str(tmp_path / name) for name in ("a", "runs")]
 
 
 def test_an_agents_words_reach_the_terminal_as_plain_text(tmp_path: pathlib.Path) -> None:
     (tmp_path / "rude.py").write_text(RUDE)
-    (tmp_path / "s.json").write_text(
-        json.dumps([{"agent": "rude.py", "task_ref": "rate_limited_api@1"}])
-    )
-    command = [
-        sys.executable,
-        str(ROOT / "scripts" / "perf_harness.py"),
-        "--episodes=2",
-        "--workers=1",
-        "--scenario=s.json",
-    ]
-    done = subprocess.run(
-        [*command, "--progress=always"], cwd=tmp_path, capture_output=True, check=False
-    )
+    (tmp_path / "s.json").write_text('[{"agent": "rude.py", "task_ref": "rate_limited_api@1"}]')
+    options = ["--episodes=2", "--workers=1", "--scenario=s.json", "--progress=always"]
+    command = [sys.executable, str(ROOT / "scripts" / "perf_harness.py"), *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 1
     for stream in (done.stdout, done.stderr):
         assert b"\x1b]" not in stream

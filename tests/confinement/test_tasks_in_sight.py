@@ -29,10 +29,12 @@ TABLE = (
     does("reads below another task", f"open({OTHER}/data/words').read()", "open pack/other/data"),
     does("reads it by a link", "open(T.AGENTS + '/by_link/setup.py').read()", "open by_link"),
 )
-TELLS = (
-    "import os\nclass Agent:\n    def reset(self, spec): pass\n    def observe(self, o): pass\n   "
-    " def act(self):\n        {}\n"
-)
+TELLS = """\
+class Agent:
+    def reset(self, spec): pass
+    def observe(self, o): pass
+    def act(self): {}
+"""
 
 
 def add_task(folder: pathlib.Path) -> None:
@@ -80,21 +82,11 @@ def test_one_episode_by_hand_hides_the_other_tasks_of_its_folder_too(
     add_task(tasks / "other")
     bundled = pathlib.Path(command.__file__).parent / "tasks" / "rate_limited_api"
     shutil.copytree(bundled, tasks / "rate_limited_api")
-    (tasks / "agent.py").write_text(
-        TELLS.format(f"return {{'type': open({str(tasks / 'other' / 'setup.py')!r}).read()}}")
-    )
+    attempt = f"return {{'type': open({str(tasks / 'other' / 'setup.py')!r}).read()}}"
+    (tasks / "agent.py").write_text(TELLS.format(attempt))
     monkeypatch.chdir(tmp_path)
-    arguments = [
-        "--agent",
-        "tasks/agent.py",
-        "--task",
-        "rate_limited_api@1",
-        "--tasks-dir",
-        "tasks",
-        "--runs-dir",
-        "runs",
-    ]
-    assert command.main(["run", *arguments]) == 1
+    line = "run --agent tasks/agent.py --task rate_limited_api@1 --tasks-dir tasks --runs-dir runs"
+    assert command.main(line.split()) == 1
     assert "open other/setup.py: agents may not" in capsys.readouterr().out
 
 

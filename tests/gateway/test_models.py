@@ -28,21 +28,10 @@ def write(folder: pathlib.Path, text: str) -> str:
 
 
 def test_names_give_the_variables_unless_they_are_given(tmp_path: pathlib.Path) -> None:
+    upstream, local = "https://api.openai.com/v1", "http://127.0.0.1:8765/v1"
     assert read_models(write(tmp_path, GOOD)) == (
-        Model(
-            name="openai",
-            upstream="https://api.openai.com/v1",
-            key_env="REAL_KEY",
-            base_url_env="OPENAI_BASE_URL",
-            api_key_env="OPENAI_API_KEY",
-        ),
-        Model(
-            name="local-one",
-            upstream="http://127.0.0.1:8765/v1",
-            key_env=None,
-            base_url_env="LOCAL_URL",
-            api_key_env="LOCAL_ONE_API_KEY",
-        ),
+        Model("openai", upstream, "REAL_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
+        Model("local-one", local, None, "LOCAL_URL", "LOCAL_ONE_API_KEY"),
     )
 
 
