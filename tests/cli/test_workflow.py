@@ -2,17 +2,13 @@
 be kept when it is red.
 """
 
-import pathlib
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 
 import pytest
 import yaml
-
-ROOT = pathlib.Path(__file__).parent.parent.parent
+from helpers.slices import ROOT, script
 
 
 def read_workflow(name):
@@ -75,21 +71,16 @@ def test_no_text_from_outside_is_pasted_into_a_shell(workflow, name):
         assert "|" not in command  # a pipe would hide the exit code
 
 
-@pytest.mark.parametrize("name", ["pull-request", "long-slice"])
-def test_every_option_it_gives_exists(workflow, name):
-    script = str(ROOT / "scripts" / "perf_harness.py")
-    known = subprocess.run(
-        [sys.executable, script, "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    for command in commands(workflow["jobs"][name]):
-        words = shlex.split(command)
-        if words[1:2] == ["scripts/perf_harness.py"] and words[2].startswith("--"):
-            options = [word for word in words if word.startswith("--")]
-            assert [
-                option
-                for option in options
-                if not re.search(rf"^  {option}\b", known, re.MULTILINE)
-            ] == []
+def test_every_option_it_gives_exists(workflow, capsys):
+    assert script().main(["--help"]) == 0
+    known = capsys.readouterr().out
+    for name in ("pull-request", "long-slice"):
+        for command in commands(workflow["jobs"][name]):
+            words = shlex.split(command)
+            if words[1:2] == ["scripts/perf_harness.py"] and words[2].startswith("--"):
+                options = [word for word in words if word.startswith("--")]
+                found = [re.search(rf"^  {option}\b", known, re.MULTILINE) for option in options]
+                assert all(found), options
 
 
 def test_the_page_is_drawn_and_kept(workflow):
@@ -120,20 +111,13 @@ def test_no_answer_is_shown_as_such_and_fails_no_job(workflow):
         assert notice["run"].startswith('echo "::notice')
 
 
-def test_work_is_compared_on_every_python_that_the_package_names(workflow):
+def test_work_is_compared_and_the_suite_runs_on_every_python_that_the_package_names(workflow):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     named = [
         line.rpartition(" ")[2] for line in project["classifiers"] if ":: Python :: 3." in line
     ]
     assert workflow["jobs"]["pull-request"]["strategy"]["matrix"]["python"] == named
-
-
-def test_the_suite_runs_on_every_python_that_the_package_names():
     suite = read_workflow("tests.yml")["jobs"]["suite"]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    named = [
-        line.rpartition(" ")[2] for line in project["classifiers"] if ":: Python :: 3." in line
-    ]
     assert suite["strategy"]["matrix"]["python-version"] == named
     assert named[0] == project["requires-python"].removeprefix(">=")
 
