@@ -22,9 +22,7 @@ from typing import Any, Final
 from tracecore.errors import TracecoreError
 from tracecore.frames import HEADER_BYTES, pack
 from tracecore.gateway.models import Model
-from tracecore.gateway.recordings import EpisodeKey
-from tracecore.gateway.relay import relay
-from tracecore.gateway.session import Calling, Session
+from tracecore.gateway.session import Calling, EpisodeKey, Session
 from tracecore.records import JsonObject, ModelLimits
 
 REQUEST_BYTES_MOST: Final = 1 << 16  # of a request over the control socket
@@ -161,3 +159,35 @@ async def _receive(reader: asyncio.StreamReader) -> JsonObject:
 
 def _send(writer: asyncio.StreamWriter, document: JsonObject) -> None:
     writer.write(pack(json.dumps(document).encode("ascii")))
+
+
+CHUNK_BYTES: Final = 1 << 16
+CONNECT_S: Final = 30.0
+
+
+async def relay(listener: socket.socket, host: str, port: int) -> None:
+    """Carry every connection that comes in over ``listener`` to ``host``, until cancelled."""
+
+    async def carry(inner_r: asyncio.StreamReader, inner_w: asyncio.StreamWriter) -> None:
+        try:
+            opening = asyncio.open_connection(host, port)
+            outer_r, outer_w = await asyncio.wait_for(opening, CONNECT_S)
+        except (OSError, TimeoutError):
+            inner_w.transport.abort()  # a reset is what the agent would have seen
+            return
+        await asyncio.gather(_pump(inner_r, outer_w), _pump(outer_r, inner_w))
+
+    server = await asyncio.start_server(carry, sock=listener)
+    async with server:
+        await server.serve_forever()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(CHUNK_BYTES):
+            writer.write(data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()  # one direction may go on when the other has ended
+            return
+    writer.close()

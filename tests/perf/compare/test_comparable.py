@@ -2,9 +2,8 @@ import pytest
 from helpers.sets import DEFAULTS, HOST, only
 
 from tracecore.errors import InputError
-from tracecore.perf.compare.comparable import find_mismatches
 from tracecore.perf.compare.comparison import compare_paths, exit_code_of
-from tracecore.perf.compare.runs import read_runs
+from tracecore.perf.compare.runs import find_mismatches, read_runs
 from tracecore.perf.slice.options import JudgeOptions
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO
 from tracecore.record import as_dict

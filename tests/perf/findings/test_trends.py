@@ -5,17 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracecore.perf.findings.trends import (
-    BLOCKS,
-    block_means,
-    block_middles,
-    boundaries,
-    count_distinct,
-    count_repeated,
-    cut_into_blocks,
-    middle,
-    trend,
-)
+from tracecore.perf.findings.columns import boundaries, cut_into_blocks, middle
+from tracecore.perf.findings.drift import BLOCKS, block_means, block_middles, trend
+from tracecore.perf.findings.failures import count_distinct, count_repeated
 
 
 def test_equal_parts_are_cut_at_the_values_that_begin_them():

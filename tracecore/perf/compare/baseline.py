@@ -8,9 +8,8 @@ from typing import Any, Final
 from tracecore.errors import OptionError
 from tracecore.exit_codes import EXIT_BREACHED
 from tracecore.perf.compare.columns import RunColumns
-from tracecore.perf.compare.comparable import find_mismatches
 from tracecore.perf.compare.comparison import compare_runs, exit_code_of
-from tracecore.perf.compare.runs import RunRecord, noise_of, read_runs
+from tracecore.perf.compare.runs import RunRecord, find_mismatches, noise_of, read_runs
 from tracecore.perf.compare.work import read_work
 from tracecore.perf.documents.rows import Rows
 from tracecore.perf.slice.options import JudgeOptions

@@ -12,7 +12,6 @@ from typing import Final
 from tracecore.exit_codes import EXIT_BAD_INPUT, EXIT_BREACHED, EXIT_GOOD
 from tracecore.perf.compare.behaviour import ExactChange, Judgement, compare_exactly
 from tracecore.perf.compare.columns import RowKey
-from tracecore.perf.compare.comparable import find_mismatches
 from tracecore.perf.compare.legs import (
     Leg,
     Times,
@@ -25,6 +24,7 @@ from tracecore.perf.compare.legs import (
 from tracecore.perf.compare.runs import (
     RunRecord,
     Sides,
+    find_mismatches,
     read_runs,
     row_names,
     same_runtime,

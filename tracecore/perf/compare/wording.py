@@ -6,8 +6,7 @@ from typing import Any, Final
 from tracecore.errors import one_line
 from tracecore.perf.compare.behaviour import ExactChange
 from tracecore.perf.compare.columns import RowKey
-from tracecore.perf.compare.comparable import Mismatch
-from tracecore.perf.compare.runs import RunRecord
+from tracecore.perf.compare.runs import Mismatch, RunRecord
 from tracecore.perf.compare.timing import Decision
 from tracecore.perf.compare.work import BOTH, WorkChange
 from tracecore.records import JsonObject

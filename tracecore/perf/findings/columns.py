@@ -1,16 +1,40 @@
-"""The figures of a slice that findings are made of: what its rows hold, and what follows of each
-row from the others.
+"""What a finding is, and the figures of a slice that findings are made of: what its rows hold, and
+what follows of each row from the others.
+
+Every rule that makes a finding asks for two things at once: that chance does not explain what is
+seen, and that it is large enough to matter. Tests alone cry wolf: on identical slices a plain test
+for drift at p < .05 fired in five cases of six, since neighbouring episodes share the state of the
+machine. A rule gives None where there is too little to look at.
 """
 
 import math
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from tracecore.perf.documents.rows import Rows
 from tracecore.perf.documents.summary import failed_places
-from tracecore.perf.findings.trends import middle
+from tracecore.record import record
+from tracecore.records import JsonObject
+from tracecore.stats import nearest_rank
 
-LEFT_OUT = math.nan
+LEFT_OUT: Final = math.nan
+EPISODES_SHOWN: Final = 10
+CHANCE: Final = 0.01  # of any false alarm among the tests of one rule, by Holm
+LEAST_CLUSTERED: Final = 3  # episodes
+
+
+@record
+class Finding:
+    """Something that a reader of the slice should know."""
+
+    id: str  # which rule
+    severity: str  # "fail", "warn" or "info"
+    text: str  # in a sentence
+    evidence: JsonObject  # the figures behind it
+    episodes: tuple[int, ...] = ()  # 1-based; the worst first, ten at most
+    repro_place: int | None = None  # of the episode that shows it best; None: the whole slice does
 
 
 class Columns:
@@ -75,3 +99,30 @@ class Columns:
 
 def _ratio(value: float, middle_value: float) -> float:
     return value / middle_value if middle_value > 0 else LEFT_OUT
+
+
+def shown(columns: Columns, places: Sequence[int]) -> tuple[int, ...]:
+    """The numbers of the first episodes at these places."""
+    return tuple(columns.episode(place) for place in places[:EPISODES_SHOWN])
+
+
+def middle(values: Iterable[float]) -> float:
+    """The nearest-rank median of at least one value.
+
+    Raises:
+        ValueError: There are no values.
+    """
+    return nearest_rank(sorted(values), 50)
+
+
+def boundaries(values: Sequence[float], parts: int) -> list[float]:
+    """What the first value of every part but the first is, when sorted values are cut into equal
+    parts.
+    """
+    ordered, count = sorted(values), len(values)
+    return [ordered[count * part // parts] for part in range(1, parts)] if ordered else []
+
+
+def cut_into_blocks(starts: Iterable[float], edges: Sequence[float]) -> "array[int]":
+    """The block, from 0, that each start belongs to."""
+    return array("B", (bisect_right(edges, start) for start in starts))

@@ -3,22 +3,18 @@
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from tracecore.perf.findings.columns import Columns
-from tracecore.perf.findings.finding import (
+from tracecore.perf.findings.columns import (
     CHANCE,
     EPISODES_SHOWN,
     LEAST_CLUSTERED,
+    Columns,
     Finding,
-    shown,
-)
-from tracecore.perf.findings.trends import (
     boundaries,
-    count_distinct,
-    count_repeated,
     cut_into_blocks,
+    shown,
 )
 from tracecore.ranks import holm
 from tracecore.record import record
@@ -33,9 +29,8 @@ CLUSTERS_MOST: Final = 10  # beyond that, the failures have no one cause
 def failure_cluster(columns: Columns) -> list[Finding]:
     """Failures that share an agent, task, seed, worker or time, beyond what chance would deal out.
 
-    The clearest cluster is taken out before the next is looked for: the two tasks of an agent that
-        always fails are told
-    by its name alone.
+    The clearest cluster is taken out before the next is looked for: two tasks of an agent that
+    always fails are one cluster, under its name.
     """
     dimensions = _dimensions(columns)
     left = bytearray(b"\1") * len(columns)
@@ -174,3 +169,14 @@ def determinism_mismatch(columns: Columns, determinism: JsonObject) -> list[Find
     evidence = {name: determinism[name] for name in ("checked", "differing", "differences")}
     place = columns.indices.index(first["episode_index"])
     return [Finding("determinism_mismatch", "fail", text, evidence, episodes, place)]
+
+
+def count_distinct(values: Iterable[int]) -> int:
+    """How many different integers there are."""
+    return sum(1 for _ in itertools.groupby(sorted(values)))
+
+
+def count_repeated(values: Iterable[int], least: int) -> dict[int, int]:
+    """The integers that are there ``least`` times or more often, and how often."""
+    counts = ((value, sum(1 for _ in same)) for value, same in itertools.groupby(sorted(values)))
+    return {value: count for value, count in counts if count >= least}

@@ -6,9 +6,15 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from tracecore.perf.findings.columns import LEFT_OUT, Columns
-from tracecore.perf.findings.finding import CHANCE, LEAST_CLUSTERED, Finding, shown
-from tracecore.perf.findings.trends import middle
+from tracecore.perf.findings.columns import (
+    CHANCE,
+    LEAST_CLUSTERED,
+    LEFT_OUT,
+    Columns,
+    Finding,
+    middle,
+    shown,
+)
 from tracecore.ranks import holm
 from tracecore.record import record
 from tracecore.stats import MAD_TO_SIGMA, fisher_greater, nearest_rank

@@ -1,4 +1,5 @@
-"""Whether thresholds hold: aggregates over the rows, and one status per threshold.
+"""Whether thresholds hold: aggregates over rows and counted work, a status per threshold, and
+whether one of them ends a slice early.
 
 The aggregates of a field over the selected rows:
 
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from tracecore.perf.documents.rows import Rows
+from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.judge.thresholds import (
     PLANNED_FIELDS,
     WORK_FIELDS,
@@ -21,9 +23,8 @@ from tracecore.perf.judge.thresholds import (
     Severity,
     Threshold,
 )
-from tracecore.perf.judge.work_figures import work_figure
 from tracecore.record import record
-from tracecore.records import JsonObject
+from tracecore.records import EpisodeResult, JsonObject
 from tracecore.stats import nearest_rank
 
 # Tables of the summary that count by name: what is not there has happened no times.
@@ -184,3 +185,82 @@ def _number(value: object) -> float | None:
     if isinstance(value, bool):
         return int(value)
     return max(-LARGEST, min(LARGEST, value)) if isinstance(value, int | float) else None
+
+
+OF_EPISODES: Final = ("messages", "bytes_written")
+
+
+def work_figure(threshold: Threshold, summary: JsonObject) -> float | None:
+    """What a threshold on counted work bounds: over the scenario rows that it selects, the largest
+    unless another aggregate is asked; None where none of them was counted.
+    """
+    name = (threshold.metric or "").removeprefix("work.")
+    found = [
+        count
+        for one in summary.get("work") or ()
+        if all(str(one.get(field)) == value for field, value in threshold.selector)
+        and (count := _count(one["counts"] or {}, name)) is not None
+    ]
+    if not found:
+        return None
+    match threshold.aggregate:
+        case "min":
+            return min(found)
+        case "sum":
+            return sum(found)
+        case "avg":
+            return sum(found) / len(found)
+        case _:
+            return max(found)
+
+
+def _count(counts: JsonObject, name: str) -> int | None:
+    if name in OF_EPISODES:
+        found: Any = counts.get(name)
+        return found if isinstance(found, int) else None
+    parts = [counts.get(process, {}).get(name) for process in ("episode", "agent")]
+    return None if None in parts else sum(parts)
+
+
+CHECK_EVERY: Final = 100  # an aborting threshold is looked at when a hundredth more has finished
+
+
+class AbortWatch:
+    """Looks, as episodes finish, whether a threshold with ``abort = true`` has failed.
+
+    Costs nothing where there is none.
+    """
+
+    def __init__(self, thresholds: Sequence[Threshold], episodes: int) -> None:
+        self._thresholds = [threshold for threshold in thresholds if threshold.abort]
+        self._episodes = episodes
+        self._rows, self._next_look = Rows(), 0
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self._thresholds)
+
+    def add(self, row: EpisodeResult) -> ThresholdStatus | None:
+        """Count one finished episode; gives the threshold that ends the slice now. Missing data
+        ends nothing yet.
+        """
+        if not self._thresholds:
+            return None
+        self._rows.add(row)
+        finished = len(self._rows)
+        if finished < self._next_look and finished < self._episodes:
+            return None
+        # A look costs more the longer the slice is: taken as often, it would cost more than the
+        # episodes do.
+        self._next_look = finished + max(1, finished // CHECK_EVERY)
+        return self._look(finished)
+
+    def _look(self, finished: int) -> ThresholdStatus | None:
+        document = summary_document(self._rows, SliceFacts(episodes_requested=self._episodes))
+        for threshold in self._thresholds:
+            if finished >= max(1, threshold.delay_episodes):
+                status = evaluate(threshold, document, self._rows)
+                if status.status == "failed":
+                    return status
+        return None

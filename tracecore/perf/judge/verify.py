@@ -18,11 +18,11 @@ from tracecore.perf.documents.rows import Rows
 from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.judge.aggregates import LARGEST, ThresholdStatus, evaluate
 from tracecore.perf.judge.gate import series_fields, summary_paths
-from tracecore.perf.judge.problems import Problems
 from tracecore.perf.judge.thresholds import Threshold, parse_threshold
 from tracecore.perf.judge.verdicts import Evidence, judge, threshold_document
 from tracecore.perf.judge.verify_files import (
     HashArtifact,
+    Problems,
     check_artifacts,
     check_index,
     check_zip,
