@@ -4,6 +4,8 @@ import stat
 import zipfile
 
 import pytest
+from helpers.rows import as_series
+from helpers.tables import rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,27 +18,17 @@ from tracecore.perf.documents.rows import series_chunks
 STAMP = "20260131T120000Z"
 
 
-def documents(make_row, episodes=3):
+ROW = {"agent": "agents/toy_agent.py", "task_ref": "filesystem_hidden_config@1", "seed": 42}
+MANIFEST = {"episodes": 3, "workers": 2, "strict_spec": False, "scenario": [ROW]}
+SUMMARY = {"episodes": 3, "success_count": 3, "failure_count": 0, "summary": {}}
+
+
+def documents(make_row):
     return {
-        "manifest": json.dumps(
-            {
-                "episodes": episodes,
-                "workers": 2,
-                "strict_spec": False,
-                "scenario": [
-                    {
-                        "agent": "agents/toy_agent.py",
-                        "task_ref": "filesystem_hidden_config@1",
-                        "seed": 42,
-                    }
-                ],
-            }
-        ).encode(),
-        "summary": json.dumps(
-            {"episodes": episodes, "success_count": episodes, "failure_count": 0, "summary": {}}
-        ).encode(),
+        "manifest": json.dumps(MANIFEST).encode(),
+        "summary": json.dumps(SUMMARY).encode(),
         "metrics": b"[]",
-        "series": b"".join(series_chunks(make_row(index) for index in range(episodes))),
+        "series": b"".join(series_chunks(make_row(index) for index in range(3))),
     }
 
 
@@ -54,10 +46,6 @@ def write_zip(path, members, compression=zipfile.ZIP_DEFLATED):
     return str(path)
 
 
-def as_series(rows):
-    return b"[\n" + b",\n".join(json.dumps(row).encode() for row in rows) + b"\n]\n"
-
-
 def named(content, stamp=STAMP):
     return [(f"perf-{kind}-{stamp}.json", data) for kind, data in content.items()]
 
@@ -73,6 +61,15 @@ def complaint(path, *, series=False):
     return str(raised.value)
 
 
+def complaint_of(tmp_path, content, kind, data):
+    """The complaint about a set, of which one document has other bytes."""
+    line = complaint(
+        write_files(tmp_path / "files", {**content, kind: data}), series=kind == "series"
+    )
+    assert f"perf-{kind}-{STAMP}.json" in line
+    return line
+
+
 def read_all(path):
     return [list(one.series()) for one in read_sets(path)]
 
@@ -80,15 +77,10 @@ def read_all(path):
 def test_a_summary_a_zip_and_a_folder_give_the_same_set(tmp_path, content, make_row):
     summary = write_files(tmp_path / "files", content)
     bundle = write_zip(tmp_path / "any-name.zip", named(content))
-    sets = [*read_sets(summary), *read_sets(bundle), *read_sets(str(tmp_path / "files"))]
-    assert len(sets) == 3
-    for one in sets:
-        assert (one.stamp, one.manifest["workers"], one.summary["episodes"], one.metrics) == (
-            STAMP,
-            2,
-            3,
-            [],
-        )
+    for path in (summary, bundle, str(tmp_path / "files")):
+        (one,) = read_sets(path)
+        assert (one.stamp, one.manifest["workers"], one.summary["episodes"]) == (STAMP, 2, 3)
+        assert one.metrics == []
         assert list(one.series()) == [make_row(index) for index in range(3)]
 
 
@@ -118,22 +110,14 @@ def test_a_missing_document_is_named(tmp_path, content, kind):
 @pytest.mark.parametrize(
     "name",
     [
-        f"../perf-series-{STAMP}.json",
-        f"/perf-series-{STAMP}.json",
-        f"a/perf-series-{STAMP}.json",
-        "evil.sh",
-        f"perf-series-{STAMP}.json\n",
-        "perf-series-.json",
+        *(f"{place}perf-series-{STAMP}.json" for place in ("../", "/", "a/")),
+        *("evil.sh", f"perf-series-{STAMP}.json\n", "perf-series-.json"),
         f"perf-report-{STAMP}.json",
     ],
 )
 def test_a_zip_with_any_other_member_is_refused(tmp_path, content, name):
-    assert "member: found" in complaint(
-        write_zip(tmp_path / "z.zip", [*named(content), (name, b"[]")])
-    )
-    assert "member: found" in complaint(
-        write_zip(tmp_path / "z.zip", [(name, b"[]"), *named(content)])
-    )
+    for members in ([*named(content), (name, b"[]")], [(name, b"[]"), *named(content)]):
+        assert "member: found" in complaint(write_zip(tmp_path / "z.zip", members))
 
 
 def test_a_zip_with_a_member_twice_or_of_another_stamp_is_refused(tmp_path, content):
@@ -165,143 +149,98 @@ def test_a_zip_of_very_many_members_is_not_even_listed(tmp_path):
     assert "far too long" in complaint(str(path))
 
 
-def test_a_member_that_grows_too_much_is_not_unpacked(tmp_path, content):
+def test_what_is_larger_than_its_bound_is_not_read(tmp_path, content, monkeypatch):
     bomb = {**content, "metrics": b"[" + b" " * 50_000_000 + b"]"}
     assert "50000002 bytes out of" in complaint(write_zip(tmp_path / "z.zip", named(bomb)))
-
-
-def test_a_document_larger_than_the_bound_is_not_read(tmp_path, content, monkeypatch):
-    monkeypatch.setattr(archive, "MAX_DOCUMENT_BYTES", 1000)
-    bomb = {**content, "metrics": b"[" + os.urandom(5000).hex().encode() + b"]"}
-    assert "more than 1000 bytes" in complaint(write_zip(tmp_path / "z.zip", named(bomb)))
-
-
-def test_a_row_larger_than_the_bound_is_not_read(tmp_path, content, monkeypatch):
     monkeypatch.setattr(archive, "MAX_ROW_BYTES", 100_000)
     row = {**json.loads(content["series"])[0], "error": "x" * 1_000_000}
-    summary = write_files(tmp_path / "files", {**content, "series": as_series([row])})
-    assert "a longer line" in complaint(summary, series=True)
+    assert "a longer line" in complaint_of(tmp_path, content, "series", as_series([row]))
+    monkeypatch.setattr(archive, "MAX_DOCUMENT_BYTES", 1000)
+    large = {**content, "metrics": b"[" + os.urandom(5000).hex().encode() + b"]"}
+    assert "more than 1000 bytes" in complaint(write_zip(tmp_path / "z.zip", named(large)))
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "said"),
+    ("kind", "text", "words"),
     [
-        ("summary", '{"episodes": 3, "episodes": 4}', "episodes: found 'this key twice'"),
-        ("summary", '{"episodes": NaN}', "found 'NaN'"),
-        ("summary", '{"episodes": 1e999}', "found '1e999'"),
-        ("summary", '{"episodes": 3', "valid JSON"),
+        *rows("""
+    summary  | {"episodes": 3, "episodes": 4} | episodes: found 'this key twice'
+    summary  | {"episodes": NaN}              | found 'NaN'
+    summary  | {"episodes": 1e999}            | found '1e999'
+    summary  | {"episodes": 3                 | valid JSON
+    summary  | []                             | an object
+    summary  | {"episodes": "3"}              | episodes: found '3', expected a whole number
+    summary  | {"episodes": true}             | episodes: found True, expected a whole number
+    metrics  | [1]                            | [0]: found 1, expected an object
+    metrics  | {}                             | a list of objects
+        """),
         ("summary", "[" * 100_000, "very deep nesting"),
-        ("summary", "[]", "an object"),
-        ("summary", '{"episodes": "3"}', "episodes: found '3', expected a whole number"),
-        ("summary", '{"episodes": true}', "episodes: found True, expected a whole number"),
-        (
-            "summary",
-            '{"episodes": 3, "success_count": 1, "failure_count": 1, "summary": {}}',
-            "the sum of",
-        ),
         ("summary", '{"episodes": 1' + "0" * 5000 + "}", "thousands of digits"),
-        ("manifest", '{"episodes": 3, "workers": 2, "strict_spec": 0}', "strict_spec: found 0"),
-        (
-            "manifest",
-            '{"episodes": 3, "workers": 2, "strict_spec": false, "scenario": []}',
-            "scenario: found []",
-        ),
-        (
-            "manifest",
-            '{"episodes": 3, "workers": 2, "strict_spec": false, "scenario": [{}]}',
-            "scenario[0].agent: found nothing",
-        ),
-        ("metrics", "[1]", "[0]: found 1, expected an object"),
-        ("metrics", "{}", "a list of objects"),
     ],
 )
-def test_a_damaged_document_is_refused_by_file_and_field(tmp_path, content, kind, text, said):
-    summary = write_files(tmp_path / "files", {**content, kind: text.encode()})
-    line = complaint(summary)
-    assert f"perf-{kind}-{STAMP}.json" in line
-    assert said in line
+def test_a_damaged_document_is_refused_by_file_and_field(tmp_path, content, kind, text, words):
+    assert words in complaint_of(tmp_path, content, kind, text.encode())
 
 
 @pytest.mark.parametrize(
-    ("kind", "change", "said"),
-    [
-        (
-            "manifest",
-            {"runtime_identity": {"git_sha": [1]}},
-            "runtime_identity.git_sha: found [1], expected text or null",
-        ),
-        ("manifest", {"runtime_identity": {"version": {}}}, "runtime_identity.version: found {}"),
-        ("manifest", {"host": {"git_sha": {}}}, "host.git_sha: found {}"),
-        (
-            "summary",
-            {"episodes_requested": "all"},
-            "episodes_requested: found 'all', expected a whole number",
-        ),
-        ("summary", {"interrupted": "no"}, "interrupted: found 'no', expected true or false"),
-        ("summary", {"run_artifacts": "x"}, "run_artifacts: found 'x', expected an object"),
-        ("summary", {"run_artifacts": {"root": True}}, "run_artifacts.root: found True"),
-        ("summary", {"summary": {"workers": "2"}}, "summary.workers: found '2'"),
-        ("summary", {"verdict": {"exit_codes": [None]}}, "verdict.exit_codes: found [None]"),
-        ("summary", {"failure_reasons": {"a": -1}}, "failure_reasons: found {'a': -1}"),
-        ("manifest", {"parts": [{}]}, "parts[0].began_at: found nothing"),
-        ("manifest", {"stamp": 7}, "stamp: found 7, expected text"),
-    ],
+    ("kind", "change", "words"),
+    rows("""
+    summary  | {"success_count": 1}               | the sum of
+    summary  | {"episodes_requested": "all"}      | episodes_requested: found 'all', expected a
+    summary  | {"interrupted": "no"}              | interrupted: found 'no', expected true or false
+    summary  | {"run_artifacts": "x"}             | run_artifacts: found 'x', expected an object
+    summary  | {"run_artifacts": {"root": true}}  | run_artifacts.root: found True
+    summary  | {"summary": {"workers": "2"}}      | summary.workers: found '2'
+    summary  | {"verdict": {"exit_codes": [null]}} | verdict.exit_codes: found [None]
+    summary  | {"failure_reasons": {"a": -1}}     | failure_reasons: found {'a': -1}
+    manifest | {"strict_spec": 0}                 | strict_spec: found 0
+    manifest | {"scenario": []}                   | scenario: found []
+    manifest | {"scenario": [{}]}                 | scenario[0].agent: found nothing
+    manifest | {"scenario": [{"agent": "a", "task_ref": "t@1", "seed": 0, "task_hash": ["x"]}]} \
+| scenario[0].task_hash: found ['x']
+    manifest | {"runtime_identity": {"git_sha": [1]}} | git_sha: found [1], expected text or null
+    manifest | {"runtime_identity": {"version": {}}}  | runtime_identity.version: found {}
+    manifest | {"host": {"git_sha": {}}}          | host.git_sha: found {}
+    manifest | {"parts": [{}]}                    | parts[0].began_at: found nothing
+    manifest | {"stamp": 7}                       | stamp: found 7, expected text
+    """),
 )
 def test_a_fact_of_the_wrong_kind_is_refused_by_file_and_field(
-    tmp_path, content, kind, change, said
+    tmp_path, content, kind, change, words
 ):
-    document = {**json.loads(content[kind]), **change}
-    line = complaint(
-        write_files(tmp_path / "files", {**content, kind: json.dumps(document).encode()})
-    )
-    assert f"perf-{kind}-{STAMP}.json" in line
-    assert said in line
-
-
-def test_hashes_of_a_scenario_row_are_text(tmp_path, content):
-    manifest = json.loads(content["manifest"])
-    manifest["scenario"][0]["task_hash"] = ["x"]
-    line = complaint(
-        write_files(tmp_path / "files", {**content, "manifest": json.dumps(manifest).encode()})
-    )
-    assert "scenario[0].task_hash: found ['x']" in line
+    document = {**json.loads(content[kind]), **json.loads(change)}
+    assert words in complaint_of(tmp_path, content, kind, json.dumps(document).encode())
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
-    [
-        ("wall_clock_s", -1, "[1].wall_clock_s: found -1"),
-        ("wall_clock_s", "fast", "[1].wall_clock_s: found 'fast'"),
-        ("success", 1, "[1].success: found 1, expected true or false"),
-        ("seed", 1.5, "[1].seed: found 1.5"),
-        ("episode_index", 0, "[1].episode_index: found 0, expected more than 0"),
-        ("trace_hash", 7, "[1].trace_hash: found 7"),
-        ("cpu_user_s", None, "[1].cpu_user_s: found None"),
-        ("steps_budget", {}, "[1].steps_budget: found {}"),
-        ("allow", {"read": "x"}, "[1].allow.read: found 'x'"),
-    ],
+    ("field", "value", "words"),
+    rows("""
+    wall_clock_s  | -1            | [1].wall_clock_s: found -1
+    wall_clock_s  | "fast"        | [1].wall_clock_s: found 'fast'
+    success       | 1             | [1].success: found 1, expected true or false
+    seed          | 1.5           | [1].seed: found 1.5
+    episode_index | 0             | [1].episode_index: found 0, expected more than 0
+    trace_hash    | 7             | [1].trace_hash: found 7
+    cpu_user_s    | null          | [1].cpu_user_s: found None
+    steps_budget  | {}            | [1].steps_budget: found {}
+    allow         | {"read": "x"} | [1].allow.read: found 'x'
+    """),
 )
-def test_a_row_that_cannot_be_is_refused_by_place_and_field(tmp_path, content, field, value, said):
-    rows = json.loads(content["series"])
-    rows[1][field] = value
-    assert said in complaint(
-        write_files(tmp_path / "files", {**content, "series": as_series(rows)}), series=True
-    )
+def test_a_row_that_cannot_be_is_refused_by_place_and_field(tmp_path, content, field, value, words):
+    series = json.loads(content["series"])
+    series[1][field] = json.loads(value)
+    assert words in complaint_of(tmp_path, content, "series", as_series(series))
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "words"),
     [
         (lambda data: data.replace(b'"seed": 43', b'"seed": NaN'), "[1]: found 'NaN'"),
-        (
-            lambda data: data.replace(b'"seed": 43', b'"seed": 43, "seed": 43'),
-            "[1].seed: found 'this key twice'",
-        ),
+        (lambda data: data.replace(b'"seed": 43', b'"seed": 4, "seed": 4'), "'this key twice'"),
         (lambda data: data[:-20], "a row on every line"),
         (lambda data: data + b"[]", "nothing behind the list"),
         (lambda data: data.replace(b"},", b"}", 1), "nothing behind the list"),
         (lambda data: data[:-2], "nothing behind the list but its end"),
-        (lambda data: b"\xff" + data, "a row on every line"),
         (lambda data: data.replace(b"toy", b"t\xffy", 1), "UTF-8"),
         (lambda _: b"[]\n", "0 rows"),
         (lambda _: b"", "found nothing"),
@@ -310,11 +249,8 @@ def test_a_row_that_cannot_be_is_refused_by_place_and_field(tmp_path, content, f
         (lambda data: data[:-3] + b',\n{"episode_index": 9}\n]\n', "a further row"),
     ],
 )
-def test_a_damaged_series_is_refused(tmp_path, content, change, said):
-    summary = write_files(tmp_path / "files", {**content, "series": change(content["series"])})
-    line = complaint(summary, series=True)
-    assert f"perf-series-{STAMP}.json" in line
-    assert said in line
+def test_a_damaged_series_is_refused(tmp_path, content, change, words):
+    assert words in complaint_of(tmp_path, content, "series", change(content["series"]))
 
 
 def test_a_zip_whose_series_is_torn_is_refused_by_name(tmp_path, content):
@@ -327,28 +263,16 @@ def test_a_zip_whose_series_is_torn_is_refused_by_name(tmp_path, content):
 
 
 @pytest.mark.parametrize("name", ["nothing-here", "perf-series-x.json", "other.json", "a\0b"])
-def test_what_is_no_set_is_refused_by_name(tmp_path, name):
+def test_what_is_no_set_is_refused_by_name(tmp_path, content, name):
+    assert "no perf files" in complaint(str(tmp_path))
     if name.endswith("json"):
         (tmp_path / name).write_text("{}")
     assert name.replace("\0", "\\x00") in complaint(str(tmp_path / name))
-
-
-def test_an_empty_folder_and_a_pipe_are_refused(tmp_path, content):
-    assert "no perf files" in complaint(str(tmp_path))
     summary = write_files(tmp_path / "files", content)
     series = tmp_path / "files" / f"perf-series-{STAMP}.json"
     series.unlink()
     os.mkfifo(series)
     assert "no regular file" in complaint(summary, series=True)
-
-
-def test_reading_a_set_leaves_no_descriptor_open(tmp_path, content):
-    bundle = write_zip(tmp_path / "z.zip", named(content))
-    before = os.listdir("/proc/self/fd")
-    one = read_sets(bundle)[0]
-    next(one.series())
-    list(one.series())
-    assert os.listdir("/proc/self/fd") == before
 
 
 @given(data=st.binary(max_size=300))
@@ -360,23 +284,7 @@ def test_any_bytes_are_a_set_or_an_input_error(tmp_path_factory, data):
 
 
 @given(text=st.text(alphabet='[]{},:"0eE.-n \\u', max_size=40))
-def test_any_text_is_a_series_or_an_input_error(tmp_path_factory, text):
-    rows = {"episodes": 1, "success_count": 1, "failure_count": 0, "summary": {}}
-    manifest = {
-        "episodes": 1,
-        "workers": 1,
-        "strict_spec": False,
-        "scenario": [{"agent": "a", "task_ref": "t@1", "seed": 0}],
-    }
-    content = {
-        "manifest": json.dumps(manifest),
-        "summary": json.dumps(rows),
-        "metrics": "[]",
-        "series": text,
-    }
-    summary = write_files(
-        tmp_path_factory.mktemp("any") / "files",
-        {kind: value.encode() for kind, value in content.items()},
-    )
+def test_any_text_is_a_series_or_an_input_error(tmp_path_factory, make_row, text):
+    content = {**documents(make_row), "series": text.encode()}
     with pytest.raises(InputError):
-        list(read_sets(summary)[0].series())
+        read_all(write_files(tmp_path_factory.mktemp("any") / "files", content))
