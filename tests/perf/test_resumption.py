@@ -11,7 +11,7 @@ from tracecore.record import replace
 from tracecore.records import AgentSource, Limits, Settings, TaskSource
 
 SETTINGS = Settings(runs_dir="/runs")
-CHANGES = {
+SETTING_CHANGES = {
     "timeout_s": {"timeout_s": 5.0},
     "strict_spec": {"strict_spec": True},
     "keep_runs": {"keep_runs": "none"},
@@ -52,21 +52,17 @@ def test_a_slice_is_finished_with_what_it_was_begun_with(begun: str) -> None:
     journal.close(sync=False)
 
 
-@pytest.mark.parametrize("field", CHANGES)
-def test_another_setting_is_refused_by_its_name(begun: str, field: str) -> None:
-    now = planned(replace(SETTINGS, **CHANGES[field]))
-    with pytest.raises(InputError, match=f"{field}: found .*, expected .*, as when the slice was"):
-        reopen_journal(begun, now, "none")
-
-
 @pytest.mark.parametrize(
     ("field", "now"),
     [
-        ("episodes", {"episodes": 5}),
-        (r"scenario\[0\]\.seed", {"seed": 2}),
-        (r"scenario\[0\]\.task_hash", {"task": "other"}),
+        *((field, planned(replace(SETTINGS, **one))) for field, one in SETTING_CHANGES.items()),
+        ("episodes", planned(SETTINGS, episodes=5)),
+        (r"scenario\[0\]\.seed", planned(SETTINGS, seed=2)),
+        (r"scenario\[0\]\.task_hash", planned(SETTINGS, task="other")),
     ],
 )
-def test_another_scenario_is_refused_by_its_field(begun: str, field: str, now: dict) -> None:  # type: ignore[type-arg]
-    with pytest.raises(InputError, match=f"{field}: found"):
-        reopen_journal(begun, planned(SETTINGS, **now), "none")
+def test_another_setting_or_scenario_is_refused_by_its_name(
+    begun: str, field: str, now: Plan
+) -> None:
+    with pytest.raises(InputError, match=f"{field}: found .*, expected .*, as when the slice was"):
+        reopen_journal(begun, now, "none")

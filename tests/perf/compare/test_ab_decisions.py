@@ -130,12 +130,6 @@ def test_a_null_control_runs_the_base_against_itself_and_is_kept(sets):
     assert document["null_control"]["fired"] is False
 
 
-def test_work_that_grew_fails_from_the_screen_without_any_time_that_moved(sets):
-    document = settled(two(sets, work=work_of()), two(sets, work=work_of(lines={TASKS[1]: 2})))
-    assert (document["verdict"], document["headline"]) == ("regressed", "FAIL")
-    assert document["answer"] == f"worse in work: {TASKS[1]}"
-
-
 def test_behaviour_that_changed_in_the_screen_alone_counts(sets):
     base, new = read_runs(sets.five()), read_runs(sets.five())
     seen = (

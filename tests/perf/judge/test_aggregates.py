@@ -4,10 +4,9 @@ import pytest
 from helpers.rows import make_row
 
 from tracecore import canon
-from tracecore.perf.documents.rows import Rows, series_row
-from tracecore.perf.documents.summary import SliceFacts, summary_document
+from tracecore.perf.documents.rows import Rows
 from tracecore.perf.judge.aggregates import ThresholdStatus, aggregate, evaluate
-from tracecore.perf.judge.thresholds import leaf_paths, parse_threshold
+from tracecore.perf.judge.thresholds import parse_threshold
 from tracecore.records import EpisodeResult
 
 FIELDS = (
@@ -143,28 +142,6 @@ def test_a_number_that_no_double_holds_still_fails_and_can_be_written_down():
         result = judge(f"tokens_used:{name} < 1_000_000", rows)
         assert result.status == "failed"
         assert canon.encode([result.observed, result.margin])
-
-
-def test_one_table_serves_many_thresholds_over_real_rows():
-    rows = [
-        make_row(k, wall_clock_s=k / 10, error=None if k % 4 else "broken") for k in range(1, 21)
-    ]
-    document = summary_document(Rows(rows), SliceFacts(episodes_requested=20, elapsed_s=3.0))
-    texts = {
-        "summary.p95_wall_clock_s <= 1.9": "passed",
-        "wall_clock_s:p(95) <= 1.9": "passed",
-        "wall_clock_s:max < 2": "failed",
-        "wall_clock_s{success=true}:max < 2": "passed",
-        "success:rate >= 0.75": "passed",
-        "failure_count <= 4": "failed",
-    }
-    fields = tuple(series_row(rows[0]))
-    thresholds = [
-        parse_threshold(text, "x", paths=leaf_paths(document), fields=fields) for text in texts
-    ]
-    table = Rows(rows)
-    statuses = [evaluate(threshold, document, table) for threshold in thresholds]
-    assert {status.text: status.status for status in statuses} == texts
 
 
 @pytest.mark.parametrize(
