@@ -10,6 +10,7 @@ import os
 import select
 import socket
 from array import array
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from tracecore.clock import monotonic_s
@@ -70,6 +71,12 @@ def write_message(fd: int, message: bytes) -> None:
     view = memoryview(pack(message))
     while view:
         view = view[os.write(fd, view) :]
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors."""
+    for fd in fds:
+        os.close(fd)
 
 
 class Inbox:

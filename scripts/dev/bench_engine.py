@@ -35,7 +35,6 @@ sys.path.insert(0, ROOT)
 # The clone that this file lies in comes first. What other pools are handed must import as little as
 # ours does, so that this script, unlike the harness, reaches below perf/.
 from tracecore import descendants  # noqa: E402
-from tracecore.batch.endings import describe_ending  # noqa: E402
 from tracecore.batch.pool import BatchOptions, run_batch  # noqa: E402
 from tracecore.perf.slice.plan import Finders, plan  # noqa: E402
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO  # noqa: E402
@@ -224,7 +223,7 @@ def floor(episodes: int) -> float:
     options = BatchOptions(slots=CORES, limit_s=lambda _forks: FLOOR_PATIENCE_S)
     seconds = [0.0]
     for ended in run_batch(fork_repeatedly, [2 * each] * CORES, options):
-        assert isinstance(ended.ending, Returned), describe_ending(ended.ending)
+        assert isinstance(ended.ending, Returned), ended.ending
         seconds.append(float(ended.ending.value))
     return CORES * each / max(seconds)
 

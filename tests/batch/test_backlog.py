@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tracecore.batch.backlog import WINDOW_JOBS, Backlog
-from tracecore.batch.messages import Assignment
+from tracecore.batch.run import Assignment
 
 
 def backlog(jobs: Iterable[Any], key: Callable[[Any], Any] | None = lambda job: job[0]) -> Backlog:

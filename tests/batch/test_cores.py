@@ -4,23 +4,22 @@ import os
 
 import pytest
 
-from tracecore.batch import cores
-from tracecore.batch.cores import Cores
+from tracecore.batch import crew
+from tracecore.batch.crew import claim_core
 
 
 def test_two_batches_share_no_core_while_another_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     # Numbers that no harness beside this test can claim: processes have ids of their own.
     numbers = [10_000 + os.getpid() * 2, 10_001 + os.getpid() * 2]
-    monkeypatch.setattr(cores, "usable_cores", lambda: numbers)
-    one, other = Cores(), Cores()
-    assert [one.claim(), one.claim(), one.claim()] == [*numbers, None]
-    assert other.claim() is None
-    for core in numbers:
-        one.release(core)
-        assert other.claim() == core
-    for core in numbers:
-        other.release(core)
-
-
-def test_a_core_that_everybody_wants_is_no_reason_to_fail() -> None:
-    Cores().pin(0, None)
+    monkeypatch.setattr(crew, "usable_cores", lambda: numbers)
+    claims = [claim_core(), claim_core()]
+    assert [claim[0] for claim in claims if claim] == numbers
+    assert claim_core() is None
+    for core, held in [claim for claim in claims if claim]:
+        held.close()
+        again = claim_core()
+        assert again
+        assert again[0] == core
+        claims.append(again)  # else the next round would be given it again
+    for _core, held in filter(None, claims):
+        held.close()

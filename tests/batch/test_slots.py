@@ -9,7 +9,7 @@ import pytest
 from helpers import jobs
 from helpers.jobs import Errand
 
-from tracecore.batch import pool
+from tracecore.batch import crew, pool
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.records import Ended, Returned, TimedOut, WorkerLost
 
@@ -144,6 +144,8 @@ def test_workers_do_without_a_core_of_their_own_where_it_is_refused(
 
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
     monkeypatch.setattr(pool, "usable_cores", lambda: [0, 1])
+    # One that no harness beside this test has claimed.
+    monkeypatch.setattr(crew, "usable_cores", lambda: [20_000 + os.getpid()])
     notes: list[str] = []
     ended = run(jobs.double, [Errand(i) for i in range(4)], on_note=notes.append)
     assert [one.ending for one in ended] == [Returned(2 * i) for i in range(4)]

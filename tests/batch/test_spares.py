@@ -5,7 +5,7 @@ from helpers import jobs
 from helpers.slices import wait_until
 
 from tracecore import descendants
-from tracecore.batch.spares import Spares
+from tracecore.batch.run import Spares
 
 
 def test_a_job_is_given_to_no_process_that_was_killed_before_it_came() -> None:

@@ -5,7 +5,7 @@ would open what it names.
 import pytest
 from system_calls import NoSuchSystemCall, NotSupportedSystemCall, syscalls
 
-from tracecore.confinement import landlock, private_root, privileges, seccomp
+from tracecore.confinement import landlock, namespaces, privileges, seccomp
 
 KERNEL_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
 RETIRED = {"nfsservctl"}  # which newer kernels no longer list, and older ones have
@@ -67,11 +67,11 @@ def test_calls_outside_of_the_filters_have_their_numbers_too() -> None:
         "landlock_create_ruleset": landlock.CREATE_RULESET,
         "landlock_add_rule": landlock.ADD_RULE,
         "landlock_restrict_self": landlock.RESTRICT_SELF,
-        "open_tree": private_root.OPEN_TREE,
-        "move_mount": private_root.MOVE_MOUNT,
-        "mount_setattr": private_root.MOUNT_SETATTR,
+        "open_tree": namespaces.OPEN_TREE,
+        "move_mount": namespaces.MOVE_MOUNT,
+        "mount_setattr": namespaces.MOUNT_SETATTR,
     }
     for machine in KERNEL_NAMES:
-        assert number_of("pivot_root", machine) == private_root.PIVOT_ROOT[machine]
+        assert number_of("pivot_root", machine) == namespaces.PIVOT_ROOT[machine]
         assert number_of("capset", machine) == privileges.CAPSET[machine]
         assert {call: number_of(call, machine) for call in same_everywhere} == same_everywhere

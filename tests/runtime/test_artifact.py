@@ -17,7 +17,6 @@ from tracecore.records import (
     SPEC_VERSION,
     AgentSource,
     Allowance,
-    Budgets,
     Job,
     JsonObject,
     Outcome,
@@ -360,9 +359,7 @@ def test_a_row_has_the_failure_in_words(job: Job, error):
 
 
 def test_a_reason_that_has_no_other_words_is_told_once(job: Job):
-    outcome = build_outcome(
-        job, EpisodeFacts(failure_reason="episode_crashed", budgets=Budgets(1, 1))
-    )
+    outcome = build_outcome(job, EpisodeFacts(failure_reason="episode_crashed"))
     assert result_row(job, outcome.head, outcome.artifact).error == "episode_crashed"
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final
 
-from tracecore.batch.messages import Assignment
+from tracecore.batch.run import Assignment
 from tracecore.clock import monotonic_s
 
 WINDOW_JOBS: Final = 4096  # jobs that are looked at ahead of their turn

@@ -33,23 +33,13 @@ from typing import Any, Final
 
 from tracecore import descendants, processes
 from tracecore.batch.backlog import Backlog
-from tracecore.batch.cores import Cores, usable_cores
-from tracecore.batch.crew import CLOSE_PATIENCE_S, Worker
-from tracecore.batch.messages import (
-    READY,
-    TROUBLE,
-    Assignment,
-    WorkerSetup,
-    ending_in,
-    read_report,
-)
-from tracecore.batch.worker import Companion
+from tracecore.batch.crew import CLOSE_PATIENCE_S, Worker, usable_cores
+from tracecore.batch.worker import READY, TROUBLE, Companion, WorkerSetup
 from tracecore.clock import monotonic_s
 from tracecore.errors import EngineError
 from tracecore.record import field, record, replace
-from tracecore.records import Ended, Running, Usage, WorkerLost
+from tracecore.records import Ended, Returned, Running, Usage, WorkerLost
 
-SLOTS_MOST: Final = 1024
 ATTEMPTS_MOST: Final = 2  # of one job, when its worker dies
 BIRTH_FAILURES_MOST: Final = 3  # workers in a row that die before they are ready
 # assignments that a worker of short jobs holds beyond its slots, so that it never waits for the
@@ -140,8 +130,7 @@ class _Pool:
         count = min(options.slots, len(usable_cores()))
         # slots of workers that are not there (yet): each of them one worker's share
         self._shares = [tuple(range(first, options.slots, count)) for first in range(count)]
-        self._cores = Cores(options.on_note)
-        self._core_of: dict[Worker, int | None] = {}
+        self._on_note = options.on_note
         self._numbers = 0
         self._birth_failures = 0
         self._epoch_s = monotonic_s()
@@ -159,10 +148,11 @@ class _Pool:
                 return
             events = self._selector.select(self._patience_s())
             if any(key.data is None for key, _ in events):
-                yield from self._hear_the_last()
+                for worker in self._workers:  # what they have sent by now: the batch is to end
+                    yield from self._take_reports(worker, worker.read()[0])
                 return
             for key, event in events:
-                worker: Any = key.data
+                worker = key.data
                 if worker not in self._workers:  # or it has just been buried
                     continue
                 if event & selectors.EVENT_READ:
@@ -178,13 +168,7 @@ class _Pool:
             os.close(worker.jobs_fd)  # the end of its line: it kills what it runs, and leaves
         deadline_s = monotonic_s() + CLOSE_PATIENCE_S
         for worker in self._workers:
-            worker.process.join(max(0.0, deadline_s - monotonic_s()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            os.close(worker.results_fd)
-            worker.process.close()
-            self._cores.release(self._core_of.pop(worker))
+            worker.end(max(0.0, deadline_s - monotonic_s()))
         self._workers.clear()
         self._selector.close()
         self._sweep_orphans()
@@ -223,21 +207,26 @@ class _Pool:
         worker = Worker(setup, (function, options.prepare, options.make_ready))
         self._numbers += 1
         self._workers.append(worker)
-        core = self._core_of[worker] = self._cores.claim()
-        self._cores.pin(worker.process.pid or 0, core)
         self._selector.register(worker.results_fd, selectors.EVENT_READ, worker)
+        refusal = worker.keep_to_core()
+        if refusal and self._on_note:
+            self._on_note(f"workers keep to no core of their own: {refusal}")
+            self._on_note = None
 
     def _bury(self, worker: Worker) -> Iterator[Ended]:
         """Take a dead worker out, and see to the jobs that it held."""
         self._selector.unregister(worker.results_fd)
         self._watch_room(worker, blocked=False)
         self._workers.remove(worker)
-        self._cores.release(self._core_of.pop(worker))
         self._shares.append(worker.setup.slots)
         ran, rest, reason = worker.bury()
         if not worker.ready:
             self._birth_failures += 1
-        again = [_next_attempt(one) for one in ran if one.attempt < ATTEMPTS_MOST]
+        again = [
+            replace(one, handed_s=monotonic_s(), attempt=one.attempt + 1)
+            for one in ran
+            if one.attempt < ATTEMPTS_MOST
+        ]
         self._backlog.put_back([*again, *rest])
         self._sweep_orphans()
         if self._birth_failures >= BIRTH_FAILURES_MOST:
@@ -299,12 +288,6 @@ class _Pool:
 
     # --- reports ---
 
-    def _hear_the_last(self) -> Iterator[Ended]:
-        """What the workers have sent by now, when the batch is to end."""
-        for worker in self._workers:
-            messages, _ended = worker.read()
-            yield from self._take_reports(worker, messages)
-
     def _hear(self, worker: Worker) -> Iterator[Ended]:
         """Read what a worker has sent; at the end of its line, which is its death, bury it."""
         messages, ended = worker.read()
@@ -321,11 +304,9 @@ class _Pool:
                 words = message[len(TROUBLE) :].decode("utf-8", "replace")
                 raise EngineError(f"the processes of an episode could not be started: {words}")
             else:
-                report = read_report(message)
-                job, usage = worker.take_back(report[0]).job, Usage(*report[2])
+                ticket, ending, cost = pickle.loads(message)  # noqa: S301 - from our own worker
+                job, usage = worker.take_back(ticket).job, Usage(*cost)
+                if isinstance(ending, bytes):
+                    ending = Returned(pickle.loads(ending))  # noqa: S301 - as above
                 self._backlog.learn(job, usage.wall_clock_s)
-                yield Ended(job, ending_in(report), usage)
-
-
-def _next_attempt(assignment: Assignment) -> Assignment:
-    return replace(assignment, handed_s=monotonic_s(), attempt=assignment.attempt + 1)
+                yield Ended(job, ending, usage)

@@ -19,16 +19,32 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from tracecore import descendants, frames
-from tracecore.batch.messages import READY, TROUBLE, Assignment, WorkerSetup
-from tracecore.batch.run import Run
-from tracecore.batch.spares import Spare, Spares
+from tracecore.batch.run import Assignment, Run, Spare, Spares
 from tracecore.clock import monotonic_s
 from tracecore.errors import TracecoreError
+from tracecore.record import record
 
+READY: Final = b"ready"
+# and why: the machine refuses what the next job needs, which is no fault of the job's
+TROUBLE: Final = b"trouble:"
 # before asking again for a process or a descriptor that was refused
 REFUSAL_PAUSES_S: Final = (0.05, 0.2, 0.5)
 COMPANION_PATIENCE_S: Final = 30.0  # for what it has to report of a job whose process has ended
 FILES_PER_SLOT: Final = 16  # descriptors, those under way to another process included
+
+
+@record
+class WorkerSetup:
+    """What a worker is born with."""
+
+    number: int  # 0-based
+    slots: tuple[int, ...]  # their numbers: so many jobs it runs at a time
+    method: str  # how it starts the processes of its jobs
+    epoch_s: float  # monotonic second that offsets count from
+    prepare: Callable[[str, int], Any] | None  # of the method and the slots, gives a Companion
+    # Pickled (function, make_ready). Not read, and so their modules not imported, before the
+    # companion has been started: what it forks shall carry no more than it needs.
+    work: bytes
 
 
 class Companion(Protocol):
@@ -48,8 +64,8 @@ class Companion(Protocol):
         """Descriptors that turn readable when it has something to :meth:`hear`."""
 
     def open_link(self) -> Any:
-        """For a process that has no job yet: a link (``fds`` that the process keeps, ``close`` for
-        all others, and ``drop`` when no job is to come), or ``None``.
+        """For a process that has no job yet: a link (``fds`` that the process keeps, and ``drop``
+        when no job is to come), or ``None``.
         """
 
     def begin(self, link: Any, job: Any) -> Any:
@@ -72,10 +88,6 @@ class Companion(Protocol):
 
 class HarnessGone(Exception):
     """The line to the harness has ended."""
-
-
-class CompanionSilent(TracecoreError):
-    """The companion does not say what it did for a job that has ended."""
 
 
 def run_worker(setup: WorkerSetup, jobs_fd: int, results_fd: int) -> None:
@@ -127,11 +139,10 @@ class _Worker:
         self._function: Callable[[Any, Any], object]
         self._make_ready: Callable[[Any], None] | None
         self._function, self._make_ready = pickle.loads(setup.work)  # noqa: S301 - from our own harness
-        open_link = self._companion.open_link if self._companion else _no_link
+        open_link = self._companion.open_link if self._companion else lambda: None
         self._spares = Spares(self._function, open_link, setup.method)
-        self._waiting: deque[tuple[Assignment, bytes]] = (
-            deque()
-        )  # and pickled, as its process reads it
+        # each with itself pickled, as its process reads it
+        self._waiting: deque[tuple[Assignment, bytes]] = deque()
         self._free = deque(setup.slots)
         self._runs: dict[int, Run] = {}  # by process id; those that have not been reaped
         self._ending: list[Run] = []  # reaped, but for what their companion has to report
@@ -191,7 +202,7 @@ class _Worker:
             if run.died_fd is None:
                 self._reap(run)
         if any(run.due_s <= now_s for run in self._ending):
-            raise CompanionSilent
+            raise TracecoreError("the companion does not report what it did for an ended job")
         dues = (run.due_s for run in (*self._runs.values(), *self._ending))
         self._due_s = min(dues, default=math.inf)
 
@@ -291,27 +302,25 @@ class _Worker:
             run.due_s = monotonic_s() + COMPANION_PATIENCE_S
             self._expect(run.due_s)
             self._ending.append(run)
-            self._finish_known()
+            self._finish_known(self._companion)
         else:
             self._finish(run, None)
 
     def _hear_companion(self, fd: int) -> None:
-        assert self._companion
-        self._companion.hear(fd)
-        if self._ending:
-            self._finish_known()
+        if self._companion:
+            self._companion.hear(fd)
+            self._finish_known(self._companion)
 
-    def _finish_known(self) -> None:
-        assert self._companion
+    def _finish_known(self, companion: Companion) -> None:
         for run in list(self._ending):
-            beside = self._companion.spent(run.link)
-            if beside is not None:
+            if beside := companion.spent(run.link):
                 self._ending.remove(run)
                 self._finish(run, beside)
 
     def _finish(self, run: Run, beside: Any) -> None:
         self._sweep(run)
         ended_s, assignment, spent = monotonic_s(), run.assignment, run.spent
+        # Usage's fields in order: a record would cost several times as much to pickle.
         usage = (
             ended_s - run.taken_s,
             run.taken_s - self._setup.epoch_s,
@@ -338,7 +347,3 @@ class _Worker:
         for session in descendants.sweep(self._runs.keys() | self._spares.pids | staying):
             # another job's, if that has died within the same moment
             self._runs.get(session, run).leaked += 1
-
-
-def _no_link() -> None:
-    """Where there is no companion."""

@@ -60,8 +60,9 @@ class Finder:
 
     def __init__(self, refusal: str) -> None:
         self._refusal = refusal
-        for name in [name for name in sys.modules if refusal and _top(name) in BEHIND_PYTHON]:
-            del sys.modules[name]
+        for name in list(sys.modules) if refusal else ():
+            if name.partition(".")[0] in BEHIND_PYTHON:
+                del sys.modules[name]
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
         """What import calls."""
@@ -78,7 +79,3 @@ class Finder:
 
             spec.loader.exec_module = execute_and_name  # type: ignore[method-assign]
         return spec
-
-
-def _top(name: str) -> str:
-    return name.partition(".")[0]

@@ -2,13 +2,10 @@
 guessed.
 """
 
-import contextlib
-import json
-import os
 import sys
 from typing import Final, Self
 
-from tracecore import descendants, frames, processes
+from tracecore import processes
 from tracecore.confinement import layers, trials
 from tracecore.confinement.layers import LAYERS, State
 from tracecore.records import JsonObject, Limits
@@ -43,53 +40,32 @@ class Probe:
     """
 
     def __init__(self, limits: Limits, method: str = "auto", *, thorough: bool = True) -> None:
-        self._state: State | None = None
-        self._pid, self._read_fd = 0, -1
-        if limits.confinement == "off":
-            self._state = dict.fromkeys(LAYERS, layers.SWITCHED_OFF)
-            return
-        try:
-            self._start(limits, processes.method_of(method), thorough)
-        # whoever asks has results to write, which are worth more than this
-        except OSError as error:
-            self._state = dict.fromkeys(LAYERS, f"no process could be started to try it: {error}")
+        self._trial: trials.LeanTrial | None = None
+        why_none = layers.SWITCHED_OFF
+        if limits.confinement != "off":
+            arguments = (limits, processes.method_of(method), thorough)
+            try:
+                self._trial = trials.LeanTrial(trials.probe_all, *arguments)
+            # whoever asks has results to write, which are worth more than this
+            except OSError as error:
+                why_none = f"no process could be started to try it: {error}"
+        self._state: State = {} if self._trial else dict.fromkeys(LAYERS, why_none)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._pid:
-            os.close(self._read_fd)
-            descendants.kill_group(self._pid)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._pid, 0)
-            self._pid = 0
+        if self._trial:
+            self._trial.close()
 
     def state(self) -> State:
         """What was found, as soon as it is."""
-        if self._state is None:
-            try:
-                found: State = json.loads(trials.read_within(self._read_fd, trials.PATIENCE_S))
-            except (frames.ChannelClosed, ValueError):
+        if self._trial and not self._state:
+            found = self._trial.found(trials.PATIENCE_S)
+            if found is None:
                 found = dict.fromkeys(LAYERS, "the trial itself died")
             self._state = {layer: found.get(layer, "not tried") for layer in LAYERS}
         return self._state
-
-    def _start(self, limits: Limits, method: str, thorough: bool) -> None:
-        read_fd, write_fd = os.pipe()
-        try:
-            # Spawned, and so lean: what calls this may have threads, and more open than an agent is
-            # ever given.
-            arguments = (write_fd, limits, method, thorough)
-            self._pid = processes.start(
-                trials.probe_all, arguments, method=processes.SPAWN, keep_fds=[write_fd]
-            )
-        except OSError:
-            os.close(read_fd)
-            raise
-        finally:
-            os.close(write_fd)
-        self._read_fd = read_fd
 
 
 def missing(state: State) -> list[str]:

@@ -5,11 +5,11 @@ itself. Agents that are forked from it inherit what is in force, and can find ct
 memory: the kernel's layers do not mind.
 """
 
-import contextlib
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
+
+from tracecore import descendants
 
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _MNT_DETACH = 2
@@ -22,14 +22,8 @@ def close_own_memory() -> None:
 
     Its files under ``/proc`` belong to root from there on: what writes its own must come before.
     """
-    # The lower half of ctypes alone, and let go: this process forks, and ctypes itself is a
-    # megabyte.
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import _ctypes  # noqa: PLC0415 - see above
-
-        prctl = _ctypes.dlsym(_ctypes.dlopen("", 0), "prctl")
-        _ctypes.call_function(prctl, (_PR_SET_DUMPABLE, 0, 0, 0, 0))
-        del sys.modules["_ctypes"]
+    if (prctl := descendants.prepare_prctl()) is not None:
+        prctl(_PR_SET_DUMPABLE, 0)
 
 
 class Kernel:

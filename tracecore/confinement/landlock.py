@@ -21,15 +21,6 @@ FILE_RIGHTS: Final = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}
 NEWEST_RIGHTS: Final = 0xFFFF
 
 
-def version(kernel: Kernel) -> int:
-    """The kernel's version of the interface.
-
-    Raises:
-        OSError: It has none, or it is switched off.
-    """
-    return kernel.syscall(CREATE_RULESET, 0, 0, 1)
-
-
 def restrict(
     kernel: Kernel,
     readable: Iterable[str],
@@ -37,9 +28,8 @@ def restrict(
     writable: Iterable[str],
     *,
     ports: Iterable[int],
-) -> int:
-    """Leave to this process, and all it starts, only these files; gives the version that is in
-    force.
+) -> None:
+    """Leave to this process, and all it starts, only these files.
 
     Needs no-new-privileges.
 
@@ -53,10 +43,10 @@ def restrict(
     Raises:
         OSError: The kernel has it not, or refused.
     """
-    found = version(kernel)
-    files = FILE_RIGHTS.get(found, NEWEST_RIGHTS)
-    net, scoped = (3 if found >= 4 else 0), (3 if found >= 6 else 0)
-    size = 24 if found >= 6 else 16 if found >= 4 else 8
+    version = kernel.syscall(CREATE_RULESET, 0, 0, 1)  # of the interface
+    files = FILE_RIGHTS.get(version, NEWEST_RIGHTS)
+    net, scoped = (3 if version >= 4 else 0), (3 if version >= 6 else 0)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
     rules = kernel.syscall(CREATE_RULESET, struct.pack("QQQ", files, net, scoped), size, 0)
     try:
         for path in readable:
@@ -65,13 +55,12 @@ def restrict(
             _allow(kernel, rules, path, 0, READ_DIR)
         for path in writable:
             _allow(kernel, rules, path, files & (READ_FILE | WRITE_FILE | TRUNCATE), 0)
-        if found >= 4:
+        if version >= 4:
             for port in ports:
                 kernel.syscall(ADD_RULE, rules, RULE_PORT, struct.pack("QQ", CONNECT_TCP, port), 0)
         kernel.syscall(RESTRICT_SELF, rules, 0)
     finally:
         os.close(rules)
-    return found
 
 
 def _allow(kernel: Kernel, rules: int, path: str, rights: int, folder_rights: int) -> None:

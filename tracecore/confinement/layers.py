@@ -24,7 +24,6 @@ from tracecore.confinement import (
     door,
     landlock,
     namespaces,
-    private_root,
     privileges,
     seccomp,
 )
@@ -60,6 +59,7 @@ OF_KEEPER: Final = ("user_namespace", "pid_namespace")
 # and what they leave by themselves
 OF_SPAWNED: Final = tuple(name for name in NAMESPACES if name != "pid_namespace")
 NAMES_PORT: Final = 53
+PR_SET_NO_NEW_PRIVS: Final = 38
 SWITCHED_OFF: Final = "switched off"
 State = dict[str, bool | str]  # layer: in force, or why not
 
@@ -201,8 +201,7 @@ def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
 def before_fork(confinement: Confinement) -> None:
     """In the zygote, before each agent: every one of them gets the same process id."""
     if confinement.last_pid_fd >= 0:
-        with contextlib.suppress(OSError):
-            namespaces.begin_pids_again(confinement.last_pid_fd)
+        namespaces.begin_pids_again(confinement.last_pid_fd)
 
 
 def _put_on(
@@ -227,7 +226,9 @@ def _leave_disk(confinement: Confinement, kernel: Kernel) -> None:
     doors = confinement.doors
     written = {"/etc/hosts": hosts_text(doors), "/etc/nsswitch.conf": "hosts: files\n"}
     in_namespace = confinement.state.get("network_namespace") is True
-    private_root.enter(kernel, confinement.files, written if doors and in_namespace else {})
+    namespaces.enter_private_root(
+        kernel, confinement.files, written if doors and in_namespace else {}
+    )
 
 
 def _turn_to_own_folder(folder: str) -> None:
@@ -239,7 +240,7 @@ def _turn_to_own_folder(folder: str) -> None:
 
 
 def _give_up_new_privileges(_confinement: Confinement, kernel: Kernel) -> None:
-    privileges.give_up_new_privileges(kernel)
+    kernel.prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _give_up_capabilities(confinement: Confinement, kernel: Kernel) -> None:

@@ -1,5 +1,5 @@
-"""What a process gives up of its rights: capabilities, new privileges, and as much as it likes of
-the machine's resources.
+"""What a process gives up of its rights: capabilities, and as much as it likes of the machine's
+resources.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ from tracecore.confinement.kernel import Kernel
 from tracecore.confinement.readable import Reach, library_folders
 from tracecore.records import Limits
 
-PR_SET_NO_NEW_PRIVS: Final = 38
 CAPSET: Final = {"x86_64": 126, "aarch64": 91}
 CAPABILITY_VERSION: Final = (0x20080522).to_bytes(4, "little") + bytes(4)
 CAP_DAC_READ_SEARCH: Final = 1 << 2
@@ -44,11 +43,6 @@ def bound(limits: Limits, *, own_user: bool) -> None:
                 resource.setrlimit(which, (value, value))
 
 
-def give_up_new_privileges(kernel: Kernel) -> None:
-    """Have no program that is started from here gain a right by its file's owner or marks."""
-    kernel.prctl(PR_SET_NO_NEW_PRIVS, 1)
-
-
 def give_up_capabilities(
     kernel: Kernel, reach: Reach, last_pid_fd: int
 ) -> Callable[[], int] | None:
@@ -74,7 +68,7 @@ def give_up_capabilities(
         data, set_them = kernel.prepare_capset(
             number, CAPABILITY_VERSION, _capabilities(kept | CAP_CHECKPOINT_RESTORE)
         )
-        if not set_them() and _can_begin_pids_again(last_pid_fd):
+        if not set_them() and namespaces.begin_pids_again(last_pid_fd):
             data[:] = _capabilities(kept)
             return set_them
     kernel.syscall(number, CAPABILITY_VERSION, _capabilities(kept))
@@ -99,14 +93,6 @@ def needs_privilege(reach: Reach) -> bool:
         if path != "/":
             todo.append(os.path.dirname(path))
     return False
-
-
-def _can_begin_pids_again(last_pid_fd: int) -> bool:
-    try:
-        namespaces.begin_pids_again(last_pid_fd)
-    except OSError:
-        return False
-    return True
 
 
 def _capabilities(those: int) -> bytes:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from tracecore.record import as_dict, record
+from tracecore.record import record
 
 PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOADER_FOLDERS: Final = ("/lib", "/usr/lib")
@@ -56,13 +56,9 @@ class Reach:
         """Whether there is anything that they may connect to."""
         return self.models or bool(self.network)
 
-    def as_json(self) -> dict[str, Any]:
-        """For :func:`reach_from_json`."""
-        return as_dict(self)
-
 
 def reach_from_json(document: dict[str, Any]) -> Reach:
-    """What :meth:`Reach.as_json` gave."""
+    """A reach of its fields, as they come out of JSON."""
     return Reach(**{name: as_here(value) for name, value in document.items()})
 
 
@@ -95,11 +91,8 @@ def secret_folders(tasks_dirs: Iterable[str], *others: str) -> tuple[str, ...]:
     found = [os.path.join(PACKAGE, "tasks")]
     for tasks_dir in tasks_dirs:
         # Its tasks and not itself: agents may lie beside them.
-        with contextlib.suppress(OSError):
-            folders = (os.path.join(tasks_dir, name) for name in sorted(os.listdir(tasks_dir)))
-            found += [
-                folder for folder in folders if os.path.lexists(os.path.join(folder, TASK_MARK))
-            ]
+        folders = [os.path.join(tasks_dir, name) for name in _names_in(tasks_dir)]
+        found += [folder for folder in folders if os.path.lexists(os.path.join(folder, TASK_MARK))]
     return tuple(dict.fromkeys(os.path.abspath(folder) for folder in (*found, *others)))
 
 
@@ -224,11 +217,10 @@ def _open_up(path: str, hidden: tuple[str, ...], whole: list[str], listed: list[
         whole.append(path)
         return
     listed.append(path)
-    with contextlib.suppress(OSError):
-        for name in os.listdir(path):
-            child = os.path.join(path, name)
-            if not os.path.islink(child):
-                _open_up(child, hidden, whole, listed)
+    for name in _names_in(path):
+        child = os.path.join(path, name)
+        if not os.path.islink(child):
+            _open_up(child, hidden, whole, listed)
 
 
 # --- where this interpreter's library lies, and what it is linked to ---
@@ -269,9 +261,8 @@ def installed_tasks(folders: Iterable[str]) -> list[str]:
     """The bundled tasks of every installation of this project in or below library folders."""
     roots = [os.path.dirname(PACKAGE), *folders]
     for folder in folders:
-        with contextlib.suppress(OSError):
-            pythons = [name for name in sorted(os.listdir(folder)) if name.startswith("python")]
-            roots += [os.path.join(folder, name) for name in pythons]
+        pythons = [name for name in _names_in(folder) if name.startswith("python")]
+        roots += [os.path.join(folder, name) for name in pythons]
     places = (
         os.path.join(root, part, "tracecore", "tasks")
         for root in roots
@@ -293,16 +284,18 @@ def _prefixes() -> list[str]:
 
 
 def _is_installed_in(folder: str) -> bool:
-    with contextlib.suppress(OSError):
-        return any(
-            name.startswith("tracecore-") and name.endswith(".dist-info")
-            for name in os.listdir(folder)
-        )
-    return False
+    return any(
+        name.startswith("tracecore-") and name.endswith(".dist-info") for name in _names_in(folder)
+    )
 
 
 def _shared_objects(folder: str) -> list[str]:
-    with contextlib.suppress(OSError):
-        names = [name for name in sorted(os.listdir(folder)) if ".so" in name]
-        return [os.path.join(folder, name) for name in names]
-    return []
+    return [os.path.join(folder, name) for name in _names_in(folder) if ".so" in name]
+
+
+def _names_in(folder: str) -> list[str]:
+    """What lies in a folder, sorted; nothing where it is none that can be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

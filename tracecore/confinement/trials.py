@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from tracecore import frames, processes
+from tracecore import descendants, frames, processes
 from tracecore.confinement import layers, namespaces, privileges
 from tracecore.confinement.layers import LAYERS, NAMESPACES, Confinement, State
 from tracecore.confinement.readable import Reach
@@ -19,6 +19,46 @@ from tracecore.records import Limits
 PATIENCE_S: Final = 20.0
 PROBE_NONCE: Final = "doctor"
 HELD, LET_THROUGH = 0, 1  # exit codes of a trial: the layer stopped it, or let it through
+
+
+class LeanTrial:
+    """A trial in a lean process of its own: begun now, and asked later for what it has found.
+
+    Args:
+        function: Given a descriptor, to which it writes a message of JSON, and ``arguments``.
+        arguments: What else it is given.
+
+    Raises:
+        OSError: No process could be started.
+    """
+
+    def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
+        self._read_fd, write_fd = os.pipe()
+        try:
+            # Spawned, and so lean: what calls this may have threads, more open than an agent is
+            # ever given, and has seen more than an agent ever does.
+            self._pid = processes.start(
+                function, (write_fd, *arguments), method=processes.SPAWN, keep_fds=[write_fd]
+            )
+        except OSError:
+            os.close(self._read_fd)
+            raise
+        finally:
+            os.close(write_fd)
+
+    def found(self, patience_s: float) -> Any:
+        """What it has found, as soon as it has; ``None`` if it dies first, or takes too long."""
+        try:
+            return json.loads(read_within(self._read_fd, patience_s))
+        except (frames.ChannelClosed, ValueError):
+            return None
+
+    def close(self) -> None:
+        """Leave no process of it."""
+        os.close(self._read_fd)
+        descendants.kill_group(self._pid)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
 
 
 def probe_all(write_fd: int, limits: Limits, method: str, thorough: bool) -> None:
@@ -39,11 +79,11 @@ def _state_of(limits: Limits, reach: Reach, method: str) -> State:
     """What :mod:`confine` says of itself when all layers are put on, as for an agent."""
     read_fd, write_fd = os.pipe()
 
-    def tell(confinement: Confinement) -> int:
+    def report(confinement: Confinement) -> int:
         frames.write_message(write_fd, json.dumps(confinement.state).encode())
         return HELD
 
-    status = run_confined(tell, limits, reach, method)
+    status = run_confined(report, limits, reach, method)
     os.close(write_fd)
     try:
         state: State = json.loads(read_within(read_fd, PATIENCE_S))

@@ -1,6 +1,6 @@
 """The audit hook: a witness that says by name what an agent tried, and ends its process.
 
-It is no wall. It sees what Python raises an event for, and what native code does not tell it; an
+It is no wall. It sees what Python raises an event for, and nothing of what native code does; an
 agent that takes it apart has gained nothing, since the kernel's layers hold without it. Where they
 are not in force it is a guard rail, and native code is refused.
 """
@@ -60,7 +60,7 @@ _OWN_LIBRARY: Final = (os.path.dirname(os.__file__),)
 
 
 class Witness:
-    """What the agents of one zygote may, and who is told what else they try.
+    """What the agents of one zygote may do; what else they try ends them, and is reported.
 
     Args:
         found: What may be read and loaded.
@@ -86,7 +86,7 @@ class Witness:
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
         """For ``sys.meta_path``, at whose end only that arrives which is nowhere to be found."""
         if name == "tasks":
-            self._tell("import " + (imported_name(sys._getframe()) or name))  # noqa: SLF001
+            self._report("import " + (imported_name(sys._getframe()) or name))  # noqa: SLF001
 
     def _see(self, event: str, args: tuple[Any, ...]) -> None:
         if event in _WATCHED:
@@ -101,7 +101,7 @@ class Witness:
             return
         if isinstance(flags, int) and flags & _WRITES:
             # A temporary file has another name each time; the words, and their hash, have not.
-            self._tell_path("write", name, hide_name=bool(flags & os.O_EXCL))
+            self._report_path("write", name, hide_name=bool(flags & os.O_EXCL))
         self._looked_at(path, words, args)
 
     def _looked_at(self, path: Any, words: str, _args: tuple[Any, ...]) -> None:
@@ -111,59 +111,59 @@ class Witness:
         real, found = os.path.realpath(name), self._found
         is_open = is_below(real, found.folders) and not is_below(real, found.hidden)
         if not (is_open or real in found.files or isinstance(path, int) or name == ":memory:"):
-            self._tell_path(words, name)
+            self._report_path(words, name)
 
     def _changed(self, path: Any, words: str, _args: tuple[Any, ...]) -> None:
-        self._tell_path(words, _text(path), hide_name=words == "create")
+        self._report_path(words, _text(path), hide_name=words == "create")
 
     def _started(self, argv: Any, words: str, _args: tuple[Any, ...]) -> None:
         program = _text(argv[0] if isinstance(argv, list | tuple) and argv else argv)
         if program.rpartition("/")[2] in answers.PROGRAMS:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
-        self._tell(f"{words} {program}")
+        self._report(f"{words} {program}")
 
     def _looked_up(self, address: Any, words: str, args: tuple[Any, ...]) -> None:
         host, port = self._host_and_port(address)
         port = port or (_text(args[1]) if len(args) > 1 and args[1] is not None else "")
         if host not in self._hosts:
-            self._tell(f"{words} {host}:{port}".rstrip(":"))
+            self._report(f"{words} {host}:{port}".rstrip(":"))
 
     def _reached(self, address: Any, words: str, _args: tuple[Any, ...]) -> None:
         host, port = self._host_and_port(address)
         if address is not None and f"{host}:{port}" not in self._peers:  # None: the peer it has
-            self._tell(f"{words} {host}:{port}".rstrip(":"))
+            self._report(f"{words} {host}:{port}".rstrip(":"))
 
     def _bound(self, address: Any, words: str, _args: tuple[Any, ...]) -> None:
         if isinstance(address, tuple) and address[:2] in answers.ADDRESSES:
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-        self._tell(f"{words} {_text(address[0] if isinstance(address, tuple) else address)}")
+        self._report(f"{words} {_text(address[0] if isinstance(address, tuple) else address)}")
 
     def _loaded(self, path: Any, words: str, args: tuple[Any, ...]) -> None:
         name = _text(path) if isinstance(path, str | bytes) else ""
         is_file = os.sep in name
         if is_file and not is_below(os.path.realpath(name), self._found.native):
-            self._tell_path("load", name)
+            self._report_path("load", name)
         if self._refusal and words != "import":
-            self._tell(f"{words}, {self._refusal}")
+            self._report(f"{words}, {self._refusal}")
         if self._refusal and is_file and not is_below(name, _OWN_LIBRARY):
-            self._tell(f"{words} {_text(args[0])}, {self._refusal}")
+            self._report(f"{words} {_text(args[0])}, {self._refusal}")
 
     def _done(self, subject: Any, words: str, _args: tuple[Any, ...]) -> None:
         if subject != os.getpid():
-            self._tell(words)
+            self._report(words)
 
     def _host_and_port(self, address: Any) -> tuple[str, str]:
         if isinstance(address, tuple):
             return _text(address[0]), _text(address[1]) if len(address) > 1 else ""
         return place_of("" if address is None else _text(address), self._found.folder), ""
 
-    def _tell_path(self, verb: str, path: str, *, hide_name: bool = False) -> None:
+    def _report_path(self, verb: str, path: str, *, hide_name: bool = False) -> None:
         if module := imported_name(sys._getframe()):  # noqa: SLF001 - the caller is the question
-            self._tell("import " + module)
+            self._report("import " + module)
         shown = place_of(path, self._found.folder)
-        self._tell(f"{verb} " + (shown.rpartition("/")[0] + "/…" if hide_name else shown))
+        self._report(f"{verb} " + (shown.rpartition("/")[0] + "/…" if hide_name else shown))
 
-    def _tell(self, attempt: str) -> None:
+    def _report(self, attempt: str) -> None:
         words = {"nonce": self._nonce, "seq": 0, "violation": {"attempt": attempt[:WORDS_MOST]}}
         body = json.dumps(words).encode()
         try:

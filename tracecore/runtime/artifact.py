@@ -12,6 +12,7 @@ from tracecore.files import create_atomic
 from tracecore.record import field, field_names, mutable_record, replace
 from tracecore.records import SPEC_VERSION, Budgets, EpisodeResult, Job, JsonObject, Outcome, Usage
 from tracecore.runtime import spec
+from tracecore.runtime.task.manifest import Manifest
 from tracecore.runtime.trace import LlmTotals, TraceEntry, stable_entry
 
 # What may differ between two runs of the same inputs (ids, times, and the limit on time, which is
@@ -49,9 +50,7 @@ class EpisodeFacts:
     printed_by_task: str | None = None
     steps_used: int = 0
     tool_calls_used: int = 0
-    budgets: Budgets = field(default_factory=lambda: Budgets(0, 0))
-    filesystem_roots: tuple[str, ...] = ()
-    network_hosts: tuple[str, ...] = ()
+    manifest: Manifest | None = None  # of the task, as far as it could be read
     validator: JsonObject = field(default_factory=dict)
     action_trace: list[TraceEntry] = field(default_factory=list)
     llm: LlmTotals = field(default_factory=LlmTotals)
@@ -87,7 +86,8 @@ def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
     # Hashed, too: what was run under a debugger is no evidence of what runs without one.
     debug = {"debug": True} if facts.is_debugged else {}
     used = {"steps_used": facts.steps_used, "tool_calls_used": facts.tool_calls_used}
-    llm = facts.llm
+    llm, manifest = facts.llm, facts.manifest
+    budgets = manifest.budgets if manifest else Budgets(0, 0)
     task_id, _, version = job.task.ref.rpartition("@")
     return {
         "spec_version": SPEC_VERSION,
@@ -107,8 +107,8 @@ def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
         "task_hash": job.task.sha256,
         "seed": job.seed,
         "budgets": {
-            "steps": facts.budgets.steps,
-            "tool_calls": facts.budgets.tool_calls,
+            "steps": budgets.steps,
+            "tool_calls": budgets.tool_calls,
             "wall_clock_seconds": math.ceil(job.settings.timeout_s),
         },
         "success": facts.termination_reason == "success",
@@ -132,8 +132,8 @@ def _head(job: Job, facts: EpisodeFacts) -> JsonObject:
         "wall_clock_elapsed_s": facts.wall_clock_elapsed_s,
         "harness_version": __version__,
         "sandbox": {
-            "filesystem_roots": list(facts.filesystem_roots),
-            "network_hosts": list(facts.network_hosts),
+            "filesystem_roots": list(manifest.filesystem_roots) if manifest else [],
+            "network_hosts": list(manifest.network_hosts) if manifest else [],
         },
         "determinism": {
             "seed": job.seed,

@@ -107,10 +107,8 @@ class Environment:
             TypeError: ``paths`` is one string, or holds something that is none; nothing has been
                 marked.
         """
-        if isinstance(paths, str):
-            raise TypeError("mark_seen takes a list of paths, each a string")
         marked = set(paths)
-        if not set(map(type, marked)) <= {str}:
+        if isinstance(paths, str) or not set(map(type, marked)) <= {str}:
             raise TypeError("mark_seen takes a list of paths, each a string")
         self._seen.update(marked)
 

@@ -75,10 +75,9 @@ def run_episode(
         The outcome, whatever happened: success, a failure of the agent or the task, a budget spent,
             the time limit.
     """
-    facts = EpisodeFacts(started_at=utc_text())
+    facts = EpisodeFacts(started_at=utc_text(), is_debugged=is_debugged)
     start_s = monotonic_s()
     episode = _Episode(job, facts, start_s + job.settings.timeout_s)
-    facts.is_debugged = is_debugged
     streams, printed = (sys.stdout, sys.stderr), Tail()
     if not is_debugged:
         sys.stdout = sys.stderr = as_text(printed)
@@ -137,17 +136,13 @@ class _Episode:
     # --- before the first step ---
 
     def _load_task(self) -> None:
-        self._task: Task = self._call_task("task_exception", "loading the task", self._read_task)
-        manifest, facts = self._task.manifest, self._facts
-        facts.budgets = manifest.budgets
-        facts.filesystem_roots = manifest.filesystem_roots
-        facts.network_hosts = manifest.network_hosts
+        self._task: Task = self._call_task(
+            "task_exception", "loading the task", lambda: compile_task(self._job.task).execute()
+        )
+        manifest = self._facts.manifest = self._task.manifest
         self._steps_left = manifest.budgets.steps
         self._tool_calls_left = manifest.budgets.tool_calls
         self._task_json = canon.encode({"id": manifest.id, "description": manifest.description})
-
-    def _read_task(self) -> Task:
-        return compile_task(self._job.task).execute()
 
     def _set_up(self) -> None:
         task = self._task

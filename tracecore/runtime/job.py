@@ -12,7 +12,7 @@ from tracecore.clock import utc_text
 from tracecore.errors import OutputError, TracecoreError
 from tracecore.files import has_room
 from tracecore.processes import describe_code, describe_past
-from tracecore.record import replace
+from tracecore.record import as_dict, replace
 from tracecore.records import (
     Ended,
     EpisodeResult,
@@ -68,7 +68,7 @@ def run_job(job: Job, link: AgentLink) -> EpisodeResult:
     use = ModelUse()
     outcome = run_episode(job, lambda job: _start_agent(job, link, use))
     row = publish(job, outcome)
-    return replace(row, **use.as_columns()) if use.calls else row
+    return replace(row, **as_dict(use)) if use.model_calls else row
 
 
 def _may_call_models(job: Job) -> bool:
@@ -131,9 +131,11 @@ def settle(ended: Ended) -> EpisodeResult:
 
 def mute_facts(ended: Ended) -> EpisodeFacts:
     """What is known of an episode whose process gave no answer."""
-    facts = EpisodeFacts(started_at=utc_text(), completed_at=utc_text())
-    facts.wall_clock_elapsed_s = ended.usage.wall_clock_s
-    facts.termination_reason, facts.failure_type = "episode_crashed", "logic_failure"
+    facts = EpisodeFacts(
+        started_at=utc_text(),
+        completed_at=utc_text(),
+        wall_clock_elapsed_s=ended.usage.wall_clock_s,
+    )
     match ended.ending:
         case TimedOut(limit_s=limit_s):
             facts.termination_reason = facts.failure_type = "timeout"
@@ -159,13 +161,9 @@ def mute_facts(ended: Ended) -> EpisodeFacts:
             )
         case Returned():
             facts.failure_reason = "the episode process gave no result row"
-    try:
-        manifest = read_manifest(ended.job.task.folder)
-    except TracecoreError:
-        # it could be read when the slice was planned; without it the budgets are unknown
-        return facts
-    facts.budgets = manifest.budgets
-    facts.filesystem_roots, facts.network_hosts = manifest.filesystem_roots, manifest.network_hosts
+    # It could be read when the slice was planned; without it the budgets are unknown.
+    with contextlib.suppress(TracecoreError):
+        facts.manifest = read_manifest(ended.job.task.folder)
     return facts
 
 

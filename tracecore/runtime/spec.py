@@ -157,7 +157,7 @@ def _own_check(schema: JsonObject) -> Check:
     names = [names] if isinstance(names, str) else names
     accepted = frozenset(kind for name in names for kind in _PYTHON_TYPES[name])
     expected = _expected(schema, names)
-    tests = [test for keyword, make in _TESTS.items() if (test := _take(schema, keyword, make))]
+    tests = [make(schema.pop(keyword)) for keyword, make in _TESTS.items() if keyword in schema]
 
     def check(value: Any) -> list[Problem]:
         kind = type(value)
@@ -199,10 +199,6 @@ def _array_check(check_itself: Check, check_item: Check) -> Check:
         return found
 
     return check
-
-
-def _take(schema: JsonObject, keyword: str, make: Callable[[Any], Any]) -> Any:
-    return make(schema.pop(keyword)) if keyword in schema else None
 
 
 def _expected(schema: JsonObject, types: list[str]) -> str:

@@ -124,8 +124,6 @@ def take_llm_entries(offered: Any, redaction: str, totals: LlmTotals) -> list[Js
         redaction: ``off``, ``partial`` (``[redacted]:<characters>``) or ``full`` (``[redacted]``).
         totals: Grows by what is taken.
     """
-    if not offered:
-        return offered if isinstance(offered, list) else None
     if not isinstance(offered, list):
         return None
     return [_take_entry(entry, redaction, totals) for entry in offered]

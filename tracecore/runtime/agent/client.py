@@ -13,7 +13,7 @@ from tracecore.records import Job, JsonObject, TaskSource
 from tracecore.runtime.agent.agent import compile_agent, execute_agent
 from tracecore.runtime.agent.host import AgentHost
 from tracecore.runtime.agent.message import NotJson, parse_message
-from tracecore.runtime.agent.process import AgentEnd, AgentLink, ask_how_it_ended
+from tracecore.runtime.agent.process import AgentLink, ask_how_it_ended
 from tracecore.runtime.endings import AgentViolation, End, InvalidAction
 from tracecore.runtime.foreign.printed import PipeTail
 from tracecore.runtime.foreign.stable_text import (
@@ -102,9 +102,9 @@ class ProcessAgent:
             self._channel.send(question, deadline_s)
             answer = self._channel.receive(deadline_s)
         except ChannelTimeout as error:
-            raise End(
-                "timeout", f"{self._during(call)} had not finished within {self._limit()}"
-            ) from error
+            limit = f"the time limit of {self._job.settings.timeout_s:g} s"
+            words = f"{self._during(call)} had not finished within {limit}"
+            raise End("timeout", words) from error
         except ChannelClosed as error:
             raise self._crashed(call) from error
         except MessageTooLarge as error:
@@ -165,23 +165,20 @@ class ProcessAgent:
     def _crashed(self, call: str) -> End:
         if violation := self._last_words():
             return violation
-        end = ask_how_it_ended(self._link)
-        if end.killed_by_us:
+        status = ask_how_it_ended(self._link)
+        if status is None:  # it was alive
             return self._broken(f"closed its pipe during {self._during(call)}")
-        if attempt := ATTEMPTS.get(os.waitstatus_to_exitcode(end.status)):
+        code = os.waitstatus_to_exitcode(status)
+        if attempt := ATTEMPTS.get(code):
             return AgentViolation(attempt)
-        return End(
-            "agent_crashed", f"the agent process {describe_end(end)} during {self._during(call)}"
-        )
+        how = processes.describe_past(code)
+        return End("agent_crashed", f"the agent process {how} during {self._during(call)}")
 
     def _broken(self, what: str) -> End:
         return End("agent_crashed", f"the agent process broke the protocol: it {what}")
 
     def _during(self, call: str) -> str:
         return f"step {self._seq - 1}" if call == "step" else "reset"
-
-    def _limit(self) -> str:
-        return f"the time limit of {self._job.settings.timeout_s:g} s"
 
 
 class InProcessAgent:
@@ -266,8 +263,3 @@ def _excerpt(data: bytes, nonce: str = "") -> str:
 
 def _word(value: Any) -> str:
     return value[:600] if isinstance(value, str) else ""
-
-
-def describe_end(end: AgentEnd) -> str:
-    """How an agent process ended, in words that fit behind "the agent process"."""
-    return processes.describe_past(os.waitstatus_to_exitcode(end.status))

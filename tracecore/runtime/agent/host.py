@@ -261,15 +261,11 @@ def _too_large(action: Any, llm_trace: list[Any] | None, most_bytes: int) -> str
         for one in level:
             if isinstance(one, str):
                 size += len(one)
-            elif isinstance(one, dict):
+            elif isinstance(one, dict | list | tuple):
                 count += len(one)
                 if count <= VALUES_MOST:
                     inner += one
-                    inner += one.values()
-            elif isinstance(one, list | tuple):
-                count += len(one)
-                if count <= VALUES_MOST:
-                    inner += one
+                    inner += one.values() if isinstance(one, dict) else ()
         if size > most_bytes:
             return f"act returned more than {most_bytes} bytes, which is the limit"
         if count > VALUES_MOST:

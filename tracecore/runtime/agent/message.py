@@ -40,22 +40,11 @@ def parse_message(data: bytes, limits: Limits) -> Any:
     try:
         # What is canonical has no key twice and no number out of range, but for long integers.
         value = canon.decode(data)
-        if canon.encode(value) == data and not _LONG_NUMBER(data):
-            if data.count(b"{") + data.count(b"[") > limits.message_depth:
-                _check_depth(value, limits.message_depth)
-            return value
-    except NotJson:
-        raise
+        is_safe = canon.encode(value) == data and not _LONG_NUMBER(data)
     except (ValueError, RecursionError):
-        pass  # said by the strict reader, in its own words
-    try:
-        value = _decode(data.decode("utf-8"))
-    except NotJson:
-        raise
-    except RecursionError as error:
-        raise NotJson("it is nested too deeply") from error
-    except ValueError as error:
-        raise NotJson(str(error)[:200]) from error
+        is_safe = False  # the strict reader has its own words for it
+    if not is_safe:
+        value = _read_strictly(data)
     # Only as many brackets as it has can be open at once: most messages need no second look.
     if data.count(b"{") + data.count(b"[") > limits.message_depth:
         _check_depth(value, limits.message_depth)
@@ -71,6 +60,17 @@ def _check_values(data: bytes) -> None:
     # Half a character is no value, but is as slow to write.
     if data.count(b"\\ud") + data.count(b"\\uD") > VALUES_MOST:
         raise TooManyValues(f"it holds more than {VALUES_MOST} escaped surrogates")
+
+
+def _read_strictly(data: bytes) -> Any:
+    try:
+        return _decode(data.decode("utf-8"))
+    except NotJson:
+        raise
+    except RecursionError as error:
+        raise NotJson("it is nested too deeply") from error
+    except ValueError as error:
+        raise NotJson(str(error)[:200]) from error
 
 
 def _count(data: bytes) -> int:

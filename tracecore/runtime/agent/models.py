@@ -1,7 +1,7 @@
 """An agent that may call models: its calls are taken from the gateway, step by step."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from tracecore.gateway.client import GatewayError, SessionLine, environment_of
 from tracecore.record import mutable_record
@@ -12,27 +12,13 @@ from tracecore.runtime.episode import Agent
 UNRECORDED = "model_call_unrecorded"
 
 
-class StartAgent(Protocol):
-    """Starts an agent that finds these variables in its environment."""
-
-    def __call__(self, job: Job, *, environment: Mapping[str, str]) -> Agent: ...
-
-
 @mutable_record
 class ModelUse:
-    """What an episode has used of models."""
+    """What an episode has used of models, as its row has it."""
 
-    calls: int = 0
-    bytes: int = 0
-    wait_s: float = 0.0
-
-    def as_columns(self) -> JsonObject:
-        """As the row of the episode has it."""
-        return {
-            "model_calls": self.calls,
-            "model_bytes": self.bytes,
-            "model_wait_s": self.wait_s,
-        }
+    model_calls: int = 0
+    model_bytes: int = 0
+    model_wait_s: float = 0.0
 
 
 class AgentWithModels:
@@ -42,7 +28,7 @@ class AgentWithModels:
         job: Of the episode.
         address: Of the gateway.
         door: ``host:port`` at which the agent reaches it.
-        start: Starts the agent itself.
+        start: Starts the agent itself, of the job and its ``environment``.
         use: Kept up with what has been used.
 
     Raises:
@@ -50,7 +36,12 @@ class AgentWithModels:
     """
 
     def __init__(
-        self, job: Job, address: GatewayAddress, door: str, start: StartAgent, use: ModelUse
+        self,
+        job: Job,
+        address: GatewayAddress,
+        door: str,
+        start: Callable[..., Agent],
+        use: ModelUse,
     ) -> None:
         self._use = use
         episode = {"agent": job.agent.ref, "task_ref": job.task.ref, "seed": job.seed}
@@ -102,8 +93,8 @@ class AgentWithModels:
             new = self._session.take()
         except GatewayError as error:
             raise End("logic_failure", str(error)) from error
-        self._use.calls, self._use.bytes = new["calls"], new["bytes"]
-        self._use.wait_s = new["wait_s"]
+        self._use.model_calls, self._use.model_bytes = new["calls"], new["bytes"]
+        self._use.model_wait_s = new["wait_s"]
         if new["failure"]:
             raise End(UNRECORDED, new["failure"])
         entries: list[JsonObject] = new["entries"]

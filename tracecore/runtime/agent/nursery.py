@@ -47,8 +47,7 @@ def refuse(control_fd: int, error: OSError) -> None:
     control = socket.socket(fileno=control_fd)
     while True:
         message, fds = frames.receive_with_fds(control, MESSAGE_BYTES, ENDS)
-        for fd in fds:
-            os.close(fd)
+        frames.close_all(fds)
         if not message:
             return
         if fds:

@@ -20,12 +20,12 @@ from _thread import _count as thread_count
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from tracecore import descendants, frames, processes
+from tracecore import frames, processes
 from tracecore.confinement import seccomp, trials
 from tracecore.confinement.layers import Confinement
 from tracecore.confinement.readable import Reach, is_below, library_folders, reach_from_json
 from tracecore.errors import InputError
-from tracecore.record import record
+from tracecore.record import as_dict, record
 from tracecore.records import JsonObject, Limits
 from tracecore.runtime.task.folder import read_source
 
@@ -90,26 +90,12 @@ def try_out(agents: Sequence[tuple[str, Reach]], limits: Limits) -> dict[str, Pr
         agents: Paths of agent files, and what each may reach.
         limits: Of one agent.
     """
-    read_fd, write_fd = os.pipe()
+    wanted = [(path, as_dict(reach)) for path, reach in agents]
     try:
-        wanted = [(path, reach.as_json()) for path, reach in agents]
-        # Spawned: what calls this may have threads, and has seen more than an agent ever does.
-        pid = processes.start(
-            _try_all, (write_fd, limits, wanted), method=processes.SPAWN, keep_fds=[write_fd]
-        )
+        with contextlib.closing(trials.LeanTrial(_try_all, limits, wanted)) as trial:
+            found = trial.found(TRIAL_PATIENCE_S) or {}
     except OSError:
-        os.close(read_fd)
         return {}
-    finally:
-        os.close(write_fd)
-    try:
-        found = json.loads(trials.read_within(read_fd, TRIAL_PATIENCE_S))
-    except (frames.ChannelClosed, ValueError):
-        return {}
-    finally:
-        os.close(read_fd)
-        descendants.kill_group(pid)
-        os.waitpid(pid, 0)
     return {
         path: Preload(tuple(statements), tuple(left.items()))
         for path, (statements, left) in found.items()

@@ -33,7 +33,7 @@ from tracecore.confinement.kernel import close_own_memory
 from tracecore.confinement.readable import Reach
 from tracecore.errors import EngineError, TracecoreError
 from tracecore.gateway.client import hand_over
-from tracecore.record import field, mutable_record, record, replace
+from tracecore.record import as_dict, field, mutable_record, record, replace
 from tracecore.records import GatewayAddress, Job, Limits
 from tracecore.runtime.agent.nursery import reach_of, run_nursery
 from tracecore.runtime.agent.zygote import EXPLAIN, MESSAGE_BYTES, NurserySetup
@@ -72,23 +72,9 @@ class AgentLink:
         """The descriptors that the episode process must have."""
         return self.read_fd, self.write_fd, self.output_fd, self.life_fd
 
-    def close(self) -> None:
-        """In a process that has handed them on: keep none of them."""
-        for fd in self.fds:
-            os.close(fd)
-
     def drop(self) -> None:
-        """The same of the agent's ends."""
-        for fd in self.far_fds:
-            os.close(fd)
-
-
-@record
-class AgentEnd:
-    """How an agent process ended."""
-
-    status: int  # wait status
-    killed_by_us: bool  # it was alive when the episode asked, and was killed then
+        """Close the agent's ends: it has been given them, or there is to be none."""
+        frames.close_all(self.far_fds)
 
 
 @record
@@ -135,8 +121,7 @@ class AgentZygotes:
 
     def __init__(self, method: str, preparation: Preparation, slots: int) -> None:
         self._nursery, theirs = _socket_pair()
-        self._hidden, self._gateway = preparation.hidden, preparation.gateway
-        self._preload = preparation.preload
+        self._preparation = preparation
         self._serial = 0
         self._zygotes: dict[tuple[Reach, tuple[str, ...]], _Zygote] = {}
         self._kinds: dict[tuple[object, ...], tuple[Reach, tuple[str, ...]]] = {}
@@ -171,8 +156,7 @@ class AgentZygotes:
                 fds += os.pipe()
             fds += [end.detach() for end in _socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
         except BaseException:
-            for fd in fds:
-                os.close(fd)
+            frames.close_all(fds)
             raise
         question_r, question_w, answer_r, answer_w, output_r, output_w, life, their_life = fds
         return AgentLink(
@@ -268,8 +252,8 @@ class AgentZygotes:
         key = (*alike, settings.gateway is None, job.preload)
         kind = self._kinds.get(key)
         if kind is None:
-            preload = self._preload.get(job.agent.path, ()) if job.preload else ()
-            kind = self._kinds[key] = reach_of(job, self._hidden), preload
+            preload = self._preparation.preload.get(job.agent.path, ()) if job.preload else ()
+            kind = self._kinds[key] = reach_of(job, self._preparation.hidden), preload
         return kind
 
     def _take_doors(self, control: socket.socket, reach: Reach) -> str:
@@ -281,19 +265,19 @@ class AgentZygotes:
         """
         if not reach.has_doors:
             return ""
-        assert self._gateway is not None, "a slice whose agents reach anything has a gateway"
+        gateway = self._preparation.gateway
+        assert gateway is not None, "a slice whose agents reach anything has a gateway"
         message, fds = frames.receive_with_fds(control, MESSAGE_BYTES, DOORS_MOST)
         try:
             report = json.loads(message or b"{}")
             if "doors" not in report:
                 raise ZygoteLost(f"no door to the gateway: {report.get('refused', 'zygote gone')}")
             for fd, (_place, relay_to) in zip(fds, report["doors"], strict=True):
-                hand_over(self._gateway, fd, relay_to)
+                hand_over(gateway, fd, relay_to)
         except EngineError as error:
             raise ZygoteLost(str(error)) from error
         finally:
-            for fd in fds:
-                os.close(fd)
+            frames.close_all(fds)
         return report["doors"][0][0] if reach.models else ""
 
     def _let_one_go(self) -> None:
@@ -304,7 +288,7 @@ class AgentZygotes:
     def _start_zygote(self, reach: Reach, preload: tuple[str, ...]) -> socket.socket:
         control, theirs = _socket_pair()
         try:
-            message = json.dumps({"reach": reach.as_json(), "preload": preload}).encode()
+            message = json.dumps({"reach": as_dict(reach), "preload": preload}).encode()
             frames.send_with_fds(self._nursery, message, [theirs.fileno()])
         except OSError as error:
             control.close()
@@ -314,9 +298,9 @@ class AgentZygotes:
         return control
 
 
-def ask_how_it_ended(link: AgentLink) -> AgentEnd:
+def ask_how_it_ended(link: AgentLink) -> int | None:
     """From the episode process, when its agent went silent: have it killed unless it leaves within
-    a moment, and learn how it ended.
+    a moment, and give its wait status; ``None`` if it was killed for that.
 
     Raises:
         ZygoteLost: No answer comes.
@@ -332,7 +316,8 @@ def ask_how_it_ended(link: AgentLink) -> AgentEnd:
             end = json.loads(os.read(link.life_fd, MESSAGE_BYTES) or b"null")
             if end is None:
                 raise ZygoteLost("the agent zygote is gone")
-            return AgentEnd(end[0], bool(end[1]))
+            status, was_killed = end
+            return None if was_killed else int(status)
     raise ZygoteLost("the agent zygote does not say how the agent ended")
 
 

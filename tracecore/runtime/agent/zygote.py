@@ -33,7 +33,7 @@ from tracecore import descendants, frames, processes
 from tracecore.clock import monotonic_s
 from tracecore.confinement import layers
 from tracecore.confinement.layers import Confinement
-from tracecore.record import mutable_record, record, replace
+from tracecore.record import as_dict, mutable_record, record, replace
 from tracecore.records import Limits
 from tracecore.runtime.agent.agent import compiled_agent
 from tracecore.runtime.agent.preload import load
@@ -162,40 +162,37 @@ class _Zygote:
                 self._by_fd[agent.died_fd] = agent
                 self._poll.register(agent.died_fd, select.POLLIN)
         finally:
-            for fd in ends:
-                os.close(fd)
+            frames.close_all(ends)
 
     def _start(self, request: list[str], fds: list[int], life_fd: int) -> _Agent:
         serial, nonce, sha256, path = request
         source, method, limits = (path, sha256), self._setup.method, self._setup.limits
-        proof_r = proof_w = -1
+        proof: list[int] = []  # the pipe over which the agent shows that it could be compiled
         arguments: tuple[Any, ...]
         if method == processes.FORK:
             code = compiled_agent(path, sha256)
             if code is None and source in self._proven:
                 code, _problem = compiled(path, sha256)
             if code is None:
-                proof_r, proof_w = os.pipe()
-            work = (code, path, sha256, nonce, fds, limits, proof_w)
+                proof += os.pipe()
+            work = (code, path, sha256, nonce, fds, limits, proof[-1] if proof else -1)
             arguments = (self._confinement, self._may_fork, work)
             layers.before_fork(self._confinement)
         else:
             confinement = self._confinement
             network = (confinement.doors, confinement.state.get("network_namespace"))
-            arguments = (path, sha256, nonce, fds, limits, (confinement.reach.as_json(), network))
+            arguments = (path, sha256, nonce, fds, limits, (as_dict(confinement.reach), network))
         start = serve_forked if method == processes.FORK else serve_spawned
         try:
-            kept = fds if proof_w < 0 else [*fds, proof_w]
+            kept = [*fds, *proof[1:]]
             pid = processes.start(start, arguments, method=method, keep_fds=kept)
         except OSError:
-            if proof_r >= 0:
-                os.close(proof_r)
+            frames.close_all(proof[:1])
             raise
         finally:
-            if proof_w >= 0:
-                os.close(proof_w)
+            frames.close_all(proof[1:])
         died_fd = descendants.open_pidfd(pid)
-        return _Agent(int(serial), pid, life_fd, died_fd, source, proof_r)
+        return _Agent(int(serial), pid, life_fd, died_fd, source, proof[0] if proof else -1)
 
     # --- ends ---
 

@@ -1,7 +1,7 @@
 """The action surface of a task: what an agent may do, and why an action is invalid."""
 
 from collections.abc import Callable, Iterable, Mapping
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from tracecore import canon
@@ -117,22 +117,18 @@ class _Signature:
     takes_any: bool  # has **kwargs
 
     def why_invalid(self, action: str, args: Mapping[Any, Any]) -> tuple[str, str] | None:
-        missing = [name for name in self.required if name not in args]
-        if missing:
-            return "missing_arg", f"{action} lacks {_shown(missing)}, expected {self.words()}"
-        unexpected = [name for name in args if not self.accepts(name)]
+        expected = f"args {_shown(self.names)}" if self.names else "no args"
+        if missing := [name for name in self.required if name not in args]:
+            return "missing_arg", f"{action} lacks {_shown(missing)}, expected {expected}"
+        unexpected = [
+            name
+            for name in args
+            if name not in self.names and not (self.takes_any and isinstance(name, str))
+        ]
         if unexpected:
-            return (
-                "unexpected_arg",
-                f"{action} takes no {_shown(unexpected)}, expected {self.words()}",
-            )
+            words = f"{action} takes no {_shown(unexpected)}, expected {expected}"
+            return "unexpected_arg", words
         return None
-
-    def accepts(self, name: object) -> bool:
-        return name in self.names or (self.takes_any and isinstance(name, str))
-
-    def words(self) -> str:
-        return f"args {_shown(self.names)}" if self.names else "no args"
 
 
 # Read from the code object: the inspect module is far heavier than the four facts that are needed.
@@ -140,11 +136,11 @@ def _read_signature(name: str, function: Action) -> _Signature:
     function = _innermost(function)
     code = function.__code__
     if code.co_posonlyargcount:
-        raise _refusal(
-            name, code, "positional-only parameters", "parameters that can be given by name"
-        )
+        expected = "parameters that can be given by name"
+        raise TaskError(code.co_filename, name, "positional-only parameters", expected)
     if code.co_flags & _IS_NO_PLAIN_CALL:
-        raise _refusal(name, code, "an async function or a generator", "a plain function")
+        found = "an async function or a generator"
+        raise TaskError(code.co_filename, name, found, "a plain function")
     positional = code.co_varnames[: code.co_argcount]
     by_name = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     defaults = function.__kwdefaults__ or {}
@@ -168,10 +164,6 @@ def _innermost(function: Action) -> FunctionType:
         function = wrapped
     assert isinstance(function, FunctionType)
     return function
-
-
-def _refusal(name: str, code: CodeType, found: str, expected: str) -> TaskError:
-    return TaskError(code.co_filename, name, found, expected)
 
 
 def _kind(value: object) -> str:

@@ -94,22 +94,22 @@ def _check_manifest(folder: str, data: bytes | None) -> tuple[Manifest, list[str
             for field, found, expected in wrong
         ]
     fields = {field.partition(".")[0] for field, _found, _expected in wrong}
-    usual: dict[str, Any] = {}
-    if "id" in fields:
-        name = os.path.basename(folder)
-        usual["id"] = name if is_task_id(name) else "task"
-    if "action_surface" in fields:
-        usual["action_source"] = "actions.py"
-    if "validator" in fields:
-        usual["validator"] = Entrypoint("validate.py", "validate")
     has_setup = os.path.exists(os.path.join(folder, "setup.py"))
-    if "setup" in fields or (manifest.setup is None and has_setup):
-        usual["setup"] = Entrypoint("setup.py", "setup")
-        if document and "setup" not in fields:
+    if manifest.setup is None and has_setup and "setup" not in fields:
+        fields.add("setup")
+        if document:
             problems.append(f"{MANIFEST_NAME}: setup.py is never run without a table setup")
-    if "sandbox" in fields:
-        usual.update(filesystem_roots=("/",), network_hosts=())
-    return replace(manifest, **usual), problems
+    name = os.path.basename(folder)
+    usual: dict[str, dict[str, Any]] = {
+        "id": {"id": name if is_task_id(name) else "task"},
+        "action_surface": {"action_source": "actions.py"},
+        "validator": {"validator": Entrypoint("validate.py", "validate")},
+        "setup": {"setup": Entrypoint("setup.py", "setup")},
+        "sandbox": {"filesystem_roots": ("/",), "network_hosts": ()},
+    }
+    for field in fields & usual.keys():
+        manifest = replace(manifest, **usual[field])
+    return manifest, problems
 
 
 def _inside(folder: str, error: InputError) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from tracecore import strict
 from tracecore.errors import MISSING, TaskError
@@ -10,6 +10,8 @@ from tracecore.record import record
 from tracecore.records import Budgets
 from tracecore.runtime.sandbox import is_host_pattern, is_root
 from tracecore.runtime.task.folder import MANIFEST_NAME, read_source
+
+T = TypeVar("T")
 
 SIZE_LIMIT_BYTES = 1 << 20
 # of versions and budgets: far beyond use, and small enough to be shown and added
@@ -164,12 +166,15 @@ class _Table:
         self.note(key, f"a table with {', '.join(known)}")
         return _Table(key, {}, known, [])  # what it lacks has been said
 
-    def text(self, key: str, expected: str = "a string that is not empty") -> str:
-        value = self.data.get(key)
-        if isinstance(value, str) and value:
+    def value(self, key: str, is_good: Callable[[Any], bool], expected: str, harmless: T) -> T:
+        value: T = self.data.get(key)  # type: ignore[assignment]
+        if is_good(value):
             return value
         self.note(key, expected)
-        return ""
+        return harmless
+
+    def text(self, key: str, expected: str = "a string that is not empty") -> str:
+        return self.value(key, lambda value: isinstance(value, str) and value != "", expected, "")
 
     def texts(self, key: str, is_good: Callable[[str], bool], expected: str) -> tuple[str, ...]:
         value = self.data.get(key)
@@ -179,24 +184,17 @@ class _Table:
         return ()
 
     def number(self, key: str) -> int:
-        value = self.data.get(key)
-        # `type`: True is an int to isinstance
-        if type(value) is int and 0 <= value <= NUMBER_LIMIT:
-            return value
-        self.note(key, f"a whole number from 0 to {NUMBER_LIMIT}")
-        return 0
+        def is_good(value: Any) -> bool:
+            return type(value) is int and 0 <= value <= NUMBER_LIMIT  # True is none
+
+        return self.value(key, is_good, f"a whole number from 0 to {NUMBER_LIMIT}", 0)
 
     def boolean(self, key: str) -> bool:
-        value = self.data.get(key)
-        if not isinstance(value, bool):
-            self.note(key, "true or false")
-        return value is True
+        return self.value(key, lambda value: isinstance(value, bool), "true or false", False)
 
     def choice(self, key: str, choices: Sequence[str]) -> str:
-        value = self.data.get(key)
-        if value not in choices:
-            self.note(key, f"one of {', '.join(choices)}")
-        return str(value)
+        wrong = str(self.data.get(key))
+        return self.value(key, choices.__contains__, f"one of {', '.join(choices)}", wrong)
 
 
 def _read_id(top: _Table, folder_name: str) -> str:
