@@ -196,6 +196,34 @@ def test_a_machine_that_refuses_for_a_moment_is_asked_again() -> None:
     assert [ended[i].ending for i in range(3)] == [Returned(0), Returned(2), Returned(4)]
 
 
+def test_what_a_companion_spends_on_a_job_is_part_of_what_the_job_cost() -> None:
+    ended = run(jobs.double, [Errand(i) for i in range(4)], prepare=jobs.Beside)
+    assert [ended[i].ending for i in range(4)] == [Returned(2 * i) for i in range(4)]
+    beside = jobs.Beside.SPENT
+    for usage in (one.usage for one in ended.values()):
+        assert 0 <= usage.cpu_user_s - beside.cpu_user_s < LONG_S
+        assert 0 <= usage.cpu_sys_s - beside.cpu_sys_s < LONG_S
+        assert usage.peak_rss_bytes == beside.peak_rss_bytes
+        assert 0 < usage.page_faults - beside.page_faults < 1 << 40
+
+
+def test_a_worker_whose_companion_does_not_report_is_replaced() -> None:
+    (ended,) = run(jobs.double, [Errand(0)], prepare=jobs.Silent).values()
+    assert ended.ending == WorkerLost(2, "exited with code 1")
+
+
+def test_without_descriptors_of_processes_a_job_that_hangs_is_killed_at_its_limit_too(
+    tmp_path: pathlib.Path,
+) -> None:
+    ended = run(
+        jobs.hang_behind_a_daemon,
+        [Errand(i, str(tmp_path)) for i in range(3)],
+        prepare=jobs.have_no_pidfd,
+        limit_s=lambda job: LONG_S if job.index else 1.0,
+    )
+    assert [ended[i].ending for i in range(3)] == [TimedOut(1.0), *[Returned("ended")] * 2]
+
+
 @pytest.fixture
 def stop() -> Iterator[tuple[int, Callable[[], object]]]:
     """The descriptor on which a batch is stopped, and what stops it."""

@@ -61,6 +61,16 @@ def test_each_job_has_its_own_limit_and_the_others_go_on() -> None:
     assert last.ending == Returned("last")
 
 
+def test_a_worker_has_nothing_to_do_when_the_limit_of_a_job_that_has_ended_comes() -> None:
+    _, last = run(
+        jobs.measure_worker,
+        [Errand(0), Errand(1, count=2)],
+        limit_s=lambda job: LONG_S if job.index else 1.0,
+    )
+    assert isinstance(last.ending, Returned)
+    assert last.ending.value < 0.2  # a second would be the worker's, if it looked all the time
+
+
 def test_a_job_that_floods_its_line_delays_no_other() -> None:
     flood, *rest = run(
         jobs.flood_or_return,

@@ -9,7 +9,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from tracecore import descendants
+from tracecore.batch import worker
 from tracecore.descendants import children_of
+from tracecore.records import Usage
 
 
 @dataclass(frozen=True)
@@ -274,3 +277,96 @@ class RefusedAtFirst(Refused):
         self.asked += 1
         if self.asked % 3:
             super().begin(link, job)
+
+
+@dataclass
+class Report:
+    """The link of a job to a companion that keeps no descriptor for it."""
+
+    index: int = -1
+    fds: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    drop = close
+
+
+class Beside:
+    """A companion that spends much on each job, and knows how much as late as it may: of every
+    second job when that has ended, of the others when it has been heard.
+    """
+
+    SPENT = Usage(0.0, cpu_user_s=1e6, cpu_sys_s=2e6, peak_rss_bytes=1 << 50, page_faults=1 << 50)
+    pids: frozenset[int] = frozenset()
+
+    def __init__(self, method: str, slots: int) -> None:
+        del method, slots
+        self._reports_r, self._reports_w = os.pipe()
+        self._known: set[int] = set()
+        self.fds = (self._reports_r,)
+
+    def open_link(self) -> Report:
+        return Report()
+
+    def begin(self, link: Report, job: Errand) -> Report:
+        del link
+        return Report(job.index)
+
+    def hear(self, fd: int) -> None:
+        self._known.update(os.read(fd, 64))
+
+    def end(self, link: Report) -> None:
+        if link.index % 2:
+            os.write(self._reports_w, bytes([link.index]))
+        else:
+            self._known.add(link.index)
+
+    def spent(self, link: Report) -> Usage | None:
+        return self.SPENT if link.index in self._known else None
+
+    def close(self) -> None:
+        os.close(self._reports_r)
+        os.close(self._reports_w)
+
+
+class Silent(Beside):
+    """A companion that never knows."""
+
+    def __init__(self, method: str, slots: int) -> None:
+        super().__init__(method, slots)
+        worker.COMPANION_PATIENCE_S = 0.1  # type: ignore[misc]
+
+    def end(self, link: Report) -> None:
+        """It forgets the job."""
+
+
+def have_no_pidfd(method: str, slots: int) -> None:
+    """No companion, in a worker on a platform without descriptors of processes."""
+    del method, slots
+    descendants.open_pidfd = lambda _pid: None
+
+
+def hang_behind_a_daemon(job: Errand, link: Any) -> str:
+    """The first never ends, and its detached process holds its line open; the others end."""
+    if job.index == 0:
+        _start_daemon(job)
+        sleep_forever(Errand(0), link)
+    return "ended"
+
+
+def measure_worker(job: Errand, link: Any) -> float:
+    """The first ends at once; the second outlasts the first's limit, and gives the processor time
+    that their worker has spent meanwhile.
+    """
+    del link
+    if job.index == 0:
+        return 0.0
+    before_s = _worker_cpu_s()
+    time.sleep(job.count)
+    return _worker_cpu_s() - before_s
+
+
+def _worker_cpu_s() -> float:
+    words = pathlib.Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
