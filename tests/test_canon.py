@@ -90,7 +90,7 @@ LOOP.append(LOOP)
         ([float("nan"), float("inf"), float("-inf")], ValueError, "Out of range"),
         ([LOOP], ValueError, "Circular"),
         ([b"bytes", {1, 2}, object(), {("a", "b"): 1}], TypeError, "serializable|keys must be"),
-        ([deep_list()], RecursionError, "recursion depth"),
+        ([deep_list()], RecursionError, "recursion depth|Stack overflow"),
     ],
     ids=["no numbers", "a loop", "no form", "too deep"],
 )

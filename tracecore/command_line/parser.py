@@ -47,8 +47,14 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(
-        self, prog: str, description: str, epilog: str = "", *, short_help: bool = False
-    ) -> None:
+        self,
+        prog: str,
+        description: str,
+        epilog: str = "",
+        *,
+        short_help: bool = False,
+        **_: object,
+    ) -> None:  # CPython 3.14 hands a command's parser more than that, such as colours
         super().__init__(
             prog=prog,
             description=description,
@@ -57,6 +63,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             add_help=False,
         )
+        self.color = False  # help looks the same on every Python
         self._flags: list[str] = ["-h", "--help", "--version"]
         self._rare: list[argparse.Action] = []
         self._commands: dict[str, Parser] = {}
