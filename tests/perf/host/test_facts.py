@@ -44,29 +44,25 @@ def test_the_first_and_meaningless_cpu_figure_is_thrown_away(monkeypatch):
     assert sample()["cpu_percent"] == 87.5
 
 
-def test_without_psutil_the_figures_are_null(monkeypatch):
-    monkeypatch.setitem(sys.modules, "psutil", None)
+@pytest.mark.parametrize("module", [None, types.ModuleType("psutil")])
+def test_a_psutil_that_is_missing_or_too_old_leaves_the_figures_null(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, "psutil", module)
     assert sample() == UNKNOWN
+    assert SystemSampler().sample() == UNKNOWN  # as one that was never started
 
 
-@pytest.mark.parametrize("name", ["cpu_percent", "virtual_memory", "Process"])
-def test_a_psutil_that_raises_counts_as_missing(monkeypatch, name):
-    monkeypatch.setattr(psutil, name, raise_error)
+@pytest.mark.parametrize(
+    ("name", "does"),
+    [
+        ("cpu_percent", raise_error),
+        ("cpu_percent", lambda: float("nan")),  # which JSON cannot hold
+        ("virtual_memory", raise_error),
+        ("Process", raise_error),
+    ],
+)
+def test_a_psutil_that_breaks_counts_as_missing(monkeypatch, name, does):
+    monkeypatch.setattr(psutil, name, does)
     assert sample() == UNKNOWN
-
-
-def test_a_psutil_that_is_too_old_counts_as_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "psutil", types.ModuleType("psutil"))
-    assert sample() == UNKNOWN
-
-
-def test_a_figure_that_json_cannot_hold_counts_as_missing(monkeypatch):
-    monkeypatch.setattr(psutil, "cpu_percent", lambda: float("nan"))
-    assert sample() == UNKNOWN
-
-
-def test_a_sampler_that_was_never_started_knows_nothing():
-    assert SystemSampler().sample() == UNKNOWN
 
 
 def test_facts_of_this_host_are_json_and_name_nobody():
@@ -111,25 +107,14 @@ def test_quotas_of_the_older_cgroups_are_read_too(tmp_path):
     assert host_facts(str(tmp_path))["cpu_quota"] == 0.5
 
 
-@pytest.mark.parametrize("text", ["", "\0\n::\n", "nonsense", "0::", ":" * 50])
-def test_what_makes_no_sense_is_null(tmp_path, text):
+@pytest.mark.parametrize("text", [None, "", "\0\n::\n", "nonsense", "0::", ":" * 50])
+def test_what_makes_no_sense_or_is_not_there_is_null(tmp_path, text):
     for path in ("proc/cpuinfo", "proc/meminfo", "proc/self/cgroup", "sys/fs/cgroup/cpu.max"):
-        write(tmp_path, path, text)
+        if text is not None:
+            write(tmp_path, path, text)
     facts = host_facts(str(tmp_path))
-    assert (facts["cpu_model"], facts["memory_total_bytes"], facts["cpu_quota"]) == (
-        None,
-        None,
-        None,
-    )
-
-
-def test_no_proc_at_all_is_all_null(tmp_path):
-    facts = host_facts(str(tmp_path))
-    assert (facts["cpu_model"], facts["memory_total_bytes"], facts["governor"]) == (
-        None,
-        None,
-        None,
-    )
+    assert facts["cpu_model"] is facts["memory_total_bytes"] is None
+    assert facts["cpu_quota"] is facts["governor"] is None
 
 
 def block(**changes):

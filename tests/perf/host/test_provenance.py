@@ -44,8 +44,17 @@ def clone(package: pathlib.Path) -> pathlib.Path:
     return package
 
 
-def test_a_package_outside_of_a_clone_has_no_commit_and_knows_why(package: pathlib.Path) -> None:
+def test_a_package_whose_commit_is_not_known_knows_why(package: pathlib.Path) -> None:
     assert ask(package) == (UNKNOWN, "the package lies in no clone of git")
+    git(package, "init", "-q")
+    for environment, words in (
+        ({}, "git rev-parse: fatal: "),
+        ({"PATH": "/nowhere"}, "git cannot be run: "),
+    ):
+        state, trouble = ask(package, **environment)
+        assert state == UNKNOWN
+        assert trouble is not None
+        assert trouble.startswith(words)
 
 
 def test_a_package_that_was_built_in_a_clone_has_its_commit(package: pathlib.Path) -> None:
@@ -55,14 +64,6 @@ def test_a_package_that_was_built_in_a_clone_has_its_commit(package: pathlib.Pat
     for damaged in ("[]", "{}", "{", '{"git_sha": null, "dirty": null}'):
         built_from.write_text(damaged)
         assert ask(package)[0] == UNKNOWN
-
-
-def test_a_clone_without_a_commit_has_none(package: pathlib.Path) -> None:
-    git(package, "init", "-q")
-    state, trouble = ask(package)
-    assert state == UNKNOWN
-    assert trouble is not None
-    assert trouble.startswith("git rev-parse: fatal: ")
 
 
 def test_a_commit_is_known_and_whether_its_files_were_changed(clone: pathlib.Path) -> None:
@@ -104,13 +105,6 @@ def test_a_clone_of_another_owner_is_refused_in_gits_words_or_allowed_by_its_var
     allowed = {"COUNT": "1", "KEY_0": "safe.directory", "VALUE_0": str(clone)}
     answer = ask(clone, **{f"GIT_CONFIG_{name}": value for name, value in allowed.items()})
     assert answer == ({"git_sha": sha, "dirty": False}, None)
-
-
-def test_without_git_the_reason_is_known(clone: pathlib.Path) -> None:
-    state, trouble = ask(clone, PATH="/nowhere")
-    assert state == UNKNOWN
-    assert trouble is not None
-    assert trouble.startswith("git cannot be run: ")
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a clone")

@@ -1,10 +1,8 @@
-import errno
 import json
 import math
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -92,17 +90,12 @@ def test_missed_ticks_are_skipped_and_counted_never_queued(tmp_path, clock):
     assert document["skipped_ticks"] == 4
 
 
-def test_the_shortest_slice_has_a_sample(tmp_path, clock):
+@pytest.mark.parametrize(("ran_s", "rate"), [(0.0, None), (0.01, 0.0)])
+def test_the_shortest_slice_has_a_sample_that_divides_by_nothing(tmp_path, clock, ran_s, rate):
     samples = Samples(str(tmp_path), 0.5, monotonic_s=clock)
-    clock.now_s += 0.01
+    clock.now_s += ran_s
     samples.finish()
-    assert len(written(samples, tmp_path)["samples"]) == 1
-
-
-def test_a_slice_that_never_ran_has_none_that_divides_by_nothing(tmp_path, clock):
-    samples = Samples(str(tmp_path), 0.5, monotonic_s=clock)
-    samples.finish()
-    assert written(samples, tmp_path)["samples"][0]["rate_eps"] is None
+    assert [sample["rate_eps"] for sample in written(samples, tmp_path)["samples"]] == [rate]
 
 
 def test_without_psutil_the_file_says_so_and_holds_what_needs_none(tmp_path, monkeypatch):
@@ -141,38 +134,27 @@ def test_a_psutil_that_breaks_ends_its_figures_alone(tmp_path, monkeypatch, name
     assert document["samples"][0]["cpu_percent"] is None
 
 
-def test_a_full_disk_ends_the_samples_and_not_the_slice(tmp_path, clock, make_row, monkeypatch):
-    samples = Samples(str(tmp_path), 0.5, monotonic_s=clock)
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")
+def test_a_full_disk_ends_the_samples_and_not_the_slice(tmp_path, clock, make_row):
+    def on_a_full_disk():
+        samples = Samples(str(tmp_path), 0.5, monotonic_s=clock)
+        samples.close()
+        samples._spool = open("/dev/full", "w+b")  # noqa: SIM115 - the samples close it
+        return samples
 
-    class Full:
-        def write(self, _):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        def close(self):
-            pass
-
-    samples.close()
-    monkeypatch.setattr(samples, "_spool", Full())
-    clock.now_s += 1
-    samples.look(1)
+    samples = on_a_full_disk()
+    samples.finish()  # is held, and not yet written
+    samples.close()  # what is refused at the very end is let go
+    samples = on_a_full_disk()
+    for _ in range(200):  # more than a buffer holds
+        clock.now_s += 1
+        samples.look(1)
     samples.add(make_row(0))
     samples.finish()
     document = written(samples, tmp_path)
     assert document["available"] is False
     assert document["trouble"] == "samples could not be kept: No space left on device"
     assert document["samples"] == []
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")
-def test_what_a_full_disk_refuses_at_the_very_end_is_let_go(tmp_path, clock):
-    samples = Samples(str(tmp_path), 0.5, monotonic_s=clock)
-    samples.close()
-    samples._spool = open("/dev/full", "w+b")  # noqa: SIM115 - the samples close it
-    samples.finish()  # is held, and not yet written
-    samples.close()
-    clock.now_s += 1
-    samples.look(1)
-    samples.close()
 
 
 def test_percentages_lie_between_0_and_100_and_the_first_one_is_no_constant():
@@ -203,12 +185,3 @@ def test_the_tree_counts_processes_below_and_the_time_of_those_that_have_ended()
         child.communicate(b"\n")
     assert after["processes"] == before["processes"] + 1
     assert after["tree_cpu_s"] >= before["tree_cpu_s"] + 0.15
-
-
-def test_nothing_here_starts_a_thread(tmp_path):
-    threads = threading.active_count()
-    samples = Samples(str(tmp_path), 0.001)
-    for _ in range(5):
-        samples.look(1)
-    assert threading.active_count() == threads
-    samples.close()

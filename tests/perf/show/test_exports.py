@@ -63,23 +63,19 @@ def reduce(rows):
 
 @pytest.fixture
 def reduced(make_row):
-    usage = [
-        {
-            "wall_clock_s": wall_s,
-            "cpu_user_s": wall_s / 2,
-            "cpu_sys_s": 0.01,
-            "peak_rss_bytes": 1000 + n,
-        }
-        for n, wall_s in enumerate([0.1, 0.2, 0.4])
+    rows = [
+        make_row(
+            index,
+            task_ref="a@1",
+            wall_clock_s=wall_s,
+            cpu_user_s=wall_s / 2,
+            cpu_sys_s=0.01,
+            peak_rss_bytes=1000 + index,
+        )
+        for index, wall_s in enumerate([0.1, 0.2, 0.4])
     ]
-    return reduce(
-        [
-            *(make_row(index, task_ref="a@1", **usage[index]) for index in range(3)),
-            make_row(
-                3, task_ref="b@1", wall_clock_s=9.0, error="slow", termination_reason="timeout"
-            ),
-        ]
-    )
+    slow = {"wall_clock_s": 9.0, "error": "slow", "termination_reason": "timeout"}
+    return reduce([*rows, make_row(3, task_ref="b@1", **slow)])
 
 
 def check_numbers(value):
@@ -114,14 +110,12 @@ def test_what_has_no_value_has_no_entry(reduced):
 
 
 def test_names_hold_no_stamp_and_no_count(make_row):
-    def names(episodes):
-        return [
-            entry["name"]
-            for entry in github_benchmark(*reduce([make_row(index) for index in range(episodes)]))
-        ]
-
-    assert names(3) == names(7)
-    assert not [name for name in names(3) if re.search(r"\d{8}T|n=", name)]
+    three, seven = (
+        [entry["name"] for entry in github_benchmark(*reduce(map(make_row, range(episodes))))]
+        for episodes in (3, 7)
+    )
+    assert three == seven
+    assert not [name for name in three if re.search(r"\d{8}T|n=", name)]
 
 
 def test_what_is_better_when_bigger_stands_in_a_file_of_its_own(reduced):
@@ -147,35 +141,22 @@ def test_agents_that_share_a_task_are_told_apart(make_row):
     figures, _ = reduce(
         [make_row(0, agent="x.py"), make_row(1, agent="y.py"), make_row(2, task_ref="b@1")]
     )
-    assert list(figures) == [
-        "filesystem_hidden_config@1 / x.py",
-        "filesystem_hidden_config@1 / y.py",
-        "b@1",
-    ]
+    task = "filesystem_hidden_config@1"
+    assert list(figures) == [f"{task} / x.py", f"{task} / y.py", "b@1"]
 
 
 def test_the_files_are_written_under_names_that_a_workflow_knows(reduced, tmp_path: pathlib.Path):
-    paths = write_formats(str(tmp_path), ("github-benchmark", "bmf"), *reduced)
-    assert {kind: pathlib.Path(path).name for kind, path in paths.items()} == {
-        "github_benchmark": "perf-github-benchmark.json",
-        "github_benchmark_bigger": "perf-github-benchmark-bigger.json",
-        "bmf": "perf-bencher.json",
-    }
-    jsonschema.validate(
-        json.loads((tmp_path / "perf-github-benchmark.json").read_text("utf-8")), GITHUB_SCHEMA
-    )
-    jsonschema.validate(
-        json.loads((tmp_path / "perf-github-benchmark-bigger.json").read_text("utf-8")),
-        GITHUB_SCHEMA,
-    )
-    jsonschema.validate(json.loads((tmp_path / "perf-bencher.json").read_text("utf-8")), BMF_SCHEMA)
-
-
-def test_without_a_format_nothing_is_written(reduced, tmp_path: pathlib.Path):
     assert write_formats(str(tmp_path), (), *reduced) == {}
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_that_cannot_be_written_is_an_output_error(reduced, tmp_path: pathlib.Path):
+    paths = write_formats(str(tmp_path), ("github-benchmark", "bmf"), *reduced)
+    schemas = {
+        "perf-github-benchmark.json": GITHUB_SCHEMA,
+        "perf-github-benchmark-bigger.json": GITHUB_SCHEMA,
+        "perf-bencher.json": BMF_SCHEMA,
+    }
+    kinds = ("github_benchmark", "github_benchmark_bigger", "bmf")
+    assert paths == {kind: str(tmp_path / name) for kind, name in zip(kinds, schemas, strict=True)}
+    for name, schema in schemas.items():
+        jsonschema.validate(json.loads((tmp_path / name).read_text("utf-8")), schema)
     with pytest.raises(OutputError):
         write_formats(str(tmp_path / "missing"), ("bmf",), *reduced)

@@ -138,10 +138,6 @@ def test_five_annotations_of_a_kind_are_shown_the_last_of_them_a_count(make_row)
     assert messages[-1] == "and 6 more, in the summary"
 
 
-def test_a_good_slice_has_no_annotation(make_row):
-    assert annotations_of(view_of([make_row(0)])) == []
-
-
 def test_outputs_tell_the_verdict(make_row):
     paths = {"summary": "out/a\nverdict=pass.json"}
     view = view_of([make_row(0)], "episodes > 3", "episodes > 4", paths=paths)

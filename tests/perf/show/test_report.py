@@ -191,14 +191,11 @@ def test_what_agents_wrote_is_text_in_the_markdown_too(reported):
 
 
 def summary_of(**changes):
-    return {
-        "episodes": 24,
-        "episodes_requested": 24,
-        "failure_count": 0,
-        "failure_reasons": {"no": changes.get("failure_count", 0)},
-        "interrupted": False,
-        **changes,
-    }
+    counts = {"episodes": 24, "episodes_requested": 24, "failure_count": 0, "interrupted": False}
+    return {**counts, "failure_reasons": {"no": changes.get("failure_count", 0)}, **changes}
+
+
+THRESHOLDS = {"thresholds": [{"text": "a < 1"}]}
 
 
 @pytest.mark.parametrize(
@@ -209,30 +206,18 @@ def summary_of(**changes):
         (summary_of(episodes=20), 5, "Incomplete"),
         (summary_of(interrupted=True, episodes=20, failure_count=1), 130, "Interrupted"),
         (
-            summary_of(
-                verdict={"exit_code": 3, "reasons": ["No."], "thresholds": [{"text": "a < 1"}]}
-            ),
-            3,
-            "A gate is breached",
+            summary_of(verdict={"exit_code": 3, "reasons": ["No."], **THRESHOLDS}),
+            *(3, "A gate is breached"),
         ),
-        (
-            summary_of(
-                verdict={"exit_code": 0, "thresholds": [{"text": "a < 1"}], "profile": "small"}
-            ),
-            0,
-            "Good",
-        ),
+        (summary_of(verdict={"exit_code": 0, "profile": "small", **THRESHOLDS}), 0, "Good"),
         (summary_of(verdict={"exit_code": 77}), 77, "Exit code 77"),
         (summary_of(verdict="fine"), 0, "Good"),
     ],
 )
 def test_the_answer_is_the_verdict_or_what_the_counts_say(summary, exit_code, headline):
     answer = answer_of(summary)
-    assert (answer.exit_code, answer.headline, answer.is_good) == (
-        exit_code,
-        headline,
-        exit_code == 0,
-    )
+    assert (answer.exit_code, answer.headline) == (exit_code, headline)
+    assert answer.is_good is (exit_code == 0)
 
 
 def test_a_slice_is_found_by_its_stamp_and_by_its_path(folder):

@@ -45,15 +45,11 @@ def test_waiting_for_models_is_shown_apart_from_computing(make_row):
     assert "  computing   p50 500 ms, without 2 s waited for models" in lines
 
 
-def test_an_empty_slice_is_told_too():
+def test_an_empty_or_interrupted_slice_says_how_far_it_came(make_row):
     text = human_summary(document_of([], elapsed_s=None, episodes_requested=4), {}, stamp=STAMP)
     assert text == f"slice {STAMP}: 0 passed, 0 failed, incomplete: 0 of 4"
-
-
-def test_an_interrupted_slice_says_how_far_it_came(make_row):
-    text = human_summary(
-        document_of([make_row(0)], episodes_requested=9, interrupted=True), {}, stamp=STAMP
-    )
+    document = document_of([make_row(0)], episodes_requested=9, interrupted=True)
+    text = human_summary(document, {}, stamp=STAMP)
     assert text.startswith(f"slice {STAMP}: 1 passed, 0 failed, interrupted after 1 of 9\n")
 
 

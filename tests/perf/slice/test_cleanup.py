@@ -69,20 +69,24 @@ def test_second_runs_stay_as_long_as_their_harness_lives_and_go_when_it_was_kill
     assert os.path.getsize(journal_path(str(tmp_path), STAMP)) > 0  # it can be resumed
 
 
-def test_second_runs_without_a_journal_may_be_anybodys_and_stay(tmp_path: pathlib.Path):
-    left = second_runs(tmp_path)
-    assert remove_unowned(str(tmp_path)) == 0
-    assert left.exists()
-
-
 def test_a_link_in_the_place_of_second_runs_is_left_alone(tmp_path: pathlib.Path):
     create_journal(journal_path(str(tmp_path), STAMP), {}, 4).close()
-    folder = tmp_path / "somebodys"
+    folder = tmp_path / "others"
     folder.mkdir()
     (folder / "file").touch()
     os.symlink(folder, second_runs_path(str(tmp_path), STAMP))
     assert remove_unowned(str(tmp_path)) == 0
     assert (folder / "file").exists()
+
+
+def test_the_slice_that_is_resumed_alone_removes_second_runs_without_a_journal(
+    tmp_path: pathlib.Path,
+):
+    left = second_runs(tmp_path)
+    assert remove_unowned(str(tmp_path)) == remove_unowned(str(tmp_path / "gone")) == 0
+    assert left.exists()
+    assert remove_stray_documents(str(tmp_path), STAMP) == 1
+    assert not left.exists()
 
 
 def test_an_empty_journal_goes_when_its_harness_cannot_be_about_to_begin_it(tmp_path: pathlib.Path):
@@ -91,55 +95,25 @@ def test_an_empty_journal_goes_when_its_harness_cannot_be_about_to_begin_it(tmp_
     make_old(path)
     assert remove_unowned(str(tmp_path)) == 1
     assert not os.path.exists(path)
-
-
-def test_a_harness_that_was_only_stopped_makes_its_journal_anew(tmp_path: pathlib.Path):
-    path = journal_path(str(tmp_path), reserve_stamp(str(tmp_path)))
-    make_old(path)
-    remove_unowned(str(tmp_path))
+    # a harness that was only stopped makes its journal anew, and one with a first line stays
     with create_journal(path, {"slice_id": "x"}, 4) as journal:
         assert journal.header == {"slice_id": "x"}
+    make_old(path)
+    assert remove_unowned(str(tmp_path)) == 0
     assert os.path.getsize(path) > 0
 
 
-def test_a_journal_with_a_first_line_stays_however_old_it_is(tmp_path: pathlib.Path):
-    path = journal_path(str(tmp_path), STAMP)
-    create_journal(path, {}, 4).close()
-    make_old(path)
-    assert remove_unowned(str(tmp_path)) == 0
-    assert os.path.exists(path)
-
-
-def test_the_slice_that_is_resumed_removes_its_own_second_runs(tmp_path: pathlib.Path):
-    left = second_runs(tmp_path)
-    assert remove_stray_documents(str(tmp_path), STAMP) == 1
-    assert not left.exists()
-
-
-def test_a_folder_that_is_gone_is_no_trouble(tmp_path: pathlib.Path):
-    assert remove_unowned(str(tmp_path / "gone")) == 0
-
-
-def test_failures_that_no_row_tells_of_are_removed_and_successes_stand(
-    tmp_path: pathlib.Path,
-) -> None:
+def test_failures_that_no_row_has_are_removed_and_successes_stand(tmp_path: pathlib.Path) -> None:
     contents = {
         "succeeded": '{"success": true}',
         "failed": '{"success": false}',
         "garbled": '{"success": tr',
         "foreign": "[1]",
-        "somebody elses": '{"success": false}',
+        "another": '{"success": false}',
     }
     for name, text in contents.items():
         (tmp_path / f"{name}.json").write_text(text)
-    assert (
-        remove_doubtful_artifacts(
-            str(tmp_path), ["succeeded", "failed", "garbled", "foreign", "never begun"]
-        )
-        == 3
-    )
-    assert sorted(path.stem for path in tmp_path.iterdir()) == ["somebody elses", "succeeded"]
-
-
-def test_a_folder_that_is_gone_holds_nothing_doubtful(tmp_path: pathlib.Path) -> None:
+    doubtful = ["succeeded", "failed", "garbled", "foreign", "never begun"]
+    assert remove_doubtful_artifacts(str(tmp_path), doubtful) == 3
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["another", "succeeded"]
     assert remove_doubtful_artifacts(str(tmp_path / "gone"), ["a"]) == 0
