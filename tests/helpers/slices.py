@@ -36,14 +36,8 @@ SERIES_KEYS = (
 )
 METRICS_KEYS = (
     *("task_ref", "agent", "run_count", "success_rate", "reproducibility_rate"),
-    *(
-        "steps_p50",
-        "steps_p95",
-        "steps_ceiling",
-        "tool_calls_p50",
-        "tool_calls_p95",
-        "tool_calls_ceiling",
-    ),
+    *("steps_p50", "steps_p95", "steps_ceiling"),
+    *("tool_calls_p50", "tool_calls_p95", "tool_calls_ceiling"),
     *("failure_taxonomy", "termination_taxonomy", "llm_trace_entries_total"),
     *("prompt_bytes_total", "completion_bytes_total", "tokens_used_total"),
 )
