@@ -116,12 +116,10 @@ def _fact(fact: Fact) -> str:
 
 def _card(card: Card) -> str:
     detail = f"<p>{_line(card.detail)}</p>" if card.detail else ""
-    commands = "".join(map(_command, card.commands))
+    commands = "".join(
+        f'<pre tabindex="0"><code>{escape(command)}</code></pre>' for command in card.commands
+    )
     return f"<li><p>{_line(card.line)}</p>{detail}{commands}</li>"
-
-
-def _command(text: str) -> str:
-    return f'<pre tabindex="0"><code>{escape(text)}</code></pre>'
 
 
 def _table(table: Table) -> str:
@@ -187,13 +185,9 @@ def inline_svg(picture: Picture, colours: dict[str, str]) -> str:
         picture: Drawn as a file.
         colours: Of the drawing, and the page's own name of each.
     """
+    surplus = r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>|<!--.*?-->"
     svg = picture.svg[picture.svg.index("<svg ") :]
-    for surplus in (
-        r"<metadata>.*?</metadata>",
-        r"<style type=\"text/css\">.*?</style>",
-        r"<!--.*?-->",
-    ):
-        svg = re.sub(surplus, "", svg, flags=re.DOTALL)
+    svg = re.sub(surplus, "", svg, flags=re.DOTALL)
     svg = re.sub(r"\bid=\"", f'id="{picture.name}-', svg)
     svg = re.sub(r"(xlink:href=\"#|url\(#)", rf"\g<1>{picture.name}-", svg)
     for colour, name in colours.items():

@@ -47,23 +47,13 @@ def write_markdown_within(page: Page, bytes_most: int, level: int) -> str:
     their ends, until it fits.
     """
     text = write_markdown(page, level)
-    rows = max(
-        (len(table.rows) for one in page.sections for table in _folded_tables(one)), default=0
-    )
-    while rows and size_of(text) > bytes_most:
+    folded = [block for one in page.sections if one.is_folded for block in one.blocks]
+    rows = max((len(block.rows) for block in folded if isinstance(block, Table)), default=0)
+    while rows and len(text.encode("utf-8", "backslashreplace")) > bytes_most:
         rows //= 2
         sections = tuple(_shortened(one, rows) for one in page.sections)
         text = write_markdown(replace(page, sections=sections), level)
     return text
-
-
-def size_of(text: str) -> int:
-    """How many bytes ``text`` takes in a file."""
-    return len(text.encode("utf-8", "backslashreplace"))
-
-
-def _folded_tables(section: Section) -> list[Table]:
-    return [one for one in section.blocks if section.is_folded and isinstance(one, Table)]
 
 
 def _shortened(section: Section, rows: int) -> Section:
@@ -121,9 +111,7 @@ def _card(card: Card) -> str:
     return "\n\n".join([line_text(card.line) + detail, *map(fence, card.commands)])
 
 
-def _table(
-    head: tuple[str, ...], rows: "tuple[tuple[Line, ...], ...] | list[tuple[Line, ...]]"
-) -> str:
+def _table(head: tuple[str, ...], rows: tuple[tuple[Line, ...], ...]) -> str:
     right = [bool(rows) and is_figure(cell) for cell in (rows[0] if rows else head)]
     rule = tuple("---:" if flush else "---" for flush in right)
     return "\n".join([_row(head), f"| {' | '.join(rule)} |", *map(_row, rows)])
@@ -159,7 +147,9 @@ def escape(text: str) -> str:
     """Text as itself: nothing in it is taken for Markdown, HTML, a table's border, a link or a
     mention.
     """
-    text = re.sub(r"([\\`*_{}\[\]#!|~$])", r"\\\1", _clipped(text))
+    text = one_line(text[: TEXT_CHARACTERS + 1])
+    text = text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1] + "…"
+    text = re.sub(r"([\\`*_{}\[\]#!|~$])", r"\\\1", text)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = text.replace("@", "&#64;").replace("://", "&#58;//")
     text = re.sub(r"\b(www)\.", r"\1&#46;", text)
@@ -192,8 +182,3 @@ def fence(text: str) -> str:
 
 def _longest_run(text: str) -> int:
     return max(map(len, re.findall(r"`+", text)), default=0)
-
-
-def _clipped(text: str) -> str:
-    text = one_line(text[: TEXT_CHARACTERS + 1])
-    return text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1] + "…"

@@ -200,13 +200,10 @@ def episode_cards(summary: JsonObject, name: str) -> tuple[Block, ...]:
         wall = (" ", Figure("seconds", one["wall_clock_s"], place)) if "wall_clock_s" in one else ()
         detail = Code(one["error"]) if one.get("error") else ""
         title = (f"Episode {one['episode']}", *wall, Soft(what))
-        cards.append(Card(title, detail, _episode_commands(one, root)))
+        kept = one.get("artifact")
+        look = (show_command(os.path.join(root, kept)),) if kept else ()
+        cards.append(Card(title, detail, (*look, one["repro"])))
     return (Cards(tuple(cards)),) if cards else ()
-
-
-def _episode_commands(one: JsonObject, root: str) -> tuple[str, ...]:
-    kept, repeat = one.get("artifact"), one["repro"]
-    return (show_command(os.path.join(root, kept)), repeat) if kept else (repeat,)
 
 
 # --- scenario rows

@@ -20,7 +20,6 @@ from tracecore.perf.show.page import (
     Cards,
     Code,
     Facts,
-    Inline,
     Line,
     Picture,
     Section,
@@ -170,8 +169,8 @@ class _Writer:
 
     def _hang(self, label: str, line: Line) -> Iterator[str]:
         """The line behind its label, wrapped; further lines begin where the first one does."""
-        if _is_code(line):
-            wrapped = [line_text(line)]
+        if all(isinstance(one, Code) for one in inlines(line)):
+            wrapped = [line_text(line)]  # it is to be copied, and so must not be broken
         else:
             wrapped = _wrapped(line_text(line, most=self._width * LINES_MOST), self._width - LABEL)
         start = f"  {one_line(label)}"
@@ -217,15 +216,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     ) or [""]
 
 
-def _is_code(line: Line) -> bool:
-    """Whether the line is to be copied, and so must not be broken."""
-    return all(isinstance(one, Code) for one in inlines(line))
-
-
 def line_text(line: Line, most: int = 1 << 20) -> str:
     """A line as plain text."""
-    return "".join(one_line(_inline(one)[:most]) for one in inlines(line))
-
-
-def _inline(one: Inline) -> str:
-    return one if isinstance(one, str) else one.text
+    texts = (one if isinstance(one, str) else one.text for one in inlines(line))
+    return "".join(one_line(text[:most]) for text in texts)

@@ -76,8 +76,14 @@ def figure_with_axes(rows: int = 1) -> tuple[Any, Any]:
 
 def picture(figure: Any, name: str, title: str, caption: str) -> Picture:
     """The figure with its legend, as SVG."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415  # the report extra
+
     _add_legend(figure)
-    return Picture(name, title, caption, _svg(figure))
+    buffer = io.BytesIO()
+    # Without a date, and with ids made of the salt and the content, equal figures are equal bytes.
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(buffer, metadata={"Date": None})
+    return Picture(name, title, caption, buffer.getvalue().decode("utf-8"))
 
 
 def _add_legend(figure: Any) -> None:
@@ -96,16 +102,6 @@ def _add_legend(figure: Any) -> None:
         if hasattr(handle, "set_markersize"):
             handle.set_markersize(max(handle.get_markersize(), LEGEND_MARKER))
             handle.set_alpha(1)
-
-
-def _svg(figure: Any) -> str:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415  # as above
-
-    buffer = io.BytesIO()
-    # Without a date, and with ids made of the salt and the content, equal figures are equal bytes.
-    canvas: Any = FigureCanvasSVG(figure)
-    canvas.print_svg(buffer, metadata={"Date": None})
-    return buffer.getvalue().decode("utf-8")
 
 
 def styled(rows: Iterable[T]) -> Iterator[tuple[T, str, str, Any]]:
