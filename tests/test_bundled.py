@@ -253,47 +253,28 @@ def key_in(text: str) -> str:
     return next(line.partition("=")[2] for line in text.splitlines() if line.startswith("API_KEY="))
 
 
-def test_the_hidden_files_are_named_and_placed_by_the_seed() -> None:
-    names, folders, ranks = set(), set(), set()
-    for seed in SEEDS:
+def test_the_readme_names_the_file_in_use_among_three_that_look_alike() -> None:
+    names, folders, ranks, stages = set(), set(), set(), set()
+    for seed in SOME_SEEDS:
         world = World(FILES, seed)
-        hidden = [path for path in world.paths() if "/." in path]
-        right = next(path for path in hidden if key_in(world.env.read_file(path)) == world.answer)
-        folder, _, name = right.rpartition("/")
-        names.add(name)
-        folders.add(folder)
-        ranks.add(hidden.index(right))
-    assert len(names) == len(SEEDS)
-    assert folders == {"/app/config", "/app/deploy", "/app/service"}
-    assert ranks == {0, 1, 2}
-
-
-def test_the_readme_is_what_tells_the_file_in_use() -> None:
-    stages = set()
-    for seed in SOME_SEEDS:
-        texts = World(FILES, seed).texts()
-        mark = texts["/app/README.md"].partition("In use: ")[2].splitlines()[0]
-        marked = [
-            text for path, text in texts.items() if "/." in path and mark in text.splitlines()
-        ]
-        assert [key_in(text) for text in marked] == [World(FILES, seed).answer]
-        stages.add(mark)
-    assert len(stages) == 3
-
-
-def test_the_keys_of_other_files_are_refused_and_look_no_different() -> None:
-    for seed in SOME_SEEDS:
-        texts = World(FILES, seed).texts()
-        answer = World(FILES, seed).answer
-        hidden = [key_in(text) for path, text in texts.items() if "/." in path]
-        decoys = [
-            key_in(text) for text in texts.values() if "API_KEY=" in text and key_in(text) != answer
-        ]
-        assert len(hidden) == 3
-        assert {len(key) for key in hidden} == {len(answer)}
+        texts = world.texts()
+        hidden = {path: text for path, text in texts.items() if "/." in path}
+        stage = texts["/app/README.md"].partition("In use: ")[2].splitlines()[0]
+        (right,) = [path for path, text in hidden.items() if stage in text.splitlines()]
+        assert key_in(hidden[right]) == world.answer
+        assert [len(key_in(text)) for text in hidden.values()] == [len(world.answer)] * 3
+        decoys = {key_in(text) for text in texts.values() if "API_KEY=" in text} - {world.answer}
         assert len(decoys) == 3
         for decoy in decoys:
             assert World(FILES, seed).judge(decoy)["terminal"] is True
+        folder, _, name = right.rpartition("/")
+        names.add(name)
+        folders.add(folder)
+        ranks.add(list(hidden).index(right))
+        stages.add(stage)
+    assert len(names) == len(SOME_SEEDS)
+    assert folders == {"/app/config", "/app/deploy", "/app/service"}
+    assert (ranks, len(stages)) == ({0, 1, 2}, 3)
 
 
 def test_extract_value_reads_what_it_is_given_and_nothing_else() -> None:
@@ -306,25 +287,18 @@ def test_extract_value_reads_what_it_is_given_and_nothing_else() -> None:
     assert world.env.audit[-1]["op"] == "write_file"  # the last of setup's
 
 
-def test_the_code_of_every_other_trail_is_refused() -> None:
-    for seed in SOME_SEEDS:
-        texts = World(TRIAGE, seed).texts()
-        codes = {
-            word[5:] for text in texts.values() for word in text.split() if word.startswith("code=")
-        }
-        answer = World(TRIAGE, seed).answer
-        assert len(codes) == 5
-        for decoy in codes - {answer}:
-            assert World(TRIAGE, seed).judge(decoy)["terminal"] is True
-
-
-def test_one_alert_alone_is_critical_and_open_wherever_it_stands() -> None:
+def test_one_alert_alone_is_critical_and_open_and_the_code_of_every_other_is_refused() -> None:
     places = set()
     for seed in SOME_SEEDS:
-        alerts = World(TRIAGE, seed).env.read_file("/app/logs/alerts.log").splitlines()
-        open_ones = [line for line in alerts if "severity=critical status=open" in line]
-        assert len(open_ones) == 1
-        places.add(alerts.index(open_ones[0]))
+        world = World(TRIAGE, seed)
+        alerts = world.env.read_file("/app/logs/alerts.log").splitlines()
+        (open_one,) = [line for line in alerts if "severity=critical status=open" in line]
+        places.add(alerts.index(open_one))
+        words = " ".join(world.texts().values()).split()
+        codes = {word[5:] for word in words if word.startswith("code=")}
+        assert len(codes) == 5
+        for decoy in codes - {world.answer}:
+            assert World(TRIAGE, seed).judge(decoy)["terminal"] is True
     assert places == set(range(5))
 
 
@@ -336,13 +310,11 @@ def right_payload(world: World) -> JsonObject:
     return payload
 
 
-def open_session(world: World) -> str:
+def begin_handshake(world: World) -> tuple[JsonObject, int]:
+    """What a commit has to give, and the seconds to wait between two calls."""
     world.api("/handshake")
-    world.do("wait", seconds=world.env.get_hidden_state("interval_s"))
-    session: str = world.api("/handshake_commit", world.env.get_hidden_state("pending")["answer"])[
-        "body"
-    ]["session"]
-    return session
+    pending: JsonObject = world.env.get_hidden_state("pending")["answer"]
+    return pending, world.env.get_hidden_state("interval_s")
 
 
 @pytest.mark.parametrize("task_ref", [API, CHAIN])
@@ -423,23 +395,21 @@ def test_the_handshake_never_shows_the_filled_phrase() -> None:
     for seed in SOME_SEEDS:
         world = World(CHAIN, seed)
         shown = world.api("/handshake")
-        answer = world.env.get_hidden_state("pending")["answer"]
-        assert answer["phrase"] not in json.dumps(shown)
-        assert shown["body"]["template"].format(**shown["body"]["words"]) == answer["phrase"]
+        phrase = world.env.get_hidden_state("pending")["answer"]["phrase"]
+        assert phrase not in json.dumps(shown)
+        assert shown["body"]["template"].format(**shown["body"]["words"]) == phrase
 
 
 def test_a_wrong_phrase_or_another_handshakes_id_opens_no_session() -> None:
-    world = World(CHAIN, 5)
-    world.api("/handshake")
-    answer = world.env.get_hidden_state("pending")["answer"]
-    interval_s = world.env.get_hidden_state("interval_s")
-    world.do("wait", seconds=interval_s)
     refusal = {"ok": False, "status": 403, "error": "wrong_phrase"}  # and not a word more
+    world = World(CHAIN, 5)
+    answer, interval_s = begin_handshake(world)
+    world.do("wait", seconds=interval_s)
     assert world.api("/handshake_commit", {**answer, "phrase": answer["phrase"] + "x"}) == refusal
     world = World(CHAIN, 5)
-    world.api("/handshake")
+    answer, _ = begin_handshake(world)
     world.do("wait", seconds=interval_s)
-    world.api("/handshake")
+    begin_handshake(world)
     world.do("wait", seconds=interval_s)
     assert world.api("/handshake_commit", answer) == refusal  # the newer handshake has replaced it
 
@@ -454,23 +424,18 @@ def test_a_handshake_lasts_until_its_last_second_and_no_longer() -> None:
             assert world.api("/handshake_commit", answer)["status"] == status
 
 
-def test_a_handshake_is_committed_once() -> None:
-    world = World(CHAIN, 5)
-    world.api("/handshake")
-    answer = world.env.get_hidden_state("pending")["answer"]
-    for status in (200, 409):
-        world.do("wait", seconds=world.env.get_hidden_state("interval_s"))
-        assert world.api("/handshake_commit", answer)["status"] == status
-
-
-def test_the_token_of_the_chain_takes_a_session_and_outlasts_one_failure() -> None:
+def test_a_handshake_is_committed_once_and_its_session_gives_the_token_behind_one_failure() -> None:
     for seed in SOME_SEEDS:
         world = World(CHAIN, seed)
-        session = open_session(world)
+        answer, interval_s = begin_handshake(world)
+        world.do("wait", seconds=interval_s)
+        session = world.api("/handshake_commit", answer)["body"]["session"]
         assert world.api("/token", {"session": session})["status"] == 429
         for status in (503, 200):
-            world.do("wait", seconds=world.env.get_hidden_state("interval_s"))
+            world.do("wait", seconds=interval_s)
             assert world.api("/token", {"session": session})["status"] == status
+        world.do("wait", seconds=interval_s)
+        assert world.api("/handshake_commit", answer)["status"] == 409
 
 
 def test_an_agent_that_was_too_slow_can_begin_again() -> None:

@@ -35,19 +35,11 @@ version = 1
 description = "Say what nobody told you."
 deterministic = true
 seed_behavior = "stochastic"
-[budgets]
-steps = 3
-tool_calls = 3
-[action_surface]
-source = "actions.py"
-schema = "functions"
-[validator]
-entrypoint = "validate.py:validate"
-[setup]
-entrypoint = "setup.py:setup"
-[sandbox]
-filesystem_roots = ["/app"]
-network_hosts = []
+budgets = {steps = 3, tool_calls = 3}
+action_surface = {source = "actions.py", schema = "functions"}
+validator = {entrypoint = "validate.py:validate"}
+setup = {entrypoint = "setup.py:setup"}
+sandbox = {filesystem_roots = ["/app"], network_hosts = []}
 """
 ACTIONS = """\
 def set_env(env):
@@ -131,6 +123,14 @@ class Arena:
         return found
 
 
+def write_secret(folder: pathlib.Path, salt: str) -> None:
+    """The task's files into its folder."""
+    setup = SETUP.format(salt=salt)
+    files = {"task.toml": MANIFEST, "actions.py": ACTIONS, "validate.py": VALIDATE}
+    for name, text in {**files, "setup.py": setup}.items():
+        (folder / name).write_text(text)
+
+
 @contextlib.contextmanager
 def open_arena(root: pathlib.Path, table: tuple[Hostile, ...]):
     """Build it for a table of agents, and take it down."""
@@ -140,13 +140,7 @@ def open_arena(root: pathlib.Path, table: tuple[Hostile, ...]):
         arena = Arena(root, listener.getsockname()[1], victim.pid, listener)
         for folder in (arena.agents, arena.task, arena.runs):
             folder.mkdir(parents=True)
-        for name, text in (
-            ("task.toml", MANIFEST),
-            ("actions.py", ACTIONS),
-            ("validate.py", VALIDATE),
-        ):
-            (arena.task / name).write_text(text)
-        (arena.task / "setup.py").write_text(SETUP.format(salt=os.urandom(8).hex()))
+        write_secret(arena.task, os.urandom(8).hex())
         (arena.runs / "x.json").write_text("{}")
         arena.victim.write_text("whole")
         arena.victim.chmod(0o644)
@@ -180,46 +174,32 @@ def let_loose(
     method: str = "fork",
     round_number: int = 0,
     timeout_s: float = 60.0,
-    allow: Allowance | None = None,
+    allow: Allowance = Allowance(),  # noqa: B008  (frozen)
     places: Sequence[int] | None = None,
 ) -> dict[str, EpisodeResult]:
     """Run every agent, or those in some places of the table, once and on the real path; the rows by
     the agent's name.
     """
     places = range(len(table)) if places is None else places
-    task = find_task("secret@1", tasks_dirs=(str(arena.task.parent),))
-    settings = Settings(
-        str(arena.runs),
-        timeout_s=timeout_s,
-        strict_spec=True,
-        limits=replace(limits, memory_bytes=512 << 20),
-    )
-    jobs = [
-        Job(
-            place,
-            f"{round_number:04x}{place:028x}",
-            find_agent(str(arena.agents / f"agent_{place}.py")),
-            task,
-            7,
-            settings,
-            allow or Allowance(),
-        )
-        for place in places
-    ]
+    tasks = (str(arena.task.parent),)
+    task = find_task("secret@1", tasks_dirs=tasks)
+    limits = replace(limits, memory_bytes=512 << 20)
+    settings = Settings(str(arena.runs), timeout_s=timeout_s, strict_spec=True, limits=limits)
+    jobs = []
+    for place in places:
+        agent = find_agent(str(arena.agents / f"agent_{place}.py"))
+        run_id = f"{round_number:04x}{place:028x}"
+        jobs.append(Job(place, run_id, agent, task, 7, settings, allow))
     options = BatchOptions(
         slots=2,
         limit_s=limit_behind_timeout(method),
-        prepare=Preparation(
-            settings.limits, secret_folders((str(arena.task.parent),), str(arena.runs))
-        ),
+        prepare=Preparation(limits, secret_folders(tasks, str(arena.runs))),
         method=method,
         adopt_orphans=True,
     )
-    rows = {
-        table[ended.job.index].name: settle(ended) for ended in run_batch(run_job, jobs, options)
-    }
-    assert len(rows) == len(places)
-    return rows
+    ended = list(run_batch(run_job, jobs, options))
+    assert len(ended) == len(places)
+    return {table[one.job.index].name: settle(one) for one in ended}
 
 
 def artifact_of(arena: Arena, row: EpisodeResult) -> dict:

@@ -9,7 +9,7 @@ import sys
 from typing import Any, Final
 
 import pytest
-from arena import ACTIONS, MANIFEST, SETUP, VALIDATE
+from arena import write_secret
 from helpers.packages import python_with_packages
 
 ROOT: Final = pathlib.Path(__file__).parent.parent.parent
@@ -85,13 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("packages")
     task = folder / "tasks" / "secret"
     task.mkdir(parents=True)
-    for name, text in (
-        ("task.toml", MANIFEST),
-        ("actions.py", ACTIONS),
-        ("validate.py", VALIDATE),
-        ("setup.py", SETUP.format(salt="x")),
-    ):
-        (task / name).write_text(text)
+    write_secret(task, "x")
     return folder
 
 

@@ -3,30 +3,17 @@ would open what it names.
 """
 
 import pytest
+from helpers.tables import words
 from system_calls import NoSuchSystemCall, NotSupportedSystemCall, syscalls
 
 from tracecore.confinement import landlock, namespaces, privileges, seccomp
 
 KERNEL_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
 RETIRED = {"nfsservctl"}  # which newer kernels no longer list, and older ones have
-BY_ARGUMENT = (
-    "SOCKET",
-    "SOCKETPAIR",
-    "SENDTO",
-    "IOCTL",
-    "FCNTL",
-    "PRLIMIT64",
-    "PRCTL",
-    "CLONE",
-    "CLONE3",
-    "KILL",
-    "TGKILL",
-    "MADVISE",
-    "PREADV2",
-    "PWRITEV2",
-    "SETSOCKOPT",
-    "BIND",
-)
+BY_ARGUMENT = words("""
+    SOCKET SOCKETPAIR SENDTO IOCTL FCNTL PRLIMIT64 PRCTL CLONE CLONE3 KILL TGKILL MADVISE PREADV2
+    PWRITEV2 SETSOCKOPT BIND
+""")
 
 
 def rows() -> list[tuple[str, str, str]]:
