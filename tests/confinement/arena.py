@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hostile import Hostile
 
 from tracecore.batch.pool import BatchOptions, run_batch
+from tracecore.confinement.layers import NAMESPACES, WALL
 from tracecore.confinement.readable import secret_folders
 from tracecore.confinement.witness import place_of
 from tracecore.perf.slice.limits import limit_behind_timeout
@@ -25,6 +26,13 @@ from tracecore.runtime.agent.process import Preparation
 from tracecore.runtime.job import run_job, settle
 from tracecore.runtime.task.catalog import find_agent, find_task
 
+# Layers that are taken off at once, which leaves an agent more than any of them alone: first the
+# wall and the hook stand, then namespaces and the hook, then all but what names an attempt.
+OFF_TOGETHER = {
+    "namespaces": (*NAMESPACES, "capabilities"),
+    "wall": WALL,
+    "hook": ("audit_hook", "resource_limits"),
+}
 BUNDLED = (
     pathlib.Path(__file__).parent.parent.parent / "tracecore" / "tasks" / "filesystem_hidden_config"
 )

@@ -3,16 +3,15 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from arena import Arena, artifact_of, let_loose, open_arena
+from arena import OFF_TOGETHER, Arena, artifact_of, let_loose, open_arena
 from hostile import HOSTILE, Hostile
 
 from tracecore.confinement.layers import LAYERS
 from tracecore.records import EpisodeResult, Limits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
-# which is part of how a process starts
-OFF_IN_TURN = [layer for layer in LAYERS if layer != "own_session"]
-HOOK_ALONE = ",".join(layer for layer in OFF_IN_TURN if layer != "audit_hook")
+# The session is part of how a process starts.
+HOOK_ALONE = ",".join(layer for layer in LAYERS if layer not in {"audit_hook", "own_session"})
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +75,17 @@ def test_the_same_attempt_has_the_same_hash_each_time(
     }
 
 
-@pytest.mark.parametrize("layer", OFF_IN_TURN)
+def test_every_layer_is_taken_off() -> None:
+    off = [layer for layers in OFF_TOGETHER.values() for layer in layers]
+    assert sorted([*off, "own_session"]) == sorted(LAYERS)
+
+
+@pytest.mark.parametrize("off", OFF_TOGETHER)
 @pytest.mark.slow
-def test_without_one_layer_the_others_hold(layer: str, arena: Arena) -> None:
-    place = OFF_IN_TURN.index(layer) + 2
-    rows = let_loose(arena, HOSTILE, limits=Limits(layers_off=layer), round_number=place)
+def test_without_some_layers_the_others_hold(off: str, arena: Arena) -> None:
+    limits = Limits(layers_off=",".join(OFF_TOGETHER[off]))
+    place = [*OFF_TOGETHER].index(off) + 2
+    rows = let_loose(arena, HOSTILE, limits=limits, round_number=place)
     assert [name for name, row in rows.items() if row.success] == []
     assert arena.damage() == []
 
@@ -101,13 +106,7 @@ def test_the_hook_alone_names_what_python_raises_an_event_for(arena: Arena) -> N
 
 @pytest.mark.slow
 def test_agents_that_are_spawned_are_confined_too(arena: Arena) -> None:
-    some = HOSTILE[::4]
-    names = {agent.name for agent in some}
-    table = tuple(
-        agent if agent.name in names else Hostile(agent.name, "def attempt():\n    pass\n")
-        for agent in HOSTILE
-    )
-    picked = tuple(agent for agent in table if agent.name in names)
+    picked = HOSTILE[::8]
     with open_arena(pathlib.Path(arena.root.parent) / "spawned", picked) as other:
         rows = let_loose(other, picked, limits=Limits(), method="spawn")
         wrong = {

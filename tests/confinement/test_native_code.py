@@ -12,10 +12,9 @@ import sysconfig
 from collections.abc import Iterator
 
 import pytest
-from arena import Arena, artifact_of, let_loose, open_arena
+from arena import OFF_TOGETHER, Arena, artifact_of, let_loose, open_arena
 from hostile import Hostile, does
 
-from tracecore.confinement.layers import LAYERS
 from tracecore.records import Allowance, EpisodeResult, Limits
 
 pytestmark = [
@@ -195,7 +194,6 @@ ATTACKS: tuple[tuple[str, str, str], ...] = (
     ("fork as a 32-bit program", KILLED, "return call_32_bit(2)"),
 )  # fmt: skip
 TABLE = tuple(Hostile(name, PREFACE.replace("{code}", code)) for name, _end, code in ATTACKS)
-KERNEL_LAYERS = [layer for layer in LAYERS if layer not in {"own_session", "audit_hook"}]
 REFUSALS = {
     -getattr(errno, name)
     for name in ("EPERM", "ENOENT", "EACCES", "ENOSYS", "ESRCH", "EROFS", "ENOTDIR", "EBADF")
@@ -249,11 +247,11 @@ def test_nothing_outside_was_touched(arena: Arena, rows: dict[str, EpisodeResult
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layer", KERNEL_LAYERS)
-def test_without_one_layer_the_others_hold(layer: str, arena: Arena) -> None:
-    place = KERNEL_LAYERS.index(layer) + 1
-    limits = Limits(layers_off=f"{layer},audit_hook")  # which would not let it load
-    rows = attack(arena, limits, place)
+@pytest.mark.parametrize("off", OFF_TOGETHER)
+def test_without_some_layers_the_others_hold(off: str, arena: Arena) -> None:
+    layers = {*OFF_TOGETHER[off], "audit_hook"}  # which would not let it load
+    limits = Limits(layers_off=",".join(sorted(layers)))
+    rows = attack(arena, limits, [*OFF_TOGETHER].index(off) + 1)
     assert [name for name, row in rows.items() if row.success] == []
     assert arena.damage() == []
 

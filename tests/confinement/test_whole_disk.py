@@ -1,5 +1,6 @@
 """What an agent can open of all that there is, held against the list in docs/security.md."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -74,73 +75,61 @@ def allowed_by_the_page(agents: pathlib.Path) -> tuple[list[str], set[str]]:
 
 
 def everything(most_depth: int) -> Iterator[str]:
-    """Regular files and folders of the disk; what tells about processes; devices that may be
-    opened without harm.
+    """Regular files and folders of the disk by their one name; what tells about processes; devices
+    that may be opened without harm.
     """
-    for root in ("/etc", "/"):
-        for folder, below, names in os.walk(root):
-            depth = folder.rstrip("/").count("/")
-            below[:] = [
-                name
-                for name in below
-                if depth < most_depth
-                and os.path.join(folder, name) not in {"/proc", "/sys", "/dev"}
-            ]
-            yield folder
-            yield from (
-                path
-                for name in names
-                if os.path.isfile(path := os.path.join(folder, name)) and not os.path.islink(path)
-            )
+    folders = ["/"]
+    while folders:
+        yield (folder := folders.pop())
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.path
+                elif (
+                    entry.is_dir(follow_symlinks=False)
+                    and folder.rstrip("/").count("/") < most_depth
+                    and entry.path not in {"/proc", "/sys", "/dev"}
+                ):
+                    folders.append(entry.path)
     for pid in ("self", "1", str(os.getpid())):
-        yield from (
-            f"/proc/{pid}/{name}" for name in ("environ", "maps", "mem", "cmdline", "status")
-        )
-    yield from (f"/proc/{name}" for name in os.listdir("/proc") if not name.isdigit())
-    yield from (
-        "/dev",
-        "/dev/null",
-        "/dev/urandom",
-        "/dev/zero",
-        "/dev/mem",
-        "/dev/vda",
-        "/dev/kmsg",
-    )
-    yield from ("/sys", "/sys/devices/system/cpu/online", "/sys/kernel/notes", "/sys/fs/cgroup")
+        for name in ("environ", "maps", "mem", "cmdline", "status"):
+            yield from (f"/proc/{pid}/{name}", os.path.realpath(f"/proc/{pid}/{name}"))
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            yield from (f"/proc/{name}", os.path.realpath(f"/proc/{name}"))
+    yield from ("/dev", *(f"/dev/{name}" for name in ("null", "urandom", "zero", "mem", "vda")))
+    yield from ("/dev/kmsg", "/sys", "/sys/devices/system/cpu/online", "/sys/kernel/notes")
+    yield "/sys/fs/cgroup"
 
 
-def opened(arena: Arena, layers_off: str, most_depth: int) -> tuple[set[str], dict[str, int]]:
+def opened(arena: Arena, layers_off: str, number: int) -> tuple[set[str], dict[str, int]]:
     """What an agent could open beyond the folders of the page, and how much of each of these."""
     folders, _files = allowed_by_the_page(arena.agents)
-    paths = {os.path.realpath(path) for path in everything(most_depth)}
-    paths |= {str(path) for path in arena.root.rglob("*")}
-    paths |= {path for path in everything(2) if path.startswith("/proc/self/")}
-    (arena.agents / "known.json").write_text(json.dumps(folders))
-    (arena.agents / "paths.txt").write_bytes(b"\0".join(map(os.fsencode, sorted(paths))))
     limits = Limits(layers_off=layers_off)
-    rows = let_loose(arena, (OPENS,), limits=limits, timeout_s=300.0)
+    rows = let_loose(arena, (OPENS,), limits=limits, timeout_s=300.0, round_number=number)
     (entry,) = artifact_of(arena, rows[OPENS.name])["action_trace"]
     beyond, counts = json.loads(entry["action"]["args"]["text"])
     return set(beyond), dict(zip(folders, counts, strict=True))
 
 
-@pytest.mark.parametrize("layers_off", ["audit_hook", "audit_hook,mount_namespace"])
 @pytest.mark.parametrize("depth", [3, pytest.param(99, marks=pytest.mark.slow)])
 def test_an_agent_can_open_what_the_page_lists_and_nothing_else(
-    depth: int, layers_off: str, tmp_path: pathlib.Path
+    depth: int, tmp_path: pathlib.Path
 ) -> None:
     with open_arena(tmp_path / "x", (OPENS,)) as arena:
         folders, files = allowed_by_the_page(arena.agents)
-        beyond, counts = opened(arena, layers_off, depth)
+        paths = {*everything(depth), *(str(path) for path in arena.root.rglob("*"))}
+        (arena.agents / "known.json").write_text(json.dumps(folders))
+        (arena.agents / "paths.txt").write_bytes(b"\0".join(map(os.fsencode, sorted(paths))))
         on_the_way = {folder.rstrip("/") for folder in folders}
-        assert beyond - files - on_the_way == set()
-        assert "/dev/null" in beyond
         own = str(arena.agents.resolve()) + "/"
-        assert counts[own] >= 3
-        if depth > 90:
-            assert [
-                folder for folder in folders if holds_files(folder) and not counts[folder]
-            ] == []
+        filled = [folder for folder in folders if depth > 90 and holds_files(folder)]
+        for number, layers_off in enumerate(("audit_hook", "audit_hook,mount_namespace")):
+            beyond, counts = opened(arena, layers_off, number)
+            assert beyond - files - on_the_way == set()
+            assert "/dev/null" in beyond
+            assert counts[own] >= 3
+            assert [folder for folder in filled if not counts[folder]] == []
 
 
 def holds_files(folder: str) -> bool:
