@@ -33,19 +33,22 @@ settings.load_profile("quick")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Keep the cases of a test in one process, and a file whose tests share a fixture: each process
-    would make its own.
+    """Keep the cases of a test in one process, and files whose tests share a fixture: each process
+    would make its own, or wait for another's.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     @functools.cache
-    def shares_a_fixture(path: str) -> bool:
-        return 'scope="module"' in (config.rootpath / path).read_text("utf-8")
+    def shared_fixture(path: str) -> str:
+        text = (config.rootpath / path).read_text("utf-8")
+        if "python_with_packages" in text:
+            return "python_with_packages"
+        return path if 'scope="module"' in text else ""
 
     class ByFunctionOrFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.partition("::")[0]
-            return path if shares_a_fixture(path) else nodeid.partition("[")[0]
+            shared = shared_fixture(nodeid.partition("::")[0])
+            return shared or nodeid.partition("[")[0]
 
     return ByFunctionOrFile(config, log)
 

@@ -96,7 +96,7 @@ def said_by(python: str, folder: pathlib.Path, package: tuple[str, int, str, str
     row = {"agent": f"{name}.agent.py", "task_ref": "secret@1"}
     (folder / "scenario.json").write_text(json.dumps([row]))
     command = [python, str(ROOT / "scripts" / "perf_harness.py"), "--scenario=scenario.json"]
-    command += ["--tasks-dir=tasks", "--episodes=6", "--workers=2", "--progress=never"]
+    command += ["--tasks-dir=tasks", "--episodes=6", "--workers=1", "--progress=never"]
     command.append(f"--memory-limit={memory_mib}MiB")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     end = json.loads(done.stdout)

@@ -204,11 +204,11 @@ def test_the_page_leads_from_its_agent_to_a_gated_replay(
     write_models(tmp_path, model)
     more = ("--scenario=mine.toml",)
     before = len(model.seen)
-    recorded, first = run(python, tmp_path, "record", 12, *more)
+    recorded, first = run(python, tmp_path, "record", 6, *more)
     calls = len(model.seen) - before
-    replayed, second = run(python, tmp_path, "replay", 12, "--gate", *more)
+    replayed, second = run(python, tmp_path, "replay", 6, "--gate", *more)
     assert (first.returncode, second.returncode) == (0, 0), second.stderr
-    assert len(recorded) == 12
+    assert len(recorded) == 6
     assert len(model.seen) == before + calls
     hashes = {name: one["artifact_hash"] for name, one in recorded.items()}
     assert {name: one["artifact_hash"] for name, one in replayed.items()} == hashes

@@ -11,18 +11,9 @@ import venv
 import pytest
 
 NAMES = (
-    *(
-        "aiohttp",
-        "anthropic",
-        "cffi",
-        "httpx",
-        "langchain-core",
-        "litellm",
-        "lxml",
-        "numpy",
-        "openai",
-    ),
-    *("orjson", "pandas", "pydantic", "requests", "scipy", "tiktoken", "tokenizers"),
+    *("aiohttp", "anthropic", "cffi", "httpx", "langchain-core", "litellm", "lxml", "numpy"),
+    *("openai", "orjson", "pandas", "pydantic", "requests", "scipy", "tiktoken"),
+    "tokenizers",
 )
 USED = (
     *("anthropic", "cffi", "httpx", "langchain_core.prompts", "litellm", "lxml.etree", "numpy"),
@@ -42,12 +33,15 @@ def python_with_packages(config: pytest.Config) -> str:
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").exists() and not kept:
-            venv.create(folder, with_pip=True, symlinks=True, clear=True)
+            # An old pip looks through the index for twice as long as it takes to be renewed.
+            venv.create(folder, with_pip=True, symlinks=True, clear=True, upgrade_deps=True)
             # Of tens of thousands of files, those are compiled that are imported below.
             command = [str(path), "-m", "pip", "install", "--quiet", "--no-compile", *NAMES]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 pytest.skip(f"the packages could not be had: {done.stderr[-300:]}")
-            subprocess.run([str(path), "-c", f"import {', '.join(USED)}"], check=True)
+            # Its prices from its own files: the index is the one place that is reached here.
+            env = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+            subprocess.run([str(path), "-c", f"import {', '.join(USED)}"], check=True, env=env)
             (folder / "complete").touch()
     return str(path)
