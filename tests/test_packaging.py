@@ -74,10 +74,10 @@ def test_what_is_installed_runs_in_an_empty_folder_under_the_commit_of_its_clone
 ) -> None:
     wheel = build(clone)
     environment = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     bin_ = environment / "bin"
-    command = [bin_ / "python", "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel]
-    subprocess.run(command, check=True)
+    pip = [sys.executable, "-m", "pip", "--python", bin_ / "python"]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", wheel], check=True)
     empty = tmp_path / "empty"
     empty.mkdir()
     slice_ = [bin_ / "perf_harness.py", "--episodes", "2", "--workers", "1", "--strict-spec"]
