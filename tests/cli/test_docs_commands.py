@@ -12,7 +12,7 @@ import pytest
 from helpers.pages import PAGES, lines_of
 from helpers.slices import ROOT
 
-EPISODES = "24"
+EPISODES = "12"
 # Pages and commands that are run elsewhere, and where.
 ELSEWHERE_PAGES = {
     "tasks-and-agents.md": "tests/cli/test_docs.py",

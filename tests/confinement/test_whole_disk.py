@@ -78,7 +78,10 @@ def everything(most_depth: int) -> Iterator[str]:
     """Regular files and folders of the disk by their one name; what tells about processes; devices
     that may be opened without harm.
     """
-    folders = ["/"]
+    folders, shows_the_kernel = ["/"], {"/dev"}
+    with open("/proc/self/mounts") as mounts:
+        for _device, place, kind, *_ in map(str.split, mounts):
+            shows_the_kernel |= {place} if kind in {"proc", "sysfs", "devtmpfs"} else set()
     while folders:
         yield (folder := folders.pop())
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -88,7 +91,7 @@ def everything(most_depth: int) -> Iterator[str]:
                 elif (
                     entry.is_dir(follow_symlinks=False)
                     and folder.rstrip("/").count("/") < most_depth
-                    and entry.path not in {"/proc", "/sys", "/dev"}
+                    and entry.path not in shows_the_kernel
                 ):
                     folders.append(entry.path)
     for pid in ("self", "1", str(os.getpid())):

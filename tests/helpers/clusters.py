@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-UP_S = 300.0
+from helpers.slices import wait_until
+
 LEAVE_S = 60.0
 
 
@@ -25,43 +26,23 @@ class DaskCluster:
     workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        options = (
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--no-dashboard",
-            "--scheduler-file",
-            "scheduler.json",
-        )
-        self.scheduler = self._start("scheduler", *options)
+        where = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", "scheduler.json")
+        self.scheduler = self._start("scheduler", *where)
 
     @property
     def address(self) -> str:
-        return str(self._wait_for_file("scheduler.json")["address"])
+        path = self.folder / "scheduler.json"
+        wait_until(lambda: path.exists() and path.read_text().endswith("}"))
+        return str(json.loads(path.read_text())["address"])
 
-    def add_worker(self, name: str, *options: str, **more: str) -> None:
-        threads = () if "--nthreads" in options else ("--nthreads", "1")
-        where = ("--local-directory", str(self.folder / name))
-        all_options = (
-            self.address,
-            "--name",
-            name,
-            "--nworkers",
-            "1",
-            "--no-dashboard",
-            *where,
-            *threads,
-            *options,
-        )
-        self.workers[name] = self._start("worker", *all_options, **more)
+    def add_worker(self, name: str) -> None:
+        options = ("--name", name, "--local-directory", str(self.folder / name))
+        shape = ("--nworkers", "1", "--nthreads", "1")
+        self.workers[name] = self._start("worker", self.address, *options, *shape)
 
     def wait_for_workers(self) -> "DaskCluster":
         """Until each has said in its log that it is registered."""
-        deadline_s = time.monotonic() + UP_S
-        while missing := [name for name in self.workers if "Registered to" not in self.log(name)]:
-            assert time.monotonic() < deadline_s, f"{missing}: {self.log(missing[0])}"
-            time.sleep(0.05)
+        wait_until(lambda: all("Registered to" in self.log(name) for name in self.workers))
         return self
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
@@ -89,27 +70,18 @@ class DaskCluster:
                 process.wait(max(0.0, deadline_s - time.monotonic()))
             self.kill(process)
 
-    def _start(self, what: str, *options: str, **more: str) -> subprocess.Popen[bytes]:
+    def _start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
         name = options[options.index("--name") + 1] if "--name" in options else what
         with (self.folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "dask", what, *options],
+                [sys.executable, "-m", "dask", what, "--no-dashboard", *options],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(self.clone), "PYTHONWARNINGS": "", **more},
+                env={**os.environ, "PYTHONPATH": str(self.clone), "PYTHONWARNINGS": ""},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-    def _wait_for_file(self, name: str) -> dict[str, str]:
-        deadline_s = time.monotonic() + UP_S
-        while True:
-            with contextlib.suppress(OSError, ValueError):
-                found: dict[str, str] = json.loads((self.folder / name).read_text())
-                return found
-            assert time.monotonic() < deadline_s, self.log("scheduler")
-            time.sleep(0.05)
 
 
 @contextlib.contextmanager
