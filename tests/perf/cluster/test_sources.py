@@ -26,39 +26,21 @@ def pair(tmp_path: pathlib.Path) -> tuple[AgentSource, TaskSource]:
     return find_agent(str(folder / "agent.py")), find_task("plain@1", [str(PLAIN_TASK.parent)])
 
 
-def test_all_that_they_need_arrives_and_hashes_as_it_did(
-    pair: tuple[AgentSource, TaskSource], tmp_path: pathlib.Path
-) -> None:
-    there = tmp_path / "there"
-    ((agent, task),) = lay_out_sources(pack_sources([pair]), str(there), [pair])
-
-    assert (agent.ref, agent.sha256, task.ref, task.sha256) == (
-        pair[0].ref,
-        pair[0].sha256,
-        pair[1].ref,
-        pair[1].sha256,
-    )
-    assert pathlib.Path(agent.path).read_bytes() == pathlib.Path(pair[0].path).read_bytes()
-    assert os.path.basename(task.folder) == "plain"
-    beside = sorted(
-        path.relative_to(pathlib.Path(agent.path).parent).as_posix()
-        for path in there.glob("agents/0/**/*.py")
-    )
-    assert beside == [
-        "agent.py",
-        "beside.py",
-        "further.py",
-        "pack/__init__.py",
-        "pack/deep/__init__.py",
-    ]
-
-
-def test_what_several_rows_share_travels_once(
+def test_all_that_they_need_arrives_once_and_hashes_as_it_did(
     pair: tuple[AgentSource, TaskSource], tmp_path: pathlib.Path
 ) -> None:
     assert pack_sources([pair, pair, pair]) == pack_sources([pair])
-    found = lay_out_sources(pack_sources([pair, pair]), str(tmp_path / "there"), [pair, pair])
-    assert found[0] == found[1]
+    there = tmp_path / "there"
+    (agent, task), other = lay_out_sources(pack_sources([pair, pair]), str(there), [pair, pair])
+    assert other == (agent, task)
+    for arrived, sent in zip((agent, task), pair, strict=True):
+        assert (arrived.ref, arrived.sha256) == (sent.ref, sent.sha256)
+    assert pathlib.Path(agent.path).read_bytes() == pathlib.Path(pair[0].path).read_bytes()
+    assert os.path.basename(task.folder) == "plain"
+    root = pathlib.Path(agent.path).parent
+    beside = sorted(str(path.relative_to(root)) for path in there.glob("agents/0/**/*.py"))
+    files = ["agent.py", "beside.py", "further.py", "pack/__init__.py", "pack/deep/__init__.py"]
+    assert beside == files
 
 
 def test_a_parcel_that_was_changed_on_the_way_is_refused(
@@ -67,14 +49,9 @@ def test_a_parcel_that_was_changed_on_the_way_is_refused(
     parcel = pack_sources([pair])
     with pytest.raises(InputError, match="as it was sent"):
         lay_out_sources(parcel[:-1] + b"?", str(tmp_path / "there"), [pair])
-
-
-def test_a_parcel_cannot_write_beside_its_folder(
-    pair: tuple[AgentSource, TaskSource], tmp_path: pathlib.Path
-) -> None:
-    parcel = pack_sources([pair]).replace(b"agents/0/beside.py", b"../../../beside.py")
+    climbing = parcel.replace(b"agents/0/beside.py", b"../../../beside.py")
     with pytest.raises(InputError):
-        lay_out_sources(parcel, str(tmp_path / "there"), [pair])
+        lay_out_sources(climbing, str(tmp_path / "there"), [pair])
     assert not (tmp_path / "beside.py").exists()
 
 

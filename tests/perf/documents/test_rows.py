@@ -13,6 +13,16 @@ def document_of(rows):
     return b"".join(series_chunks(rows))
 
 
+def test_there_is_one_row_per_line_and_any_text_comes_back(make_row):
+    lines = document_of([make_row(0), make_row(1, error="a\ud800\né")]).decode().splitlines()
+    assert (lines[0], lines[-1]) == ("[", "]")
+    rows = [json.loads(line.rstrip(",")) for line in lines[1:-1]]
+    assert [(row["episode"], row["error"]) for row in rows] == [(1, None), (2, "a\ud800\né")]
+    assert json.loads(document_of([])) == []
+    with pytest.raises(ValueError, match="JSON compliant"):
+        document_of([make_row(0, episode_s=float("nan"))])
+
+
 def test_the_fields_of_the_contract_come_first(make_row):
     [row] = json.loads(document_of([make_row(6, error="no")]))
     assert list(row.items())[:13] == [
@@ -66,26 +76,6 @@ def test_the_rest_says_where_time_went_and_what_was_left(make_row):
     assert row["wall_clock_s"] == 1 / 3
 
 
-def test_there_is_one_row_per_line(make_row):
-    lines = document_of([make_row(0), make_row(1)]).decode().splitlines()
-    assert (lines[0], lines[-1]) == ("[", "]")
-    assert [json.loads(line.rstrip(","))["episode"] for line in lines[1:-1]] == [1, 2]
-
-
-def test_nothing_is_an_empty_list():
-    assert json.loads(document_of([])) == []
-
-
-def test_text_that_utf8_cannot_hold_comes_back(make_row):
-    [row] = json.loads(document_of([make_row(0, error="a\ud800\né")]))
-    assert row["error"] == "a\ud800\né"
-
-
-def test_a_nan_is_refused(make_row):
-    with pytest.raises(ValueError, match="JSON compliant"):
-        document_of([make_row(0, episode_s=float("nan"))])
-
-
 def test_a_table_has_every_field_of_its_rows(make_row):
     rows = [make_row(0), make_row(1, error="no", artifact=None, host="n1", seed=-7)]
     table = Rows()
@@ -127,10 +117,4 @@ def test_what_the_clock_or_a_crash_ended_has_no_latency(make_row):
     reasons = ["success", "timeout", "agent_crashed", "episode_crashed", "logic_failure"]
     table = Rows(make_row(n, termination_reason=reason) for n, reason in enumerate(reasons))
     assert list(table.is_cut_off()) == [0, 1, 1, 1, 0]
-    assert [math.isnan(wall_s) for wall_s in table.latencies_s()] == [
-        False,
-        True,
-        True,
-        True,
-        False,
-    ]
+    assert list(map(math.isnan, table.latencies_s())) == [False, True, True, True, False]

@@ -10,22 +10,10 @@ from tracecore.perf.host.machine import Machine
 from tracecore.perf.host.samples import Samples, samples_name
 
 FIELDS = {
-    "offset_s",
-    "cpu_percent",
-    "cpu_percent_per_core",
-    "steal_percent",
-    "iowait_percent",
-    "memory_available_bytes",
-    "pressure",
-    "load_averages",
-    "tree_rss_bytes",
-    "tree_cpu_s",
-    "processes",
-    "episodes_in_flight",
-    "episodes_finished",
-    "episodes_failed",
-    "rate_eps",
-    "run_artifact_bytes",
+    *("offset_s", "cpu_percent", "cpu_percent_per_core", "steal_percent", "iowait_percent"),
+    *("memory_available_bytes", "pressure", "load_averages", "tree_rss_bytes", "tree_cpu_s"),
+    *("processes", "episodes_in_flight", "episodes_finished", "episodes_failed"),
+    *("rate_eps", "run_artifact_bytes"),
 }
 
 

@@ -68,15 +68,6 @@ def test_a_real_stderr_that_takes_nothing_leaves_the_exit_code_alone(redirection
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
-def test_a_pipe_without_a_reader_leaves_the_exit_code_alone():
-    reader, writer = os.pipe()
-    os.close(reader)
-    assert (
-        subprocess.run([sys.executable, "-c", SCRIPT], check=False, stderr=writer).returncode == 0
-    )
-    os.close(writer)
-
-
 def test_a_locale_without_the_letters_gets_them_escaped():
     environ = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     run = subprocess.run(
