@@ -70,21 +70,14 @@ def test_what_a_row_allowed_is_allowed_again_under_the_name_that_it_has_from_her
     make_row, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    allow = {
-        "read": [str(tmp_path / "data"), "/elsewhere", str(tmp_path) + "-not-below"],
-        "network": ["api.example.org"],
-    }
+    read = [str(tmp_path / "data"), "/elsewhere", f"{tmp_path}-not-below"]
+    allow = {"read": read, "network": ["api.example.org"]}
     for row in (make_row(allow=allow), series_row(make_row(allow=allow))):
         words = shlex.split(repro_command(row))[9:]
-        read = [
-            "--allow-read",
-            "data",
-            "--allow-read",
-            "/elsewhere",
-            "--allow-read",
-            f"{tmp_path}-not-below",
+        assert words == [
+            *("--allow-read", "data", "--allow-read", "/elsewhere"),
+            *("--allow-read", f"{tmp_path}-not-below", "--allow-network", "api.example.org"),
         ]
-        assert words == [*read, "--allow-network", "api.example.org"]
 
 
 def test_how_prompts_were_redacted_is_said_since_artifacts_show_it(make_row, monkeypatch):
