@@ -286,10 +286,8 @@ class Report:
     index: int = -1
     fds: tuple[int, ...] = ()
 
-    def close(self) -> None:
+    def drop(self) -> None:
         """There is nothing to close."""
-
-    drop = close
 
 
 class Beside:

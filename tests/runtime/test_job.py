@@ -15,6 +15,7 @@ from tracecore.records import (
     Ending,
     Exited,
     Job,
+    JsonObject,
     Killed,
     Raised,
     Returned,
@@ -37,33 +38,34 @@ def job(tmp_path: pathlib.Path) -> Job:
 @pytest.mark.parametrize(
     ("ending", "reason", "words"),
     [
-        (Exited(3), "episode_crashed", "the episode process exited with code 3 without an answer"),
-        (Killed(11), "episode_crashed", "the episode process was killed by SIGSEGV"),
-        (
-            TimedOut(2.5),
-            "timeout",
-            "the episode process was still running at the time limit of 2.5 s",
-        ),
+        (Exited(3), "episode_crashed", "exited with code 3 without an answer"),
+        (Killed(11), "episode_crashed", "was killed by SIGSEGV"),
+        (TimedOut(2.5), "timeout", "was still running at the time limit of 2.5 s"),
+        (Returned(None), "episode_crashed", "gave no result row"),
         (Raised("KeyError", "'x'", ""), "episode_crashed", "the runtime raised KeyError: 'x'"),
         (
             WorkerLost(2, "was killed by SIGKILL"),
             "episode_crashed",
             "2 workers died while they held the episode",
         ),
-        (Returned(None), "episode_crashed", "the episode process gave no result row"),
     ],
 )
-def test_a_mute_ending_gets_a_valid_artifact_that_says_what_happened(
+def test_a_mute_ending_gets_a_valid_artifact_with_what_happened(
     job: Job, ending: Ending, reason: str, words: str
 ) -> None:
-    usage = Usage(wall_clock_s=1.5, attempt=2)
-    row = settle(Ended(job, ending, usage))
-    artifact = json.loads((pathlib.Path(job.settings.runs_dir) / f"{job.run_id}.json").read_bytes())
+    row = settle(Ended(job, ending, Usage(wall_clock_s=1.5, attempt=2)))
+    artifact = artifact_of(job)
     assert spec.problems(artifact) == []
     assert (row.termination_reason, row.success) == (reason, False)
     assert (row.wall_clock_s, row.attempt) == (1.5, 2)
-    assert words in artifact["failure_reason"]
+    has_process = not isinstance(ending, Raised | WorkerLost)
+    assert ("the episode process " if has_process else "") + words in artifact["failure_reason"]
     assert artifact["budgets"]["steps"] == 4
+
+
+def artifact_of(job: Job) -> JsonObject:
+    path = pathlib.Path(job.settings.runs_dir) / f"{job.run_id}.json"
+    return json.loads(path.read_bytes())
 
 
 def test_an_artifact_that_stands_already_counts_and_is_left_alone(job: Job) -> None:
@@ -97,12 +99,9 @@ def test_an_artifact_that_its_own_process_alone_could_not_write_is_one(job: Job)
     message = f"{job.settings.runs_dir}/x.json: cannot be written: File too large"
     row = settle(Ended(job, Raised("OutputError", message, ""), Usage(wall_clock_s=1.0)))
     assert row.termination_reason == "episode_crashed"
-    (name,) = os.listdir(job.settings.runs_dir)
-    artifact = json.loads((pathlib.Path(job.settings.runs_dir) / name).read_bytes())
-    assert (
-        artifact["failure_reason"]
-        == "the episode process could not write its artifact: File too large"
-    )
+    artifact = artifact_of(job)
+    words = "the episode process could not write its artifact: File too large"
+    assert artifact["failure_reason"] == words
     assert spec.problems(artifact) == []
 
 
@@ -121,7 +120,7 @@ def test_in_a_debugger_prints_are_seen_and_the_artifact_says_so(
     assert "words of the agent" in said.out
     assert 'debugged.py", line 4, in act' in said.err
     assert "KeyError: 'no'" in said.err
-    artifact = json.loads((pathlib.Path(job.settings.runs_dir) / f"{job.run_id}.json").read_bytes())
+    artifact = artifact_of(job)
     assert artifact["debug"] is True
     assert (row.termination_reason, artifact["output"]) == ("agent_exception", None)
     assert artifact_hash({**artifact, "debug": False}) != artifact["artifact_hash"]

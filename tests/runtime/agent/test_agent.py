@@ -37,31 +37,20 @@ def load(tmp_path: pathlib.Path, source: str) -> object:
     return execute_agent(compile_agent(path, sha256), path)
 
 
-def test_a_class_called_agent_is_taken_wherever_it_stands(tmp_path: pathlib.Path) -> None:
-    agent = load(tmp_path, f"class First:{METHODS}\nclass Agent:{METHODS}")
-    assert type(agent).__name__ == "Agent"
-
-
-def test_otherwise_the_first_class_with_all_three_methods_is_taken(tmp_path: pathlib.Path) -> None:
-    agent = load(
-        tmp_path,
-        f"class Config:\n  pass\nclass Half:\n  act = reset = print\nclass Z:{METHODS}\nclass"
-        f" A:{METHODS}",
-    )
-    assert type(agent).__name__ == "Z"
-
-
-def test_an_attribute_that_cannot_be_called_is_no_method(tmp_path: pathlib.Path) -> None:
-    agent = load(
-        tmp_path, f"class A:{METHODS}\n    act = 3\nclass B(A):\n    def act(self): return {{}}"
-    )
-    assert type(agent).__name__ == "B"
-
-
-def test_an_imported_class_is_no_class_of_the_file(tmp_path: pathlib.Path) -> None:
-    write(tmp_path, f"class Agent:{METHODS}\nclass Base:{METHODS}", "sibling_base.py")
-    agent = load(tmp_path, "from sibling_base import Agent, Base\nclass Mine(Base):\n  pass")
-    assert type(agent).__name__ == "Mine"
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (f"class First:{METHODS}\nclass Agent:{METHODS}", "Agent"),
+        (f"class Half:\n  act = reset = print\nclass Z:{METHODS}\nclass A:{METHODS}", "Z"),
+        (f"class A:{METHODS}\n    act = 3\nclass B(A):\n    def act(self): return {{}}", "B"),
+        ("from sibling import Agent, Base\nclass Mine(Base):\n  pass", "Mine"),
+    ],
+)
+def test_the_agent_is_the_class_of_that_name_or_else_the_first_of_the_file_with_all_methods(
+    tmp_path: pathlib.Path, source: str, name: str
+) -> None:
+    write(tmp_path, f"class Agent:{METHODS}\nclass Base:{METHODS}", "sibling.py")
+    assert type(load(tmp_path, source)).__name__ == name
 
 
 def test_an_imported_agent_is_taken_when_the_file_has_none_of_its_own(
@@ -71,20 +60,15 @@ def test_an_imported_agent_is_taken_when_the_file_has_none_of_its_own(
     assert type(load(tmp_path, "from sibling_agent import Agent")).__module__ == "sibling_agent"
 
 
-def test_siblings_are_importable_and_no_bytecode_is_left(tmp_path: pathlib.Path) -> None:
-    write(tmp_path, "VALUE = 3", "sibling_value.py")
-    agent = load(
-        tmp_path, f"import sibling_value\nclass Agent:{METHODS}\n    value = sibling_value.VALUE"
-    )
-    assert agent.value == 3  # type: ignore[attr-defined]
-    assert not (tmp_path / "__pycache__").exists()
-
-
-def test_a_sibling_does_not_replace_a_module_of_the_standard_library(
+def test_siblings_are_importable_but_for_names_of_the_standard_library_and_leave_no_bytecode(
     tmp_path: pathlib.Path,
 ) -> None:
+    write(tmp_path, "VALUE = 3", "sibling_value.py")
     write(tmp_path, "raise RuntimeError('taken')", "colorsys.py")
-    load(tmp_path, f"import colorsys\nclass Agent:{METHODS}")
+    value = "    value = sibling_value.VALUE"
+    agent = load(tmp_path, f"import colorsys, sibling_value\nclass Agent:{METHODS}\n{value}")
+    assert agent.value == 3  # type: ignore[attr-defined]
+    assert not (tmp_path / "__pycache__").exists()
 
 
 def test_the_module_knows_its_file_and_its_classes_their_module(tmp_path: pathlib.Path) -> None:
@@ -111,19 +95,20 @@ def test_every_execution_starts_afresh(tmp_path: pathlib.Path) -> None:
     assert [execute_agent(code, path).n for _ in range(3)] == [1, 1, 1]  # type: ignore[attr-defined]
 
 
+NO_CLASS = "found nothing, expected a class Agent, or a class with reset, observe and act"
+HALF = "class Agent:\n  def act(self): pass"
+
+
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("", "found nothing, expected a class Agent, or a class with reset, observe and act"),
-        ("def act(): pass", "found nothing"),
-        ("Agent = 3", "found nothing"),
-        (
-            "class Agent:\n  def act(self): pass",
-            "Agent: found 'no method reset, observe', expected reset, observe and act",
-        ),
+        *((source, NO_CLASS) for source in ("", "def act(): pass", "Agent = 3")),
+        (HALF, "Agent: found 'no method reset, observe', expected reset, observe and act"),
     ],
 )
-def test_a_file_without_an_agent_says_so(tmp_path: pathlib.Path, source: str, found: str) -> None:
+def test_a_file_without_an_agent_is_refused(
+    tmp_path: pathlib.Path, source: str, found: str
+) -> None:
     with pytest.raises(AgentError, match=found):
         load(tmp_path, source)
 
@@ -186,13 +171,7 @@ def test_a_missing_or_irregular_file_is_refused(tmp_path: pathlib.Path) -> None:
 
 def test_the_agents_process_loads_no_module_that_only_tasks_need() -> None:
     script = "import sys, tracecore.runtime.agent.agent; print(*sorted(sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert not {
-        "tomllib",
-        "difflib",
-        "tracecore.runtime.task.task",
-        "tracecore.runtime.env",
-        "logging",
-    } & set(loaded)
+    command = [sys.executable, "-c", script]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    unneeded = {"tracecore.runtime.task.task", "tracecore.runtime.env"}
+    assert not {"tomllib", "difflib", "logging", *unneeded} & set(loaded)

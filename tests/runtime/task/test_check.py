@@ -93,30 +93,28 @@ def test_a_mistake_is_named(problems_of, monkeypatch, file: str, code: str, foun
     assert [line for line in problems if found in line], problems
 
 
-def test_all_that_is_wrong_is_said_at_once(problems_of):
+def test_all_that_is_wrong_is_found_at_once_and_without_a_manifest_too(problems_of):
     problems = problems_of(
         edit=lambda _: 'id = "world"\nversion = "1"\n',
         setup="def setup(env, seed):\n    pass\n",
         actions="def look(path): return path\n",
         validate="def validate(env):\n    return {'ok': False}\n",
     )
+    no_set_env = "actions.py: there is no set_env(env), so that no action can reach the world"
     for words in (
         "task.toml: version: found '1', expected a whole number",
         "task.toml: budgets: found nothing, expected a table",
         "task.toml: setup.py is never run without a table setup",
         "setup(env, seed) has its parameters the wrong way round",
-        "there is no set_env(env)",
+        no_set_env,
         "look has no annotation for path",
         "validate can never say ok",
     ):
         assert [line for line in problems if words in line], words
     assert len(problems) == len(set(problems))
-
-
-def test_a_folder_without_a_manifest_is_checked_all_the_same(problems_of):
     problems = problems_of(edit=lambda _: "id = [", actions="def go(x: int): pass\n")
     assert problems[0].startswith("task.toml: found 'Invalid value")
-    assert "actions.py: there is no set_env(env), so that no action can reach the world" in problems
+    assert no_set_env in problems
 
 
 def test_seeds_that_make_no_difference_are_no_stochastic_task(problems_of):

@@ -34,11 +34,15 @@ def test_a_manifest_is_read_field_by_field(make_task: MakeTask) -> None:
     assert manifest.network_hosts == ("api.example.org", "*.example.com")
 
 
-def test_setup_and_the_schema_of_actions_may_be_absent(make_task: MakeTask) -> None:
+def test_setup_and_the_schema_of_actions_may_be_absent_and_lines_end_as_on_windows(
+    make_task: MakeTask,
+) -> None:
     folder = make_task(edit=replacing('[setup]\nentrypoint = "setup.py:setup"\n', ""))
     assert read_manifest(str(folder)).setup is None
-    folder = make_task("other", edit=replacing('schema = "signature"\n', ""))
+    folder = make_task("other", edit=lambda text: text.replace('schema = "signature"\n', ""))
     assert read_manifest(str(folder)).action_source == "actions.py"
+    folder = make_task("windows", edit=lambda text: text.replace("\n", "\r\n"))
+    assert read_manifest(str(folder)).id == "windows"
 
 
 def test_a_bare_file_means_its_function_of_the_tables_name(make_task: MakeTask) -> None:
@@ -48,11 +52,9 @@ def test_a_bare_file_means_its_function_of_the_tables_name(make_task: MakeTask) 
     manifest = read_manifest(str(folder))
     assert manifest.validator == Entrypoint("validate.py", "validate")
     assert manifest.setup == Entrypoint("setup.py", "setup")
-
-
-def test_a_bare_validator_may_have_the_very_name_of_the_table(make_task: MakeTask) -> None:
     files = {"validate.py": "def validator(env):\n    return {'ok': True}\n"}
-    folder = make_task(files=files, edit=replacing("validate.py:validate", "validate.py"))
+    edit = replacing("validate.py:validate", "validate.py")
+    folder = make_task("very_name", files=files, edit=edit)
     assert read_manifest(str(folder)).validator == Entrypoint("validate.py", "validator")
 
 
@@ -74,10 +76,6 @@ def test_all_that_is_wrong_is_in_one_error_each_field_once(make_task: MakeTask) 
     ):
         assert message.count(clause) == 1, clause
     assert message.count("found") == 11
-
-
-def test_windows_line_ends_are_fine(make_task: MakeTask) -> None:
-    assert read_manifest(str(make_task(edit=lambda text: text.replace("\n", "\r\n")))).id == "world"
 
 
 WRONG = r"""

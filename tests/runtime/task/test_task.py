@@ -304,33 +304,25 @@ def test_a_check_finds_mistakes_without_running_anything(
     assert f"{folder}/{message}" in str(caught.value)
 
 
-def test_a_folder_that_has_changed_is_refused(make_task: MakeTask) -> None:
-    folder = make_task()
-    source = source_of(folder)
-    (folder / "data.txt").touch()
-    with pytest.raises(TaskError, match="sha256"):
-        compile_task(source)
-
-
-def test_a_task_is_read_once_per_process(make_task: MakeTask) -> None:
+def test_a_task_is_read_once_per_process_and_not_from_a_folder_that_has_changed(
+    make_task: MakeTask,
+) -> None:
     folder = make_task()
     source = source_of(folder)
     code = compile_task(source)
     (folder / "actions.py").unlink()
     assert compile_task(source) is code
     assert code.manifest == read_manifest(str(make_task()))
+    other = make_task("other")
+    source = source_of(other)
+    (other / "data.txt").touch()
+    with pytest.raises(TaskError, match="sha256"):
+        compile_task(source)
 
 
 def test_loading_tasks_takes_no_module_that_only_finding_them_needs() -> None:
     script = "import sys, tracecore.runtime.task.task; print(*sorted(sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert not {
-        "difflib",
-        "tracecore.runtime.task.catalog",
-        "logging",
-        "random",
-        "threading",
-        "subprocess",
-    } & set(loaded)
+    command = [sys.executable, "-c", script]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    unneeded = {"difflib", "logging", "random", "threading", "subprocess"}
+    assert not {"tracecore.runtime.task.catalog", *unneeded} & set(loaded)
