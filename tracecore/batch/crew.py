@@ -24,7 +24,7 @@ from tracecore.record import mutable_record
 
 # behind a job's limit: a worker that has not reported by then is stopped or stuck, and is killed
 STUCK_PATIENCE_S: Final = 40.0
-# for a worker that has been told to leave: it only kills, reaps and exits
+# for a worker whose line has ended: it only kills, reaps and exits
 CLOSE_PATIENCE_S: Final = 1.5
 
 

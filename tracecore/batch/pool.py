@@ -16,7 +16,7 @@
   it has left behind before its slot is used again.
 - A worker that dies costs each job it was running one attempt; a job that loses its worker twice
   ends as WorkerLost. What it had been handed beyond that goes to others, unblamed.
-- Whoever dies, everything below ends: the worker at the end of its line, the child by its leash,
+- Whatever dies, all below it ends: the worker at the end of its line, the child by its leash,
   the companion by its own line.
 """
 

@@ -23,7 +23,7 @@ from tracecore.records import Ending, Exited, FellSilent, Killed, Raised, TimedO
 WORDS_MOST: Final = 2_000
 RETURNED: Final = b"r"
 RAISED: Final = b"x"
-# behind that letter: the peak of this process's own memory; 0: as wait4 tells it
+# behind that letter: the peak of this process's own memory; 0: as wait4 has it
 PEAK_BYTES: Final = 8
 LEAVE_PATIENCE_S: Final = 1.0  # between a job's answer and its death; it only has to call _exit
 HANDFUL_MOST: Final = 8  # forks at a time; where processes are spawned, one
@@ -183,7 +183,7 @@ def run_child(
     except BaseException as error:  # every path must give an answer
         raised = (type(error).__name__, _words(error), traceback.format_exc(limit=-20))
         kind, answer = RAISED, pickle.dumps(raised)
-    # Not of a fork, where wait4 says the same, and asking costs a hundredth of a small episode.
+    # Not of a fork, where wait4 has the same, and asking costs a hundredth of a small episode.
     peak = (processes.own_peak_rss_bytes() or 0) if method == processes.SPAWN else 0
     frames.write_message(answer_fd, kind + peak.to_bytes(PEAK_BYTES, "big") + answer)
 

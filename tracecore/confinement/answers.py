@@ -39,7 +39,7 @@ def prepare(*, has_network: bool) -> None:
     """
     os.environ.update(ENVIRONMENT)
     if not has_network:
-        # There is nobody to trust, and reading certificates takes each HTTP client 30 ms.
+        # There is no host to trust, and reading certificates takes each HTTP client 30 ms.
         os.environ["SSL_CERT_DIR"] = HOME
 
 

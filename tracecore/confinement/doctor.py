@@ -46,7 +46,7 @@ class Probe:
             arguments = (limits, processes.method_of(method), thorough)
             try:
                 self._trial = trials.LeanTrial(trials.probe_all, *arguments)
-            # whoever asks has results to write, which are worth more than this
+            # the caller has results to write, which are worth more than this
             except OSError as error:
                 why_none = f"no process could be started to try it: {error}"
         self._state: State = {} if self._trial else dict.fromkeys(LAYERS, why_none)

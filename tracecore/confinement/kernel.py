@@ -64,7 +64,7 @@ class Kernel:
         self._checked(self._libc.mount(*words, self._c.c_ulong(flags), os.fsencode(data)))
 
     def unmount(self, target: str) -> None:
-        """``umount2``, of all that is mounted below too, as soon as nobody uses it."""
+        """``umount2``, of all that is mounted below too, as soon as it is not in use."""
         self._checked(self._libc.umount2(os.fsencode(target), self._c.c_int(_MNT_DETACH)))
 
     def unshare(self, flags: int) -> None:

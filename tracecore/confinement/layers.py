@@ -88,7 +88,7 @@ class Confinement:
         return () if in_namespace else tuple(map(target_of, self.reach.network))
 
     def wants(self, layer: str) -> bool:
-        """Whether a layer is asked for; says so in the state where it is not."""
+        """Whether a layer is asked for; where it is not, the state has that."""
         if self.limits.confinement == "off" or layer in self.limits.layers_off.split(","):
             self.state[layer] = SWITCHED_OFF
             return False
@@ -184,7 +184,7 @@ def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
         confinement: What :func:`confine` has completed, here or in the process that this one was
             forked from.
         write_fd: The pipe to the episode.
-        nonce: Goes into what the audit hook says.
+        nonce: Goes into what the audit hook reports.
     """
     witness = confinement.witness
     if witness is None and confinement.wants("audit_hook"):

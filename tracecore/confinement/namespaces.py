@@ -1,5 +1,5 @@
-"""Namespaces: a network without a wire, a process table with nobody in it, a disk of one's own: a
-root folder in which only what may be read is there, and nothing can be written.
+"""Namespaces: a network without a wire, an empty process table, a disk of one's own: a root folder
+in which only what may be read is there, and nothing can be written.
 """
 
 import contextlib
@@ -135,7 +135,7 @@ def _kernel_version() -> tuple[int, ...]:
 
 
 def enter_private_root(kernel: Kernel, found: Readable, written: Mapping[str, str]) -> None:
-    """In a mount namespace of one's own: leave the disk for one that holds what ``found`` says,
+    """In a mount namespace of one's own: leave the disk for one that holds what ``found`` lists,
     read-only.
 
     Hidden folders inside of readable ones are empty there; links on the way are there too. Files

@@ -32,7 +32,7 @@ IOCTL_ATTEMPTS: Final = (0x5412, 0x541C, 0x540E)  # TIOCSTI TIOCLINUX TIOCSCTTY
 FCNTL_HARMLESS: Final = (0, 1, 2, 3, 4, 9, 11, 16, 1030, 1032, 1034)
 # NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE DONTFORK DOFORK HUGEPAGE NOHUGEPAGE DONTDUMP
 # DODUMP POPULATE_READ _WRITE: of the process's own pages. Others have pages of files put out, which
-# whoever reads them next can tell.
+# a later reader of them can notice.
 MADVISE_HARMLESS: Final = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 22, 23)
 # GET_DUMPABLE SET_NAME GET_NAME GET_NO_NEW_PRIVS SET_VMA
 PRCTL_HARMLESS: Final = (3, 15, 16, 39, 0x53564D41)
@@ -80,12 +80,12 @@ def zygote_filter(machine: str, *, network: str) -> bytes:
         ),
         *_when(FCNTL[column], _one_of(1, FCNTL_HARMLESS, RET_KILL)),
         *_when(MADVISE[column], _one_of(2, MADVISE_HARMLESS, RET_ERRNO | EINVAL)),
-        # With no flags, as Python calls them: one flag tells whether a file has been read lately.
+        # With no flags, as Python calls them: one flag shows whether a file has been read lately.
         *_when(PREADV2[column], _one_of(5, (0,), RET_KILL)),
         *_when(PWRITEV2[column], _one_of(5, (0,), RET_KILL)),
         *_when(SETSOCKOPT[column], _without_larger_buffers()),
     ]
-    # A socket pair's own ends may be written to; a call that names somebody is a message to the
+    # A socket pair's own ends may be written to; a call that names an address is a message to the
     # outside.
     program += _when(SENDTO[column], [_return(RET_ALLOW)] if has_network else _null_pointer(4))
     for name in (KILL, TGKILL, CLONE, PRCTL, PRLIMIT64):

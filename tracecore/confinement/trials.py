@@ -76,7 +76,7 @@ def probe_all(write_fd: int, limits: Limits, method: str, thorough: bool) -> Non
 
 
 def _state_of(limits: Limits, reach: Reach, method: str) -> State:
-    """What :mod:`confine` says of itself when all layers are put on, as for an agent."""
+    """The state of a confinement when all layers are put on, as for an agent."""
     read_fd, write_fd = os.pipe()
 
     def report(confinement: Confinement) -> int:

@@ -1,4 +1,4 @@
-"""The audit hook: a witness that says by name what an agent tried, and ends its process.
+"""The audit hook: a witness that reports by name what an agent tried, and ends its process.
 
 It is no wall. It sees what Python raises an event for, and nothing of what native code does; an
 agent that takes it apart has gained nothing, since the kernel's layers hold without it. Where they
@@ -15,7 +15,7 @@ from typing import Any, Final
 from tracecore.confinement import answers
 from tracecore.confinement.readable import PACKAGE, Readable, is_below
 
-VIOLATION_EXIT: Final = 87  # how the process leaves when it could not say what was tried
+VIOLATION_EXIT: Final = 87  # how the process leaves when it could not report what was tried
 WORDS_MOST: Final = 300
 
 # What is watched: the method that judges it, the argument of the event that it is about, the words

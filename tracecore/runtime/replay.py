@@ -16,7 +16,7 @@ FILE_BYTES_MOST: Final = 64 << 20
 PROBLEMS_MOST: Final = 20  # of one artifact: more are not read
 READABLE: Final = f"a regular file of at most {FILE_BYTES_MOST >> 20} MiB that can be read"
 
-# Two artifacts are compared in this order, and by name where nothing is said: what comes first is
+# Two artifacts are compared in this order, and else by name: what comes first is
 # the cause of what follows. Which runtime it was comes last of all: if that is what is found,
 # nothing else differs.
 RUNTIME_KEYS: Final = ("harness_version", "runtime_identity")

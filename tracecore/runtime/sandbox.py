@@ -166,7 +166,7 @@ def _authority(rest: str) -> str:
 def _host_name(text: str) -> str | None:
     """The host in its one normal form, or None.
 
-    A single trailing dot says "absolute" and changes nothing.
+    A single trailing dot means "absolute" and changes nothing.
     """
     if not text.isascii():  # before lower(): the Kelvin sign would become a k
         return None

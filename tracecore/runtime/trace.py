@@ -7,7 +7,7 @@ from tracecore.record import field, mutable_record, record
 from tracecore.records import JsonObject
 
 REDACTIONS: Final = ("off", "partial", "full")
-# An agent says what it spent, which cannot be checked. One absurd figure must not spoil the sums
+# What an agent reports as spent cannot be checked. One absurd figure must not spoil the sums
 # of a slice, which every reader of JSON must be able to hold: beyond 2**53 many of them round.
 TOKENS_MOST: Final = 1 << 53
 MODELS_MOST: Final = 100  # that an artifact lists

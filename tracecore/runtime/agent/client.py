@@ -137,7 +137,7 @@ class ProcessAgent:
         raise self._broken("sent an answer of an unknown kind")
 
     def _violation(self, answer: Any) -> AgentViolation | None:
-        """What the audit hook says in the agent's process.
+        """What the audit hook reports from the agent's process.
 
         An agent that forges it fails itself alone.
         """

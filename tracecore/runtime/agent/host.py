@@ -1,6 +1,6 @@
 """Inside the agent's own process: load the agent, and answer what the episode asks.
 
-Whatever the agent does here stays here. Nothing that this side says is trusted: the episode checks
+Whatever the agent does here stays here. Nothing that this side sends is trusted: the episode checks
 each answer again.
 
 An answer is one of::

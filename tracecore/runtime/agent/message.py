@@ -16,7 +16,7 @@ _LONG_NUMBER: Final = re.compile(rb"\d{19}").search
 
 
 class NotJson(ValueError):
-    """A message is no JSON, or JSON that this project does not take; says why."""
+    """A message is no JSON, or JSON that this project does not take; the message is why."""
 
     reason = "action_not_json"
 

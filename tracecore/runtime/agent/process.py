@@ -309,7 +309,7 @@ def ask_how_it_ended(link: AgentLink) -> int | None:
     answered = select.poll()
     answered.register(link.life_fd, select.POLLIN)
     if not answered.poll(0):
-        with contextlib.suppress(OSError):  # it has just been told, and reads no more
+        with contextlib.suppress(OSError):  # it is closing, and reads no more
             os.write(link.life_fd, EXPLAIN)
     while answered.poll(max(0.0, deadline_s - monotonic_s()) * 1000):
         with contextlib.suppress(ConnectionResetError):  # once, for what it had not read

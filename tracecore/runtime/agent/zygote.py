@@ -213,8 +213,8 @@ class _Zygote:
         except OSError:
             word = b""
         if word == EXPLAIN:
-            # Its pipes close a moment before it can be reaped: waiting for that tells its own end
-            # from our kill.
+            # Its pipes close a moment before it can be reaped: waiting for that keeps its own
+            # end apart from our kill.
             agent.leaves_by_s = monotonic_s() + EXIT_PATIENCE_S
             self._leaving[agent.serial] = agent
         else:  # the episode is over: the agent leaves by itself, or its worker asks for its end

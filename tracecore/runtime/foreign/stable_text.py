@@ -1,4 +1,4 @@
-"""What agents and tasks say of their failures, in words that are the same in every run, wherever
+"""The failures of agents and tasks, in words that are the same in every run, wherever
 agent, task and interpreter lie; and of a traceback, its author's own frames.
 """
 

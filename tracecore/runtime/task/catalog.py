@@ -105,7 +105,8 @@ def _folders_of(task_id: str, places: Iterable[str]) -> Iterator[str]:
             os.lstat(os.path.join(folder, MANIFEST_NAME))
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except OSError as error:  # it may well be there: that it is not is not for us to say
+        # it may well be there: only what is known to be missing is passed over
+        except OSError as error:
             raise TaskError(folder, "", words_of(error), "a folder that can be read") from None
         yield folder
 

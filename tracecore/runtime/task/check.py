@@ -246,7 +246,7 @@ def _check_worlds(code: TaskCode, calls: TaskCalls) -> Iterator[str]:
 
 
 def _make_world(code: TaskCode, calls: TaskCalls, seed: int) -> World:
-    """All that setup leaves of ``seed``, and what the validator says of it."""
+    """All that setup leaves of ``seed``, and what the validator gives for it."""
     manifest = code.manifest
     env = Environment(Sandbox(manifest.filesystem_roots, manifest.network_hosts))
     task: Task = calls("task_exception", "loading the task", code.execute)

@@ -49,7 +49,7 @@ class Entrypoint:
 
 @record
 class Manifest:
-    """What ``task.toml`` says."""
+    """What ``task.toml`` holds."""
 
     id: str
     suite: str
@@ -164,7 +164,7 @@ class _Table:
         if isinstance(value, dict):
             return _Table(key, value, known, self._problems)
         self.note(key, f"a table with {', '.join(known)}")
-        return _Table(key, {}, known, [])  # what it lacks has been said
+        return _Table(key, {}, known, [])  # what it lacks is noted by the line above
 
     def value(self, key: str, is_good: Callable[[Any], bool], expected: str, harmless: T) -> T:
         value: T = self.data.get(key)  # type: ignore[assignment]
