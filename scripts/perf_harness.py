@@ -189,9 +189,9 @@ def history(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 def verify(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Recompute what perf files hold."""
     from tracecore.command_line.run import write_line
-    from tracecore.perf.judge.verify import agreement, verify_path
+    from tracecore.perf.judge.verify import agreement, verify_sets
 
-    problems, document = verify_path(arguments.path, arguments.runs_dir)
+    problems, document = verify_sets(arguments.path, runs_dir=arguments.runs_dir)
     for line in problems or [agreement(document)]:
         write_line(f"perf_harness: {line}")
     exit_code = int(bool(problems))

@@ -19,8 +19,9 @@ CLOSE_PATIENCE_S: Final = 5.0
 CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # whom it trusts, where that was set
 
 
-@contextlib.contextmanager
-def open_gateway(path: str | None, calling: Calling) -> Iterator[GatewayAddress]:
+def open_gateway(
+    path: str | None, calling: Calling
+) -> contextlib.AbstractContextManager[GatewayAddress]:
     """A gateway to the models of a file, and to what agents are allowed to reach; to that alone
     where no file is given.
 
@@ -31,8 +32,7 @@ def open_gateway(path: str | None, calling: Calling) -> Iterator[GatewayAddress]
     models = () if path is None else read_models(path)
     # Replay needs no key, and so reads none.
     keys = {} if calling.mode == REPLAY else keys_of(models, os.environ, path or "")
-    with run_gateway(models, keys, calling) as address:
-        yield address
+    return run_gateway(models, keys, calling)
 
 
 @contextlib.contextmanager

@@ -143,10 +143,9 @@ def _find(quantity: str, pairs: _Pairs) -> _Found:
     changed: list[tuple[int, int, int]] = []
     for seed in pairs.seeds:
         old, now = pairs.values(quantity, seed)
-        if old == now and len(old) == 1:
+        # A reason of 0 is a success on one side, which success itself shows.
+        if (old == now and len(old) == 1) or (quantity == REASON and 0 in old | now):
             continue
-        if quantity == REASON and 0 in old | now:
-            continue  # a success on one side, which success itself shows
         if len(old) > 1:
             unsteady_base += 1
             continue

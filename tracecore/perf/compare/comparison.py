@@ -25,6 +25,7 @@ from tracecore.perf.compare.runs import (
     RunRecord,
     Sides,
     find_mismatches,
+    lines_of,
     read_runs,
     row_names,
     same_runtime,
@@ -47,7 +48,7 @@ from tracecore.perf.compare.wording import (
     work_reasons,
     work_text,
 )
-from tracecore.perf.compare.work import BOTH, WorkChange, WorkFound, compare_work
+from tracecore.perf.compare.work import WorkChange, WorkFound, compare_work
 from tracecore.perf.slice.options import JudgeOptions
 from tracecore.record import as_dict, record, replace
 from tracecore.records import JsonObject
@@ -316,9 +317,5 @@ def _cut_short(side: Sequence[RunRecord], row: RowKey) -> int:
 def _work_cells(
     found: _Found, base: Sequence[RunRecord], new: Sequence[RunRecord]
 ) -> dict[str, str]:
-    def lines(side: Sequence[RunRecord], row: RowKey) -> int | None:
-        counts = (run.work.count(row, (BOTH, "lines")) for run in side)
-        return next((count for count in counts if count is not None), None)
-
-    rows = found.work.rows
-    return work_cells(found.names, {row: (lines(base, row), lines(new, row)) for row in rows})
+    lines = {row: (lines_of(base, row), lines_of(new, row)) for row in found.work.rows}
+    return work_cells(found.names, lines)

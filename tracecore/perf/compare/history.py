@@ -8,7 +8,7 @@ from typing import Any, Final
 from tracecore.errors import one_line
 from tracecore.perf.compare.columns import RowKey
 from tracecore.perf.compare.comparison import compare_runs
-from tracecore.perf.compare.runs import RunRecord, read_runs, row_names
+from tracecore.perf.compare.runs import RunRecord, lines_of, read_runs, row_names
 from tracecore.perf.compare.samples import gather_samples
 from tracecore.perf.compare.work import BOTH
 from tracecore.perf.slice.options import JudgeOptions
@@ -103,7 +103,6 @@ def _changes(before: Sequence[RunRecord], after: Sequence[RunRecord]) -> JsonObj
 
 
 def _point(group: Sequence[RunRecord], row: RowKey, name: str) -> JsonObject:
-    lines = (run.work.count(row, (BOTH, "lines")) for run in group)
     samples = gather_samples(group, [], {row: name}, ())
     times = {
         f"{metric}_s": _spread(
@@ -117,7 +116,7 @@ def _point(group: Sequence[RunRecord], row: RowKey, name: str) -> JsonObject:
         for place in run.columns.rows.get(row, ())
     ]
     return {
-        "work_lines": next((count for count in lines if count is not None), None),
+        "work_lines": lines_of(group, row),
         **times,
         "artifact_bytes": sum(sizes) / len(sizes) if sizes else None,
     }

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tracecore.errors import InputError, one_line
 from tracecore.perf.compare.columns import RowKey, RunColumns
-from tracecore.perf.compare.work import CountedRun, read_work
+from tracecore.perf.compare.work import BOTH, CountedRun, read_work
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.perf.documents.rows import Rows
 from tracecore.perf.host.facts import stable_facts
@@ -134,6 +134,12 @@ def row_names(runs: Iterable[RunColumns]) -> dict[RowKey, str]:
             names[row] += f" / {row.seed}"
         names[row] = one_line(names[row])  # archived sets may come from anywhere
     return names
+
+
+def lines_of(side: Iterable[RunRecord], row: RowKey) -> int | None:
+    """The lines of Python that the first run of a side to count them counted in a scenario row."""
+    counts = (run.work.count(row, (BOTH, "lines")) for run in side)
+    return next((count for count in counts if count is not None), None)
 
 
 def same_sources(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> dict[RowKey, bool]:

@@ -2,6 +2,7 @@
 effect that counts; what so many runs can show.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -65,10 +66,7 @@ def power_of(base_runs: int, new_runs: int, tests: int) -> Power:
 
 def rounds_needed(tests: int) -> int:
     """The fewest runs per side by which one of so many tests can come out."""
-    rounds = 1
-    while not power_of(rounds, rounds, tests).is_enough:
-        rounds += 1
-    return rounds
+    return next(n for n in itertools.count(1) if power_of(n, n, tests).is_enough)
 
 
 @record

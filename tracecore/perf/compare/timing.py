@@ -321,9 +321,9 @@ def _own_noise(base: Sequence[float]) -> float:
 
 
 def _agrees(shift: float, screened: float | None, floor: Floor) -> bool:
-    if screened is None:
-        return False
-    return math.log(screened) * math.copysign(1.0, shift) > math.log1p(floor.warn)
+    return screened is not None and (
+        math.log(screened) * math.copysign(1.0, shift) > math.log1p(floor.warn)
+    )
 
 
 def _why_open(sample: Sample, *, is_sure: bool, is_large: bool, agrees: bool, is_own: bool) -> str:

@@ -57,7 +57,7 @@ def two_sides(clone: str, ref: str) -> Iterator[tuple[Side, Side, str]]:
         OptionError: There is no git, no clone, no such commit, or no harness in it.
         OutputError: The folder could not be filled.
     """
-    top = _toplevel(clone)
+    top = os.path.realpath(_git(clone, "rev-parse", "--show-toplevel").strip())
     prefix = os.path.relpath(os.path.realpath(clone), top)
     shas = {"base": _commit(top, ref), "work": _commit(top, "HEAD")}
     # From here on nothing but this process deletes it, and no other user can look into it.
@@ -121,10 +121,6 @@ def _counterpart(tree: str, top: str, root: str) -> str:
         return root
     place = os.path.normpath(os.path.join(tree, inside))
     return place if not inside.startswith("..") and os.path.isdir(place) else root
-
-
-def _toplevel(clone: str) -> str:
-    return os.path.realpath(_git(clone, "rev-parse", "--show-toplevel").strip())
 
 
 def _commit(top: str, ref: str) -> str:
@@ -298,15 +294,11 @@ def _ended(process: "subprocess.Popen[bytes]") -> Iterator[None]:
             try:
                 process.wait(STOP_PATIENCE_S)
             except subprocess.TimeoutExpired:
-                _kill_session(process)
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if process.stdout is not None:
             process.stdout.close()
-
-
-def _kill_session(process: "subprocess.Popen[bytes]") -> None:
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ignore_interruptions() -> None:

@@ -96,7 +96,7 @@ def late_drift(columns: Columns, course: Course | None) -> list[Finding] | None:
     if not found.is_rise_of_times:
         return []
     text = (
-        f"Episodes at the end took {_percent(found.ratio)} longer than at the beginning, relative"
+        f"Episodes at the end took {found.ratio - 1:.0%} longer than at the beginning, relative"
         " to their scenario's median."
     )
     return [Finding("late_drift", "warn", text, _evidence(found))]
@@ -113,7 +113,7 @@ def memory_growth(columns: Columns, course: Course | None, host: HostNoise) -> l
     if not found.is_rise or (found.ratio - 1) * median_bytes < MEMORY_LEAST_BYTES:
         return own
     text = (
-        f"Episodes at the end needed {_percent(found.ratio)} more memory than at the beginning, at"
+        f"Episodes at the end needed {found.ratio - 1:.0%} more memory than at the beginning, at"
         " their highest."
     )
     return [
@@ -151,7 +151,7 @@ def artifact_growth(columns: Columns, course: Course | None) -> list[Finding] | 
     if not found.is_rise or (found.ratio - 1) * mean_bytes < GROWTH_LEAST_BYTES:
         return []
     text = (
-        f"Artifacts at the end are {_percent(found.ratio)} larger than at the beginning: their"
+        f"Artifacts at the end are {found.ratio - 1:.0%} larger than at the beginning: their"
         " bytes grow faster than the number of episodes."
     )
     return [
@@ -180,10 +180,6 @@ def _evidence(found: Trend) -> JsonObject:
         "p_corrected": found.p_corrected,
         "blocks": list(found.blocks),
     }
-
-
-def _percent(ratio: float) -> str:
-    return f"{ratio - 1:.0%}"
 
 
 # --- blocks of episodes in the order of their start, and whether they rise ---

@@ -11,7 +11,7 @@ The aggregates of a field over the selected rows:
 No data fails, and never passes: an empty slice, a task that did not run, a value that is null.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from tracecore.perf.documents.rows import Rows
@@ -57,14 +57,18 @@ def evaluate(threshold: Threshold, summary_document: JsonObject, rows: Rows) -> 
         rows: Of the same slice.
     """
     observed = _observe(threshold, summary_document, rows)
-    if observed is None:
-        return ThresholdStatus(
-            threshold.text, None, threshold.limit, None, "no_data", threshold.severity
-        )
-    margin = _margin(observed, threshold.op, threshold.limit)
-    status: Status = "passed" if _holds(margin, threshold.op) else "failed"
+    margin: float | None = None
+    status: Status = "no_data"
+    if observed is not None:
+        margin = _margin(observed, threshold.op, threshold.limit)
+        status = "passed" if _holds(margin, threshold.op) else "failed"
     return ThresholdStatus(
-        threshold.text, observed, threshold.limit, margin, status, threshold.severity
+        text=threshold.text,
+        observed=observed,
+        limit=threshold.limit,
+        margin=margin,
+        status=status,
+        severity=threshold.severity,
     )
 
 
@@ -130,16 +134,19 @@ def aggregate(threshold: Threshold, rows: Rows) -> float | None:
     values = [max(-LARGEST, min(LARGEST, value)) for value in values]
     if threshold.percent is not None:
         return nearest_rank(sorted(values), threshold.percent)
-    match threshold.aggregate:
-        case "sum":
-            return sum(values)
-        case "avg":
-            return sum(values) / len(values)
-        case "min":
-            return min(values)
-        case "max":
-            return max(values)
-    raise ValueError(f"{threshold.aggregate} is no aggregate")
+    return _OF_NUMBERS[threshold.aggregate or ""](values)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+_OF_NUMBERS: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
+    "sum": sum,
+    "avg": _mean,
+    "min": min,
+    "max": max,
+}
 
 
 def _select(rows: Rows, places: Sequence[int], pairs: Sequence[tuple[str, str]]) -> Sequence[int]:
@@ -203,15 +210,7 @@ def work_figure(threshold: Threshold, summary: JsonObject) -> float | None:
     ]
     if not found:
         return None
-    match threshold.aggregate:
-        case "min":
-            return min(found)
-        case "sum":
-            return sum(found)
-        case "avg":
-            return sum(found) / len(found)
-        case _:
-            return max(found)
+    return _OF_NUMBERS.get(threshold.aggregate or "", max)(found)
 
 
 def _count(counts: JsonObject, name: str) -> int | None:

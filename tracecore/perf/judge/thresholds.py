@@ -289,22 +289,22 @@ def _read_table(
     severity = table.get("severity", "fail")
     abort = table.get("abort", False)
     delay_episodes = table.get("delay_episodes", 0)
-    if severity not in get_args(Severity):
-        raise ThresholdError(path, f"{field}.severity", severity, " or ".join(get_args(Severity)))
-    if type(abort) is not bool:
-        raise ThresholdError(path, f"{field}.abort", abort, "true or false")
-    if type(delay_episodes) is not int or delay_episodes < 0:  # True is an int to isinstance
-        raise ThresholdError(
-            path, f"{field}.delay_episodes", delay_episodes, "a number of episodes, 0 or more"
-        )
-    if abort and severity == "warn":
-        raise ThresholdError(
-            path, f"{field}.abort", abort, 'severity = "fail" with it: a warning ends nothing'
-        )
-    if delay_episodes and not abort:
-        raise ThresholdError(
-            path, f"{field}.delay_episodes", delay_episodes, "abort = true with it: it delays that"
-        )
+    # True is an int to isinstance
+    is_count = type(delay_episodes) is int and delay_episodes >= 0
+    rules = (
+        ("severity", severity in get_args(Severity), " or ".join(get_args(Severity))),
+        ("abort", type(abort) is bool, "true or false"),
+        ("delay_episodes", is_count, "a number of episodes, 0 or more"),
+        (
+            "abort",
+            not (abort and severity == "warn"),
+            'severity = "fail" with it: a warning ends nothing',
+        ),
+        ("delay_episodes", abort or not delay_episodes, "abort = true with it: it delays that"),
+    )
+    for name, is_kept, expected in rules:
+        if not is_kept:
+            raise ThresholdError(path, f"{field}.{name}", table[name], expected)
     return replace(threshold, severity=severity, abort=abort, delay_episodes=delay_episodes)
 
 

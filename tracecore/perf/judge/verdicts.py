@@ -44,9 +44,9 @@ def judge(summary: JsonObject, evidence: Evidence) -> Verdict:
             ``failure_count`` and ``failure_reasons`` are looked at.
         evidence: Everything else.
     """
-    breaches = [*_broken(evidence.statuses, "fail"), *evidence.breaches]
+    breaches, trouble = [*_broken(evidence.statuses, "fail"), *evidence.breaches], evidence.trouble
     found = {
-        EXIT_UNWRITTEN: _trouble(evidence),
+        EXIT_UNWRITTEN: [f"The run could not go on: {trouble}."] if trouble else [],
         EXIT_INTERRUPTED: _interruption(summary),
         EXIT_INCOMPLETE: _gaps(summary, evidence),
         EXIT_FAILED: _failures(summary),
@@ -84,10 +84,6 @@ def threshold_document(status: ThresholdStatus) -> JsonObject:
     """One of the ``thresholds`` of the ``verdict`` block."""
     margin = None if status.margin is None else status.margin + 0.0  # which makes 0.0 of -0.0
     return {**as_dict(status), "margin": margin}
-
-
-def _trouble(evidence: Evidence) -> list[str]:
-    return [f"The run could not go on: {evidence.trouble}."] if evidence.trouble else []
 
 
 def _interruption(summary: JsonObject) -> list[str]:

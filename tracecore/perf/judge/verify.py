@@ -36,21 +36,12 @@ from tracecore.units import counted
 COMPARED: Final = ("observed", "limit", "margin", "status")
 
 
-def verify_path(path: str, runs_dir: str | None = None) -> tuple[list[str], JsonObject]:
-    """Recompute what the perf files at ``path`` say; what does not agree, and what was verified.
-
-    Raises:
-        InputError: The files cannot be read.
-    """
-    return verify_sets(
-        path, lambda artifact: (artifact_hash(artifact), trace_hash(artifact)), runs_dir
-    )
-
-
 def verify_sets(
-    path: str, hash_artifact: HashArtifact, runs_dir: str | None = None
+    path: str,
+    hash_artifact: HashArtifact = lambda one: (artifact_hash(one), trace_hash(one)),
+    runs_dir: str | None = None,
 ) -> tuple[list[str], JsonObject]:
-    """Verify every set at ``path``.
+    """Recompute what the perf files of every set at ``path`` hold.
 
     Args:
         path: As :func:`tracecore.perf.documents.archive.read_sets` takes it.
