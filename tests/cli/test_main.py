@@ -274,15 +274,6 @@ def test_as_json_it_is_one_object_with_the_row_and_the_path(bench: pathlib.Path)
     }
 
 
-def test_every_start_method_gives_the_same_hash_under_strict_spec() -> None:
-    ends = [
-        call("run", *TOY, "--strict-spec", "--start-method", how, "--json")
-        for how in ("auto", "spawn")
-    ]
-    assert [code for code, _, _ in ends] == [0, 0]
-    assert len({json.loads(stdout)["episode"]["artifact_hash"] for _, stdout, _ in ends}) == 1
-
-
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
