@@ -47,9 +47,19 @@ def test_keys_are_sorted_and_only_what_has_no_bytes_is_escaped(value: object, da
 
 @given(JSON)
 def test_what_is_written_reads_back_as_the_same_value(value: object):
-    read = json.loads(canon.encode(value))
-    assert read == value
-    assert canon.encode(read) == canon.encode(value)
+    data = canon.encode(value)
+    read = json.loads(data)
+    assert read == value == canon.decode(data + b" \n")
+    assert canon.encode(read) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(b"", "no JSON value"), (b"{} 1", "more than one JSON value"), (b'"', "Unterminated string")],
+)
+def test_what_is_not_one_value_is_not_read(data: bytes, words: str):
+    with pytest.raises(ValueError, match=words):
+        canon.decode(data)
 
 
 @given(JSON)
