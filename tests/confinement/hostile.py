@@ -243,7 +243,8 @@ def attempt():
     r, w = os.pipe()
     argv, programs = [b"touch", os.fsencode(T.VICTIM) + b".new"], [b"/usr/bin/touch"]
     args = [argv, programs, True, (), None, None, -1, -1, -1, -1, -1, -1, r, w, True, False]
-    return _posixsubprocess.fork_exec(*args, -1, None, None, None, -1, None, False)
+    args += [-1, None, None, None, -1, None, False]  # the last until Python 3.14
+    return _posixsubprocess.fork_exec(*args[: 22 if sys.version_info >= (3, 14) else 23])
 == loads fork_exec afresh | -
 def attempt():
     sys.modules.pop("_posixsubprocess", None)
@@ -570,8 +571,9 @@ HAS_EXTENSIONS = hasattr(sqlite3.Connection, "enable_load_extension")
 NATIVE_CODE = (
     does(
         "loads an extension into the database",
-        "sqlite3.connect(':memory:').enable_load_extension(True)",
-        "load compiled code" if HAS_EXTENSIONS else HARMLESS,
+        "(lambda found: (found.enable_load_extension(True), found.load_extension('/etc/passwd')))"
+        "(sqlite3.connect(':memory:'))",
+        "load /etc/passwd" if HAS_EXTENSIONS else HARMLESS,
     ),
 )
 HOSTILE = (

@@ -163,7 +163,9 @@ def leave_or_keep_a_daemon(job: Errand, link: Any) -> str:
 
 
 def _start_daemon(job: Errand) -> None:
-    if os.fork() == 0:
+    if between := os.fork():
+        os.waitpid(between, 0)
+    else:
         os.setsid()
         if os.fork() == 0:
             path = pathlib.Path(job.path, f"daemon-{job.index}")
