@@ -96,6 +96,15 @@ def test_a_shorter_line_leaves_nothing_of_a_longer_one(start, run):
     assert any(line.endswith("  ") for line in drawn)
 
 
+def test_there_are_ten_drawings_a_second_at_most(start, run):
+    terminal = Terminal()
+    progress = start(1000, terminal)
+    for _ in range(1000):
+        run(progress, 1, 0.0005)
+        progress.look([])
+    assert 4 <= terminal.getvalue().count("\r") <= 6
+
+
 def test_the_oldest_episode_in_flight_is_told_even_when_none_finishes(start, clock):
     terminal = Terminal()
     progress = start(9, terminal)

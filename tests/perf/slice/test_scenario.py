@@ -105,11 +105,12 @@ def test_all_wrong_rows_are_named_at_once(tmp_path: pathlib.Path) -> None:
 def test_a_row_may_limit_models_and_forbid_a_shared_load(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "s.toml"
     path.write_text(
-        '[[scenario]]\nagent = "a.py"\ntask_ref = "t"\npreload = false\n'
+        f'[[scenario]]\nagent = "a.py"\ntask_ref = "t"\nseed = {2**63 - 1}\npreload = false\n'
         "models = {calls = 3, bytes = 1000, wait_s = 0.5}\n"
     )
     (row,) = read_scenario(str(path))
-    assert (row.preload, row.models) == (False, ModelLimits(3, 1000, 0.5))
+    limits = ModelLimits(3, 1000, 0.5)
+    assert (row.seed, row.preload, row.models) == (2**63 - 1, False, limits)
 
 
 GOOD_TABLE = '[[scenario]]\nagent = "a"\ntask_ref = "t"\n'
