@@ -28,8 +28,9 @@ EPISODES = int(os.environ.get("TRACECORE_TEST_CLUSTER_EPISODES", "48"))
 def cluster(
     harness_clone: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DaskCluster]:
-    with dask_cluster(harness_clone, tmp_path_factory.mktemp("cluster"), "w1", "w2") as found:
-        yield found
+    with dask_cluster(harness_clone, tmp_path_factory.mktemp("cluster"), "w1") as found:
+        found.add_worker("w2", nanny=True)
+        yield found.wait_for_workers()
 
 
 def wait_for_no_chunks(cluster: DaskCluster) -> None:

@@ -35,9 +35,12 @@ class DaskCluster:
         wait_until(lambda: path.exists() and path.read_text().endswith("}"))
         return str(json.loads(path.read_text())["address"])
 
-    def add_worker(self, name: str) -> None:
+    def add_worker(self, name: str, *, nanny: bool = False) -> None:
+        """Start one; a nanny, which Dask gives a worker unless it is asked not to, is a process
+        more.
+        """
         options = ("--name", name, "--local-directory", str(self.folder / name))
-        shape = ("--nworkers", "1", "--nthreads", "1")
+        shape = ("--nworkers", "1", "--nthreads", "1", "--nanny" if nanny else "--no-nanny")
         self.workers[name] = self._start("worker", self.address, *options, *shape)
 
     def wait_for_workers(self) -> "DaskCluster":

@@ -58,7 +58,7 @@ def test_page_faults_warn_and_never_fail(sets):
 
 
 def test_one_call_more_and_some_page_faults_are_within_the_slack(sets):
-    more = work_of(faults={TASKS[1]: 1.09})
+    more = work_of(faults={TASKS[1]: 1.2})  # as far as runs of one row differ, and some more
     more[0]["counts"]["agent"]["calls"] += 1
     assert compared(sets, work_of(), more)["work"] == []
     more[0]["counts"]["agent"]["calls"] += 1
