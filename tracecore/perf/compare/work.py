@@ -23,9 +23,8 @@ OF_EPISODES: Final = ("messages", "bytes_written")
 GATING: Final = frozenset({(BOTH, "lines"), (BOTH, "calls")})
 WARN_SHARE: Final = 0.02
 FAIL_SHARE: Final = 0.10
-FAULTS_SHARE: Final = (
-    0.25  # up to 15% was seen between runs of one row, where a buffer is new or not
-)
+# Up to 15% was seen between runs of one row, in which a buffer was new or not.
+FAULTS_SHARE: Final = 0.25
 CALLS_SLACK: Final = 1  # on 3.13 one call comes or goes from run to run
 GREW_MOST: Final = 5  # functions, and modules, named of one row
 
