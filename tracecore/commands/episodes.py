@@ -18,7 +18,7 @@ RUN_TEXT: Final = """\
 Runs one episode in processes of its own, writes its run artifact, and shows what happened in it.
 """
 SHOW_TEXT: Final = """\
-Tells what happened in the episode of a run artifact: the task, each step with what it gave, model
+Prints what happened in the episode of a run artifact: the task, each step with what it gave, model
 calls, and how it ended.
 """
 REPLAY_TEXT: Final = """\

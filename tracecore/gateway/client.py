@@ -24,7 +24,7 @@ class SessionLine:
         limits: What it may use.
 
     Attributes:
-        token: By which the agent's calls are told from those of others.
+        token: By which the agent's calls are known from those of others.
 
     Raises:
         GatewayError: The gateway has no recording of the episode, or is gone.

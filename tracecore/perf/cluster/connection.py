@@ -51,21 +51,21 @@ class Cluster:
     """
 
     def __init__(
-        self, options: ClusterOptions, interruption: Interruption, say: Callable[[str], None]
+        self, options: ClusterOptions, interruption: Interruption, write: Callable[[str], None]
     ) -> None:
         """Connect.
 
         Args:
             options: Which cluster.
             interruption: Ends the wait, and later the run.
-            say: For people: a node that is refused, or lost.
+            write: For people: a node that is refused, or lost.
 
         Raises:
-            OptionError: Nobody answers there, it has no worker, or a node has another tracecore or
-                Python.
-            KeyboardInterrupt: Somebody did not want to wait.
+            OptionError: No scheduler answers there, it has no worker, or a node has another
+                tracecore or Python.
+            KeyboardInterrupt: A signal came while it was waited for.
         """
-        self.options, self._interruption, self._say = options, interruption, say
+        self.options, self._interruption, self._write = options, interruption, write
         self.mine = node.about()
         self.nodes: dict[str, Node] = {}
         self.client: Any = None
@@ -250,9 +250,9 @@ class Cluster:
         runs_dir = about.get("runs_dir") if stays else None
         self.nodes[address] = Node(address, about, numbered, slots, runs_dir=runs_dir)
 
-    def say(self, words: str) -> None:
-        """Tell people."""
-        self._say(f"perf_harness: {one_line(words)}")
+    def write_line(self, words: str) -> None:
+        """Write a line for people."""
+        self._write(f"perf_harness: {one_line(words)}")
 
     async def _disconnect(self) -> None:
         for closing, patience_s in ((self.client, CLOSE_S), (self._local, CLOSE_LOCAL_S)):

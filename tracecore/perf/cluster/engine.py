@@ -30,7 +30,7 @@ def use_cluster(
     run: RunOptions,
     asked: options.ClusterOptions,
     interruption: Interruption,
-    say: Callable[[str], None],
+    write: Callable[[str], None],
 ) -> Iterator["ClusterEngine"]:
     """A cluster that has been asked and checked, until the end of the ``with`` block.
 
@@ -50,7 +50,7 @@ def use_cluster(
         runs_dir=run.runs_dir if is_nodes_own else os.path.abspath(run.runs_dir),
         slots_most=run.workers,
     )
-    with ClusterEngine(cluster_options, interruption, say) as cluster:
+    with ClusterEngine(cluster_options, interruption, write) as cluster:
         yield cluster
 
 

@@ -122,7 +122,9 @@ class ClusterRun:
         for one in self._cluster.nodes.values():
             if one.address not in threads and not one.is_lost:
                 one.is_lost, one.refused = True, f"{one.words} was lost"
-                self._cluster.say(f"{one.words} was lost; what it ran is tried again elsewhere")
+                self._cluster.write_line(
+                    f"{one.words} was lost; what it ran is tried again elsewhere"
+                )
         lost = {one.address for one in self._cluster.nodes.values() if one.is_lost}
         for task, asked in self._asked.items():
             if lost.issuperset(asked.nodes):  # Dask would wait for one of them for ever
@@ -143,7 +145,7 @@ class ClusterRun:
         one = self._cluster.nodes.get(address)
         if one and not one.refused:
             one.refused = why
-            self._cluster.say(f"{why}; it gets no more episodes")
+            self._cluster.write_line(f"{why}; it gets no more episodes")
 
     def _usable(self) -> list[str]:
         nodes = self._cluster.nodes.values()

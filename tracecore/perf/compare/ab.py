@@ -27,7 +27,7 @@ from tracecore.files import write_atomic
 from tracecore.perf.compare.comparison import Turns, compare_runs, exit_code_of
 from tracecore.perf.compare.runs import RunRecord, Sides
 from tracecore.perf.compare.samples import FLOORS, OVERALL, Power, power_of, rounds_needed, tests_of
-from tracecore.perf.compare.timing import Decision, Subject, void
+from tracecore.perf.compare.timing import Decision, Subject, withdrawn
 from tracecore.perf.compare.wording import share_text
 from tracecore.perf.compare.worktrees import Interrupted, Side, SideRunner, two_sides
 from tracecore.perf.documents.files import check_writable
@@ -291,7 +291,7 @@ def settle(decision: Decision) -> Decision:
 
 def give_no_answer(decision: Decision) -> Decision:
     """What a null control that fired makes of decisions: the host was too noisy for any."""
-    return void(decision, NULL_FIRED)
+    return withdrawn(decision, NULL_FIRED)
 
 
 def judge_null(old: list[RunRecord], null: list[RunRecord], judge: JudgeOptions) -> JsonObject:

@@ -112,8 +112,8 @@ def decide(
         own = _counterpart(sample, shifts, is_exact=is_exact)
         decision = _judge(sample, test, corrected, _Context(screen, own))
         # A share of its own run stands whatever the host does; an absolute time does not.
-        is_void = conditions.noisy and sample.metric not in _PLAIN
-        decisions.append(void(decision, NOISY) if is_void else decision)
+        is_withdrawn = conditions.noisy and sample.metric not in _PLAIN
+        decisions.append(withdrawn(decision, NOISY) if is_withdrawn else decision)
     return decisions
 
 
@@ -145,7 +145,7 @@ def _others_fell(sample: Sample, shifts: Mapping[Subject, float]) -> bool:
     )
 
 
-def void(decision: Decision, why: str) -> Decision:
+def withdrawn(decision: Decision, why: str) -> Decision:
     """The same figures without an answer."""
     return replace(decision, verdict="inconclusive", warns=False, why=why)
 

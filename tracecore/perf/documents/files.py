@@ -1,4 +1,4 @@
-"""The perf files of a slice: a stamp nobody else has, four documents, and the zip of those four.
+"""The perf files of a slice: a stamp of its own, four documents, and the zip of those four.
 
 Order on disk: the journal reserves the stamp before anything runs; series, metrics, manifest and
     summary follow when
@@ -38,7 +38,7 @@ def check_writable(*folders: str) -> None:
             _check_folder(folder, made)
     except OptionError:
         for path in reversed(made):
-            # it was not made after all, or somebody uses it already
+            # it was not made after all, or it is in use already
             with contextlib.suppress(OSError, ValueError):
                 os.rmdir(path)
         raise
@@ -229,7 +229,7 @@ def _add_member(bundle: zipfile.ZipFile, name: str, path: str) -> None:
     member.create_system = 3  # Unix on every platform, which gives the next line its meaning
     member.external_attr = SHARED << 16
     with open(path, "rb") as source:
-        # tells zipfile whether 32 bits will do
+        # zipfile learns from it whether 32 bits will do
         member.file_size = os.fstat(source.fileno()).st_size
         with bundle.open(member, "w") as target:
             while block := source.read(COPY_BYTES):

@@ -35,7 +35,7 @@ FIGURES: Final = (
     "system_memory_total_bytes",
     "system_memory_available_bytes",
 )
-# No RUNNER_NAME: it names somebody's machine.
+# No RUNNER_NAME: it names a person's machine.
 RUNNER_VARIABLES: Final = (
     "ImageOS",
     "ImageVersion",

@@ -99,7 +99,7 @@ class Samples:
         """Let go of what waits on disk. Closing twice is fine."""
         spool, self._spool = self._spool, None
         if spool is not None:
-            # It writes what it still held, and a full disk refuses that: nobody wants it now.
+            # It writes what it still held, and a full disk refuses that: it is not needed now.
             with contextlib.suppress(OSError):
                 spool.close()
 

@@ -46,7 +46,7 @@ def watch_for_interruption() -> Iterator[Interruption]:
             # the kernel sends this one when a terminal goes away, and often the shell as well
             if number == HANGUP:
                 return
-            _say_if_heard(interruption.last_words)
+            _write_if_heard(interruption.last_words)
             os._exit(EXIT_INTERRUPTED)
         interruption.signal = number
         os.write(write_fd, b"!")
@@ -67,7 +67,7 @@ def watch_for_interruption() -> Iterator[Interruption]:
         os.close(write_fd)
 
 
-def _say_if_heard(words: str) -> None:
+def _write_if_heard(words: str) -> None:
     """Write to stderr what it takes at once: a full pipe without a reader would keep the process
     for ever.
     """

@@ -68,7 +68,7 @@ def create_journal(
         episodes: Of the whole slice; every row's index lies below.
         fsync: When rows are made to survive a power cut: never, every 500 rows or second, or each.
             A killed process loses nothing under any of them.
-        monotonic_s: Tells when a second is over.
+        monotonic_s: By which a second is over.
 
     Raises:
         InputError: It is being written by another process, or holds something.

@@ -32,7 +32,7 @@ SHOWN_STEPS: Final = 300  # of a distribution
 WIDTH_INCHES: Final = 5.0
 HEIGHT_INCHES: Final = 2.9  # without the legend
 LEGEND_ROW_INCHES: Final = 0.19
-LEGEND_MARKER: Final = 6.0  # points: markers of a scatter are too small to be told apart
+LEGEND_MARKER: Final = 6.0  # points: markers of a scatter are too small to be distinguished
 LONG_TAIL: Final = 10.0  # times the median: beyond it a linear axis shows the tail alone
 
 STYLE: Final[Any] = {
