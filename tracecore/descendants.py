@@ -45,18 +45,24 @@ def prepare_prctl() -> Callable[[int, int], int] | None:
     """Find the call once, for every process that is forked from here."""
     global _prctl  # noqa: PLW0603 - found once in a process, and inherited by its forks
     if _prctl is None and sys.platform == "linux":
-        # The lower half of ctypes alone, and let go: this process forks, and ctypes itself is a
-        # megabyte that an agent could use.
         with contextlib.suppress(ImportError, AttributeError, OSError):
-            loaded = "_ctypes" in sys.modules
-            import _ctypes  # noqa: PLC0415 - see above
-
-            address = _ctypes.dlsym(_ctypes.dlopen("", 0), "prctl")
-            call_function = _ctypes.call_function
-            if not loaded:
-                del sys.modules["_ctypes"]
+            native = _native()
+            address = native.dlsym(native.dlopen("", 0), "prctl")
+            call_function = native.call_function
             _prctl = lambda option, value: int(call_function(address, (option, value, 0, 0, 0)))  # noqa: E731
     return _prctl
+
+
+def _native() -> Any:
+    """The lower half of ctypes alone, and let go: this process forks, and ctypes itself is a
+    megabyte that an agent could use.
+    """
+    loaded = "_ctypes" in sys.modules
+    import _ctypes  # noqa: PLC0415 - see above
+
+    if not loaded:
+        del sys.modules["_ctypes"]
+    return _ctypes
 
 
 def children_of(pid: int) -> list[int]:
@@ -210,12 +216,8 @@ def _is_counted(one: object) -> bool:
 
 def _memory(first: int, last: int) -> memoryview:
     """The memory of this process from one address to another, by numbers of four bytes."""
-    loaded = "_ctypes" in sys.modules
-    import _ctypes  # noqa: PLC0415 - its lower half alone, and let go, as above
-
-    number = type("_Number", (_ctypes._SimpleCData,), {"_type_": "I"})  # noqa: SLF001
+    native = _native()
+    number = type("_Number", (native._SimpleCData,), {"_type_": "I"})  # noqa: SLF001
     count = (last - first) // COUNT_BYTES + 1
-    whole: Any = type("_Memory", (_ctypes.Array,), {"_type_": number, "_length_": count})
-    if not loaded:
-        del sys.modules["_ctypes"]
+    whole: Any = type("_Memory", (native.Array,), {"_type_": number, "_length_": count})
     return memoryview(whole.from_address(first)).cast("B").cast("I")
