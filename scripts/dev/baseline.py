@@ -144,11 +144,8 @@ def check(arguments: argparse.Namespace) -> int:
     verify(folder)
     changes, compared = published.behaviour_changes(published.read_class(folder), new)
     for change in changes:
-        row, examples = change.row, json.dumps(change.examples[:2])
-        where = (
-            f"{row.agent} on {row.task_ref}: {change.quantity} of {change.changed} of"
-            f" {change.compared} episodes"
-        )
+        examples = json.dumps(change.examples[:2])
+        where = f"{change.row}: {change.quantity} of {change.changed} of {change.compared} episodes"
         say(one_line(f"changed: {where}: {change.why} {examples}"))
     say(
         f"{compared} episodes compared with {folder}: {len(changes)} changes of behaviour. Times,"

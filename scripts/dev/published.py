@@ -15,7 +15,7 @@ from tracecore import clock
 from tracecore.errors import InputError
 from tracecore.files import write_atomic
 from tracecore.perf.compare.behaviour import ExactChange, compare_exactly
-from tracecore.perf.compare.runs import RunRecord, read_run
+from tracecore.perf.compare.runs import RunRecord, read_run, row_names
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.perf.judge.verdicts import answer_of
 from tracecore.perf.show.markdown import code, escape
@@ -235,8 +235,9 @@ def behaviour_changes(
         episode did.
     """
     runs = [run.columns for run in baseline]
-    rows = {row: True for run in [*runs, new.columns] for row in run.rows}
-    changes = compare_exactly(runs, [new.columns], same_sources=rows, same_runtime=False)
+    names = row_names([*runs, new.columns])
+    same = dict.fromkeys(names, True)
+    changes = compare_exactly(names, runs, [new.columns], same_sources=same, same_runtime=False)
     known = {(row, seed) for run in runs for row in run.rows for seed in run.by_seed(row)}
     mine = {(row, seed) for row in new.columns.rows for seed in new.columns.by_seed(row)}
     return [change for change in changes if change.verdict not in HARMLESS], len(known & mine)

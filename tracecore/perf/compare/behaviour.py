@@ -35,7 +35,7 @@ BYTES_FAIL_SHARE: Final = 0.05
 class ExactChange:
     """One quantity of one scenario row that is not what it was."""
 
-    row: RowKey
+    row: str
     quantity: str
     verdict: Judgement
     compared: int  # episodes that both sides have
@@ -49,6 +49,7 @@ class ExactChange:
 
 
 def compare_exactly(
+    names: Mapping[RowKey, str],
     base: Sequence[RunColumns],
     new: Sequence[RunColumns],
     *,
@@ -59,6 +60,7 @@ def compare_exactly(
     """Every quantity of every scenario row of both sides that changed.
 
     Args:
+        names: Of the scenario rows.
         base: The runs of the one side.
         new: The runs of the other.
         same_sources: Of each row, whether agent and task are the same files on both sides. Where
@@ -69,8 +71,8 @@ def compare_exactly(
         accept_changes: Report changed behaviour without failing for it.
     """
     changes: list[ExactChange | None] = []
-    for row in base[0].rows:
-        pairs = _Pairs(row, base, new)
+    for row, name in names.items():
+        pairs = _Pairs(row, name, base, new)
         for quantity in EXACT if pairs.seeds else ():
             if quantity != "artifact_hash" or same_runtime:
                 is_judged = quantity in {"success", REASON} or same_sources.get(row, False)
@@ -83,8 +85,10 @@ def compare_exactly(
 class _Pairs:
     """The episodes of one row that both sides have, by seed."""
 
-    def __init__(self, row: RowKey, base: Sequence[RunColumns], new: Sequence[RunColumns]) -> None:
-        self.row = row
+    def __init__(
+        self, row: RowKey, name: str, base: Sequence[RunColumns], new: Sequence[RunColumns]
+    ) -> None:
+        self.name = name
         self._sides = [[(run, run.by_seed(row)) for run in side] for side in (base, new)]
         old, now = (set().union(*(places for _, places in side)) for side in self._sides)
         self.seeds = sorted(old & now)
@@ -161,7 +165,7 @@ def _change(found: _Found, *, is_judged: bool, is_accepted: bool) -> ExactChange
     verdict, why, gates = _judge(found, is_judged=is_judged, is_accepted=is_accepted)
     is_count = quantity in COUNTS
     return ExactChange(
-        row=found.pairs.row,
+        row=found.pairs.name,
         quantity=quantity,
         verdict=verdict,
         compared=len(found.pairs.seeds),
@@ -205,7 +209,7 @@ def _compare_bytes(pairs: _Pairs) -> ExactChange | None:
         verdict = "regressed" if share > 0 else "improved"
     count = len(pairs.seeds)
     return ExactChange(
-        row=pairs.row,
+        row=pairs.name,
         quantity="artifact_bytes",
         verdict=verdict,
         compared=count,

@@ -44,7 +44,7 @@ from tracecore.perf.compare.wording import (
     shared_text,
     table_rows,
     time_reasons,
-    work_cells,
+    work_cell,
     work_reasons,
     work_text,
 )
@@ -119,35 +119,27 @@ def compare_runs(
         return {**_head("not_comparable", (), refusals, []), "gates": False, **document}
     seen = turns.seen if turns else ([], [])
     everything = [*base, *seen[0]], [*new, *seen[1]]
-    times = _times(base, new, options, turns, refusals)
+    names = row_names(run.columns for run in [*base, *new])
+    times = _times(names, base, new, options, turns, refusals)
     found = _Found(
-        names=row_names(run.columns for run in [*base, *new]),
-        changes=_behaviour(*everything, options, gates=not is_closed),
-        work=compare_work(*([run.work for run in side] for side in everything)),
+        names=names,
+        changes=_behaviour(names, *everything, options, gates=not is_closed),
+        work=compare_work(names, *([run.work for run in side] for side in everything)),
         times=times,
         gates=not is_closed,
     )
     rows = judge_rows(base, new, found)
     legs = (
-        behaviour_leg(rows, found.changes, found.names),
-        work_leg(rows, found.work, found.names, gates=found.gates),
+        behaviour_leg(rows, found.changes),
+        work_leg(rows, found.work, gates=found.gates),
         shape_leg(found.times, len(rows)),
         time_leg(found.times, _untimed(rows, found.times.decisions)),
     )
     verdict = "not_comparable" if is_closed else verdict_of(legs)
-    behaviour = behaviour_reasons(rows, found.changes, found.names)
-    work = found.work.changes
+    behaviour = behaviour_reasons(rows, found.changes)
     breaches = [
-        *(
-            change_text(one, found.names[one.row])
-            for one in found.changes
-            if one.gates and one.verdict == "regressed"
-        ),
-        *(
-            work_text(one, found.names[one.row])
-            for one in found.worked()
-            if one.verdict == "regressed"
-        ),
+        *(change_text(one) for one in found.changes if one.gates and one.verdict == "regressed"),
+        *(work_text(one) for one in found.worked() if one.verdict == "regressed"),
         *(
             decision_text(one)
             for one in times.decisions
@@ -155,7 +147,7 @@ def compare_runs(
         ),
     ]
     # What makes it fail comes first, whatever it is.
-    reasons = [*behaviour, *work_reasons(work, found.names), *time_reasons(times.decisions)]
+    reasons = [*behaviour, *work_reasons(found.work.changes), *time_reasons(times.decisions)]
     reasons = [*refusals, *sorted(reasons, key=lambda reason: reason not in breaches)]
     reasons += shared_text(base, new)
     tests = sum(sample.gates for sample in found.times.samples)
@@ -170,13 +162,9 @@ def compare_runs(
         "exact": {
             "compared_episodes": sum(row["compared_episodes"] for row in rows),
             "reasons": behaviour[:REASONS_MOST],
-            "changes": [
-                {**as_dict(change), "row": found.names[change.row]} for change in found.changes
-            ],
+            "changes": [as_dict(change) for change in found.changes],
         },
-        "work": [
-            {**as_dict(change), "row": found.names[change.row]} for change in found.work.changes
-        ],
+        "work": [as_dict(change) for change in found.work.changes],
         "power": {
             **as_dict(power_of(len(base), len(new), tests)),
             "runs_needed": rounds_needed(tests) if tests else None,
@@ -229,9 +217,15 @@ def _head(
 
 
 def _behaviour(
-    base: Sequence[RunRecord], new: Sequence[RunRecord], options: JudgeOptions, *, gates: bool
+    names: Mapping[RowKey, str],
+    base: Sequence[RunRecord],
+    new: Sequence[RunRecord],
+    options: JudgeOptions,
+    *,
+    gates: bool,
 ) -> list[ExactChange]:
     changes = compare_exactly(
+        names,
         [run.columns for run in base],
         [run.columns for run in new],
         same_sources=same_sources(base, new),
@@ -242,13 +236,13 @@ def _behaviour(
 
 
 def _times(
+    names: Mapping[RowKey, str],
     base: Sequence[RunRecord],
     new: Sequence[RunRecord],
     options: JudgeOptions,
     turns: Turns | None,
     refusals: Sequence[str],
 ) -> Times:
-    names = row_names(run.columns for run in [*base, *new])
     samples: Sequence[Sample] = ()
     if not refusals or options.compare_anyway:
         gate_on = () if refusals else options.gate_on
@@ -287,8 +281,8 @@ def judge_rows(
             verdict = "missing" if old else "new"
         else:
             here = [one.verdict for one in found.times.decisions if one.row == name and one.gates]
-            here += [one.verdict for one in found.changes if one.row == row and one.gates]
-            here += [one.verdict for one in found.worked() if one.row == row]
+            here += [one.verdict for one in found.changes if one.row == name and one.gates]
+            here += [one.verdict for one in found.worked() if one.row == name]
             verdict = gravest(here or ["inconclusive"])
         lines.append(
             {
@@ -300,7 +294,7 @@ def judge_rows(
                 "only_in_new": len(now - old),
                 "cut_short": {"base": _cut_short(base, row), "new": _cut_short(new, row)},
                 "same_sources": sources.get(row, False),
-                "is_counted": row in found.work.rows,
+                "is_counted": name in found.work.rows,
             }
         )
     return lines
@@ -317,5 +311,8 @@ def _cut_short(side: Sequence[RunRecord], row: RowKey) -> int:
 def _work_cells(
     found: _Found, base: Sequence[RunRecord], new: Sequence[RunRecord]
 ) -> dict[str, str]:
-    lines = {row: (lines_of(base, row), lines_of(new, row)) for row in found.work.rows}
-    return work_cells(found.names, lines)
+    return {
+        name: work_cell(lines_of(base, row), lines_of(new, row))
+        for row, name in found.names.items()
+        if name in found.work.rows
+    }

@@ -2,11 +2,10 @@
 it takes to find anything.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tracecore.perf.compare.behaviour import ExactChange, Judgement
-from tracecore.perf.compare.columns import RowKey
 from tracecore.perf.compare.samples import (
     ADJUSTED,
     FLOORS,
@@ -69,17 +68,15 @@ def gravest(verdicts: Iterable[Judgement]) -> Judgement:
     return next((verdict for verdict in ORDER if verdict in found), "inconclusive")
 
 
-def behaviour_leg(
-    rows: Sequence[JsonObject], changes: Sequence[ExactChange], names: Mapping[RowKey, str]
-) -> Leg:
+def behaviour_leg(rows: Sequence[JsonObject], changes: Sequence[ExactChange]) -> Leg:
     """Whether the same agents do the same, exactly."""
     episodes = sum(row["compared_episodes"] for row in rows)
     if not episodes:
         return Leg("behaviour", "inconclusive", "no episode is on both sides", "episodes in common")
-    unjudged = {names[one.row] for one in changes if one.verdict == "not_comparable"}
-    unsteady = {names[one.row] for one in changes if one.verdict == "inconclusive"}
+    unjudged = {one.row for one in changes if one.verdict == "not_comparable"}
+    unsteady = {one.row for one in changes if one.verdict == "inconclusive"}
     gating = [one for one in changes if one.gates and one.verdict != "unchanged"]
-    moved = {names[one.row] for one in changes} - unjudged - unsteady
+    moved = {one.row for one in changes} - unjudged - unsteady
     parts = [f"changed in {named(sorted(moved))}"] if moved else []
     parts += [f"not judged in {named(sorted(unjudged))}, changed themselves"] if unjudged else []
     parts += [f"the base runs disagree in {named(sorted(unsteady))}"] if unsteady else []
@@ -91,9 +88,7 @@ def behaviour_leg(
     return Leg("behaviour", "unchanged", sentence)
 
 
-def work_leg(
-    rows: Sequence[JsonObject], found: WorkFound, names: Mapping[RowKey, str], *, gates: bool
-) -> Leg:
+def work_leg(rows: Sequence[JsonObject], found: WorkFound, *, gates: bool) -> Leg:
     """Whether the same episodes execute as much Python, exactly."""
     if found.missing:
         return Leg("work", "not_asked", found.missing)
@@ -108,7 +103,7 @@ def work_leg(
     for one in shown[:2]:
         share = f" ({share_text(one.ratio)})" if one.ratio else ""
         quantity = one.quantity.replace("_", " ")
-        parts.append(f"{names[one.row]} {one.base:,} to {one.new:,} {quantity}{share}")
+        parts.append(f"{one.row} {one.base:,} to {one.new:,} {quantity}{share}")
     more = len({one.row for one in found.changes} - {one.row for one in shown[:2]})
     parts += [f"and {counted(more, 'more row')}"] if more else []
     judged = [one.verdict for one in found.changes if one.gates and gates]

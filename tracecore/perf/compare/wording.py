@@ -5,7 +5,6 @@ from typing import Any, Final
 
 from tracecore.errors import one_line
 from tracecore.perf.compare.behaviour import ExactChange
-from tracecore.perf.compare.columns import RowKey
 from tracecore.perf.compare.runs import Mismatch, RunRecord
 from tracecore.perf.compare.timing import Decision
 from tracecore.perf.compare.work import BOTH, WorkChange
@@ -80,8 +79,7 @@ def table_rows(
 def _behaviour_cell(row: JsonObject, changes: Sequence[ExactChange]) -> str:
     if row["verdict"] in ONE_SIDED:
         return str(row["verdict"])
-    key = RowKey(row["agent"], row["task_ref"], row["seed"])
-    found = [one for one in changes if one.row == key and one.quantity != "artifact_bytes"]
+    found = [one for one in changes if one.row == row["row"] and one.quantity != "artifact_bytes"]
     episodes = row["compared_episodes"]
     if not found:
         return f"same in {episodes:,}" if episodes else UNKNOWN
@@ -107,18 +105,13 @@ def share_text(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f}%"
 
 
-def work_cells(
-    names: Mapping[RowKey, str], lines: Mapping[RowKey, tuple[int | None, int | None]]
-) -> dict[str, str]:
-    """What was counted of each row, by its name: lines before and now."""
-    cells = {}
-    for row, (base, new) in lines.items():
-        if base is not None and new is not None:
-            change = f"{base:,} to {new:,} lines" if base != new else f"{new:,} lines, the same"
-            cells[names[row]] = change + (
-                f" {share_text(new / base)}" if base and base != new else ""
-            )
-    return cells
+def work_cell(base: int | None, new: int | None) -> str:
+    """What was counted of a row: lines before and now."""
+    if base is None or new is None:
+        return UNKNOWN
+    if base == new:
+        return f"{new:,} lines, the same"
+    return f"{base:,} to {new:,} lines" + (f" {share_text(new / base)}" if base else "")
 
 
 # --- what was found, a sentence each ---
@@ -145,11 +138,11 @@ def decision_text(decision: Decision) -> str:
     )
 
 
-def change_text(change: ExactChange, name: str) -> str:
+def change_text(change: ExactChange) -> str:
     """One change of behaviour with its first example."""
     if change.quantity == "artifact_bytes":
         return (
-            f"{name}: artifact bytes: {change.verdict if change.gates else 'a warning'};"
+            f"{change.row}: artifact bytes: {change.verdict if change.gates else 'a warning'};"
             f" {change.why}"
         )
     example = ""
@@ -159,12 +152,12 @@ def change_text(change: ExactChange, name: str) -> str:
     verdict = change.verdict if change.gates else f"{change.verdict}, does not gate"
     quantity = change.quantity.replace("_", " ")
     return one_line(
-        f"{name}: {quantity} changed in {change.changed} of {change.compared} episodes{example}:"
-        f" {verdict}; {change.why}"
+        f"{change.row}: {quantity} changed in {change.changed} of {change.compared}"
+        f" episodes{example}: {verdict}; {change.why}"
     )
 
 
-def work_text(change: WorkChange, name: str) -> str:
+def work_text(change: WorkChange) -> str:
     """One change of what is executed, with the functions and modules that grew most."""
     where = "" if change.process == BOTH else f" in the {change.process}'s process"
     share = f" ({share_text(change.ratio)})" if change.ratio else ""
@@ -173,7 +166,7 @@ def work_text(change: WorkChange, name: str) -> str:
     verdict = "a warning" if change.warns else change.verdict
     if change.verdict == "regressed" and change.gates:
         verdict = "regressed"
-    text = f"{name}: {quantity}{where} {change.base:,} to {change.new:,}{share}: {verdict}"
+    text = f"{change.row}: {quantity}{where} {change.base:,} to {change.new:,}{share}: {verdict}"
     grew = [
         f"{one['module']}:{one['function']} {one['base']:,} to {one['new']:,}"
         for one in change.grew
@@ -181,22 +174,20 @@ def work_text(change: WorkChange, name: str) -> str:
     return one_line(f"{text}; grew most: {', '.join(grew)}" if grew else text)
 
 
-def behaviour_reasons(
-    rows: Sequence[JsonObject], changes: Sequence[ExactChange], names: Mapping[RowKey, str]
-) -> list[str]:
+def behaviour_reasons(rows: Sequence[JsonObject], changes: Sequence[ExactChange]) -> list[str]:
     """What is exactly not as it was, gravest first; then rows that one side alone has."""
     order = ("regressed", "improved", "inconclusive", "not_comparable", "unchanged")
     ordered = sorted(changes, key=lambda one: order.index(one.verdict))
     one_sided = [row for row in rows if row["verdict"] in ONE_SIDED]
     return [
-        *(change_text(change, names[change.row]) for change in ordered),
+        *map(change_text, ordered),
         *(f"{row['row']}: {ONE_SIDED[row['verdict']]}" for row in one_sided),
     ]
 
 
-def work_reasons(changes: Sequence[WorkChange], names: Mapping[RowKey, str]) -> list[str]:
+def work_reasons(changes: Sequence[WorkChange]) -> list[str]:
     """What is executed more or less: of each row its lines and calls, and whatever warns."""
-    return [work_text(one, names[one.row]) for one in changes if one.gates or one.warns]
+    return [work_text(one) for one in changes if one.gates or one.warns]
 
 
 def time_reasons(decisions: Sequence[Decision]) -> list[str]:

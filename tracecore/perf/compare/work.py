@@ -64,7 +64,7 @@ class CountedRun:
 class WorkChange:
     """One count of one scenario row that is not what it was."""
 
-    row: RowKey
+    row: str
     process: str
     quantity: str
     verdict: Judgement
@@ -82,7 +82,7 @@ class WorkChange:
 class WorkFound:
     """What comparing counts came to."""
 
-    rows: tuple[RowKey, ...]  # of which both sides counted the same episodes
+    rows: tuple[str, ...]  # of which both sides counted the same episodes
     changes: tuple[WorkChange, ...]
     missing: str | None  # why nothing could be compared
 
@@ -127,7 +127,9 @@ def _count(value: Any) -> int:
     return value
 
 
-def compare_work(base: Sequence[CountedRun], new: Sequence[CountedRun]) -> WorkFound:
+def compare_work(
+    names: Mapping[RowKey, str], base: Sequence[CountedRun], new: Sequence[CountedRun]
+) -> WorkFound:
     """Every count of every scenario row that both sides counted, where it changed.
 
     Where the runs of one side do not agree on a count among themselves, it changed only if it lies
@@ -141,8 +143,8 @@ def compare_work(base: Sequence[CountedRun], new: Sequence[CountedRun]) -> WorkF
         sides = " and the ".join(name for name, side in (("base", old), ("new", now)) if not side)
         why = f"not counted on the {sides} side; --work counts it"
     elif len(versions) > 1:
-        names = " and ".join(sorted(version or "unknown" for version in versions))
-        why = f"counted under Python {names}, which execute the same source in other lines"
+        pythons = " and ".join(sorted(version or "unknown" for version in versions))
+        why = f"counted under Python {pythons}, which execute the same source in other lines"
     elif not both:
         why = "no episode was counted on both sides"
     if why:
@@ -151,9 +153,9 @@ def compare_work(base: Sequence[CountedRun], new: Sequence[CountedRun]) -> WorkF
         change
         for key in both
         for measure in MEASURES
-        if (change := _change(measure, old[key], now[key]))
+        if (change := _change(names[key[0]], measure, old[key], now[key]))
     ]
-    return WorkFound(tuple(dict.fromkeys(row for row, _ in both)), tuple(changes), None)
+    return WorkFound(tuple(dict.fromkeys(names[row] for row, _ in both)), tuple(changes), None)
 
 
 def _by_episode(runs: Iterable[CountedRun]) -> dict[tuple[RowKey, int], list[CountedEpisode]]:
@@ -165,7 +167,7 @@ def _by_episode(runs: Iterable[CountedRun]) -> dict[tuple[RowKey, int], list[Cou
 
 
 def _change(
-    measure: Measure, old: Sequence[CountedEpisode], now: Sequence[CountedEpisode]
+    row: str, measure: Measure, old: Sequence[CountedEpisode], now: Sequence[CountedEpisode]
 ) -> WorkChange | None:
     """The change of one count, judged; None where there is none, or no data on one side."""
     before, after = (
@@ -197,7 +199,7 @@ def _change(
             for name in {**before_lines, **now_lines}
         }
     return WorkChange(
-        row=old[0].row,
+        row=row,
         process=process,
         quantity=quantity,
         verdict=verdict,
