@@ -105,13 +105,11 @@ def read_work(name: str, manifest: JsonObject, summary: JsonObject) -> CountedRu
 
 def _read_episode(one: JsonObject) -> CountedEpisode:
     found = one["counts"]
-    counts: dict[Measure, int] = {}
-    for quantity in OF_PROCESSES:
-        parts = [(process, found[process].get(quantity)) for process in PROCESSES]
-        counts |= {(process, quantity): _count(n) for process, n in parts if n is not None}
-        if all(n is not None for _, n in parts):
-            counts[BOTH, quantity] = sum(counts[process, quantity] for process in PROCESSES)
-    counts |= {(BOTH, name): _count(found[name]) for name in OF_EPISODES if name in found}
+    named: dict[Measure, Any] = {
+        (process, name): found[process].get(name) for process in PROCESSES for name in OF_PROCESSES
+    }
+    named |= {(BOTH, name): total_of(found, name) for name in (*OF_PROCESSES, *OF_EPISODES)}
+    counts = {measure: _count(count) for measure, count in named.items() if count is not None}
     lines = {
         (process, str(name)): _count(figures[0])
         for process, functions in (found.get("functions") or {}).items()
@@ -119,6 +117,16 @@ def _read_episode(one: JsonObject) -> CountedEpisode:
     }
     row = RowKey(str(one["agent"]), str(one["task_ref"]), int(one["seed"]))
     return CountedEpisode(row, _count(one["episode_index"]), counts, lines)
+
+
+def total_of(counts: JsonObject, quantity: str) -> Any:
+    """What an episode counted of a quantity, in both of its processes together; None where one of
+    them did not count it.
+    """
+    if quantity in OF_EPISODES:
+        return counts.get(quantity)
+    parts = [counts.get(process, {}).get(quantity) for process in PROCESSES]
+    return None if None in parts else sum(parts)
 
 
 def _count(value: Any) -> int:

@@ -14,6 +14,7 @@ No data fails, and never passes: an empty slice, a task that did not run, a valu
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
+from tracecore.perf.compare.work import total_of
 from tracecore.perf.documents.rows import Rows
 from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.judge.thresholds import (
@@ -32,6 +33,7 @@ COUNT_TABLES: Final = frozenset({"failure_types", "termination_reasons"})
 # An agent may claim any number of tokens, also one that no double holds. Cut off here, a hundred
 # million of them still add up.
 LARGEST: Final = 1e300
+CHECK_EVERY: Final = 100  # an aborting threshold is looked at when a hundredth more has finished
 Status = Literal["passed", "failed", "no_data"]
 
 
@@ -194,9 +196,6 @@ def _number(value: object) -> float | None:
     return max(-LARGEST, min(LARGEST, value)) if isinstance(value, int | float) else None
 
 
-OF_EPISODES: Final = ("messages", "bytes_written")
-
-
 def work_figure(threshold: Threshold, summary: JsonObject) -> float | None:
     """What a threshold on counted work bounds: over the scenario rows that it selects, the largest
     unless another aggregate is asked; None where none of them was counted.
@@ -206,22 +205,11 @@ def work_figure(threshold: Threshold, summary: JsonObject) -> float | None:
         count
         for one in summary.get("work") or ()
         if all(str(one.get(field)) == value for field, value in threshold.selector)
-        and (count := _count(one["counts"] or {}, name)) is not None
+        and isinstance(count := total_of(one["counts"] or {}, name), int)
     ]
     if not found:
         return None
     return _OF_NUMBERS.get(threshold.aggregate or "", max)(found)
-
-
-def _count(counts: JsonObject, name: str) -> int | None:
-    if name in OF_EPISODES:
-        found: Any = counts.get(name)
-        return found if isinstance(found, int) else None
-    parts = [counts.get(process, {}).get(name) for process in ("episode", "agent")]
-    return None if None in parts else sum(parts)
-
-
-CHECK_EVERY: Final = 100  # an aborting threshold is looked at when a hundredth more has finished
 
 
 class AbortWatch:

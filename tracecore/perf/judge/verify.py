@@ -5,7 +5,6 @@ The series is the witness: summary, metrics and verdict are made from it again, 
 after the run, and compared.
 """
 
-import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from tracecore.perf.documents.rows import Rows
 from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.judge.aggregates import LARGEST, ThresholdStatus, evaluate
 from tracecore.perf.judge.gate import series_fields, summary_paths
-from tracecore.perf.judge.thresholds import Threshold, parse_threshold
+from tracecore.perf.judge.thresholds import Severity, parse_threshold
 from tracecore.perf.judge.verdicts import Evidence, judge, threshold_document
 from tracecore.perf.judge.verify_files import (
     HashArtifact,
@@ -113,7 +112,6 @@ def verify_set(
 def _check_documents(archived: ArchivedSet, found: Problems) -> None:
     recorded, manifest = archived.summary, archived.manifest
     rows = Rows(_rows(archived, found))
-    thresholds = _Thresholds(recorded, rows)
     asked, workers = recorded.get("episodes_requested"), recorded["summary"].get("workers")
     asked = found.episodes if asked is None else asked
     found.compare("manifest.stamp", manifest.get("stamp", archived.stamp), archived.stamp)
@@ -141,7 +139,7 @@ def _check_documents(archived: ArchivedSet, found: Problems) -> None:
     named = [_only(one, again) for one, again in zip(archived_rows, document, strict=False)]
     found.compare("metrics", [*named, *archived_rows[len(document) :]], document)
     _check_counts(recorded, found)
-    _check_verdict(archived, thresholds, recomputed, found)
+    _check_verdict(archived, rows, recomputed, found)
 
 
 def _rows(archived: ArchivedSet, found: Problems) -> Iterator[EpisodeResult]:
@@ -182,73 +180,65 @@ def _episodes_run(said: JsonObject, found: Problems) -> int:
     return ran
 
 
-class _Thresholds:
-    """The thresholds of an archived verdict, to be held against the rows again."""
-
-    def __init__(self, recorded: JsonObject, rows: Rows) -> None:
-        self._rows = rows
-        verdict = recorded.get("verdict")
-        self.verdict: JsonObject = verdict if isinstance(verdict, dict) else {}
-        self.documents = _objects(self.verdict.get("thresholds"))
-        paths, fields = summary_paths(), series_fields()
-        self._parsed: dict[str, Threshold] = {}
-        for text in (str(one.get("text")) for one in self.documents):
-            with contextlib.suppress(ThresholdError):  # of another version: noted below
-                self._parsed[text] = parse_threshold(
-                    text, "summary.verdict", paths=paths, fields=fields
-                )
-
-    def knows(self, text: str) -> bool:
-        """Whether this version can hold it against anything."""
-        return text in self._parsed
-
-    def statuses(self, recorded: JsonObject, found: Problems) -> Iterator[ThresholdStatus]:
-        """How each comes out; one that this version does not know, as it was recorded."""
-        for one in self.documents:
-            text, severity = str(one.get("text")), one.get("severity")
-            if self.knows(text):
-                status = evaluate(self._parsed[text], recorded, self._rows)
-                yield replace(status, severity="warn" if severity == "warn" else "fail")
-            else:
-                found.notes.append(f"a threshold of another version was not checked: {text}")
-                yield ThresholdStatus(
-                    text=text,
-                    observed=None,
-                    limit=0.0,
-                    margin=None,
-                    status="passed" if one.get("status") == "passed" else "no_data",
-                    severity="warn" if severity == "warn" else "fail",
-                )
-
-
 def _check_verdict(
-    archived: ArchivedSet, thresholds: _Thresholds, recomputed: JsonObject, found: Problems
+    archived: ArchivedSet, rows: Rows, recomputed: JsonObject, found: Problems
 ) -> None:
     """Judge the slice again, by what its documents hold."""
-    recorded, verdict = archived.summary, thresholds.verdict
-    if not verdict:
+    recorded = archived.summary
+    verdict = recorded.get("verdict")
+    if not verdict or not isinstance(verdict, dict):
         return
-    statuses = tuple(thresholds.statuses(recorded, found))
+    documents = _objects(verdict.get("thresholds"))
+    known = [_evaluated(str(one.get("text")), recorded, rows) for one in documents]
+    statuses = []
+    for one, status in zip(documents, known, strict=True):
+        if status is None:
+            text = one.get("text")
+            found.notes.append(f"a threshold of another version was not checked: {text}")
+        severity: Severity = "warn" if one.get("severity") == "warn" else "fail"
+        statuses.append(replace(status or _as_recorded(one), severity=severity))
     comparison = recorded.get("comparison")
     breaches = comparison.get("breaches") if isinstance(comparison, dict) else None
     again = judge(
         recomputed,
         Evidence(
-            statuses=statuses,
+            statuses=tuple(statuses),
             trouble=archived.manifest.get("trouble"),
             aborted=archived.manifest.get("aborted"),
             breaches=() if verdict.get("gate_off") else tuple(map(str, breaches or ())),
         ),
     )
-    for status, one in zip(statuses, thresholds.documents, strict=True):
-        if not thresholds.knows(status.text):
-            continue
-        document = threshold_document(status)
-        for field in COMPARED:
-            name = f"summary.verdict.thresholds: {status.text}: {field}"
+    for one, status in zip(documents, known, strict=True):
+        document = threshold_document(status) if status else {}
+        for field in COMPARED if status else ():
+            name = f"summary.verdict.thresholds: {one.get('text')}: {field}"
             found.compare(name, _as_float(one.get(field)), _as_float(document[field]))
     found.compare("summary.verdict.exit_code", verdict.get("exit_code"), again.exit_code)
     found.compare("summary.verdict.exit_codes", verdict.get("exit_codes"), list(again.exit_codes))
+
+
+def _evaluated(text: str, recorded: JsonObject, rows: Rows) -> ThresholdStatus | None:
+    """How an archived threshold comes out against the rows; None of one of another version, which
+    this one cannot read.
+    """
+    try:
+        threshold = parse_threshold(
+            text, "summary.verdict", paths=summary_paths(), fields=series_fields()
+        )
+    except ThresholdError:
+        return None
+    return evaluate(threshold, recorded, rows)
+
+
+def _as_recorded(one: JsonObject) -> ThresholdStatus:
+    return ThresholdStatus(
+        text=str(one.get("text")),
+        observed=None,
+        limit=0.0,
+        margin=None,
+        status="passed" if one.get("status") == "passed" else "no_data",
+        severity="fail",
+    )
 
 
 def _check_counts(recorded: JsonObject, found: Problems) -> None:
