@@ -47,10 +47,10 @@ def main() -> int:
     try:
         return int(arguments.do(arguments))
     except (InputError, OutputError) as error:
-        say(str(error))
+        write_line(str(error))
         return 2 if isinstance(error, InputError) else 4
     except SliceError as error:
-        say(str(error))
+        write_line(str(error))
         return error.exit_code
 
 
@@ -97,9 +97,11 @@ def make(arguments: argparse.Namespace) -> int:
         shutil.copytree(fresh, target)
     published.write_overview(arguments.folder)
     verify(target)
-    say(f"{target}: {len(codes)} slices, {index['total_bytes']} bytes")
+    write_line(f"{target}: {len(codes)} slices, {index['total_bytes']} bytes")
     if any(codes):
-        say(f"the slices ended with exit codes {codes}: publish them only if you can say why")
+        write_line(
+            f"the slices ended with exit codes {codes}: publish them only if you can say why"
+        )
     return max(codes)
 
 
@@ -119,14 +121,14 @@ def commit_of_clone(folder: str) -> Iterator[str]:
 
 def publish_slice(arguments: argparse.Namespace, clone: str, fresh: str, *, first: bool) -> int:
     """One slice from run to published files; its exit code."""
-    exit_code, told = run_slice(arguments, clone, os.path.relpath(HARNESS, ROOT), "--compress")
-    paths = told["artifacts"]
+    exit_code, answer = run_slice(arguments, clone, os.path.relpath(HARNESS, ROOT), "--compress")
+    paths = answer["artifacts"]
     verify(paths["summary"], "--runs-dir", os.path.join(clone, RUNS))
     for kind in ("summary", "bundle"):
         shutil.copy(paths[kind], fresh)
     if first:
         shutil.copy(paths["samples"], fresh)
-        write_report(find_set(told["stamp"], os.path.dirname(paths["summary"])), fresh)
+        write_report(find_set(answer["stamp"], os.path.dirname(paths["summary"])), fresh)
     shutil.rmtree(os.path.join(clone, RUNS))
     return exit_code
 
@@ -136,9 +138,9 @@ def check(arguments: argparse.Namespace) -> int:
     time.
     """
     with tempfile.TemporaryDirectory(prefix="tracecore-check-") as scratch:
-        exit_code, told = run_slice(arguments, scratch, HARNESS)
-        new = read_run(read_sets(told["artifacts"]["summary"])[0])
-        with open(told["artifacts"]["summary"], encoding="utf-8") as file:
+        exit_code, answer = run_slice(arguments, scratch, HARNESS)
+        new = read_run(read_sets(answer["artifacts"]["summary"])[0])
+        with open(answer["artifacts"]["summary"], encoding="utf-8") as file:
             summary = json.load(file)
     folder = published.pick_class(arguments.folder, new.manifest.get("machine_class"))
     verify(folder)
@@ -146,14 +148,14 @@ def check(arguments: argparse.Namespace) -> int:
     for change in changes:
         examples = json.dumps(change.examples[:2])
         where = f"{change.row}: {change.quantity} of {change.changed} of {change.compared} episodes"
-        say(one_line(f"changed: {where}: {change.why} {examples}"))
-    say(
+        write_line(one_line(f"changed: {where}: {change.why} {examples}"))
+    write_line(
         f"{compared} episodes compared with {folder}: {len(changes)} changes of behaviour. Times,"
         " which decide nothing here:"
     )
-    print("\n".join(published.tell_times(published.read_index(folder), summary)), file=sys.stderr)
+    print("\n".join(published.times_lines(published.read_index(folder), summary)), file=sys.stderr)
     if not compared:
-        say("the published slices have none of these episodes")
+        write_line("the published slices have none of these episodes")
         return EXIT_DIFFERENT
     return exit_code or (EXIT_DIFFERENT if changes else 0)
 
@@ -174,16 +176,16 @@ def run_slice(
         cwd=folder,
         env={**os.environ, "PATH": search},
     )
-    told = json.loads(done.stdout)
+    answer = json.loads(done.stdout)
     if done.returncode not in {0, 1, 3}:
         raise SliceError(
             done.returncode,
-            f"the slice ended with exit code {done.returncode}: {told.get('error', '')}",
+            f"the slice ended with exit code {done.returncode}: {answer.get('error', '')}",
         )
-    told["artifacts"] = {
-        kind: os.path.join(folder, path) for kind, path in told["artifacts"].items()
+    answer["artifacts"] = {
+        kind: os.path.join(folder, path) for kind, path in answer["artifacts"].items()
     }
-    return done.returncode, told
+    return done.returncode, answer
 
 
 def verify(folder: str, *options: str) -> None:
@@ -197,7 +199,7 @@ def verify(folder: str, *options: str) -> None:
         raise SliceError(done.returncode, f"{folder} does not verify")
 
 
-def say(text: str) -> None:
+def write_line(text: str) -> None:
     print(f"baseline: {text}", file=sys.stderr)
 
 

@@ -52,10 +52,10 @@ def main() -> int:
             sides = [here, ("--cluster", address)]
             if number % 2:
                 sides.reverse()
-            told = {side: run(pathlib.Path(folder), arguments.episodes, side) for side in sides}
+            ends = {side: run(pathlib.Path(folder), arguments.episodes, side) for side in sides}
             (here_s, here_whole_s, here_hashes), (there_s, there_whole_s, there_hashes) = (
-                told[here],
-                told["--cluster", address],
+                ends[here],
+                ends["--cluster", address],
             )
             if here_hashes != there_hashes:
                 print("the hashes differ")

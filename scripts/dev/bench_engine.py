@@ -107,7 +107,7 @@ def rows(options: argparse.Namespace, scratch: str) -> Iterator[Row]:
     for number in range(options.rounds):
         for name, contestant in contestants(options.episodes, scratch).items():
             rates.setdefault(name, []).append(contestant())
-            say(f"round {number + 1}: {name} {rates[name][-1]:.1f}/s")
+            write_line(f"round {number + 1}: {name} {rates[name][-1]:.1f}/s")
     ours = rates["tracecore"]
     share = "0.25" if IS_OLD else "0.3"
     yield Row(
@@ -337,7 +337,7 @@ def waiting_rows(scratch: str) -> Iterator[Row]:
         documents, pss_mb = waiting(count, slots, seconds, scratch)
         share = rate_of(documents) * WAITING_STEPS * seconds / slots
         work = f"{count} episodes that wait {WAITING_STEPS} x {seconds:g} s, `--workers {slots}`"
-        say(f"{work}: {share:.2f}, {pss_mb:.2f} MB")
+        write_line(f"{work}: {share:.2f}, {pss_mb:.2f} MB")
         is_first = slots == 64
         if slots == 1024:
             yield Row(f"{work}: most in flight, no error", f"{most_in_flight(documents[1])}", "")
@@ -505,7 +505,7 @@ def machine() -> str:
     return f"{CORES} cores, {cpu}, {platform.system()} {platform.release()}, {python}"
 
 
-def say(words: str) -> None:
+def write_line(words: str) -> None:
     """What goes on, on stderr."""
     print(words, file=sys.stderr, flush=True)
 

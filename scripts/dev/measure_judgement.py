@@ -116,7 +116,9 @@ def main() -> int:
         default=0,
         help="of each copy, for behaviour and work (default: none)",
     )
-    parser.add_argument("--seed", type=int, help="of the draws (default: a new one, which is told)")
+    parser.add_argument(
+        "--seed", type=int, help="of the draws (default: a new one, which is printed)"
+    )
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "little")
     with tempfile.TemporaryDirectory(prefix="tracecore-judgement-") as scratch:
@@ -210,7 +212,7 @@ def measure(options: argparse.Namespace, scratch: str, chance: random.Random) ->
 
 
 def is_false_alarm(found: Found) -> bool:
-    """Whether runs of identical code are said to be slower."""
+    """Whether runs of identical code are judged slower."""
     return bool(found["regressed"])
 
 

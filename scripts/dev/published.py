@@ -231,8 +231,8 @@ def behaviour_changes(
 ) -> tuple[list[ExactChange], int]:
     """What must not change from run to run and did, and how many episodes both sides have.
 
-    Artifact hashes are left out: they tell the commit as well. The trace hash tells all that an
-        episode did.
+    Artifact hashes are left out: they depend on the commit as well. The trace hash covers
+    all that an episode did.
     """
     runs = [run.columns for run in baseline]
     names = row_names([*runs, new.columns])
@@ -255,7 +255,7 @@ def read_class(folder: str) -> list[RunRecord]:
     return [read_run(read_sets(os.path.join(folder, name))[0]) for name in names]
 
 
-def tell_times(index: JsonObject, summary: JsonObject) -> list[str]:
+def times_lines(index: JsonObject, summary: JsonObject) -> list[str]:
     """The times of a slice beside the median of the baseline's, as lines to read."""
     totals = summary["summary"]
     lines = []

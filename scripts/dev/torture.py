@@ -119,7 +119,7 @@ def main() -> int:
     arguments = parser.parse_args()
     seed = int.from_bytes(os.urandom(4), "big") if arguments.seed is None else arguments.seed
     report = Report(seed)
-    say(f"torture: --seed {seed}")
+    write_line(f"torture: --seed {seed}")
     descendants.become_subreaper()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         torture(pathlib.Path(folder), report, 60.0 if arguments.quick else arguments.seconds)
@@ -144,7 +144,7 @@ def torture(folder: pathlib.Path, report: Report, seconds: float) -> None:
         shutil.rmtree(place)
         report.rounds += 1
         if report.rounds % 5 == 0:
-            say(
+            write_line(
                 f"torture: {report.rounds} rounds, {report.episodes_run} episodes,"
                 f" {report.faults_injected.total()} faults"
             )
@@ -196,7 +196,7 @@ class Round:
         )
         self._inputs = place.parent / f"{place.name}-inputs"
         self._episodes = draw.randint(10, 60)
-        # artifact of every result that a journal has told of: its hash
+        # artifact of every result that a journal holds: its hash
         self._seen: dict[str, str] = {}
         self._killed_below = False
 
@@ -437,7 +437,7 @@ class Round:
         setattr(self._report, what, getattr(self._report, what) + count)
         note = f"round {self._report.rounds}: {what}: {words}"
         self._report.notes.append(note)
-        say(f"torture: {note}")
+        write_line(f"torture: {note}")
 
 
 def reaped(pid: int) -> bool:
@@ -460,7 +460,7 @@ def command_of(pid: int) -> str:
         return f"{pid}"
 
 
-def say(line: str) -> None:
+def write_line(line: str) -> None:
     """Tell the person who watches."""
     print(line, file=sys.stderr, flush=True)
 
@@ -470,9 +470,9 @@ def say_table(document: dict[str, Any]) -> None:
     for name, value in document.items():
         if isinstance(value, dict):
             for kind, count in value.items():
-                say(f"  {kind:<28}{count:>10}")
+                write_line(f"  {kind:<28}{count:>10}")
         elif not isinstance(value, list):
-            say(f"{name:<30}{value!s:>10}")
+            write_line(f"{name:<30}{value!s:>10}")
 
 
 if __name__ == "__main__":

@@ -88,6 +88,6 @@ def test_the_own_class_is_picked_and_else_the_first(folder):
 
 def test_times_stand_beside_those_of_the_baseline(folder):
     summary = json.loads((folder / f"perf-summary-{STAMP}.json").read_text())
-    lines = published.tell_times(published.read_index(str(folder)), summary)
+    lines = published.times_lines(published.read_index(str(folder)), summary)
     assert len(lines) == 3
     assert all("baseline" in line for line in lines)

@@ -100,7 +100,7 @@ class Runner:
         factor = 1.3 + len(self.runs) / 1000 if is_slow else 1 + len(self.runs) / 10000
         return read_runs([self.sets.write(slower={TASKS[1]: factor}, work=work_of())])[0]
 
-    def say(self, text):
+    def write(self, text):
         pass
 
 
@@ -136,18 +136,18 @@ def test_behaviour_that_changed_in_the_screen_alone_counts(sets):
 
 def test_power_is_told_for_all_rows_of_a_scenario_longer_than_the_warm_up(sets):
     class Runner:
-        said = ()
+        lines = ()
 
         def run(self, _side, episodes, _stage, **_options):
             rows = [{**as_dict(DEFAULT_SCENARIO[0]), "seed": 1000 * number} for number in range(20)]
             return read_runs([sets.write(episodes=episodes, manifest={"scenario": rows})])[0]
 
-        def say(self, text):
-            self.said += (text,)
+        def write(self, text):
+            self.lines += (text,)
 
     runner, side = Runner(), Side("base", "/clone", "/clone", "a" * 40)
     compare_sides(AbOptions(base="main", rounds=5, episodes=40), runner, side, side)
-    assert "cannot reach significance in 21 tests" in runner.said[0]
+    assert "cannot reach significance in 21 tests" in runner.lines[0]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from tracecore.records import JsonObject
 
 CONNECT_S: Final = 10.0  # for a scheduler to answer, and for a first worker to join
 DESCRIBE_S: Final = 60.0  # for a node to try out what it has
-ANSWER_S: Final = 5.0  # for the scheduler to tell which nodes there are
+ANSWER_S: Final = 5.0  # for the scheduler to list its nodes
 CLOSE_S: Final = 2.0
 CLOSE_LOCAL_S: Final = 5.0  # for workers of our own to end
 
@@ -171,8 +171,7 @@ class Cluster:
             # imported only where a cluster is asked for
             distributed: Any = importlib.import_module("distributed")
 
-            # What it logs is about its own insides, and everything of it is said here in other
-            # words.
+            # It logs about its own insides; what matters of it is written here in other words.
             logging.getLogger("distributed").setLevel(logging.CRITICAL)
             logging.getLogger("tornado").setLevel(logging.CRITICAL)
             warnings.filterwarnings("ignore", module="distributed")

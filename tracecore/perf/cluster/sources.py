@@ -127,7 +127,7 @@ def imported_beside(path: str) -> list[tuple[str, str]]:
 
 def _imports_of(path: str) -> set[str]:
     """The top names that a file imports anywhere in it; none of one that is not Python, which its
-    episode will tell.
+    episode will show.
     """
     try:
         tree = ast.parse(read_source(path, InputError))

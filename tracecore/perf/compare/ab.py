@@ -73,12 +73,12 @@ class AbEnd:
     document: JsonObject  # for stdout
 
 
-def run_ab(options: AbOptions, say: Callable[[str], None], clone: str = _CLONE) -> AbEnd:
+def run_ab(options: AbOptions, write: Callable[[str], None], clone: str = _CLONE) -> AbEnd:
     """Run both sides in turns and compare them.
 
     Args:
         options: What is compared, and how thoroughly.
-        say: Takes a line for people.
+        write: Takes a line for people.
         clone: The folder whose working tree is the new side.
 
     Raises:
@@ -93,7 +93,7 @@ def run_ab(options: AbOptions, say: Callable[[str], None], clone: str = _CLONE) 
             with two_sides(clone, options.base) as (base, work, scratch):
                 document = compare_sides(
                     options,
-                    SideRunner(run_words(options), scratch, kept, interruption, say),
+                    SideRunner(run_words(options), scratch, kept, interruption, write),
                     base,
                     work,
                 )
@@ -150,7 +150,7 @@ def compare_sides(options: AbOptions, runner: SideRunner, base: Side, work: Side
     # Not the rows of the warm-up: it is too short for a long scenario.
     rows = min(options.episodes, len(warm[1].manifest["scenario"]))
     power = power_of(options.rounds, options.rounds, tests_of(rows, options.judge.gate_on))
-    runner.say(power_text(power, options.rounds))
+    runner.write(power_text(power, options.rounds))
     head = {
         "base": {"ref": options.base, "git_sha": base.sha},
         "new": {"git_sha": work.sha, "dirty": warm[1].about()["dirty"]},
@@ -172,12 +172,12 @@ def compare_sides(options: AbOptions, runner: SideRunner, base: Side, work: Side
                 "screen": None,
                 "comparison": settled,
             }
-        runner.say(f"{'; '.join(moved)}: running {counted(options.rounds, 'round')}")
+        runner.write(f"{'; '.join(moved)}: running {counted(options.rounds, 'round')}")
         turns = Turns(screen=ratios_in(screen), seen=seen)
     stage, (old, new, null) = "rounds", run_rounds(options, runner, base, work)
     document = compare_runs(old, new, options.judge, turns)
     if is_found_by_time_alone(document):
-        runner.say(
+        runner.write(
             f"{document['answer']}, which no count of work explains: running"
             f" {counted(options.rounds, 'round')} more"
         )

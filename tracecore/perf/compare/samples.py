@@ -49,7 +49,7 @@ FLOORS: Final[Mapping[str, Floor]] = {
 
 @record
 class Power:
-    """Whether so many runs can say anything at all."""
+    """Whether so many runs can show anything at all."""
 
     base_runs: int
     new_runs: int

@@ -313,7 +313,7 @@ def _judge(sample: Sample, test: _Test, p_corrected: float, context: _Context) -
 
 def _own_noise(base: Sequence[float]) -> float:
     """The share by which runs of the base differ among themselves, three robust deviations wide; 0
-    where too few tell.
+    where they are too few.
     """
     if len(base) < HISTORY_RUNS:
         return 0.0

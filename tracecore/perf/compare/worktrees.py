@@ -179,9 +179,9 @@ class SideRunner:
         scratch: str,
         kept: str | None,
         interruption: Interruption,
-        say: Callable[[str], None],
+        write: Callable[[str], None],
     ) -> None:
-        self.say = say
+        self.write = write
         self._words, self._scratch, self._interruption = words, scratch, interruption
         self._sets_dir = kept or os.path.join(scratch, "sets")
         self._count = 0
@@ -200,7 +200,7 @@ class SideRunner:
             self._sets_dir, f"{self._count:03d}-{stage.partition(' ')[0]}-{side.name}"
         )
         runs = os.path.join(self._scratch, "runs")
-        self.say(f"{stage}: {side.name}")
+        self.write(f"{stage}: {side.name}")
         command = self._command(side, episodes, sets, runs)
         counts = [COUNT_WORK] if count_work and side.name not in self._cannot_count else []
         status, answer, complaint = self._finish([*command, *counts], side)

@@ -162,11 +162,11 @@ def _rows(archived: ArchivedSet, found: Problems) -> Iterator[EpisodeResult]:
         yield row
 
 
-def _episodes_run(said: JsonObject, found: Problems) -> int:
+def _episodes_run(recorded: JsonObject, found: Problems) -> int:
     """How many ran within the time that the throughput is of: all, or of a resumed slice the rest,
     which may be none.
     """
-    rate, elapsed_s = said["summary"].get("throughput_eps"), said.get("elapsed_s")
+    rate, elapsed_s = recorded["summary"].get("throughput_eps"), recorded.get("elapsed_s")
     if rate is None and isinstance(elapsed_s, int | float):
         return 0
     if not isinstance(rate, int | float) or not isinstance(elapsed_s, int | float):

@@ -115,12 +115,12 @@ def check_index(folder: str, found: Problems) -> None:
         return
     try:
         data = read_file(path, INDEX_BYTES_MOST, "an index of perf files")
-        files = {name: said["sha256"] for name, said in json.loads(data)["files"].items()}
+        files = {name: recorded["sha256"] for name, recorded in json.loads(data)["files"].items()}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             path, "files", str(error), "an object from file names to {sha256, bytes}"
         ) from error
-    for name, said_sha256 in files.items():
+    for name, recorded_sha256 in files.items():
         found.files += 1
         if os.path.basename(name) != name:
             found.complain(f"{path}: {describe(name)} is no name of a file beside it")
@@ -130,9 +130,9 @@ def check_index(folder: str, found: Problems) -> None:
         except InputError as error:
             found.complain(f"{path}: {name} cannot be read: {error.found}")
             continue
-        if sha256 != said_sha256:
+        if sha256 != recorded_sha256:
             found.complain(
-                f"{path}: {name} has sha256 {sha256}, the index says {describe(said_sha256)}"
+                f"{path}: {name} has sha256 {sha256}, the index says {describe(recorded_sha256)}"
             )
 
 
