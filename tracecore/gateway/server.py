@@ -27,6 +27,8 @@ from tracecore.records import JsonObject, ModelLimits
 
 REQUEST_BYTES_MOST: Final = 1 << 16  # of a request over the control socket
 LISTEN_BACKLOG: Final = 256
+CHUNK_BYTES: Final = 1 << 16  # of what is relayed
+CONNECT_S: Final = 30.0  # for a host that an agent is allowed to reach
 
 
 def serve(setup: JsonObject, leash_fd: int, ready_fd: int) -> None:
@@ -159,10 +161,6 @@ async def _receive(reader: asyncio.StreamReader) -> JsonObject:
 
 def _send(writer: asyncio.StreamWriter, document: JsonObject) -> None:
     writer.write(pack(json.dumps(document).encode("ascii")))
-
-
-CHUNK_BYTES: Final = 1 << 16
-CONNECT_S: Final = 30.0
 
 
 async def relay(listener: socket.socket, host: str, port: int) -> None:

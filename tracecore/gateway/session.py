@@ -34,6 +34,8 @@ from tracecore.strict import (
 FORMAT: Final = "tracecore-recording-v1"
 FORM: Final = f"a recording of this episode ({FORMAT})"
 FILE_BYTES_MOST: Final = 256 << 20
+RECORD: Final = "record"
+REPLAY: Final = "replay"
 
 
 def _pairs(first: Kind, second: Kind) -> Kind:
@@ -150,10 +152,6 @@ def _first_difference(found: Any, recorded: Any, path: str = "") -> tuple[str, A
 def _short(value: Any) -> str:
     text = json.dumps(value, sort_keys=True)
     return text if len(text) <= 120 else text[:119] + "…"
-
-
-RECORD: Final = "record"
-REPLAY: Final = "replay"
 
 
 @record

@@ -18,6 +18,7 @@ from tracecore.record import record
 from tracecore.records import JsonObject
 
 RUNS_MOST: Final = 200  # of one side
+OF_TIMES: Final = frozenset({"machine_class", "workers"})
 
 
 @record
@@ -143,6 +144,9 @@ def lines_of(side: Iterable[RunRecord], row: RowKey) -> int | None:
 
 
 def same_sources(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> dict[RowKey, bool]:
+    """Of each scenario row, whether all runs had the same agent and the same task, by their
+    hashes.
+    """
     hashes: dict[RowKey, set[Any]] = {}
     for run in [*base, *new]:
         for row in run.manifest["scenario"]:
@@ -152,11 +156,9 @@ def same_sources(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> dict[Ro
 
 
 def same_runtime(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> bool:
+    """Whether all runs are of one commit and version."""
     identities = [run.manifest.get("runtime_identity") or {} for run in [*base, *new]]
     return len({(one.get("git_sha"), one.get("version")) for one in identities}) == 1
-
-
-OF_TIMES: Final = frozenset({"machine_class", "workers"})
 
 
 # --- in what runs must agree ---

@@ -51,6 +51,8 @@ NOISY: Final = "a host was too busy with other things for times to mean anything
 Subject = tuple[str, str]  # scenario row or "overall", and metric
 OWN_SHARE: Final = 0.5
 
+_PLAIN: Final = {adjusted: metric for metric, adjusted in ADJUSTED.items()}
+
 
 @record
 class Decision:
@@ -115,9 +117,6 @@ def decide(
         is_withdrawn = conditions.noisy and sample.metric not in _PLAIN
         decisions.append(withdrawn(decision, NOISY) if is_withdrawn else decision)
     return decisions
-
-
-_PLAIN: Final = {adjusted: metric for metric, adjusted in ADJUSTED.items()}
 
 
 def _counterpart(

@@ -23,6 +23,9 @@ from tracecore.perf.slice.interrupt import Interruption
 from tracecore.record import record
 
 GIT_PATIENCE_S: Final = 120.0
+STOP_PATIENCE_S: Final = 10.0  # for a run that was asked to end, before all of it is killed
+MAX_ANSWER_BYTES: Final = 1 << 20
+COUNT_WORK: Final = "--work"
 SCRIPT: Final = os.path.join("scripts", "perf_harness.py")
 # What a CI runner is to show is shown once, by us, and not by every run.
 NOT_PASSED_ON: Final = frozenset(
@@ -160,10 +163,6 @@ def _remove(top: str, scratch: str) -> None:
 
 
 # --- slices of either side ---
-
-COUNT_WORK: Final = "--work"
-STOP_PATIENCE_S: Final = 10.0  # for a run that was asked to end, before all of it is killed
-MAX_ANSWER_BYTES: Final = 1 << 20
 
 
 class Interrupted(Exception):

@@ -212,6 +212,7 @@ def _check_field(
 
 
 def nearest(name: str, known: Collection[str]) -> str:
+    """The known name that was probably meant, as the end of a message; empty where none is near."""
     close = [path for path in known if path.endswith(f".{name}")] or difflib.get_close_matches(
         name, known, n=1
     )

@@ -139,6 +139,7 @@ def check_index(folder: str, found: Problems) -> None:
 def check_artifacts(
     archived: ArchivedSet, hash_artifact: HashArtifact, runs_dir: str | None, found: Problems
 ) -> None:
+    """The run artifacts of a set that are still there hash, and hold, as its series has it."""
     folder = (
         (archived.summary.get("run_artifacts") or {}).get("root", "")
         if runs_dir is None
