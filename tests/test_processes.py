@@ -88,9 +88,9 @@ def test_interrupts_wait_for_the_end_of_the_block() -> None:
     assert told == ["inside", "interrupt", "after"]
 
 
-def test_a_method_that_is_asked_for_is_taken_and_auto_is_that_of_the_platform() -> None:
+def test_a_method_that_is_asked_for_is_taken_and_auto_is_fork() -> None:
     assert [processes.method_of(asked) for asked in METHODS] == METHODS
-    assert processes.method_of("auto") == processes.default_method()
+    assert processes.method_of("auto") == "fork"
 
 
 def test_a_refused_process_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:

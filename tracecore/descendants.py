@@ -1,6 +1,7 @@
 """What is below a process: found through ``/proc``, adopted when its parent dies, and swept."""
 
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -17,8 +18,6 @@ SWEEP_PATIENCE_S: Final = 2.0
 COUNT_BYTES: Final = 4  # of the part of a reference count by which immortal objects are known
 REFERENCES: Final = 100  # of the self-check
 
-_prctl: "Callable[[int, int], int] | None" = None
-
 
 def become_subreaper(*, yes: bool = True) -> bool:
     """Have orphans below this process come to it rather than to init, so that it can find and kill
@@ -32,7 +31,7 @@ def die_with(parent: int) -> None:
     """Have the kernel kill this process when ``parent``, which has started it and has one thread,
     dies, however that happens; leave at once if it is gone already.
 
-    Not inherited by a fork. Nothing where the platform cannot.
+    Not inherited by a fork.
     """
     call = prepare_prctl()
     if call is not None:
@@ -41,16 +40,16 @@ def die_with(parent: int) -> None:
             os._exit(1)
 
 
+@functools.cache
 def prepare_prctl() -> Callable[[int, int], int] | None:
-    """Find the call once, for every process that is forked from here."""
-    global _prctl  # noqa: PLW0603 - found once in a process, and inherited by its forks
-    if _prctl is None and sys.platform == "linux":
-        with contextlib.suppress(ImportError, AttributeError, OSError):
-            native = _native()
-            address = native.dlsym(native.dlopen("", 0), "prctl")
-            call_function = native.call_function
-            _prctl = lambda option, value: int(call_function(address, (option, value, 0, 0, 0)))  # noqa: E731
-    return _prctl
+    """Find the call once, for every process that is forked from here; ``None`` without ctypes."""
+    try:
+        native = _native()
+        address = native.dlsym(native.dlopen("", 0), "prctl")
+    except (ImportError, AttributeError, OSError):
+        return None
+    call_function = native.call_function
+    return lambda option, value: int(call_function(address, (option, value, 0, 0, 0)))
 
 
 def _native() -> Any:
@@ -66,8 +65,8 @@ def _native() -> Any:
 
 
 def children_of(pid: int) -> list[int]:
-    """The process ids of the live or unreaped children of ``pid``; [] when it is gone or the
-    platform does not show them.
+    """The process ids of the live or unreaped children of ``pid``; [] when it is gone or the kernel
+    does not show them.
     """
     try:
         # Not open(): a file object costs ten times the system calls, and this is asked after every
@@ -155,10 +154,10 @@ def kill_group(pid: int) -> None:
 
 
 def open_pidfd(pid: int) -> int | None:
-    """A descriptor that turns readable when ``pid`` has ended; ``None`` on a platform without."""
+    """A descriptor that turns readable when ``pid`` has ended; ``None`` on a kernel without."""
     try:
         return os.pidfd_open(pid)
-    except (AttributeError, OSError):
+    except OSError:
         return None
 
 

@@ -16,10 +16,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Self  # not in Python 3.10, which is refused in one line
 
 
@@ -92,6 +93,15 @@ class OutputError(TracecoreError):
     def __init__(self, path: str, cause: OSError) -> None:
         self.path, self.cause = path, cause
         super().__init__(one_line(f"{path}: cannot be written: {cause.strerror or cause}"))
+
+
+@contextlib.contextmanager
+def as_output_error(path: str) -> Iterator[None]:
+    """Have what the operating system refuses in the block be an ``OutputError`` of ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(path, error) from error
 
 
 class EngineError(TracecoreError):

@@ -5,7 +5,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable
 
-from tracecore.errors import OutputError
+from tracecore.errors import OutputError, as_output_error
 
 PRIVATE = 0o600
 SHARED = 0o644
@@ -33,13 +33,8 @@ def write_atomic_stream(path: str, chunks: Iterable[bytes], *, fsync: bool = Fal
 
     def fill(fd: int) -> None:
         # small chunks are gathered: a system call for each would cost more than making it
-        waiting = bytearray()
-        for chunk in chunks:
-            waiting += chunk
-            if len(waiting) >= BLOCK_BYTES:
-                write_all(fd, waiting)
-                waiting.clear()
-        write_all(fd, waiting)
+        with open(fd, "wb", buffering=BLOCK_BYTES, closefd=False) as file:
+            file.writelines(chunks)
 
     fill_atomic(path, fill, fsync=fsync)
 
@@ -60,11 +55,9 @@ def fill_atomic(
     """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name[:40]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    try:
+    with as_output_error(path):
         fd = os.open(
-            temporary,
-            os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0),
-            SHARED,
+            temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, SHARED
         )
         try:
             try:
@@ -80,8 +73,6 @@ def fill_atomic(
             raise
         if fsync:
             sync_folder(folder)
-    except OSError as error:
-        raise OutputError(path, error) from error
 
 
 def create_atomic(path: str, data: bytes, *, fsync: bool = False) -> bool:
@@ -119,7 +110,7 @@ def has_room(folder: str, size: int) -> bool:
             os.posix_fallocate(fd, 0, size)
         finally:
             os.close(fd)
-    except (OSError, AttributeError):  # AttributeError: a platform that has not got these
+    except OSError:
         return False
     return True
 

@@ -10,10 +10,11 @@ import os
 import select
 import socket
 from array import array
-from collections.abc import Iterable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from tracecore.clock import monotonic_s
+from tracecore.files import write_all
 
 HEADER_BYTES: Final = 4
 READ_BYTES: Final = 1 << 16
@@ -68,9 +69,7 @@ def read_message(fd: int) -> bytes:
 
 def write_message(fd: int, message: bytes) -> None:
     """Write one whole message, waiting as long as it takes."""
-    view = memoryview(pack(message))
-    while view:
-        view = view[os.write(fd, view) :]
+    write_all(fd, pack(message))
 
 
 def close_all(fds: Iterable[int]) -> None:
@@ -90,15 +89,13 @@ class Inbox:
     def read(self) -> tuple[list[bytes], bool]:
         """The messages that have become whole since, and whether the stream has ended."""
         ended = False
-        try:
+        with contextlib.suppress(BlockingIOError):
             while True:
                 part = os.read(self._fd, READ_BYTES)
                 self._data += part
                 ended = not part
                 if len(part) < READ_BYTES:
                     break
-        except BlockingIOError:
-            pass
         messages, at = [], 0
         while (end := _end_of_message(self._data, at)) is not None:
             messages.append(bytes(self._data[at + HEADER_BYTES : end]))
@@ -117,16 +114,8 @@ class Outbox:
 
     def put(self, message: bytes) -> bool:
         """Send a message as far as there is room; whether anything is left, see :meth:`flush`."""
-        if self._data:
-            self._data += pack(message)
-            return self.flush()
-        data = pack(message)
-        try:
-            sent = os.write(self.fd, data)
-        except BlockingIOError:
-            sent = 0
-        self._data += data[sent:]
-        return bool(self._data) and self.flush()
+        self._data += pack(message)
+        return self.flush()
 
     def flush(self) -> bool:
         """Send what is left as far as there is room; whether anything still is.
@@ -152,15 +141,6 @@ def _end_of_message(data: bytes | bytearray, at: int) -> int | None:
     return end if len(data) >= end else None
 
 
-class Beside(Protocol):
-    """A stream that is read beside the messages."""
-
-    fd: int
-
-    def drain(self) -> bool:
-        """Take some of what is there; whether more may come."""
-
-
 def send_with_fds(control: socket.socket, message: bytes, fds: list[int]) -> None:
     """Send a message and descriptors over a socket that keeps messages whole.
 
@@ -184,6 +164,10 @@ def receive_with_fds(
 
 
 _FD_BYTES: Final = array("i").itemsize
+
+
+# A stream that is read beside the messages, and what takes some of it: whether more may come.
+Beside = tuple[int, Callable[[], bool]]
 
 
 class Channel:
@@ -216,7 +200,7 @@ class Channel:
         self._beside = beside
         # The order in which they are reported: what stands beside is looked at when nothing else
         # has come.
-        for fd in (read_fd, gone_fd, None if beside is None else beside.fd):
+        for fd in (read_fd, gone_fd, beside and beside[0]):
             if fd is not None:
                 self._readable.register(fd, select.POLLIN)
 
@@ -273,9 +257,10 @@ class Channel:
 
     def _read_some(self, deadline_s: float, most: int) -> bytes:
         ready = self._readable.poll(max(0.0, deadline_s - monotonic_s()) * 1000)
-        while ready and self._beside is not None and ready[0][0] == self._beside.fd:
-            if not self._beside.drain():
-                self._readable.unregister(self._beside.fd)  # it would be ready for ever
+        while ready and self._beside is not None and ready[0][0] == self._beside[0]:
+            beside_fd, drain = self._beside
+            if not drain():
+                self._readable.unregister(beside_fd)  # it would be ready for ever
             ready = self._readable.poll(max(0.0, deadline_s - monotonic_s()) * 1000)
         if not ready:
             raise ChannelTimeout

@@ -23,16 +23,9 @@ PROGRAM: Final = "tracecore"  # what a lean interpreter, and all below it, takes
 REFUSAL_PAUSES_S: Final = (0.02, 0.1, 0.3)  # before asking again for a process that was refused
 
 
-def default_method() -> str:
-    """``fork`` on Linux, whose fork from a single thread is sound and whose ``/proc`` shows what is
-    left; else ``spawn``.
-    """
-    return FORK if sys.platform == "linux" else SPAWN
-
-
 def method_of(asked: str) -> str:
-    """``fork`` or ``spawn``, of what a user asks for; ``auto`` is the platform's own."""
-    return default_method() if asked == "auto" else asked
+    """``fork`` or ``spawn``, of what a user asks for; ``auto`` is ``fork``."""
+    return FORK if asked == "auto" else asked
 
 
 def start(
@@ -231,12 +224,11 @@ def peak_rss_bytes(usage: Any) -> int:
 
     Of a process that went through an exec, what had started it counts too.
     """
-    return int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+    return int(usage.ru_maxrss) * 1024
 
 
 def own_peak_rss_bytes(pid: int | str = "self") -> int | None:
-    """The high-water mark of a live process's own memory; ``None`` when it is gone or the platform
-    does not tell.
+    """The high-water mark of a live process's own memory; ``None`` when it is gone.
 
     Unlike the figure of ``wait4`` it begins anew at an exec. Of a fork both begin at what was there
     when it was forked.
@@ -259,9 +251,6 @@ def interrupts_held() -> Iterator[None]:
 
     For a process with one thread: any other would take it.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -51,7 +51,7 @@ def open_regular(
     """
     try:
         # Without waiting: a pipe under such a name would hold the reader for ever.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
         found = getattr(cause, "strerror", None) or str(cause)
         raise error(path, "", found, expected) from cause

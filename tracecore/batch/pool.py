@@ -37,7 +37,7 @@ from tracecore.batch.crew import CLOSE_PATIENCE_S, Worker, usable_cores
 from tracecore.batch.worker import READY, TROUBLE, Companion, WorkerSetup
 from tracecore.clock import monotonic_s
 from tracecore.errors import EngineError
-from tracecore.record import field, record, replace
+from tracecore.record import record, replace
 from tracecore.records import Ended, Returned, Running, Usage, WorkerLost
 
 ATTEMPTS_MOST: Final = 2  # of one job, when its worker dies
@@ -58,7 +58,7 @@ class BatchOptions:
     # in the worker before a job's process starts: what that may find done
     make_ready: Callable[[Any], None] | None = None
     # how processes are started below the workers
-    method: str = field(default_factory=processes.default_method)
+    method: str = processes.FORK
     # gives jobs that take about as long the same key: then the longest are handed out first
     key: Callable[[Any], Hashable] | None = None
     stop_fd: int | None = None  # turns readable when the batch is to end now, finished or not

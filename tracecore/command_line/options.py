@@ -98,9 +98,14 @@ def repeated(
     return cast("tuple[T, ...]", Option(flag, metavar, read, (), help_text, **more))
 
 
-def switch(flag: str, help_text: str, **more: Any) -> bool:
+def switch(name: str, help_text: str, **more: Any) -> bool:
     """An option without a value; its field, whether it was given."""
-    return cast("bool", Option(flag, None, None, False, help_text, action=FLAG, **more))
+    return cast("bool", flag(name, help_text, **more))
+
+
+def flag(name: str, help_text: str, **more: Any) -> Option:
+    """An option without a value."""
+    return Option(name, None, None, False, help_text, action=FLAG, **more)
 
 
 @dataclass_transform(frozen_default=True)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tracecore.command_line.options import FLAG, Option, path
+from tracecore.command_line.options import Option, flag, path
 from tracecore.command_line.parser import Parser
 from tracecore.command_line.run import program_name, write, write_line
 from tracecore.commands.parts import add_command
@@ -31,8 +31,7 @@ machine, and what each of them stops.
 
 def add_check(parser: Parser) -> None:
     """Add ``check``."""
-    what = "a run artifact of at most 64 MiB, or a folder of them"
-    command = add_command(
+    add_command(
         parser,
         check,
         "check run artifacts",
@@ -42,16 +41,22 @@ def add_check(parser: Parser) -> None:
             1: "some are not",
             2: "a wrong option, or a file that cannot be read; the others have been checked",
         },
-    )
-    command.add_options(
-        {"files": Option("files", "FILE", path, help=what, nargs="+", is_required=True)}
+        {
+            "files": Option(
+                "files",
+                "FILE",
+                path,
+                help="a run artifact of at most 64 MiB, or a folder of them",
+                nargs="+",
+                is_required=True,
+            )
+        },
     )
 
 
 def add_check_task(parser: Parser) -> None:
     """Add ``check-task``."""
-    what = "a task's folder, with its task.toml"
-    command = add_command(
+    add_command(
         parser,
         check_task,
         "check a task's folder for its author",
@@ -61,23 +66,29 @@ def add_check_task(parser: Parser) -> None:
             1: "something was",
             2: "a wrong option, or a folder that cannot be read; the others have been checked",
         },
-    )
-    command.add_options(
-        {"folders": Option("folders", "DIR", path, help=what, nargs="+", is_required=True)}
+        {
+            "folders": Option(
+                "folders",
+                "DIR",
+                path,
+                help="a task's folder, with its task.toml",
+                nargs="+",
+                is_required=True,
+            )
+        },
     )
 
 
 def add_doctor(parser: Parser) -> None:
     """Add ``doctor``."""
-    command = add_command(
+    add_command(
         parser,
         doctor,
         "try which layers confine agents here",
         DOCTOR_TEXT,
         {0: "it was found out", 2: "a wrong option", 4: "tracecore itself failed"},
+        {"json": flag("--json", "one JSON object instead of text")},
     )
-    what = "one JSON object instead of text"
-    command.add_options({"json": Option("--json", action=FLAG, default=False, help=what)})
 
 
 def check(arguments: argparse.Namespace) -> tuple[int, str | None]:

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from typing import Final
 
-from tracecore.command_line.options import FLAG, Option, fill, options_of, path, whole_number
+from tracecore.command_line.options import Option, fill, flag, options_of, path, whole_number
 from tracecore.command_line.parser import Parser
 from tracecore.commands.parts import add_command, allowances, new_job, run_episode
 from tracecore.errors import InputError, UsageError, one_line
@@ -37,7 +37,8 @@ TIMEOUT_MOST_S: Final = 86_400
 
 def add_run(parser: Parser) -> None:
     """Add ``run``."""
-    command = add_command(
+    of_run = options_of(RunOptions)
+    add_command(
         parser,
         run,
         "run one episode and show what happened",
@@ -49,9 +50,6 @@ def add_run(parser: Parser) -> None:
             4: FAILED_ITSELF,
             130: "interrupted",
         },
-    )
-    of_run = options_of(RunOptions)
-    command.add_options(
         {
             "agent": Option(
                 "--agent",
@@ -73,32 +71,28 @@ def add_run(parser: Parser) -> None:
             "runs_dir": of_run["runs_dir"],
             **{name: one for name, one in of_run.items() if one.is_of_episode},
             **allowances(),
-            "debug": Option(
-                "--debug",
-                action=FLAG,
-                default=False,
-                help="in this process, unconfined and unlimited: prints and breakpoint() work",
+            "debug": flag(
+                "--debug", "in this process, unconfined and unlimited: prints and breakpoint() work"
             ),
-            "json": Option(
-                "--json",
-                action=FLAG,
-                default=False,
-                help="print one JSON object: {ok, artifact, episode}",
-            ),
-        }
+            "json": flag("--json", "print one JSON object: {ok, artifact, episode}"),
+        },
     )
 
 
 def add_show(parser: Parser) -> None:
     """Add ``show``."""
     exits = {0: "it was shown", 2: "a wrong option, or an artifact that is not valid"}
-    command = add_command(parser, show, "tell an artifact's episode", SHOW_TEXT, exits)
-    command.add_options({"file": FILE})
+    add_command(parser, show, "tell an artifact's episode", SHOW_TEXT, exits, {"file": FILE})
 
 
 def add_replay(parser: Parser) -> None:
     """Add ``replay``."""
-    command = add_command(
+    of_run = options_of(RunOptions)
+    names = (
+        *("tasks_dirs", "memory_limit_bytes", "message_limit_bytes"),
+        *("models", "model_calls", "recordings", "model_delay"),
+    )
+    add_command(
         parser,
         replay,
         "run an artifact's episode again and compare",
@@ -110,13 +104,6 @@ def add_replay(parser: Parser) -> None:
             4: FAILED_ITSELF,
             130: "interrupted",
         },
-    )
-    of_run = options_of(RunOptions)
-    names = (
-        *("tasks_dirs", "memory_limit_bytes", "message_limit_bytes"),
-        *("models", "model_calls", "recordings", "model_delay"),
-    )
-    command.add_options(
         {
             "file": FILE,
             "agent": Option(
@@ -141,7 +128,7 @@ def add_replay(parser: Parser) -> None:
             ),
             **{name: of_run[name] for name in names},
             **allowances(),
-        }
+        },
     )
 
 

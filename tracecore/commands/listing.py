@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tracecore.command_line.options import FLAG, Option, options_of
+from tracecore.command_line.options import flag, options_of
 from tracecore.command_line.parser import Parser
 from tracecore.commands.parts import add_command
 from tracecore.errors import InputError, TaskError, one_line
@@ -21,13 +21,17 @@ EXITS: Final = {0: "it was listed", 2: "a wrong option"}
 
 def add(parser: Parser) -> None:
     """Add the command."""
-    command = add_command(parser, list_, "list tasks, agents, scenarios and slices", TEXT, EXITS)
-    command.add_options(
+    add_command(
+        parser,
+        list_,
+        "list tasks, agents, scenarios and slices",
+        TEXT,
+        EXITS,
         {
             "tasks_dirs": options_of(RunOptions)["tasks_dirs"],
             "output_dir": options_of(OutputOptions)["output_dir"],
-            "json": Option("--json", action=FLAG, default=False, help="one JSON object"),
-        }
+            "json": flag("--json", "one JSON object"),
+        },
     )
 
 

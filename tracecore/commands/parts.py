@@ -136,9 +136,13 @@ def _model_limits(text: str) -> ModelLimits:
 
 
 def add_command(
-    parser: Parser, do: Any, summary: str, description: str, exits: Mapping[int, str]
-) -> Parser:
-    """A command with its exit codes."""
-    return parser.add_command(
-        do.__name__.rstrip("_").replace("_", "-"), do, summary, description, as_help(exits)
-    )
+    parser: Parser,
+    do: Any,
+    summary: str,
+    description: str,
+    exits: Mapping[int, str],
+    options: Mapping[str, Option],
+) -> None:
+    """Add a command with its exit codes and options."""
+    name = do.__name__.rstrip("_").replace("_", "-")
+    parser.add_command(name, do, summary, description, as_help(exits)).add_options(options)

@@ -61,6 +61,7 @@ OF_SPAWNED: Final = tuple(name for name in NAMESPACES if name != "pid_namespace"
 NAMES_PORT: Final = 53
 PR_SET_NO_NEW_PRIVS: Final = 38
 SWITCHED_OFF: Final = "switched off"
+NO_KERNEL: Final = "no ctypes"
 State = dict[str, bool | str]  # layer: in force, or why not
 
 
@@ -98,7 +99,7 @@ class Confinement:
 def begin(limits: Limits, reach: Reach) -> Confinement:
     """Nothing is in force yet."""
     confinement = Confinement(limits, reach)
-    if limits.confinement != "off" and sys.platform == "linux":
+    if limits.confinement != "off":
         with contextlib.suppress(OSError):
             confinement.kernel = Kernel()
     return confinement
@@ -122,7 +123,7 @@ def leave_namespaces(confinement: Confinement, names: Sequence[str] = NAMESPACES
         wanted.remove("user_namespace")
         confinement.state["user_namespace"] = "files that agents need belong to another user"
     if confinement.kernel is None:
-        confinement.state.update(dict.fromkeys(wanted, _why_no_kernel()))
+        confinement.state.update(dict.fromkeys(wanted, NO_KERNEL))
     elif wanted:
         confinement.state.update(namespaces.enter(confinement.kernel, wanted))
 
@@ -208,17 +209,13 @@ def _put_on(
     confinement: Confinement, layer: str, put: Callable[[Confinement, Kernel], None]
 ) -> None:
     if confinement.kernel is None:
-        confinement.state[layer] = _why_no_kernel()
+        confinement.state[layer] = NO_KERNEL
         return
     try:
         put(confinement, confinement.kernel)
         confinement.state[layer] = True
     except OSError as error:
         confinement.state[layer] = f"not available ({error.strerror})"
-
-
-def _why_no_kernel() -> str:
-    return "no ctypes" if sys.platform == "linux" else f"not on {sys.platform}"
 
 
 def _leave_disk(confinement: Confinement, kernel: Kernel) -> None:

@@ -10,7 +10,7 @@ from tracecore import processes
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.confinement.readable import secret_folders
 from tracecore.perf.show.progress import TICK_S
-from tracecore.perf.slice.engine import Look
+from tracecore.perf.slice.engine import Engine, Look
 from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.slice.limits import limit_behind_timeout
 from tracecore.perf.slice.options import WORKERS, RunOptions
@@ -22,10 +22,8 @@ from tracecore.runtime.agent.process import Preparation
 from tracecore.runtime.job import make_ready, run_job, settle
 
 
-class LocalEngine:
-    """Runs episodes in processes of this machine; see :class:`Engine`."""
-
-    is_gone = False
+class LocalEngine(Engine):
+    """Runs episodes in processes of this machine."""
 
     def __init__(self, options: RunOptions, output_dir: str, interruption: Interruption) -> None:
         self._options, self._interruption = options, interruption
@@ -42,12 +40,6 @@ class LocalEngine:
     def host(self) -> JsonObject:
         """Why workers do not keep to a core of their own, where they do not."""
         return {"not_pinned": self._notes[0]} if self._notes else {}
-
-    def machine_class(self) -> None:
-        """That of this machine."""
-
-    def document(self) -> None:
-        """There is no cluster."""
 
     def preload(self) -> JsonObject:
         """What was found when the first episodes were asked for."""
@@ -89,12 +81,6 @@ class LocalEngine:
             reaches = {job.agent.path: reach_of(job, self._secret) for job in jobs if job.preload}
             self._preloads = find_preloads(reaches, each, self._options.limits)
         return {path: found.statements for path, found in (self._preloads or {}).items()}
-
-    def episodes_again(
-        self, plan: Plan, jobs: Iterator[Job], count: int
-    ) -> Generator[EpisodeResult, None, None]:
-        """The same, on new workers."""
-        return self.episodes(plan, jobs, count)
 
 
 def run_one(job: Job, start_method: str = "auto", tasks_dirs: Sequence[str] = ()) -> EpisodeResult:

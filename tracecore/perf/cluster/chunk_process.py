@@ -18,13 +18,12 @@ from typing import Final
 from tracecore import frames
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.confinement.readable import secret_folders
-from tracecore.errors import MISSING, InputError, OptionError, TracecoreError, one_line
+from tracecore.errors import MISSING, InputError, TracecoreError, one_line
 from tracecore.perf.cluster.chunks import Chunk
 from tracecore.perf.cluster.sources import TASKS, lay_out_sources
 from tracecore.perf.documents.files import check_writable
 from tracecore.perf.slice.cleanup import remove_doubtful_artifacts
 from tracecore.perf.slice.limits import limit_behind_timeout
-from tracecore.processes import FORK, default_method
 from tracecore.record import replace
 from tracecore.records import EpisodeResult, Job
 from tracecore.runtime.agent.process import Preparation
@@ -76,8 +75,6 @@ def _placed(chunk: Chunk, folder: str) -> list[Job]:
     Raises:
         TracecoreError: The slice cannot run here.
     """
-    if chunk.method == FORK and default_method() != FORK:
-        raise OptionError("--start-method", "", chunk.method, "spawn on this node's platform")
     places = dict(zip(chunk.pairs, lay_out_sources(chunk.parcel, folder, chunk.pairs), strict=True))
     settings = chunk.jobs[0].settings
     # "return": a folder that is gone with the chunk. Else as it was written: relative to where the

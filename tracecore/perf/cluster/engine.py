@@ -17,7 +17,7 @@ from tracecore.perf.cluster.nodes import ClusterOptions
 from tracecore.perf.cluster.run import ClusterRun
 from tracecore.perf.cluster.sources import pack_sources
 from tracecore.perf.slice import options
-from tracecore.perf.slice.engine import Look
+from tracecore.perf.slice.engine import Engine, Look
 from tracecore.perf.slice.interrupt import Interruption
 from tracecore.perf.slice.options import RunOptions
 from tracecore.perf.slice.plan import Plan
@@ -54,12 +54,8 @@ def use_cluster(
         yield cluster
 
 
-class ClusterEngine(Cluster):
+class ClusterEngine(Cluster, Engine):
     """Runs episodes on a cluster, as the harness sees it."""
-
-    def preload(self) -> JsonObject:
-        """Nodes import in each episode."""
-        return {}
 
     def document(self) -> JsonObject:
         """The ``cluster`` block of the manifest."""

@@ -91,17 +91,17 @@ def host_facts(root: str = "/") -> JsonObject:
         root: Where ``proc`` and ``sys`` lie.
     """
     return {
-        "cpu_model": _cpu_model(root),
+        "cpu_model": _field(root, "proc/cpuinfo", "model name"),
         "cpus_total": os.cpu_count(),
-        "cpus_usable": _usable_cpus(),
+        "cpus_usable": len(os.sched_getaffinity(0)),
         # CPUs' worth of time that the cgroup grants; null: no quota known
         "cpu_quota": _cpu_quota(root),
-        "governor": _read(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "governor": read_text(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
         "memory_total_bytes": _memory_total_bytes(root),
-        "load_averages": _load_averages(),  # over 1, 5 and 15 minutes
+        "load_averages": load_averages(),  # over 1, 5 and 15 minutes
         "os": sys.platform,
-        "kernel": os.uname().release if hasattr(os, "uname") else None,
-        "machine": os.uname().machine if hasattr(os, "uname") else None,
+        "kernel": os.uname().release,
+        "machine": os.uname().machine,
         "python_version": ".".join(map(str, sys.version_info[:3])),
         "python_implementation": sys.implementation.name,
         "runner": _runner(),
@@ -169,19 +169,13 @@ def _runner() -> JsonObject | None:
     return known or None
 
 
-def _cpu_model(root: str) -> str | None:
-    for line in (_read(root, "proc/cpuinfo") or "").splitlines():
+def _field(root: str, path: str, wanted: str) -> str | None:
+    """What stands behind a name, in a file of lines ``name: value``."""
+    for line in read_text(root, path).splitlines():
         name, _, value = line.partition(":")
-        if name.strip() == "model name":
+        if name.strip() == wanted:
             return value.strip()
     return None
-
-
-def _usable_cpus() -> int | None:
-    try:
-        return len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):
-        return os.cpu_count()
 
 
 def _cpu_quota(root: str) -> float | None:
@@ -189,17 +183,15 @@ def _cpu_quota(root: str) -> float | None:
     versions.
     """
     quotas = []
-    for line in (_read(root, "proc/self/cgroup") or "").splitlines():
+    for line in read_text(root, "proc/self/cgroup").splitlines():
         _, _, controllers_and_path = line.partition(":")
         controllers, _, path = controllers_and_path.partition(":")
         for folder in _with_parents(path):
             if controllers == "":
-                words = (_read(root, f"sys/fs/cgroup{folder}/cpu.max") or "").split()
+                words = read_text(root, f"sys/fs/cgroup{folder}/cpu.max").split()
             elif "cpu" in controllers.split(","):
-                base = f"sys/fs/cgroup/cpu{folder}"
-                words = [
-                    _read(root, f"{base}/cpu.cfs_{word}_us") or "" for word in ("quota", "period")
-                ]
+                base = f"sys/fs/cgroup/cpu{folder}/cpu.cfs_"
+                words = [read_text(root, f"{base}{word}_us") for word in ("quota", "period")]
             else:
                 continue
             quotas += _quota(words)
@@ -220,23 +212,22 @@ def _quota(words: list[str]) -> list[float]:
 
 
 def _memory_total_bytes(root: str) -> int | None:
-    for line in (_read(root, "proc/meminfo") or "").splitlines():
-        words = line.split()
-        if words[:1] == ["MemTotal:"] and words[2:] == ["kB"] and words[1].isdecimal():
-            return int(words[1]) * 1024
-    return None
+    digits, _, unit = (_field(root, "proc/meminfo", "MemTotal") or "").partition(" ")
+    return int(digits) * 1024 if unit == "kB" and digits.isdecimal() else None
 
 
-def _load_averages() -> list[float] | None:
+def load_averages() -> list[float] | None:
+    """Processes that wanted to run, over the last 1, 5 and 15 minutes."""
     try:
         return list(os.getloadavg())
-    except (AttributeError, OSError):
-        return None
-
-
-def _read(root: str, path: str) -> str | None:
-    try:
-        with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 20).strip() or None
     except OSError:
         return None
+
+
+def read_text(root: str, path: str) -> str:
+    """A file of the kernel's; "" where it is not there."""
+    try:
+        with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20).strip()
+    except OSError:
+        return ""

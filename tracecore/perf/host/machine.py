@@ -3,19 +3,16 @@
 Nothing here raises for want of a figure: it is null then.
 """
 
-import contextlib
 import json
 import os
-import sys
 from typing import Any, Final
 
 from tracecore import clock, descendants
+from tracecore.perf.host.facts import load_averages
 from tracecore.records import JsonObject
 
 PRESSURES: Final = ("cpu", "io", "memory")
 STAT_BYTES: Final = 4096
-
-Tree = tuple[int, float, int]  # resident bytes, CPU seconds, processes alive
 
 
 class Machine:
@@ -44,11 +41,11 @@ class Machine:
         """The figures of this moment, under their names in the samples document."""
         now_s = clock.monotonic_s()
         elapsed_s, self._read_at_s = now_s - self._read_at_s, now_s
-        rss_bytes, cpu_s, alive = self._tree()
+        rss_bytes, cpu_s, alive = read_tree(os.getpid())
         return {
             **self._psutil_figures(),
             "pressure": self._pressure(elapsed_s),
-            "load_averages": _load_averages(),
+            "load_averages": load_averages(),
             "tree_rss_bytes": rss_bytes,
             "tree_cpu_s": cpu_s,
             "processes": alive,
@@ -101,15 +98,6 @@ class Machine:
             for name, value in stalled_s.items()
         }
 
-    def _tree(self) -> Tree | tuple[None, None, None]:
-        """Of this process and everything below it."""
-        if sys.platform == "linux":
-            return _tree_from_proc(os.getpid())
-        if self._psutil is not None:
-            with contextlib.suppress(Exception):
-                return _tree_from_psutil(self._psutil)
-        return None, None, None
-
 
 def _stalled_s(resource: str) -> dict[str, float]:
     try:
@@ -131,16 +119,9 @@ def _stalled_s(resource: str) -> dict[str, float]:
     }
 
 
-def _load_averages() -> list[float] | None:
-    try:
-        return list(os.getloadavg())
-    except (AttributeError, OSError):
-        return None
-
-
-def _tree_from_proc(root: int) -> Tree:
-    """Down from ``root``: a few small files per process, where psutil would read those of every
-    process of the machine.
+def read_tree(root: int) -> tuple[int, float, int]:
+    """Resident bytes, CPU seconds and processes alive, from ``root`` down: a few small files per
+    process, where psutil would read those of every process of the machine.
     """
     ticks_per_s, page_bytes = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     pages = ticks = alive = 0
@@ -165,15 +146,3 @@ def _stat(pid: int) -> list[bytes] | None:
             return file.read(STAT_BYTES).rpartition(b")")[2].split()
     except OSError:
         return None
-
-
-def _tree_from_psutil(psutil: Any) -> Tree:
-    rss_bytes = alive = 0
-    cpu_s = 0.0
-    me = psutil.Process()
-    for process in [me, *me.children(recursive=True)]:
-        with contextlib.suppress(psutil.Error):
-            rss_bytes += process.memory_info().rss
-            cpu_s += sum(process.cpu_times()[:4])
-            alive += 1
-    return rss_bytes, cpu_s, alive

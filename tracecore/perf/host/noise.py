@@ -5,10 +5,11 @@ harness itself.
 import os
 from typing import Final
 
+from tracecore.perf.host.facts import read_text
 from tracecore.record import record
 from tracecore.records import JsonObject
 
-PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 @record
@@ -68,7 +69,7 @@ class HostWatch:
         """User, nice, system, idle, iowait, irq, softirq and steal, of all CPUs; guest time is part
         of user time.
         """
-        words = self._read("proc/stat").partition("\n")[0].split()
+        words = read_text(self._root, "proc/stat").partition("\n")[0].split()
         return (
             [int(word) for word in words[1:9]] if words[:1] == ["cpu"] and len(words) > 8 else None
         )
@@ -77,17 +78,10 @@ class HostWatch:
         """``/proc/loadavg`` has three averages, then running/existing processes; one of those that
         run is this one.
         """
-        running = self._read("proc/loadavg").split()[3:4]
+        running = read_text(self._root, "proc/loadavg").split()[3:4]
         digits = running[0].partition("/")[0] if running else ""
         return int(digits) - 1 if digits.isdecimal() else None
 
     def _own_resident_bytes(self) -> int | None:
-        words = self._read("proc/self/statm").split()
+        words = read_text(self._root, "proc/self/statm").split()
         return int(words[1]) * PAGE_BYTES if len(words) > 1 else None
-
-    def _read(self, path: str) -> str:
-        try:
-            with open(os.path.join(self._root, path), encoding="ascii", errors="replace") as file:
-                return file.read(1 << 16)
-        except OSError:
-            return ""

@@ -10,11 +10,10 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import IO, Final, Self
 
 from tracecore import clock
-from tracecore.errors import OutputError
+from tracecore.errors import as_output_error
 from tracecore.files import write_atomic_stream
 from tracecore.perf.host.machine import Machine
 from tracecore.records import EpisodeResult, JsonObject
@@ -106,12 +105,7 @@ class Samples:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _take(self, now_s: float) -> None:
@@ -157,10 +151,8 @@ class Samples:
         }
         yield json.dumps(head, indent=2).encode()[:-2] + b',\n  "samples": ['
         if self._spool is not None:
-            try:
+            with as_output_error("the samples"):
                 self._spool.seek(0)
                 while block := self._spool.read(BLOCK_BYTES):
                     yield block
-            except OSError as error:
-                raise OutputError("the samples", error) from error
         yield b"\n  ]\n}\n"

@@ -3,6 +3,7 @@ certainly no living harness's.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import time
@@ -12,11 +13,6 @@ from typing import Final
 from tracecore.errors import InputError
 from tracecore.perf.slice.journal_file import JOURNAL_BEGIN, JOURNAL_END, journal_path
 from tracecore.strict import open_regular
-
-try:
-    import fcntl
-except ImportError:  # a platform without it: nothing is certain there, and nothing removed
-    fcntl = None  # type: ignore[assignment]
 
 TEMPORARY_END: Final = ".tmp"
 SECOND_RUNS_BEGIN: Final = ".perf-second-runs-"
@@ -93,8 +89,6 @@ def remove_unowned(output_dir: str) -> int:
     slice had not begun. A harness holds the lock of its journal as long as it lives, so that a lock
     which can be had shows that it is dead.
     """
-    if fcntl is None:
-        return 0
     with contextlib.suppress(OSError), os.scandir(output_dir) as entries:
         names = [
             entry.name

@@ -10,35 +10,31 @@ Look = Callable[[Sequence[Running]], None]  # called with what is running, as ti
 
 
 class Engine(Protocol):
-    """Where episodes run."""
+    """Where episodes run; what a subclass does not say is so on this machine."""
+
+    is_gone: bool = False  # it was lost, and the slice has to be finished elsewhere
 
     @property
     def slots(self) -> int:
         """How many episodes run at the same time."""
-        ...
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether it was lost, so that the slice has to be finished elsewhere."""
-        ...
 
     def host(self) -> JsonObject:
         """What the manifest's ``host`` block holds beside the facts of this machine."""
-        ...
+        return {}
 
     def machine_class(self) -> str | None:
         """The class of the machines that run episodes; None for that of this machine."""
-        ...
+        return None
 
     def document(self) -> JsonObject | None:
         """The ``cluster`` block of the manifest; None where there is no cluster."""
-        ...
+        return None
 
     def preload(self) -> JsonObject:
         """By agent: the packages that are imported once for many episodes, and those that are not,
         with the reason.
         """
-        ...
+        return {}
 
     def episodes(
         self, plan: Plan, jobs: Iterator[Job], count: int, look: Look | None = None
@@ -55,5 +51,5 @@ class Engine(Protocol):
     def episodes_again(
         self, plan: Plan, jobs: Iterator[Job], count: int
     ) -> Generator[EpisodeResult, None, None]:
-        """The same for second runs, whose artifacts lie on this machine at the end."""
-        ...
+        """The same for second runs, on new workers, whose artifacts lie here at the end."""
+        return self.episodes(plan, jobs, count)

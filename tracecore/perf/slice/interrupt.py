@@ -12,8 +12,7 @@ from typing import Any, Final
 from tracecore.exit_codes import EXIT_INTERRUPTED
 from tracecore.record import mutable_record
 
-HANGUP: Final = getattr(signal, "SIGHUP", None)  # not there on every platform
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @mutable_record
@@ -44,7 +43,7 @@ def watch_for_interruption() -> Iterator[Interruption]:
     def note(number: int, _frame: Any) -> None:
         if interruption.is_set:
             # the kernel sends this one when a terminal goes away, and often the shell as well
-            if number == HANGUP:
+            if number == signal.SIGHUP:
                 return
             _write_if_heard(interruption.last_words)
             os._exit(EXIT_INTERRUPTED)
@@ -54,7 +53,7 @@ def watch_for_interruption() -> Iterator[Interruption]:
     before: dict[signal.Signals, Any] = {}
     try:
         for number in SIGNALS:
-            if number == HANGUP and signal.getsignal(number) is signal.SIG_IGN:
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup: it shall outlive its terminal
             # not in the main thread: signals are the caller's
             with contextlib.suppress(ValueError):

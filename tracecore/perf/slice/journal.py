@@ -19,18 +19,16 @@ import contextlib
 import os
 from array import array
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Final, Literal, Self
 
 from tracecore import clock
-from tracecore.errors import OutputError
+from tracecore.errors import InputError, OutputError, as_output_error
 from tracecore.files import write_all, write_atomic_stream
 from tracecore.perf.slice.journal_file import (
     BLOCK_BYTES,
     LONGEST_LINE_BYTES,
     PART,
     blocks_of,
-    check_empty,
     header_line,
     line_of,
     lock,
@@ -38,7 +36,6 @@ from tracecore.perf.slice.journal_file import (
     open_file,
     parse_part,
     parse_row,
-    read_at,
     read_header,
     row_values,
 )
@@ -75,16 +72,14 @@ def create_journal(
         OutputError: It could not be written.
     """
     fd = open_file(path, os.O_CREAT)
-    journal = Journal(path, fd, header, episodes, fsync=fsync, monotonic_s=monotonic_s)
-    try:
+    with as_output_error(path), contextlib.ExitStack() as undoing:
+        undoing.callback(os.close, fd)
         lock(fd, path)
-        check_empty(fd, path)
+        if os.fstat(fd).st_size:
+            raise InputError(path, "", "a journal", "none: that slice can be resumed, not started")
+        journal = Journal(path, fd, header, episodes, fsync=fsync, monotonic_s=monotonic_s)
         journal._start()  # noqa: SLF001  # the two functions that make a Journal belong to it
-    except BaseException as error:
-        journal.close(sync=False)
-        if isinstance(error, OSError):
-            raise OutputError(path, error) from error
-        raise
+        undoing.pop_all()
     return journal
 
 
@@ -102,7 +97,8 @@ def resume_journal(
         OutputError: It could not be read or cut.
     """
     fd = open_begun(path)
-    try:
+    with as_output_error(path), contextlib.ExitStack() as undoing:
+        undoing.callback(os.close, fd)
         lock(fd, path)
         about, end = read_header(fd, path)
         journal = Journal(
@@ -110,11 +106,7 @@ def resume_journal(
         )
         journal.parts = [about["began_at"]]
         journal._recover(end)  # noqa: SLF001  # the two functions that make a Journal belong to it
-    except BaseException as error:
-        os.close(fd)
-        if isinstance(error, OSError):
-            raise OutputError(path, error) from error
-        raise
+        undoing.pop_all()
     return journal
 
 
@@ -169,7 +161,9 @@ class Journal:
             self._begin_part()
         values = list(row_values(row))
         values[PART] = len(self.parts) - 1
-        self._append(line_of(values), index)
+        line = line_of(values)
+        self._append(line)
+        self._place(index, self._end - len(line), len(line))
         self._unsynced_rows += 1
         if self._fsync != "none" and self._is_sync_due():
             self.sync()
@@ -201,7 +195,7 @@ class Journal:
         for index, offset in enumerate(self._offsets):
             if offset == ABSENT:
                 continue
-            row = parse_row(self.path, read_at(self._fd, offset, self._lengths[index]))
+            row = parse_row(self.path, os.pread(self._fd, self._lengths[index], offset))
             if row is None or row.episode_index != index:
                 self.drop(index)
                 self.lost.append(index)
@@ -214,10 +208,8 @@ class Journal:
         Raises:
             OutputError: The operating system could not promise it.
         """
-        try:
-            getattr(os, "fdatasync", os.fsync)(self._fd)
-        except OSError as error:
-            raise OutputError(self.path, error) from error
+        with as_output_error(self.path):
+            os.fdatasync(self._fd)
         self._unsynced_rows, self._synced_at_s = 0, self._monotonic_s()
 
     def close(self, *, sync: bool = True) -> None:
@@ -257,26 +249,20 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _start(self) -> None:
-        self._append(header_line(self.parts[0], self.episodes, self.header), None)
+        self._append(header_line(self.parts[0], self.episodes, self.header))
         if self._fsync != "none":
             self.sync()
 
     def _begin_part(self) -> None:
         self.parts.append(clock.utc_text())
-        about = {"part": len(self.parts) - 1, "began_at": self.parts[-1]}
-        self._append(line_of(about), None)
+        self._append(line_of({"part": len(self.parts) - 1, "began_at": self.parts[-1]}))
         self._has_begun = True
 
-    def _append(self, line: bytes, index: int | None) -> None:
+    def _append(self, line: bytes) -> None:
         if self._torn:
             self._cut_back()
         self._step_over_aliens()
@@ -288,8 +274,6 @@ class Journal:
             with contextlib.suppress(OutputError):
                 self._cut_back()
             raise OutputError(self.path, error) from error
-        if index is not None:
-            self._place(index, self._end, len(line))
         self._end += len(line)
         self._torn = False
 
@@ -303,18 +287,14 @@ class Journal:
         if size == self._end:
             return
         self.alien_lines += 1
-        try:
+        with as_output_error(self.path):
             # on a line of its own, whatever half a line theirs may be
             write_all(self._fd, b"\n")
-        except OSError as error:
-            raise OutputError(self.path, error) from error
         self._end = size + 1
 
     def _cut_back(self) -> None:
-        try:
+        with as_output_error(self.path):
             os.ftruncate(self._fd, self._end)
-        except OSError as error:
-            raise OutputError(self.path, error) from error
         self._torn = False
 
     def _is_sync_due(self) -> bool:

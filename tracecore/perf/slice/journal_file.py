@@ -1,22 +1,18 @@
 """The file of a journal: its name, what stands in its lines, and how it is opened."""
 
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, Final
 
-from tracecore.errors import InputError, OutputError
+from tracecore.errors import InputError, OutputError, as_output_error
 from tracecore.files import SHARED
 from tracecore.record import field_names
 from tracecore.records import EpisodeResult, JsonObject
 from tracecore.strict import COUNT, OBJECT, TEXT, check_fields, parse_json, read_row
-
-try:
-    import fcntl
-except ImportError:  # a platform without it: two writers are kept apart by their stamps alone
-    fcntl = None  # type: ignore[assignment]
 
 FORMAT: Final = 2
 BLOCK_BYTES: Final = 1 << 18  # copied at once
@@ -104,11 +100,9 @@ def read_header(fd: int, path: str) -> tuple[JsonObject, int]:
 
 
 def open_file(path: str, flags: int) -> int:
-    always = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-    try:
+    always = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    with as_output_error(path):
         return os.open(path, always | flags, SHARED)
-    except OSError as error:
-        raise OutputError(path, error) from error
 
 
 def open_begun(path: str) -> int:
@@ -124,14 +118,7 @@ def open_begun(path: str) -> int:
         raise InputError(path, "", error.cause.strerror, expected) from error
 
 
-def check_empty(fd: int, path: str) -> None:
-    if os.fstat(fd).st_size:
-        raise InputError(path, "", "a journal", "none: that slice can be resumed, not started")
-
-
 def lock(fd: int, path: str) -> None:
-    if fcntl is None:
-        return
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -139,17 +126,10 @@ def lock(fd: int, path: str) -> None:
             path, "", "a journal that another run is writing", "one that nobody writes"
         ) from error
     except OSError:
-        return  # a file system without locks: no worse than a platform without them
-
-
-def read_at(fd: int, offset: int, size: int) -> bytes:
-    # seek and read, not pread, which Windows lacks; appends go to the end of the file wherever it
-    # stands.
-    os.lseek(fd, offset, os.SEEK_SET)
-    return os.read(fd, size)
+        return  # a file system without locks: two writers are kept apart by their stamps alone
 
 
 def blocks_of(fd: int, end: int) -> Iterator[bytes]:
     """All that stands in the file up to ``end``."""
     for at in range(0, end, BLOCK_BYTES):
-        yield read_at(fd, at, min(BLOCK_BYTES, end - at))
+        yield os.pread(fd, min(BLOCK_BYTES, end - at), at)

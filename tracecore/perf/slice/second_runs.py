@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from tracecore.errors import InputError, OutputError, describe
+from tracecore.errors import InputError, as_output_error, describe
 from tracecore.perf.slice.cleanup import second_runs_path
 from tracecore.record import field, mutable_record
 from tracecore.records import EpisodeResult, JsonObject
@@ -98,10 +98,8 @@ def second_runs_folder(output_dir: str, stamp: str) -> Iterator[str]:
     # slice is resumed.
     folder = os.path.abspath(second_runs_path(output_dir, stamp))
     shutil.rmtree(folder, ignore_errors=True)
-    try:
+    with as_output_error(folder):
         os.mkdir(folder)
-    except OSError as error:
-        raise OutputError(folder, error) from error
     try:
         yield folder
     finally:

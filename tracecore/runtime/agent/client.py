@@ -56,7 +56,11 @@ class ProcessAgent:
         self._limits = job.settings.limits
         self._output = PipeTail(link.output_fd)
         self._channel = Channel(
-            link.read_fd, link.write_fd, self._limits.message_bytes, link.life_fd, self._output
+            link.read_fd,
+            link.write_fd,
+            self._limits.message_bytes,
+            link.life_fd,
+            beside=(link.output_fd, self._output.drain),
         )
         self._seq = 0
 
