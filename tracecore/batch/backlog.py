@@ -5,6 +5,7 @@ Else the last long jobs would run alone at the end. Jobs of which nothing is kno
 order in which they come, and so do jobs that take about as long as each other.
 """
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
@@ -34,13 +35,13 @@ class Backlog:
         limit_s: Callable[[Any], float],
         key: Callable[[Any], Hashable] | None,
     ) -> None:
-        self._jobs, self._limit_s, self._key = jobs, limit_s, key
+        self._jobs, self._limit_s = enumerate(jobs), limit_s
         self._window = WINDOW_JOBS if key else 1
+        self._key = key or (lambda _job: None)
         self._waiting: dict[Hashable, deque[tuple[int, Any]]] = {}  # by key: turn and job
-        self._count = 0
+        self._count = 0  # of those
         self._again: deque[Assignment] = deque()  # handed out once, to a worker that died
         self._more_jobs = True
-        self._turns = self._tickets = 0
         self._taken: dict[Hashable, tuple[int, float]] = {}  # by key: jobs, and their seconds
 
     @property
@@ -56,12 +57,11 @@ class Backlog:
         if not self._count:
             return None
         first = min(self._waiting, key=self._rank)
-        _turn, job = self._waiting[first].popleft()
+        turn, job = self._waiting[first].popleft()
         if not self._waiting[first]:
             del self._waiting[first]
         self._count -= 1
-        self._tickets += 1
-        return Assignment(self._tickets, job, self._limit_s(job), monotonic_s(), 1)
+        return Assignment(turn, job, self._limit_s(job), monotonic_s(), 1)
 
     def put_back(self, assignments: list[Assignment]) -> None:
         """Have these handed out before all others, in this order."""
@@ -69,25 +69,21 @@ class Backlog:
 
     def learn(self, job: Any, wall_s: float) -> None:
         """A job has taken so long."""
-        key = self._key(job) if self._key else None
+        key = self._key(job)
         jobs, seconds = self._taken.get(key, (0, 0.0))
         self._taken[key] = jobs + 1, seconds + wall_s
 
     def is_short(self, job: Any) -> bool:
         """Whether jobs like this one are so short that a worker should have the next at hand."""
-        return self._expected_s(self._key(job) if self._key else None) < SHORT_JOB_S
+        return self._expected_s(self._key(job)) < SHORT_JOB_S
 
     def _look_ahead(self) -> None:
-        while self._more_jobs and self._count < self._window:
-            try:
-                job = next(self._jobs)
-            except StopIteration:
-                self._more_jobs = False
-                return
-            key = self._key(job) if self._key else None
-            self._waiting.setdefault(key, deque()).append((self._turns, job))
-            self._turns += 1
-            self._count += 1
+        room = self._window - self._count
+        new = list(itertools.islice(self._jobs, room))
+        for turn, job in new:
+            self._waiting.setdefault(self._key(job), deque()).append((turn, job))
+        self._count += len(new)
+        self._more_jobs = len(new) == room
 
     def _rank(self, key: Hashable) -> tuple[float, int]:
         expected_s = self._expected_s(key)
@@ -96,5 +92,5 @@ class Backlog:
         return -step, self._waiting[key][0][0]
 
     def _expected_s(self, key: Hashable) -> float:
-        jobs, seconds = self._taken.get(key, (0, math.inf))
-        return seconds / jobs if jobs else math.inf
+        jobs, seconds = self._taken.get(key, (1, math.inf))
+        return seconds / jobs

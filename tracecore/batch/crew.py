@@ -11,7 +11,7 @@ import os
 import pickle
 import signal
 import socket
-import sys
+from collections import deque
 from multiprocessing import popen_fork, util
 from multiprocessing.context import SpawnProcess
 from typing import Any, Final
@@ -20,7 +20,6 @@ from tracecore import frames, processes
 from tracecore.batch.run import Assignment
 from tracecore.batch.worker import WorkerSetup, run_worker
 from tracecore.clock import monotonic_s
-from tracecore.record import mutable_record
 
 # behind a job's limit: a worker that has not reported by then is stopped or stuck, and is killed
 STUCK_PATIENCE_S: Final = 40.0
@@ -34,6 +33,11 @@ class Worker:
     Args:
         setup: What it is born with.
         needed: What it must be able to import, beside this package.
+
+    Attributes:
+        ready: Whether it takes jobs.
+        running: By ticket what has a slot, and since which monotonic second.
+        waiting: What it has at hand for slots that become free, in this order.
     """
 
     def __init__(self, setup: WorkerSetup, needed: tuple[Any, ...]) -> None:
@@ -51,38 +55,19 @@ class Worker:
         self.jobs_fd, self.results_fd = jobs_w, results_r  # the latter ends with the worker
         self._claim: socket.socket | None = None  # of its core
         self.ready = False
-        self._held: dict[int, _Held] = {}  # by ticket, in the order in which they were handed
-        self._running = 0
+        self.running: dict[int, tuple[Assignment, float]] = {}
+        self.waiting: deque[Assignment] = deque()
         self._jobs, self._reports = frames.Outbox(jobs_w), frames.Inbox(results_r)
 
     @property
     def free_slots(self) -> int:
         """Slots without a job."""
-        return len(self.setup.slots) - self._running
-
-    @property
-    def held(self) -> list[Assignment]:
-        """What it has in hand, running or not."""
-        return [held.assignment for held in self._held.values()]
-
-    @property
-    def waiting(self) -> int:
-        """How many it has at hand for slots that become free."""
-        return len(self._held) - self._running
-
-    @property
-    def running(self) -> list[tuple[Any, float]]:
-        """The jobs that run, and since which monotonic second."""
-        return [
-            (held.assignment.job, held.since_s)
-            for held in self._held.values()
-            if held.since_s != math.inf
-        ]
+        return len(self.setup.slots) - len(self.running)
 
     @property
     def stuck_s(self) -> float:
         """The monotonic second at which it is taken to be stuck with a job that it runs."""
-        limits_s = (held.since_s + held.assignment.limit_s for held in self._held.values())
+        limits_s = (since_s + assignment.limit_s for assignment, since_s in self.running.values())
         return min(limits_s, default=math.inf) + STUCK_PATIENCE_S
 
     def keep_to_core(self) -> str:
@@ -100,9 +85,10 @@ class Worker:
 
     def hand(self, assignment: Assignment) -> bool:
         """Hand it an assignment; whether anything is left to :meth:`flush`."""
-        now_s = monotonic_s() if self.free_slots else math.inf
-        self._running += now_s != math.inf
-        self._held[assignment.ticket] = _Held(assignment, now_s)
+        if self.free_slots:
+            self._give_slot(assignment)
+        else:
+            self.waiting.append(assignment)
         try:
             return self._jobs.put(pickle.dumps(assignment))
         except BrokenPipeError:  # it has just died, and will be buried with what it holds
@@ -122,27 +108,22 @@ class Worker:
     def become_ready(self) -> None:
         """It takes its first jobs now."""
         self.ready = True
-        for held in self._held.values():
-            if held.since_s != math.inf:
-                held.since_s = monotonic_s()
+        for assignment, _since_s in [*self.running.values()]:
+            self._give_slot(assignment)
 
     def take_back(self, ticket: int) -> Assignment:
         """The assignment of this ticket has ended: the next one takes its slot."""
-        ended = self._held.pop(ticket)
-        following = next((held for held in self._held.values() if held.since_s == math.inf), None)
-        if following is None:
-            self._running -= 1
-        else:
-            following.since_s = monotonic_s()
-        return ended.assignment
+        ended, _since_s = self.running.pop(ticket)
+        if self.waiting:
+            self._give_slot(self.waiting.popleft())
+        return ended
 
     def bury(self) -> tuple[list[Assignment], list[Assignment], str]:
         """It has died: what it was running, what else it held, and how it ended, in words."""
         os.close(self.jobs_fd)
         words = self.end(CLOSE_PATIENCE_S)  # it may live: without its line it is no worker any more
-        ran = [held.assignment for held in self._held.values() if held.since_s != math.inf]
-        rest = [held.assignment for held in self._held.values() if held.since_s == math.inf]
-        return (ran, rest, words) if self.ready else ([], [*ran, *rest], words)
+        ran = [assignment for assignment, _since_s in self.running.values()]
+        return (ran, [*self.waiting], words) if self.ready else ([], [*ran, *self.waiting], words)
 
     def end(self, patience_s: float) -> str:
         """Wait for its death, which is brought about when patience ends; how it ended, in words."""
@@ -157,11 +138,8 @@ class Worker:
             self._claim.close()
         return "vanished" if code is None else processes.describe_past(code)
 
-
-@mutable_record
-class _Held:
-    assignment: Assignment
-    since_s: float  # monotonic second since when it has a slot; infinite while it waits for one
+    def _give_slot(self, assignment: Assignment) -> None:
+        self.running[assignment.ticket] = assignment, monotonic_s()
 
 
 class _WorkerProcess(SpawnProcess):
@@ -205,19 +183,15 @@ class _LeanPopen(popen_fork.Popen):
 
 
 def usable_cores() -> list[int]:
-    """The cores that this process may use; numbers without a meaning where the platform
-    has none.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0))
 
 
 def claim_core() -> tuple[int, socket.socket] | None:
     """The first core that no batch has claimed, and what holds it until that is closed; ``None``
     when each has been claimed: then the kernel knows best where there is room.
     """
-    for core in usable_cores() if sys.platform == "linux" else ():
+    for core in usable_cores():
         # A name in the system's abstract namespace belongs to one socket, and is free when its
         # process is gone.
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -97,10 +97,8 @@ def run_batch(
             pool = _Pool(function, iter(jobs), options)
         except OSError as error:
             raise EngineError(f"no worker could be started: {error}") from error
-        try:
+        with contextlib.closing(pool):
             yield from pool.run()
-        finally:
-            pool.close()
 
 
 @contextlib.contextmanager
@@ -144,7 +142,7 @@ class _Pool:
         while True:
             self._start_workers()
             self._hand_out()
-            if not self._backlog.has_more and not any(worker.held for worker in self._workers):
+            if not self._backlog.has_more and not any(worker.running for worker in self._workers):
                 return
             events = self._selector.select(self._patience_s())
             if any(key.data is None for key, _ in events):
@@ -254,8 +252,9 @@ class _Pool:
         if self._options.on_tick is None or now_s < self._next_tick_s:
             return
         self._next_tick_s = now_s + self._options.tick_s
-        running = [one for worker in self._workers if worker.ready for one in worker.running]
-        self._options.on_tick([Running(job, since_s) for job, since_s in running])
+        ready = [worker for worker in self._workers if worker.ready]
+        running = [one for worker in ready for one in worker.running.values()]
+        self._options.on_tick([Running(one.job, since_s) for one, since_s in running])
 
     # --- jobs ---
 
@@ -267,15 +266,15 @@ class _Pool:
         """The worker to hand the next job to, if any has room."""
         if not self._workers:
             return None
-        worker = max(self._workers, key=lambda one: (one.free_slots, -one.waiting))
+        worker = max(self._workers, key=lambda one: (one.free_slots, -len(one.waiting)))
         if worker.free_slots or self._may_wait_at(worker):
             return worker
         return None
 
     def _may_wait_at(self, worker: Worker) -> bool:
         """Whether a job that is handed to a worker without a free slot is soon given one."""
-        return worker.waiting < AHEAD_MOST and all(
-            self._backlog.is_short(job) for job, _since_s in worker.running
+        return len(worker.waiting) < AHEAD_MOST and all(
+            self._backlog.is_short(one.job) for one, _since_s in worker.running.values()
         )
 
     def _watch_room(self, worker: Worker, *, blocked: bool) -> None:

@@ -21,10 +21,6 @@ from tracecore.record import field, mutable_record, record
 from tracecore.records import Ending, Exited, FellSilent, Killed, Raised, TimedOut
 
 WORDS_MOST: Final = 2_000
-RETURNED: Final = b"r"
-RAISED: Final = b"x"
-# behind that letter: the peak of this process's own memory; 0: as wait4 has it
-PEAK_BYTES: Final = 8
 LEAVE_PATIENCE_S: Final = 1.0  # between a job's answer and its death; it only has to call _exit
 HANDFUL_MOST: Final = 8  # forks at a time; where processes are spawned, one
 
@@ -164,8 +160,8 @@ def run_child(
     Two messages come over ``job_fd``: the pickled assignment, and the pickled link. Without them,
     at the end of that line, there is nothing to do.
 
-    The answer is ``r``, a number of 8 bytes, and the pickled value; or ``x``, the number, and the
-    pickled ``(kind, message, traceback)`` of what it raised: an exception itself may fail to
+    The answer is pickled: the peak of this process's own memory (0: as ``wait4`` has it), and the
+    pickled value, or type, message and traceback of what it raised: an exception itself may fail to
     pickle, or to be rebuilt.
     """
     descendants.die_with(worker)
@@ -179,13 +175,12 @@ def run_child(
     try:
         job = pickle.loads(assignment).job  # noqa: S301 - from our own harness
         value = function(job, pickle.loads(link))  # noqa: S301 - from our own worker
-        kind, answer = RETURNED, pickle.dumps(value)
+        answer: Any = pickle.dumps(value)
     except BaseException as error:  # every path must give an answer
-        raised = (type(error).__name__, _words(error), traceback.format_exc(limit=-20))
-        kind, answer = RAISED, pickle.dumps(raised)
+        answer = type(error).__name__, _words(error), traceback.format_exc(limit=-20)
     # Not of a fork, where wait4 has the same, and asking costs a hundredth of a small episode.
     peak = (processes.own_peak_rss_bytes() or 0) if method == processes.SPAWN else 0
-    frames.write_message(answer_fd, kind + peak.to_bytes(PEAK_BYTES, "big") + answer)
+    frames.write_message(answer_fd, pickle.dumps((peak, answer)))
 
 
 def _words(error: BaseException) -> str:
@@ -251,22 +246,14 @@ class Run:
             while part := os.read(self.answer_fd, frames.READ_BYTES):
                 self.answer += part
 
-    def peak_rss_bytes(self) -> int:
-        """The most memory that the process had."""
-        start = frames.HEADER_BYTES + len(RETURNED)
-        of_its_own = self.answer[start : start + PEAK_BYTES] if self._has_answered() else b""
-        return int.from_bytes(of_its_own, "big") or processes.peak_rss_bytes(self.spent)
-
-    def ending(self) -> Ending | bytes:
-        """How it ended; of one that returned, the pickled value, which the harness alone reads."""
-        if self._has_answered():
-            message = bytes(self.answer[frames.HEADER_BYTES :])
-            value = message[len(RETURNED) + PEAK_BYTES :]
-            if message.startswith(RETURNED):
-                return value
-            return Raised(*pickle.loads(value))  # noqa: S301 - from our own child
-        code = os.waitstatus_to_exitcode(self.status)
-        return self.given_up or (Killed(-code) if code < 0 else Exited(code))
-
-    def _has_answered(self) -> bool:
-        return frames.is_whole(self.answer)
+    def result(self) -> tuple[int, Ending | bytes]:
+        """The most memory that the process had, and how it ended; of one that returned, the pickled
+        value, which the harness alone reads.
+        """
+        peak, code = 0, os.waitstatus_to_exitcode(self.status)
+        ending: Ending | bytes
+        ending = self.given_up or (Killed(-code) if code < 0 else Exited(code))
+        if frames.is_whole(self.answer):
+            peak, answer = pickle.loads(self.answer[frames.HEADER_BYTES :])  # noqa: S301 - from our own child
+            ending = answer if isinstance(answer, bytes) else Raised(*answer)
+        return peak or processes.peak_rss_bytes(self.spent), ending

@@ -86,10 +86,6 @@ class Companion(Protocol):
         """The worker leaves."""
 
 
-class HarnessGone(Exception):
-    """The line to the harness has ended."""
-
-
 def run_worker(setup: WorkerSetup, jobs_fd: int, results_fd: int) -> None:
     """Serve until the line to the harness ends: assignments come down ``jobs_fd``, reports go up
     ``results_fd``.
@@ -105,8 +101,8 @@ def run_worker(setup: WorkerSetup, jobs_fd: int, results_fd: int) -> None:
     try:
         worker = _Worker(setup, jobs_fd, results)
         worker.serve()
-    except (HarnessGone, frames.ChannelClosed, BrokenPipeError):
-        pass
+    except (frames.ChannelClosed, BrokenPipeError):
+        pass  # the harness is gone, or wants no more
     except OSError as error:
         os.set_blocking(results_fd, True)
         with contextlib.suppress(OSError):
@@ -136,11 +132,9 @@ class _Worker:
         self._companion: Companion | None = (
             setup.prepare(setup.method, len(setup.slots)) if setup.prepare else None
         )
-        self._function: Callable[[Any, Any], object]
-        self._make_ready: Callable[[Any], None] | None
-        self._function, self._make_ready = pickle.loads(setup.work)  # noqa: S301 - from our own harness
+        function, self._make_ready = pickle.loads(setup.work)  # noqa: S301 - from our own harness
         open_link = self._companion.open_link if self._companion else lambda: None
-        self._spares = Spares(self._function, open_link, setup.method)
+        self._spares = Spares(function, open_link, setup.method)
         # each with itself pickled, as its process reads it
         self._waiting: deque[tuple[Assignment, bytes]] = deque()
         self._free = deque(setup.slots)
@@ -176,9 +170,9 @@ class _Worker:
 
     # --- what it waits for ---
 
-    def _watch(self, fd: int, handle: Callable[[], None]) -> None:
+    def _watch(self, fd: int, handle: Callable[[], None], event: int = select.POLLIN) -> None:
         self._handlers[fd] = handle
-        self._poll.register(fd, select.POLLIN)
+        self._poll.register(fd, event)
 
     def _forget(self, fd: int | None) -> None:
         if fd in self._handlers:
@@ -214,15 +208,14 @@ class _Worker:
     def _take_assignments(self) -> None:
         messages, ended = self._jobs.read()
         if ended:
-            raise HarnessGone
+            raise frames.ChannelClosed
         for message in messages:
             self._waiting.append((pickle.loads(message), message))  # noqa: S301 - from our own harness
 
     def _send(self, message: bytes) -> None:
         if self._results.put(message):
             # A harness that does not read now must not keep a deadline from being met.
-            self._handlers[self._results.fd] = self._flush
-            self._poll.register(self._results.fd, select.POLLOUT)
+            self._watch(self._results.fd, self._flush, select.POLLOUT)
 
     def _flush(self) -> None:
         if not self._results.flush():
@@ -320,6 +313,7 @@ class _Worker:
     def _finish(self, run: Run, beside: Any) -> None:
         self._sweep(run)
         ended_s, assignment, spent = monotonic_s(), run.assignment, run.spent
+        peak, ending = run.result()
         # Usage's fields in order: a record would cost several times as much to pickle.
         usage = (
             ended_s - run.taken_s,
@@ -328,14 +322,14 @@ class _Worker:
             run.taken_s - assignment.handed_s,
             spent.ru_utime + (beside.cpu_user_s if beside else 0.0),
             spent.ru_stime + (beside.cpu_sys_s if beside else 0.0),
-            max(run.peak_rss_bytes(), beside.peak_rss_bytes if beside else 0),
+            max(peak, beside.peak_rss_bytes if beside else 0),
             self._setup.number,
             assignment.attempt,
             run.leaked,
             run.slot,
             spent.ru_minflt + (beside.page_faults if beside else 0),
         )
-        self._send(pickle.dumps((assignment.ticket, run.ending(), usage)))
+        self._send(pickle.dumps((assignment.ticket, ending, usage)))
         self._free.append(run.slot)
 
     def _sweep(self, run: Run) -> None:
