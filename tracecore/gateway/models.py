@@ -6,11 +6,28 @@ from urllib.parse import urlsplit
 
 from tracecore.errors import MISSING, InputError
 from tracecore.record import record
-from tracecore.strict import parse_toml, read_file
+from tracecore.strict import Kind, parse_toml, read_file
 
 FORM: Final = "a TOML file with [[model]] tables"
 FILE_BYTES_MOST: Final = 1 << 20
-KEYS: Final = frozenset({"name", "upstream", "key_env", "base_url_env", "api_key_env"})
+NEEDED: Final = ("name", "upstream")
+VARIABLE: Final[Kind] = (
+    lambda value: isinstance(value, str) and value.isidentifier(),
+    "the name of an environment variable",
+)
+KINDS: Final[dict[str, Kind]] = {
+    "name": (
+        lambda value: isinstance(value, str) and _is_name(value),
+        "lower-case letters, digits, - and _",
+    ),
+    "upstream": (
+        lambda value: isinstance(value, str) and _is_url(value),
+        "a URL such as https://api.openai.com/v1",
+    ),
+    "key_env": VARIABLE,
+    "base_url_env": VARIABLE,
+    "api_key_env": VARIABLE,
+}
 
 
 @record
@@ -67,20 +84,13 @@ def keys_of(
 
 
 def _mistakes(table: dict[str, Any]) -> list[tuple[str, Any, str]]:
-    found: list[tuple[str, Any, str]] = []
-    name = table.get("name", MISSING)
-    if not isinstance(name, str) or not _is_name(name):
-        found.append(("name", name, "lower-case letters, digits, - and _"))
-    upstream = table.get("upstream", MISSING)
-    if not isinstance(upstream, str) or not _is_url(upstream):
-        found.append(("upstream", upstream, "a URL such as https://api.openai.com/v1"))
-    found += [
-        (key, table[key], "the name of an environment variable")
-        for key in ("key_env", "base_url_env", "api_key_env")
-        if key in table and not (isinstance(table[key], str) and table[key].isidentifier())
+    found = [
+        (key, table.get(key, MISSING), expected)
+        for key, (is_of_kind, expected) in KINDS.items()
+        if (key in table or key in NEEDED) and not is_of_kind(table.get(key))
     ]
-    found += [(key, table[key], f"one of {', '.join(sorted(KEYS))}") for key in table.keys() - KEYS]
-    return found
+    unknown = f"one of {', '.join(sorted(KINDS))}"
+    return found + [(key, table[key], unknown) for key in table if key not in KINDS]
 
 
 def _model(table: dict[str, Any]) -> Model:

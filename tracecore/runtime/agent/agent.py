@@ -2,6 +2,7 @@
 process holds it.
 """
 
+import functools
 import os
 import sys
 from types import CodeType, ModuleType
@@ -13,9 +14,8 @@ from tracecore.runtime.task.folder import compile_source, read_source
 MODULE_NAME = "tracecore_agent"
 METHODS = ("reset", "observe", "act")
 
-_compiled: dict[tuple[str, str], CodeType] = {}
 
-
+@functools.cache
 def compile_agent(path: str, sha256: str) -> CodeType:
     """The code object of the agent's file, which is read once per process. Executes nothing.
 
@@ -26,19 +26,11 @@ def compile_agent(path: str, sha256: str) -> CodeType:
     Raises:
         AgentError: It cannot be read, has changed since, or is not Python (the line is named).
     """
-    code = _compiled.get((path, sha256))
-    if code is None:
-        data = read_source(path, AgentError)
-        found = canon.sha256(data)
-        if found != sha256:
-            raise AgentError(path, "sha256", found, f"{sha256}, as it was when it was found")
-        code = _compiled[path, sha256] = compile_source(path, data, AgentError)
-    return code
-
-
-def compiled_agent(path: str, sha256: str) -> CodeType | None:
-    """What :func:`compile_agent` has made of it in this process, if it has."""
-    return _compiled.get((path, sha256))
+    data = read_source(path, AgentError)
+    found = canon.sha256(data)
+    if found != sha256:
+        raise AgentError(path, "sha256", found, f"{sha256}, as it was when it was found")
+    return compile_source(path, data, AgentError)
 
 
 def execute_agent(code: CodeType, path: str) -> object:

@@ -22,7 +22,6 @@ from types import CodeType
 from typing import Any, Final
 
 from tracecore import canon, frames
-from tracecore.errors import MISSING, AgentError
 from tracecore.runtime.agent.agent import execute_agent
 from tracecore.runtime.agent.message import VALUES_MOST
 from tracecore.runtime.foreign.stable_text import cut_words, describe_error, own_traceback
@@ -171,18 +170,12 @@ class AgentHost:
 
 
 def serve(
-    code: CodeType | None,
-    problem: Exception | None,
-    path: str,
-    nonce: str,
-    fds: tuple[int, int],
-    limit: int,
+    code: CodeType | Exception, path: str, nonce: str, fds: tuple[int, int], limit: int
 ) -> None:
     """Answer requests from ``fds`` (read, write) until the episode closes its side; then leave.
 
     Args:
-        code: The compiled agent; ``None`` when there is a ``problem``.
-        problem: Why it could not be compiled.
+        code: The compiled agent, or why it could not be compiled.
         path: Where it comes from.
         nonce: Goes into every answer.
         fds: The pipes from and to the episode.
@@ -190,8 +183,8 @@ def serve(
     """
 
     def load() -> Any:
-        if code is None:
-            raise problem or AgentError(path, "", MISSING, "the agent's code")
+        if isinstance(code, Exception):
+            raise code
         return execute_agent(code, path)
 
     _show_lines_at_once()

@@ -67,25 +67,23 @@ def run_keeper(
     if has_doors and "network_namespace" not in names:
         names = (*names, "network_namespace")  # the doors have to be where the agents are
     layers.leave_namespaces(confinement, names)
-    if has_doors:
-        try:
+    pid = None
+    try:
+        if has_doors:
             _hand_out_doors(control_fd, confinement)
-        except OSError as error:
-            refuse(control_fd, error)
-            return
-    # which cannot be sent
-    confinement.kernel = None if method == processes.SPAWN else confinement.kernel
-    if confinement.state["pid_namespace"] is True:
+        # which cannot be sent
+        confinement.kernel = None if method == processes.SPAWN else confinement.kernel
         arguments = (control_fd, setup, confinement, preload)
-        try:
+        if confinement.state["pid_namespace"] is True:
             pid = processes.start(run_zygote, arguments, method=method, keep_fds=[control_fd])
-        except OSError as error:
-            refuse(control_fd, error)
-            return
+    except OSError as error:
+        refuse(control_fd, error)
+        return
+    if pid is None:
+        run_zygote(*arguments)
+    else:
         os.close(control_fd)
         os.waitpid(pid, 0)
-        return
-    run_zygote(control_fd, setup, confinement, preload)
 
 
 def _hand_out_doors(control_fd: int, confinement: Confinement) -> None:

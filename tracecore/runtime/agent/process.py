@@ -33,8 +33,8 @@ from tracecore.confinement.kernel import close_own_memory
 from tracecore.confinement.readable import Reach
 from tracecore.errors import EngineError, TracecoreError
 from tracecore.gateway.client import hand_over
-from tracecore.record import as_dict, field, mutable_record, record, replace
-from tracecore.records import GatewayAddress, Job, Limits
+from tracecore.record import as_dict, field, record, replace
+from tracecore.records import GatewayAddress, Job, Limits, Usage
 from tracecore.runtime.agent.nursery import reach_of, run_nursery
 from tracecore.runtime.agent.zygote import EXPLAIN, MESSAGE_BYTES, NurserySetup
 
@@ -78,16 +78,6 @@ class AgentLink:
 
 
 @record
-class AgentSpent:
-    """What an agent process had used; see ``batch.worker.Companion``."""
-
-    cpu_user_s: float
-    cpu_sys_s: float
-    peak_rss_bytes: int
-    page_faults: int
-
-
-@record
 class Preparation:
     """What a worker starts once: the agent zygotes. Picklable; see ``batch.worker.Companion``."""
 
@@ -100,12 +90,11 @@ class Preparation:
         return AgentZygotes(method, self, slots)
 
 
-@mutable_record
+@record
 class _Zygote:
     """A zygote, as its worker has it."""
 
     control: socket.socket
-    live: set[int]  # serials of the agents whose end it has not reported
     door: str  # "host:port" at which its agents reach the gateway
 
 
@@ -125,8 +114,8 @@ class AgentZygotes:
         self._serial = 0
         self._zygotes: dict[tuple[Reach, tuple[str, ...]], _Zygote] = {}
         self._kinds: dict[tuple[object, ...], tuple[Reach, tuple[str, ...]]] = {}
-        self._zygote_of: dict[int, _Zygote] = {}  # by serial, until the agent's end is taken
-        self._spent: dict[int, AgentSpent] = {}
+        self._zygote_of: dict[int, _Zygote] = {}  # by serial, until it reports the agent's end
+        self._spent: dict[int, Usage] = {}  # by serial
         setup = NurserySetup(method, preparation.limits, slots)
         self.pid = processes.start(
             run_nursery, (theirs.fileno(), setup), method=method, keep_fds=[theirs.fileno()]
@@ -179,7 +168,6 @@ class AgentZygotes:
         words = "\0".join((str(link.serial), link.nonce, job.agent.sha256, job.agent.path))
         _send(zygote, os.fsencode(words), link.far_fds)
         link.drop()
-        zygote.live.add(link.serial)
         self._zygote_of[link.serial] = zygote
         return replace(link, door=zygote.door) if zygote.door else link
 
@@ -200,16 +188,12 @@ class AgentZygotes:
         Raises:
             ZygoteLost: The zygote is gone.
         """
-        zygote = self._zygote_of[link.serial]
-        if link.serial in zygote.live:
+        if zygote := self._zygote_of.get(link.serial):
             _send(zygote, b"%d" % link.serial)
 
-    def spent(self, link: AgentLink) -> AgentSpent | None:
+    def spent(self, link: AgentLink) -> Usage | None:
         """What the agent had used; ``None`` until its end has been reported. Given once."""
-        found = self._spent.pop(link.serial, None)
-        if found:
-            del self._zygote_of[link.serial]
-        return found
+        return self._spent.pop(link.serial, None)
 
     def close(self) -> None:
         """End the zygotes, and whatever agents they have."""
@@ -229,9 +213,14 @@ class AgentZygotes:
         if report.startswith(b"{"):
             raise Refused(json.loads(report)["refused"])
         serial, user_s, sys_s, peak, faults = report.split()
-        zygote.live.discard(int(serial))
-        spent = AgentSpent(float(user_s), float(sys_s), int(peak), int(faults))
-        self._spent[int(serial)] = spent
+        self._zygote_of.pop(int(serial), None)
+        self._spent[int(serial)] = Usage(
+            0.0,
+            cpu_user_s=float(user_s),
+            cpu_sys_s=float(sys_s),
+            peak_rss_bytes=int(peak),
+            page_faults=int(faults),
+        )
 
     def _zygote_for(self, job: Job) -> _Zygote:
         kind = self._kind_of(job)
@@ -239,7 +228,7 @@ class AgentZygotes:
         if zygote is None:
             self._let_one_go()
             control = self._start_zygote(*kind)
-            zygote = _Zygote(control, set(), self._take_doors(control, kind[0]))
+            zygote = _Zygote(control, self._take_doors(control, kind[0]))
         # at the end: the first is the one that was not needed for longest
         self._zygotes[kind] = zygote
         return zygote
@@ -281,7 +270,8 @@ class AgentZygotes:
         return report["doors"][0][0] if reach.models else ""
 
     def _let_one_go(self) -> None:
-        idle = [kind for kind, zygote in self._zygotes.items() if not zygote.live]
+        busy = self._zygote_of.values()
+        idle = [kind for kind, zygote in self._zygotes.items() if zygote not in busy]
         if len(self._zygotes) >= ZYGOTES_MOST and idle:
             self._zygotes.pop(idle[0]).control.close()
 

@@ -29,10 +29,9 @@ def serve_forked(
     the agent.
     """
     code, path, sha256, nonce, fds, limits, proof_fd = work
-    problem = None
     if code is None:
-        code, problem = compiled(path, sha256)
-        if code is not None:
+        code = compiled(path, sha256)
+        if not isinstance(code, Exception):
             os.write(proof_fd, b"c")
         os.close(proof_fd)  # the agent shall not have it
     if may_fork:
@@ -41,7 +40,7 @@ def serve_forked(
     if confinement.state.get("resource_limits") is True:
         _bound_open_files(limits)
     layers.confine_agent(confinement, answer_fd, nonce)
-    serve(code, problem, path, nonce, (question_fd, answer_fd), limits.message_bytes)
+    serve(code, path, nonce, (question_fd, answer_fd), limits.message_bytes)
 
 
 def serve_spawned(
@@ -55,7 +54,7 @@ def serve_spawned(
     question_fd, answer_fd = _take_ends(fds)
     reach, (doors, network) = where
     confinement = layers.begin(limits, reach_from_json(reach))
-    code, problem = compiled(path, sha256)
+    code = compiled(path, sha256)
     names = layers.OF_SPAWNED
     if confinement.reach.has_doors:
         confinement.doors, confinement.state["network_namespace"] = doors, network
@@ -63,7 +62,7 @@ def serve_spawned(
     layers.leave_namespaces(confinement, names)
     layers.confine(confinement)
     layers.confine_agent(confinement, answer_fd, nonce)
-    serve(code, problem, path, nonce, (question_fd, answer_fd), limits.message_bytes)
+    serve(code, path, nonce, (question_fd, answer_fd), limits.message_bytes)
     time.sleep(LINGER_S)
 
 
@@ -84,9 +83,9 @@ def _bound_open_files(limits: Limits) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limits.open_files, limits.open_files))
 
 
-def compiled(path: str, sha256: str) -> tuple[CodeType | None, Exception | None]:
+def compiled(path: str, sha256: str) -> CodeType | Exception:
     """The agent's code, or why there is none."""
     try:
-        return compile_agent(path, sha256), None
+        return compile_agent(path, sha256)
     except (TracecoreError, OSError, ValueError, RecursionError, MemoryError) as error:
-        return None, error
+        return error

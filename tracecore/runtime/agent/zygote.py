@@ -35,7 +35,6 @@ from tracecore.confinement import layers
 from tracecore.confinement.layers import Confinement
 from tracecore.record import as_dict, mutable_record, record, replace
 from tracecore.records import Limits
-from tracecore.runtime.agent.agent import compiled_agent
 from tracecore.runtime.agent.preload import load
 from tracecore.runtime.agent.start import compiled, serve_forked, serve_spawned
 
@@ -170,9 +169,7 @@ class _Zygote:
         proof: list[int] = []  # the pipe over which the agent shows that it could be compiled
         arguments: tuple[Any, ...]
         if method == processes.FORK:
-            code = compiled_agent(path, sha256)
-            if code is None and source in self._proven:
-                code, _problem = compiled(path, sha256)
+            code = compiled(path, sha256) if source in self._proven else None
             if code is None:
                 proof += os.pipe()
             work = (code, path, sha256, nonce, fds, limits, proof[-1] if proof else -1)

@@ -1,8 +1,8 @@
 """A task's ``task.toml``: read, and every field checked."""
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
 
 from tracecore import strict
 from tracecore.errors import MISSING, TaskError
@@ -10,6 +10,7 @@ from tracecore.record import record
 from tracecore.records import Budgets
 from tracecore.runtime.sandbox import is_host_pattern, is_root
 from tracecore.runtime.task.folder import MANIFEST_NAME, read_source
+from tracecore.strict import BOOL, Kind
 
 T = TypeVar("T")
 
@@ -37,6 +38,39 @@ _FUNCTIONS = {"setup": ("setup",), "validator": ("validate", "validator")}
 Problem = tuple[str, object, str]
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+def is_task_id(text: str) -> bool:
+    """Whether ``text`` is made of lower-case letters, digits, ``_`` and ``-``, 1 to 80 of them."""
+    return 0 < len(text) <= 80 and _ID_CHARACTERS.issuperset(text)
+
+
+_ID: Final[Kind] = (
+    lambda value: isinstance(value, str) and is_task_id(value),
+    "lower-case letters, digits, _ and -, at most 80",
+)
+_TEXT: Final[Kind] = (
+    lambda value: isinstance(value, str) and value != "",
+    "a string that is not empty",
+)
+_NUMBER: Final[Kind] = (
+    lambda value: type(value) is int and 0 <= value <= NUMBER_LIMIT,  # True is none
+    f"a whole number from 0 to {NUMBER_LIMIT}",
+)
+_SEED_BEHAVIOR: Final[Kind] = (SEED_BEHAVIORS.__contains__, f"one of {', '.join(SEED_BEHAVIORS)}")
+_ROOTS: Final[Kind] = (
+    lambda value: (
+        isinstance(value, list) and all(isinstance(one, str) and is_root(one) for one in value)
+    ),
+    "a list of absolute POSIX paths without `..`",
+)
+_HOSTS: Final[Kind] = (
+    lambda value: (
+        isinstance(value, list)
+        and all(isinstance(one, str) and is_host_pattern(one) for one in value)
+    ),
+    "a list of host names or *.suffix, without scheme or port",
+)
 
 
 @record
@@ -102,34 +136,26 @@ def read_fields(folder: str, document: dict[str, Any]) -> tuple[Manifest, list[P
     sandbox = top.table("sandbox", ("filesystem_roots", "network_hosts"))
     manifest = Manifest(
         id=_read_id(top, os.path.basename(os.path.abspath(folder))),
-        suite=top.text("suite"),
-        version=top.number("version"),
-        description=top.text("description"),
-        deterministic=top.boolean("deterministic"),
-        seed_behavior=top.choice("seed_behavior", SEED_BEHAVIORS),
-        budgets=Budgets(steps=budgets.number("steps"), tool_calls=budgets.number("tool_calls")),
+        suite=top.take("suite", _TEXT, ""),
+        version=top.take("version", _NUMBER, 0),
+        description=top.take("description", _TEXT, ""),
+        deterministic=top.take("deterministic", BOOL, False),
+        seed_behavior=top.take("seed_behavior", _SEED_BEHAVIOR, str(document.get("seed_behavior"))),
+        budgets=Budgets(
+            steps=budgets.take("steps", _NUMBER, 0),
+            tool_calls=budgets.take("tool_calls", _NUMBER, 0),
+        ),
         action_source=_read_file_name(actions, folder),
         validator=_read_entrypoint(top.table("validator", ("entrypoint",)), folder),
         setup=_read_entrypoint(top.table("setup", ("entrypoint",)), folder)
         if "setup" in top.data
         else None,
-        filesystem_roots=sandbox.texts(
-            "filesystem_roots", is_root, "a list of absolute POSIX paths without `..`"
-        ),
-        network_hosts=sandbox.texts(
-            "network_hosts",
-            is_host_pattern,
-            "a list of host names or *.suffix, without scheme or port",
-        ),
+        filesystem_roots=tuple(sandbox.take("filesystem_roots", _ROOTS, [])),
+        network_hosts=tuple(sandbox.take("network_hosts", _HOSTS, [])),
     )
     if "schema" in actions.data:
-        actions.text("schema")
+        actions.take("schema", _TEXT, "")
     return manifest, problems
-
-
-def is_task_id(text: str) -> bool:
-    """Whether ``text`` is made of lower-case letters, digits, ``_`` and ``-``, 1 to 80 of them."""
-    return 0 < len(text) <= 80 and _ID_CHARACTERS.issuperset(text)
 
 
 def parse_toml(path: str, data: bytes) -> dict[str, Any]:
@@ -166,43 +192,18 @@ class _Table:
         self.note(key, f"a table with {', '.join(known)}")
         return _Table(key, {}, known, [])  # what it lacks is noted by the line above
 
-    def value(self, key: str, is_good: Callable[[Any], bool], expected: str, harmless: T) -> T:
+    def take(self, key: str, kind: Kind, harmless: T) -> T:
         value: T = self.data.get(key)  # type: ignore[assignment]
-        if is_good(value):
+        is_of_kind, expected = kind
+        if is_of_kind(value):
             return value
         self.note(key, expected)
         return harmless
 
-    def text(self, key: str, expected: str = "a string that is not empty") -> str:
-        return self.value(key, lambda value: isinstance(value, str) and value != "", expected, "")
-
-    def texts(self, key: str, is_good: Callable[[str], bool], expected: str) -> tuple[str, ...]:
-        value = self.data.get(key)
-        if isinstance(value, list) and all(isinstance(one, str) and is_good(one) for one in value):
-            return tuple(value)
-        self.note(key, expected)
-        return ()
-
-    def number(self, key: str) -> int:
-        def is_good(value: Any) -> bool:
-            return type(value) is int and 0 <= value <= NUMBER_LIMIT  # True is none
-
-        return self.value(key, is_good, f"a whole number from 0 to {NUMBER_LIMIT}", 0)
-
-    def boolean(self, key: str) -> bool:
-        return self.value(key, lambda value: isinstance(value, bool), "true or false", False)
-
-    def choice(self, key: str, choices: Sequence[str]) -> str:
-        wrong = str(self.data.get(key))
-        return self.value(key, choices.__contains__, f"one of {', '.join(choices)}", wrong)
-
 
 def _read_id(top: _Table, folder_name: str) -> str:
-    expected = "lower-case letters, digits, _ and -, at most 80"
-    value = top.text("id", expected)
-    if not is_task_id(value):
-        top.note("id", expected)
-    elif value != folder_name:
+    value = top.take("id", _ID, "")
+    if value != folder_name:
         top.note("id", f"the name of its folder, {folder_name!r}")
     return value
 
@@ -211,7 +212,7 @@ def _read_entrypoint(table: _Table, folder: str) -> Entrypoint:
     """``file.py:function``; a file alone means the function that the table is named after."""
     usual = _FUNCTIONS[table.name]
     expected = f"file.py:function, or file.py for its function {usual[0]}"
-    file, colon, function = table.text("entrypoint", expected).partition(":")
+    file, colon, function = table.take("entrypoint", (_TEXT[0], expected), "").partition(":")
     if not _is_python_file_name(file) or (colon and not function.isidentifier()):
         table.note("entrypoint", expected)
     elif not os.path.isfile(os.path.join(folder, file)):
@@ -224,7 +225,7 @@ def _read_entrypoint(table: _Table, folder: str) -> Entrypoint:
 
 def _read_file_name(table: _Table, folder: str) -> str:
     expected = "the name of a .py file in the folder"
-    file = table.text("source", expected)
+    file = table.take("source", (_TEXT[0], expected), "")
     if not _is_python_file_name(file) or not os.path.isfile(os.path.join(folder, file)):
         table.note("source", expected)
     return file
