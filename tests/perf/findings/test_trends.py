@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracecore.perf.findings.columns import boundaries, cut_into_blocks, middle
-from tracecore.perf.findings.drift import BLOCKS, block_means, block_middles, trend
-from tracecore.perf.findings.failures import count_distinct, count_repeated
+from tracecore.perf.findings.drift import BLOCKS, TOO_EARLY, block_figures, mean, trend
 
 
 def test_equal_parts_are_cut_at_the_values_that_begin_them():
@@ -26,8 +25,9 @@ def test_the_blocks_of_different_values_are_equally_full(values):
 def test_blocks_with_too_few_values_are_left_out_and_nan_is_no_value():
     blocks = array("B", [0] * 5 + [1] * 5 + [2] * 6)
     values = [1.0, 2.0, 3.0, 4.0, 5.0, *[7.0] * 4, math.nan, *[9.0] * 6]
-    assert block_middles(blocks, values) == [3.0, 9.0]
-    assert block_means(blocks, values) == [3.0, 9.0]
+    assert block_figures(blocks, values, middle) == [3.0, 9.0]
+    assert block_figures(blocks, values, mean) == [3.0, 9.0]
+    assert block_figures([TOO_EARLY, *blocks], [99.0, *values], mean) == [3.0, 9.0]
 
 
 def test_a_rise_is_a_trend_and_its_ratio_is_that_of_the_quarters():
@@ -65,14 +65,6 @@ def test_times_rise_where_it_is_more_than_what_neighbouring_blocks_share(blocks,
 def test_too_few_or_empty_blocks_have_no_trend():
     assert trend([1.0, 2.0, 3.0]) is None
     assert trend([0.0, 1.0, 2.0, 3.0]) is None
-
-
-@given(st.lists(st.integers(-5, 5), max_size=60))
-def test_integers_are_counted(values):
-    assert count_distinct(array("q", values)) == len(set(values))
-    assert count_repeated(array("q", values), 3) == {
-        v: values.count(v) for v in set(values) if values.count(v) >= 3
-    }
 
 
 def test_the_middle_is_one_of_the_values():

@@ -10,7 +10,7 @@ machine. A rule gives None where there is too little to look at.
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tracecore.perf.documents.rows import Rows
@@ -50,27 +50,19 @@ class Columns:
             episode's index instead.
         failed: Places of the failed episodes.
         first_places: Of each worker, the place of the episode that it started first.
-        cpu_s: Of all episodes.
-        slots: In how many of them episodes were in flight.
-        span_s: From the first start to the last end; None where the slice ran in parts.
     """
 
     def __init__(self, rows: Rows, *, is_resumed: bool = False) -> None:
+        self.rows, self.is_resumed = rows, is_resumed
         self.groups, self.scenario = rows.groups, rows["group"]
         self.indices, self.seeds, self.workers = rows["episode_index"], rows["seed"], rows["worker"]
         self.artifact_bytes, self.peak_rss_bytes = rows["artifact_bytes"], rows["peak_rss_bytes"]
         self.walls_s = rows.latencies_s()
         self.starts: Sequence[float] = rows["episode_index" if is_resumed else "start_offset_s"]
         self.failed = failed_places(rows)
-        self.cpu_s = sum(rows["cpu_user_s"]) + sum(rows["cpu_sys_s"])
-        self.slots = max(rows["slot"], default=-1) + 1
-        self.span_s: float | None = None
-        if len(rows) and not is_resumed:
-            self.span_s = max(rows["end_offset_s"]) - min(rows["start_offset_s"])
         self.first_places: dict[int, int] = {}
         for place, (worker, start) in enumerate(zip(self.workers, self.starts, strict=True)):
-            first = self.first_places.get(worker)
-            if first is None or start < self.starts[first]:
+            if start < self.starts[self.first_places.setdefault(worker, place)]:
                 self.first_places[worker] = place
 
     def __len__(self) -> int:
@@ -85,20 +77,16 @@ class Columns:
         together; NaN stays.
         """
         kept = array("d", values)
-        middles = [self._middle_of(kept, number) for number in range(len(self.groups))]
-        return array("d", map(_ratio, kept, (middles[number] for number in self.scenario)))
+        parts = (self.of_scenario(kept, number) for number in range(len(self.groups)))
+        middles = [nearest_rank(part, 50) if part else LEFT_OUT for part in parts]
+        own = (middles[number] for number in self.scenario)
+        pairs = zip(kept, own, strict=True)
+        return array("d", (value / mid if mid > 0 else LEFT_OUT for value, mid in pairs))
 
-    def _middle_of(self, values: "array[float]", number: int) -> float:
-        own = [value for value in self.of_scenario(values, number) if not math.isnan(value)]
-        return middle(own) if own else LEFT_OUT
-
-    def of_scenario(self, values: Iterable[float], number: int) -> Iterator[float]:
-        """Those of ``values``, one per row, that belong to a scenario."""
-        return (value for value, own in zip(values, self.scenario, strict=True) if own == number)
-
-
-def _ratio(value: float, middle_value: float) -> float:
-    return value / middle_value if middle_value > 0 else LEFT_OUT
+    def of_scenario(self, values: Iterable[float], number: int) -> list[float]:
+        """Those of ``values``, one per row, that belong to a scenario, ascending; no NaN."""
+        pairs = zip(values, self.scenario, strict=True)
+        return sorted(value for value, own in pairs if own == number and not math.isnan(value))
 
 
 def shown(columns: Columns, places: Sequence[int]) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from tracecore.perf.findings.columns import (
@@ -20,7 +20,11 @@ from tracecore.record import record
 from tracecore.records import JsonObject
 from tracecore.stats import ROUNDING, normal_quantile, normal_tail
 
+Blocks = Sequence[int]  # the block of each episode
+BlockFigure = Callable[[Sequence[float]], float]
+
 BLOCKS: Final = 20
+TOO_EARLY: Final = BLOCKS
 LEAST_PER_BLOCK: Final = 5
 RISE_P: Final = 0.01
 RISE_RATIO: Final = 1.10  # of the last quarter to the first
@@ -57,27 +61,13 @@ class Trend:
         return self.is_rise and is_sure
 
 
-@record
-class Course:
-    """Which block of the slice's course each episode belongs to, once all workers were there."""
+def chart_course(columns: Columns) -> "array[int] | None":
+    """The block of the slice's course that each episode belongs to, by its start; None where the
+    slice is too short for a trend.
 
-    blocks: "array[int]"
-    # what started before this is left out: fewer workers shared the machine then
-    steady_from: float
-
-    def kept(self, columns: Columns, values: Iterable[float]) -> "array[float]":
-        """The values, NaN where an episode began too early."""
-        return array(
-            "d",
-            (
-                value if start >= self.steady_from else LEFT_OUT
-                for value, start in zip(values, columns.starts, strict=True)
-            ),
-        )
-
-
-def chart_course(columns: Columns) -> Course | None:
-    """Cut the slice into blocks by start time; None where it is too short for a trend."""
+    ``TOO_EARLY`` is that of episodes that began before all workers were there: fewer shared the
+    machine then.
+    """
     if len(columns) < LEAST_FOR_A_TREND:
         return None
     # A worker that replaces a lost one begins late and is no part of the beginning.
@@ -85,12 +75,14 @@ def chart_course(columns: Columns) -> Course | None:
     begins = [columns.starts[place] for place in columns.first_places.values()]
     steady_from = max((begin for begin in begins if begin <= first_quarter), default=0.0)
     steady = array("d", (start for start in columns.starts if start >= steady_from))
-    return Course(cut_into_blocks(columns.starts, boundaries(steady, BLOCKS)), steady_from)
+    blocks = cut_into_blocks(columns.starts, boundaries(steady, BLOCKS))
+    pairs = zip(columns.starts, blocks, strict=True)
+    return array("B", (block if start >= steady_from else TOO_EARLY for start, block in pairs))
 
 
-def late_drift(columns: Columns, course: Course | None) -> list[Finding] | None:
+def late_drift(columns: Columns, course: Blocks | None) -> list[Finding] | None:
     """Whether episodes took longer and longer."""
-    found = _middles_trend(columns, course, columns.walls_s)
+    found = _trend_of(columns, course, columns.walls_s, middle)
     if found is None:
         return None
     if not found.is_rise_of_times:
@@ -102,10 +94,10 @@ def late_drift(columns: Columns, course: Course | None) -> list[Finding] | None:
     return [Finding("late_drift", "warn", text, _evidence(found))]
 
 
-def memory_growth(columns: Columns, course: Course | None, host: HostNoise) -> list[Finding] | None:
+def memory_growth(columns: Columns, course: Blocks | None, host: HostNoise) -> list[Finding] | None:
     """Whether episodes needed more and more memory, or the harness kept some of each."""
     sizes = array("d", (size or LEFT_OUT for size in columns.peak_rss_bytes))  # 0: not measured
-    found = _middles_trend(columns, course, sizes)
+    found = _trend_of(columns, course, sizes, middle)
     own = _harness_growth(columns, host)
     if found is None:
         return own or None
@@ -116,10 +108,8 @@ def memory_growth(columns: Columns, course: Course | None, host: HostNoise) -> l
         f"Episodes at the end needed {found.ratio - 1:.0%} more memory than at the beginning, at"
         " their highest."
     )
-    return [
-        *own,
-        Finding("memory_growth", "warn", text, {**_evidence(found), "median_bytes": median_bytes}),
-    ]
+    evidence = {**_evidence(found), "median_bytes": median_bytes}
+    return [*own, Finding("memory_growth", "warn", text, evidence)]
 
 
 def _harness_growth(columns: Columns, host: HostNoise) -> list[Finding]:
@@ -127,49 +117,34 @@ def _harness_growth(columns: Columns, host: HostNoise) -> list[Finding]:
     if growth_bytes < max(HARNESS_LEAST_BYTES, HARNESS_BYTES_PER_EPISODE * len(columns)):
         return []
     text = f"The harness itself grew by {growth_bytes / 1e6:.3g} MB over {len(columns)} episodes."
-    return [
-        Finding(
-            "memory_growth",
-            "warn",
-            text,
-            {"harness_growth_bytes": growth_bytes, "episodes": len(columns)},
-        )
-    ]
+    evidence = {"harness_growth_bytes": growth_bytes, "episodes": len(columns)}
+    return [Finding("memory_growth", "warn", text, evidence)]
 
 
-def artifact_growth(columns: Columns, course: Course | None) -> list[Finding] | None:
+def artifact_growth(columns: Columns, course: Blocks | None) -> list[Finding] | None:
     """Whether the bytes of artifacts grow faster than the episodes: an artifact's size is no matter
     of when it is made.
     """
-    if course is None:
-        return None
-    relative = course.kept(columns, columns.relative(columns.artifact_bytes))
-    found = trend(block_means(course.blocks, relative))
+    found = _trend_of(columns, course, columns.artifact_bytes, mean)
     if found is None:
         return None
-    mean_bytes = sum(columns.artifact_bytes) / len(columns)
+    mean_bytes = mean(columns.artifact_bytes)
     if not found.is_rise or (found.ratio - 1) * mean_bytes < GROWTH_LEAST_BYTES:
         return []
     text = (
         f"Artifacts at the end are {found.ratio - 1:.0%} larger than at the beginning: their"
         " bytes grow faster than the number of episodes."
     )
-    return [
-        Finding(
-            "artifact_growth_nonlinear",
-            "warn",
-            text,
-            {**_evidence(found), "mean_bytes": mean_bytes},
-        )
-    ]
+    evidence = {**_evidence(found), "mean_bytes": mean_bytes}
+    return [Finding("artifact_growth_nonlinear", "warn", text, evidence)]
 
 
-def _middles_trend(
-    columns: Columns, course: Course | None, values: Iterable[float]
+def _trend_of(
+    columns: Columns, course: Blocks | None, values: Iterable[float], figure: BlockFigure
 ) -> Trend | None:
     if course is None:
         return None
-    return trend(block_middles(course.blocks, course.kept(columns, columns.relative(values))))
+    return trend(block_figures(course, columns.relative(values), figure))
 
 
 def _evidence(found: Trend) -> JsonObject:
@@ -214,22 +189,15 @@ def _inflation(rest: Sequence[float]) -> float:
     return (1 + lag_one) / (1 - lag_one)
 
 
-def block_middles(blocks: Iterable[int], values: Iterable[float]) -> list[float]:
-    """The median of every block that has enough values; NaN marks a value that is left out."""
-    parts: list[list[float]] = [[] for _ in range(BLOCKS)]
+def block_figures(blocks: Blocks, values: Iterable[float], figure: BlockFigure) -> list[float]:
+    """The figure of every block that has enough values; NaN marks a value that is left out."""
+    parts = [array("d") for _ in range(BLOCKS)]
     for block, value in zip(blocks, values, strict=True):
-        if not math.isnan(value):
+        if block != TOO_EARLY and not math.isnan(value):
             parts[block].append(value)
-    return [middle(part) for part in parts if len(part) >= LEAST_PER_BLOCK]
+    return [figure(part) for part in parts if len(part) >= LEAST_PER_BLOCK]
 
 
-def block_means(blocks: Iterable[int], values: Iterable[float]) -> list[float]:
-    """The mean of every block that has enough values."""
-    sums, counts = [0.0] * BLOCKS, [0] * BLOCKS
-    for block, value in zip(blocks, values, strict=True):
-        if not math.isnan(value):
-            sums[block] += value
-            counts[block] += 1
-    return [
-        total / count for total, count in zip(sums, counts, strict=True) if count >= LEAST_PER_BLOCK
-    ]
+def mean(values: Sequence[float]) -> float:
+    """The mean of at least one value."""
+    return sum(values) / len(values)

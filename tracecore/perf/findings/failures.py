@@ -3,7 +3,7 @@
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tracecore.perf.findings.columns import (
@@ -59,9 +59,9 @@ def _dimensions(columns: Columns) -> dict[str, KeyOf]:
     return {
         "task": lambda place: columns.groups[columns.scenario[place]][1],
         "agent": lambda place: columns.groups[columns.scenario[place]][0],
-        "seed": lambda place: columns.seeds[place],
-        "worker": lambda place: columns.workers[place],
-        "time": lambda place: tenths[place],
+        "seed": columns.seeds.__getitem__,
+        "worker": columns.workers.__getitem__,
+        "time": tenths.__getitem__,
     }
 
 
@@ -84,40 +84,32 @@ def _clearest(
 
 
 def _suspects(kind: str, key_of: KeyOf, failed: "array[int]", left: bytearray) -> list[_Suspect]:
-    population = sum(left)
+    """The values of a dimension with the chance of so many of the failures, or more, among the
+    episodes that have each.
+    """
+    population, counts = sum(left), Counter(map(key_of, failed))
+    keys: Iterator[Any] = itertools.compress(map(key_of, range(len(left))), left)
     if kind == "seed":  # there may be as many as episodes, and most failed once
-        counts: Mapping[Any, int] = count_repeated(array("q", map(key_of, failed)), LEAST_CLUSTERED)
-        totals = Counter(
-            key
-            for place, is_left in enumerate(left)
-            if is_left and (key := key_of(place)) in counts
-        )
-    else:
-        counts = Counter(map(key_of, failed))
-        totals = Counter(key_of(place) for place, is_left in enumerate(left) if is_left)
+        keys = (key for key in keys if counts[key] >= LEAST_CLUSTERED)
+    totals: Counter[Any] = Counter(keys)
     return [
         _Suspect(
             kind,
             key,
-            counts.get(key, 0),
+            counts[key],
             total,
-            _chance(counts.get(key, 0), population, len(failed), total),
+            hypergeometric_tail(counts[key], population, len(failed), total)
+            if counts[key] >= LEAST_CLUSTERED
+            else 1.0,
         )
         for key, total in totals.items()
         if total < population
     ]
 
 
-def _chance(count: int, population: int, failed: int, total: int) -> float:
-    """Of so many of the failures, or more, among the episodes with one value in common."""
-    return (
-        hypergeometric_tail(count, population, failed, total) if count >= LEAST_CLUSTERED else 1.0
-    )
-
-
 def _other_seeds(columns: Columns, suspects: Sequence[_Suspect]) -> int:
     own = sum(suspect.kind == "seed" for suspect in suspects)
-    return count_distinct(columns.seeds) - own if own else 0
+    return len(set(columns.seeds)) - own if own else 0
 
 
 def _cluster_finding(
@@ -156,7 +148,7 @@ def determinism_mismatch(columns: Columns, determinism: JsonObject) -> list[Find
     if not differing:
         return []
     first = determinism["differences"][0]
-    where = "its artifact" if first["field"] is None else f"{first['field'] or 'the whole step'}"
+    where = "its artifact" if first["field"] is None else first["field"] or "the whole step"
     step = f"step {first['step']}, " if first["step"] is not None else ""
     text = (
         f"{differing} of {determinism['checked']} episodes did something else when they ran again;"
@@ -169,14 +161,3 @@ def determinism_mismatch(columns: Columns, determinism: JsonObject) -> list[Find
     evidence = {name: determinism[name] for name in ("checked", "differing", "differences")}
     place = columns.indices.index(first["episode_index"])
     return [Finding("determinism_mismatch", "fail", text, evidence, episodes, place)]
-
-
-def count_distinct(values: Iterable[int]) -> int:
-    """How many different integers there are."""
-    return sum(1 for _ in itertools.groupby(sorted(values)))
-
-
-def count_repeated(values: Iterable[int], least: int) -> dict[int, int]:
-    """The integers that are there ``least`` times or more often, and how often."""
-    counts = ((value, sum(1 for _ in same)) for value, same in itertools.groupby(sorted(values)))
-    return {value: count for value, count in counts if count >= least}

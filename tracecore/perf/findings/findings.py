@@ -141,64 +141,45 @@ BUSY_SHARE: Final = 0.90  # of all CPU time between the first start and the last
 
 def noisy_host(host: HostNoise) -> list[Finding] | None:
     """Whether the machine was too busy with something else for its times to mean much."""
-    signs = {
-        "load1_before": (
-            _beyond(host.load1_before, LOAD_PER_CPU * (host.cpus_total or 0))
-            if _is_still_busy(host)
-            else None
-        ),
-        "steal_share": _beyond(host.steal_share, STEAL_SHARE),
-    }
     if host.load1_before is None and host.steal_share is None:
         return None
-    seen = {name: sign for name, sign in signs.items() if sign}
-    if not seen:
-        return []
-    words = "; ".join(_NOISE_WORDS[name].format(*sign) for name, sign in seen.items())
-    evidence = {
-        name: {"observed": observed, "limit": limit} for name, (observed, limit) in seen.items()
+    limits = {"steal_share": STEAL_SHARE}
+    cpus, running = host.cpus_total, host.running_before
+    # The average of a minute still holds the slice that ended a moment ago: a high load counts
+    # where as many processes run now.
+    if cpus and (running is None or running >= cpus):
+        limits = {"load1_before": LOAD_PER_CPU * cpus, **limits}
+    observed = {name: getattr(host, name) or 0.0 for name in limits}
+    signs = {
+        name: {"observed": observed[name], "limit": limit}
+        for name, limit in limits.items()
+        if observed[name] > limit
     }
-    return [
-        Finding(
-            "noisy_host",
-            "warn",
-            f"The machine was not quiet: {words}. Times of this slice say little.",
-            evidence,
-        )
-    ]
-
-
-def _is_still_busy(host: HostNoise) -> bool:
-    """Whether a high load is one of now: the average of a minute still holds the slice that ended a
-    moment ago.
-    """
-    return bool(host.cpus_total) and (
-        host.running_before is None or host.running_before >= (host.cpus_total or 0)
-    )
+    if not signs:
+        return []
+    words = "; ".join(_NOISE_WORDS[name].format(**sign) for name, sign in signs.items())
+    text = f"The machine was not quiet: {words}. Times of this slice say little."
+    return [Finding("noisy_host", "warn", text, signs)]
 
 
 _NOISE_WORDS: Final = {
-    "load1_before": "{:.3g} processes wanted to run in the minute before, {:.3g} is the limit",
-    "steal_share": "{:.1%} of CPU time went to other guests, {:.0%} is the limit",
+    "load1_before": (
+        "{observed:.3g} processes wanted to run in the minute before, {limit:.3g} is the limit"
+    ),
+    "steal_share": "{observed:.1%} of CPU time went to other guests, {limit:.0%} is the limit",
 }
-
-
-def _beyond(observed: float | None, limit: float | None) -> tuple[float, float] | None:
-    return (
-        (observed, limit)
-        if observed is not None and limit is not None and observed > limit
-        else None
-    )
 
 
 def oversubscribed(columns: Columns, host: HostNoise) -> list[Finding] | None:
     """Whether more episodes were in flight than CPUs, and had them all to do: each then waits for
     its turn, and its times are those of the queue.
     """
-    cpus, slots = host.cpus_usable, columns.slots
-    if not cpus or columns.span_s is None:
+    rows, cpus = columns.rows, host.cpus_usable
+    if not cpus or columns.is_resumed:
         return None
-    share = columns.cpu_s / (columns.span_s * cpus) if columns.span_s > 0 else 0.0
+    slots, cpu_s = max(rows["slot"]) + 1, sum(rows["cpu_user_s"]) + sum(rows["cpu_sys_s"])
+    span_s = max(rows["end_offset_s"]) - min(rows["start_offset_s"])
+    share = cpu_s / (span_s * cpus) if span_s > 0 else 0.0
     if slots <= cpus or share < BUSY_SHARE:
         return []
     text = (

@@ -1,9 +1,7 @@
 """Episodes far slower than the others of their scenario, and the first ones of each worker."""
 
 import math
-from array import array
 from collections import Counter
-from collections.abc import Iterable
 from typing import Final
 
 from tracecore.perf.findings.columns import (
@@ -31,8 +29,8 @@ COLD_RATIO, COLD_SHARE, COLD_PERCENT = 1.5, 0.05, 95.0
 class Outliers:
     """Episodes far slower than the others of their scenario."""
 
-    places: "array[int]"
-    ratios: "array[float]"  # of each, to its scenario's median
+    # the place of each, and how many times its scenario's median it took; the worst first
+    found: list[tuple[int, float]]
     timed: Counter[int]  # how many episodes of each scenario have a time
     middles_s: list[float]  # median of each scenario
 
@@ -41,28 +39,27 @@ def find_outliers(columns: Columns) -> Outliers:
     """Look through every scenario with hyperfine's rule, and a floor on what matters."""
     middles_s, limits_s, timed = [], [], Counter[int]()
     for number in range(len(columns.groups)):
-        own = sorted(
-            wall_s
-            for wall_s in columns.of_scenario(columns.walls_s, number)
-            if not math.isnan(wall_s)
-        )
+        own = columns.of_scenario(columns.walls_s, number)
         timed[number] = len(own)
         centre_s = nearest_rank(own, 50) if own else LEFT_OUT
         spread_s = middle(abs(wall_s - centre_s) for wall_s in own) if own else LEFT_OUT
         middles_s.append(centre_s)
         sigma_s = MAD_TO_SIGMA * max(spread_s, CLOCK_GRAIN_S)
         limits_s.append(max(centre_s + OUTLIER_SIGMAS * sigma_s, OUTLIER_RATIO * centre_s))
-    places, ratios = array("q"), array("d")
-    for place, (wall_s, number) in enumerate(zip(columns.walls_s, columns.scenario, strict=True)):
-        if wall_s > limits_s[number]:
-            places.append(place)
-            ratios.append(wall_s / middles_s[number] if middles_s[number] > 0 else math.inf)
-    return Outliers(places, ratios, timed, middles_s)
+    found = [
+        (place, wall_s / middles_s[number] if middles_s[number] > 0 else math.inf)
+        for place, (wall_s, number) in enumerate(
+            zip(columns.walls_s, columns.scenario, strict=True)
+        )
+        if wall_s > limits_s[number]
+    ]
+    found.sort(key=lambda outlier: -outlier[1])
+    return Outliers(found, timed, middles_s)
 
 
 def scenario_spike(columns: Columns, outliers: Outliers) -> tuple[list[Finding], set[int]]:
     """Scenarios with more than their share of the outliers, and their numbers."""
-    counts = Counter(columns.scenario[place] for place in outliers.places)
+    counts = Counter(columns.scenario[place] for place, _ in outliers.found)
     timed_total = outliers.timed.total()
     p_values = [
         fisher_greater(
@@ -83,28 +80,23 @@ def scenario_spike(columns: Columns, outliers: Outliers) -> tuple[list[Finding],
 
 
 def _spike_finding(columns: Columns, outliers: Outliers, number: int) -> Finding:
-    own = _worst_first(
-        (place, ratio)
-        for place, ratio in zip(outliers.places, outliers.ratios, strict=True)
-        if columns.scenario[place] == number
-    )
+    places = [place for place, _ in outliers.found if columns.scenario[place] == number]
     agent, task_ref = columns.groups[number]
-    worst_s = columns.walls_s[own[0][0]]
+    worst_s = columns.walls_s[places[0]]
     text = (
-        f"{len(own)} of {outliers.timed[number]} episodes of {task_ref} ({agent}) took far longer"
-        f" than its median of {outliers.middles_s[number]:.3g} s, the worst {worst_s:.3g} s; other"
-        " scenarios have fewer such episodes."
+        f"{len(places)} of {outliers.timed[number]} episodes of {task_ref} ({agent}) took far"
+        f" longer than its median of {outliers.middles_s[number]:.3g} s, the worst {worst_s:.3g} s;"
+        " other scenarios have fewer such episodes."
     )
     evidence = {
         "task_ref": task_ref,
         "agent": agent,
-        "outliers": len(own),
-        "outliers_total": len(outliers.places),
+        "outliers": len(places),
+        "outliers_total": len(outliers.found),
         "episodes": outliers.timed[number],
         "median_s": outliers.middles_s[number],
         "worst_s": worst_s,
     }
-    places = [place for place, _ in own]
     return Finding("scenario_spike", "warn", text, evidence, shown(columns, places), places[0])
 
 
@@ -112,11 +104,7 @@ def tail_outliers(columns: Columns, outliers: Outliers, spiked: set[int]) -> lis
     """Outliers that no scenario in particular has, where there are many or a single one
     is extreme.
     """
-    own = _worst_first(
-        (place, ratio)
-        for place, ratio in zip(outliers.places, outliers.ratios, strict=True)
-        if columns.scenario[place] not in spiked
-    )
+    own = [one for one in outliers.found if columns.scenario[one[0]] not in spiked]
     if not own:
         return []
     place, ratio = own[0]
@@ -138,20 +126,8 @@ def tail_outliers(columns: Columns, outliers: Outliers, spiked: set[int]) -> lis
         "worst_s": worst_s,
         "worst_ratio": ratio,
     }
-    return [
-        Finding(
-            "tail_outliers",
-            "info",
-            text,
-            evidence,
-            shown(columns, [place for place, _ in own]),
-            place,
-        )
-    ]
-
-
-def _worst_first(found: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    return sorted(found, key=lambda pair: (-pair[1], pair[0]))
+    episodes = shown(columns, [place for place, _ in own])
+    return [Finding("tail_outliers", "info", text, evidence, episodes, place)]
 
 
 def cold_start(columns: Columns) -> list[Finding] | None:
