@@ -6,12 +6,12 @@ field.
 """
 
 import contextlib
+import itertools
 import os
 import re
 import stat
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, Final
 
@@ -30,10 +30,18 @@ MAX_FOLDER_NAMES: Final = 100_000
 MAX_SETS: Final = 1000  # in one folder
 MAX_DIRECTORY_BYTES: Final = 1 << 16  # of a zip: its list of members, of which there are four
 
+CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
+    "manifest": check_manifest,
+    "summary": check_summary,
+    "metrics": check_metrics,
+}
+UNREADABLE: Final = "a summary, a zip or a folder that can be read"
+DAMAGED: Final = "a perf file or zip that can be read"
+
 _NAME: Final = re.compile(
     r"perf-(manifest|summary|metrics|series)-([A-Za-z0-9_-]{1,80})\.json", re.ASCII
 )
-_ZIP_NAME: Final = re.compile(r"perf-artifacts-([A-Za-z0-9_-]{1,80})\.zip", re.ASCII)
+_ZIP_NAME: Final = re.compile(r"perf-(artifacts)-([A-Za-z0-9_-]{1,80})\.zip", re.ASCII)
 
 
 @record
@@ -58,7 +66,24 @@ class ArchivedSet:
             InputError: The series is damaged, or is not as long as the summary says; rows before
                 the damage have been given.
         """
-        return _read_series(self)
+        name, episodes = self.names["series"], self.summary["episodes"]
+        count, last_index = 0, -1
+        for count, line in enumerate(_row_lines(self), 1):
+            where = f"[{count - 1}]"
+            if count > episodes:
+                expected = f"{episodes} rows, as the summary says"
+                raise InputError(name, where, "a further row", expected)
+            row = read_row(name, where, parse_json(name, line, where=where))
+            if row.episode_index <= last_index:
+                place, expected = (
+                    f"{where}.episode_index",
+                    f"more than {last_index}, the one before",
+                )
+                raise InputError(name, place, row.episode_index, expected)
+            last_index = row.episode_index
+            yield row
+        if count < episodes:
+            raise InputError(name, "", f"{count} rows", f"{episodes} rows, as the summary says")
 
     @property
     def folder(self) -> str:
@@ -80,7 +105,7 @@ def read_sets(path: str) -> list[ArchivedSet]:
     try:
         kind = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
-        raise _unreadable(path, error) from error
+        raise _refusal(path, "", error, UNREADABLE) from error
     if stat.S_ISDIR(kind):
         return _read_folder(path)
     if not stat.S_ISREG(kind):
@@ -90,12 +115,7 @@ def read_sets(path: str) -> list[ArchivedSet]:
     name = os.path.basename(path)
     match = _NAME.fullmatch(name)
     if match and match[1] == "summary":
-        folder, zipped = os.path.dirname(path), f"perf-artifacts-{match[2]}.zip"
-        if not os.path.exists(
-            os.path.join(folder, f"perf-series-{match[2]}.json")
-        ) and zipped in os.listdir(folder or "."):
-            return [_read_zip(os.path.join(folder, zipped))]
-        return [_read_files(path, os.path.dirname(path), match[2])]
+        return [_read_stamp(path, os.path.dirname(path), match[2])]
     if name.endswith(".zip"):
         return [_read_zip(path)]
     raise InputError(
@@ -107,40 +127,35 @@ def read_sets(path: str) -> list[ArchivedSet]:
 
 
 def _read_folder(folder: str) -> list[ArchivedSet]:
-    names: list[str] = []
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                names.append(entry.name)
-                if len(names) > MAX_FOLDER_NAMES:
-                    raise InputError(
-                        folder, "", f"more than {MAX_FOLDER_NAMES} files", "a folder of perf files"
-                    )
+            names = [entry.name for entry in itertools.islice(entries, MAX_FOLDER_NAMES + 1)]
     except OSError as error:
-        raise _unreadable(folder, error) from error
-    on_disk = Counter(match[2] for name in names if (match := _NAME.fullmatch(name)))
-    zips = {match[1]: name for name in names if (match := _ZIP_NAME.fullmatch(name))}
-    # Of a published set the summary alone lies beside the zip.
-    stamps = {
-        stamp for stamp, count in on_disk.items() if count == len(DOCUMENTS) or stamp not in zips
-    }
-    zips = {stamp: name for stamp, name in zips.items() if stamp not in stamps}
-    if not stamps and not zips:
+        raise _refusal(folder, "", error, UNREADABLE) from error
+    if len(names) > MAX_FOLDER_NAMES:
+        raise InputError(
+            folder, "", f"more than {MAX_FOLDER_NAMES} files", "a folder of perf files"
+        )
+    matches = (_NAME.fullmatch(name) or _ZIP_NAME.fullmatch(name) for name in names)
+    stamps = {match[2] for match in matches if match}
+    if not stamps:
         raise InputError(
             folder,
             "",
             "no perf files",
             "perf-summary-<stamp>.json with its siblings, or zips of them",
         )
-    if len(stamps) + len(zips) > MAX_SETS:
-        raise InputError(folder, "", f"{len(stamps) + len(zips)} sets", f"at most {MAX_SETS}")
-    found = [_read_files(folder, folder, stamp) for stamp in sorted(stamps)]
-    found += [_read_zip(os.path.join(folder, zips[stamp])) for stamp in sorted(zips)]
-    return sorted(found, key=lambda one: one.stamp)
+    if len(stamps) > MAX_SETS:
+        raise InputError(folder, "", f"{len(stamps)} sets", f"at most {MAX_SETS}")
+    return [_read_stamp(folder, folder, stamp) for stamp in sorted(stamps)]
 
 
-def _read_files(given: str, folder: str, stamp: str) -> ArchivedSet:
+def _read_stamp(given: str, folder: str, stamp: str) -> ArchivedSet:
     paths = {kind: os.path.join(folder, f"perf-{kind}-{stamp}.json") for kind in DOCUMENTS}
+    zipped = os.path.join(folder, f"perf-artifacts-{stamp}.zip")
+    # Of a published set the summary alone lies beside the zip.
+    if os.path.exists(zipped) and not all(map(os.path.exists, paths.values())):
+        return _read_zip(zipped)
     return _make_set(
         given, stamp, paths, lambda kind: open_regular(paths[kind], "a perf file of a set")
     )
@@ -155,7 +170,7 @@ def _read_zip(path: str) -> ArchivedSet:
             with _open_zip(path) as archive:
                 return archive.open(members[kind])
         except _DAMAGE as error:
-            raise _damaged(path, members[kind], error) from error
+            raise _refusal(path, members[kind], error, DAMAGED) from error
 
     return _make_set(path, stamp, members, open_document)
 
@@ -193,9 +208,8 @@ def _zip_members(path: str) -> tuple[str, dict[str, str]]:
         with _open_zip(path) as archive:
             infos = archive.infolist()
     except _DAMAGE as error:
-        raise _damaged(path, "", error) from error
-    members: dict[str, str] = {}
-    stamps: set[str] = set()
+        raise _refusal(path, "", error, DAMAGED) from error
+    members: dict[str, re.Match[str]] = {}
     for info in infos[: len(DOCUMENTS) + 1]:
         # no separator fits the pattern, so nothing can point elsewhere
         match = _NAME.fullmatch(info.filename)
@@ -207,30 +221,32 @@ def _zip_members(path: str) -> tuple[str, dict[str, str]]:
                 "the four perf files of one set, each once, and no folder",
             )
         _check_member(path, info)
-        members[match[1]] = info.filename
-        stamps.add(match[2])
+        members[match[1]] = match
     missing = [kind for kind in DOCUMENTS if kind not in members]
     if missing:
         raise InputError(
             path, f"perf-{missing[0]}-<stamp>.json", MISSING, "all four perf files of a set"
         )
+    stamps = {match[2] for match in members.values()}
     if len(stamps) > 1:
         raise InputError(path, "stamps", sorted(stamps), "one stamp in all four names")
-    return stamps.pop(), members
+    return stamps.pop(), {kind: match[0] for kind, match in members.items()}
 
 
 def _check_member(path: str, info: zipfile.ZipInfo) -> None:
-    if info.flag_bits & 0x1:
-        raise InputError(path, info.filename, "an encrypted member", "a plain one")
-    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise InputError(
-            path, info.filename, f"compression method {info.compress_type}", "stored or deflated"
-        )
-    if stat.S_IFMT(info.external_attr >> 16) not in {0, stat.S_IFREG}:
-        raise InputError(path, info.filename, "a link or a device", "a regular file")
-    if info.file_size > MAX_RATIO * max(info.compress_size, MAX_RATIO):
-        found = f"{info.file_size} bytes out of {info.compress_size}"
-        raise InputError(path, info.filename, found, f"no more than {MAX_RATIO} times as many")
+    method, size, packed = info.compress_type, info.file_size, info.compress_size
+    is_odd = method not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+    is_file = stat.S_IFMT(info.external_attr >> 16) in {0, stat.S_IFREG}
+    is_bomb = size > MAX_RATIO * max(packed, MAX_RATIO)
+    ratio = f"no more than {MAX_RATIO} times as many"
+    for is_wrong, found, expected in (
+        (info.flag_bits & 0x1, "an encrypted member", "a plain one"),
+        (is_odd, f"compression method {method}", "stored or deflated"),
+        (not is_file, "a link or a device", "a regular file"),
+        (is_bomb, f"{size} bytes out of {packed}", ratio),
+    ):
+        if is_wrong:
+            raise InputError(path, info.filename, found, expected)
 
 
 def _make_set(
@@ -238,19 +254,8 @@ def _make_set(
 ) -> ArchivedSet:
     zipped = given.endswith(".zip")
     shown = {kind: f"{given}: {names[kind]}" if zipped else names[kind] for kind in DOCUMENTS}
-    documents = {kind: _read_document(shown[kind], open_document, kind) for kind in DOCUMENTS[:3]}
-    check_manifest(shown["manifest"], documents["manifest"])
-    check_summary(shown["summary"], documents["summary"])
-    check_metrics(shown["metrics"], documents["metrics"])
-    return ArchivedSet(
-        path=given,
-        stamp=stamp,
-        manifest=documents["manifest"],
-        summary=documents["summary"],
-        metrics=documents["metrics"],
-        names=shown,
-        open=open_document,
-    )
+    documents = {kind: _read_document(shown[kind], open_document, kind) for kind in CHECKS}
+    return ArchivedSet(path=given, stamp=stamp, names=shown, open=open_document, **documents)
 
 
 # --- documents -------------------------------------------------------------------------
@@ -261,33 +266,16 @@ def _read_document(name: str, open_document: Callable[[str], IO[bytes]], kind: s
         with contextlib.closing(open_document(kind)) as file:
             data = file.read(MAX_DOCUMENT_BYTES + 1)
     except _DAMAGE as error:
-        raise _damaged(name, "", error) from error
+        raise _refusal(name, "", error, DAMAGED) from error
     if len(data) > MAX_DOCUMENT_BYTES:
         expected = "a document no larger than that"
         raise InputError(name, "", f"more than {MAX_DOCUMENT_BYTES} bytes", expected)
-    return parse_json(name, data)
+    document = parse_json(name, data)
+    CHECKS[kind](name, document)
+    return document
 
 
 # --- the series ------------------------------------------------------------------------
-
-
-def _read_series(archived: ArchivedSet) -> Iterator[EpisodeResult]:
-    name, episodes = archived.names["series"], archived.summary["episodes"]
-    count, last_index = 0, -1
-    for line in _row_lines(archived):
-        where = f"[{count}]"
-        if count == episodes:
-            expected = f"{episodes} rows, as the summary says"
-            raise InputError(name, where, "a further row", expected)
-        row = read_row(name, where, parse_json(name, line, where=where))
-        if row.episode_index <= last_index:
-            field, expected = f"{where}.episode_index", f"more than {last_index}, the one before"
-            raise InputError(name, field, row.episode_index, expected)
-        last_index = row.episode_index
-        count += 1
-        yield row
-    if count < episodes:
-        raise InputError(name, "", f"{count} rows", f"{episodes} rows, as the summary says")
 
 
 def _row_lines(archived: ArchivedSet) -> Iterator[bytes]:
@@ -296,32 +284,23 @@ def _row_lines(archived: ArchivedSet) -> Iterator[bytes]:
     try:
         with contextlib.closing(archived.open("series")) as file:
             line = file.readline(MAX_ROW_BYTES)
-            if line != b"[]\n":
-                if line != b"[\n":
-                    raise InputError(name, "", line[:80] or MISSING, expected)
-                line = b",\n"
-            while line.endswith(b",\n"):
+            if line not in {b"[\n", b"[]\n"}:
+                raise InputError(name, "", line[:80] or MISSING, expected)
+            end, has_more = (b"]\n", True) if line == b"[\n" else (b"", False)
+            while has_more:
                 line = file.readline(MAX_ROW_BYTES)
                 if not line.endswith(b"\n"):
                     found = "a longer line" if len(line) == MAX_ROW_BYTES else line[-80:] or MISSING
                     raise InputError(name, "", found, expected)
                 yield line.rstrip(b",\n")
+                has_more = line.endswith(b",\n")
             left = file.read(80)
-            if left != (b"" if line == b"[]\n" else b"]\n"):
+            if left != end:
                 raise InputError(name, "", left or MISSING, "nothing behind the list but its end")
     except _DAMAGE as error:
-        raise _damaged(name, "", error) from error
+        raise _refusal(name, "", error, DAMAGED) from error
 
 
-def _unreadable(path: str, error: Exception) -> InputError:
-    found = error.strerror if isinstance(error, OSError) else str(error)
-    return InputError(
-        path, "", found or str(error), "a summary, a zip or a folder that can be read"
-    )
-
-
-def _damaged(path: str, field: str, error: Exception) -> InputError:
-    found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return InputError(
-        path, field, found or type(error).__name__, "a perf file or zip that can be read"
-    )
+def _refusal(path: str, field: str, error: Exception, expected: str) -> InputError:
+    found = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return InputError(path, field, found, expected)

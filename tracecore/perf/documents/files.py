@@ -6,8 +6,11 @@ the slice has ended, each whole or not at all; the zip is made of them as they l
 """
 
 import contextlib
+import itertools
 import json
 import os
+import shutil
+import tempfile
 import time
 import zipfile
 import zlib
@@ -33,27 +36,20 @@ def check_writable(*folders: str) -> None:
         OptionError: They cannot, and why. None of the folders is there that was not there before.
     """
     made: list[str] = []
-    try:
-        for folder in folders:
-            _check_folder(folder, made)
-    except OptionError:
-        for path in reversed(made):
-            # it was not made after all, or it is in use already
-            with contextlib.suppress(OSError, ValueError):
-                os.rmdir(path)
-        raise
-
-
-def _check_folder(folder: str, made: list[str]) -> None:
-    made += reversed(_missing(folder))
-    try:
-        os.makedirs(folder, exist_ok=True)
-        _probe(os.path.join(folder, f".probe.{os.getpid()}.{os.urandom(4).hex()}"))
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        found = error.strerror if isinstance(error, OSError) else str(error)
-        raise OptionError(
-            folder, "", found, "a folder in which files can be written, linked and renamed"
-        ) from error
+    for folder in folders:
+        made += reversed(_missing(folder))
+        try:
+            os.makedirs(folder, exist_ok=True)
+            _probe(folder)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            for path in reversed(made):
+                # it was not made after all, or it is in use already
+                with contextlib.suppress(OSError, ValueError):
+                    os.rmdir(path)
+            found = error.strerror if isinstance(error, OSError) else str(error)
+            raise OptionError(
+                folder, "", found, "a folder in which files can be written, linked and renamed"
+            ) from error
 
 
 def _missing(folder: str) -> list[str]:
@@ -65,20 +61,16 @@ def _missing(folder: str) -> list[str]:
     return missing
 
 
-def _probe(name: str) -> None:
-    names = [name, name + ".linked", name + ".renamed"]
-    try:
-        fd = os.open(names[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, SHARED)
-        try:
-            os.write(fd, b"probe")  # a full disk creates files, and refuses their contents
-        finally:
-            os.close(fd)
-        os.link(names[0], names[1])
-        os.replace(names[1], names[2])
-    finally:
-        for left in names:
-            if os.path.lexists(left):
-                os.unlink(left)
+def _probe(folder: str) -> None:
+    with tempfile.TemporaryDirectory(prefix=".probe.", dir=folder) as probe:
+        written, linked, renamed = (
+            os.path.join(probe, name) for name in ("written", "linked", "renamed")
+        )
+        with open(written, "wb") as file:
+            # a full disk creates files, and refuses their contents
+            os.write(file.fileno(), b"probe")
+        os.link(written, linked)
+        os.replace(linked, renamed)
 
 
 def reserve_stamp(folder: str, *, epoch_s: float | None = None) -> str:
@@ -96,14 +88,10 @@ def reserve_stamp(folder: str, *, epoch_s: float | None = None) -> str:
         OptionError: No file can be created there.
     """
     second = int(time.time() if epoch_s is None else epoch_s)
-    while True:
-        stamp = clock.utc_stamp(second)
-        if _reserve(folder, stamp):
-            return stamp
-        # The stamp's form has no room for a number behind it, so a slice that comes second takes
-        # the next free second. It labels files and orders them; when a slice ran is in its
-        # manifest.
-        second += 1
+    # The stamp's form has no room for a number behind it, so a slice that comes second takes the
+    # next free second. It labels files and orders them; when a slice ran is in its manifest.
+    stamps = map(clock.utc_stamp, itertools.count(second))
+    return next(stamp for stamp in stamps if _reserve(folder, stamp))
 
 
 def _reserve(folder: str, stamp: str) -> bool:
@@ -178,16 +166,17 @@ def write_documents(
     manifest = {**manifest, "artifact_set": {kind: names[kind] for kind in DOCUMENTS}}
     if compress:
         manifest[BUNDLE] = names[BUNDLE]
-    write_atomic(paths["metrics"], _document(metrics), fsync=True)
-    write_atomic(paths["manifest"], _document(manifest), fsync=True)
-    write_atomic(paths["summary"], _document(summary), fsync=True)
+    documents = {"metrics": metrics, "manifest": manifest, "summary": summary}
+    for kind, document in documents.items():
+        write_atomic(paths[kind], json_document(document), fsync=True)
     if compress:
         members = {names[kind]: paths[kind] for kind in DOCUMENTS}
         fill_atomic(paths[BUNDLE], lambda fd: fill_bundle(fd, members), fsync=True)
     return paths
 
 
-def _document(value: Any) -> bytes:
+def json_document(value: Any) -> bytes:
+    """``value`` as a file that people read, too."""
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     # A lone surrogate, which UTF-8 cannot hold, leaves as its JSON escape.
     return text.encode("utf-8", "backslashreplace")
@@ -232,5 +221,4 @@ def _add_member(bundle: zipfile.ZipFile, name: str, path: str) -> None:
         # zipfile learns from it whether 32 bits will do
         member.file_size = os.fstat(source.fileno()).st_size
         with bundle.open(member, "w") as target:
-            while block := source.read(COPY_BYTES):
-                target.write(block)
+            shutil.copyfileobj(source, target, COPY_BYTES)
