@@ -2,9 +2,9 @@
 disk.
 """
 
-import math
 from collections.abc import Sequence
 from itertools import groupby
+from operator import add
 from typing import Final
 
 from tracecore.perf.documents.rows import Rows
@@ -12,6 +12,7 @@ from tracecore.perf.documents.summary import (
     PERCENTILE_METHOD,
     count_texts,
     model_figures,
+    percentile,
     ratio,
 )
 from tracecore.records import JsonObject
@@ -32,17 +33,18 @@ TIMES: Final = frozenset(
 
 def metrics_document(rows: Rows) -> list[JsonObject]:
     """The document of ``perf-metrics-<stamp>.json``; groups stand in the order of appearance."""
-    latencies_s = rows.latencies_s()
     return [
-        {"task_ref": task_ref, "agent": agent, **_group(rows, rows.places(group), latencies_s)}
+        {"task_ref": task_ref, "agent": agent, **_group(rows, rows.places(group))}
         for group, (agent, task_ref) in enumerate(rows.groups)
     ]
 
 
-def _group(rows: Rows, places: Sequence[int], latencies_s: Sequence[float]) -> JsonObject:
+def _group(rows: Rows, places: Sequence[int]) -> JsonObject:
     """The figures of one agent on one task: everything but their names."""
-    count = len(places)
-    timed = [place for place in places if not math.isnan(latencies_s[place])]
+    count, timed = len(places), rows.timed(places)
+    walls_s = rows.pick("wall_clock_s", timed)
+    ascending_s = sorted(walls_s)
+    cpus_s = sorted(map(add, rows.pick("cpu_user_s", timed), rows.pick("cpu_sys_s", timed)))
     repeated, reproduced = _repeats(rows, places)
     sizes = rows.pick("artifact_bytes", places)
     failed = [place for place in places if not rows["success"][place]]
@@ -56,15 +58,19 @@ def _group(rows: Rows, places: Sequence[int], latencies_s: Sequence[float]) -> J
         "percentile_method": PERCENTILE_METHOD,
         "failure_taxonomy": count_texts(rows, "failure_type", failed),
         "termination_taxonomy": count_texts(rows, "termination_reason", list(places)),
-        "avg_wall_clock_s": ratio(sum(latencies_s[place] for place in timed), len(timed)),
+        "avg_wall_clock_s": ratio(sum(walls_s), len(timed)),
         "artifact_bytes_avg": sum(sizes) / count,
         "artifact_bytes_max": max(sizes),
         "llm_trace_entries_total": sum(rows.pick("llm_trace_entries", places)),
         "prompt_bytes_total": sum(rows.pick("prompt_bytes", places)),
         "completion_bytes_total": sum(rows.pick("completion_bytes", places)),
         "tokens_used_total": sum(rows.pick("tokens_used", places)),
-        **model_figures(rows, places, latencies_s),
-        **_times(rows, timed),
+        **model_figures(rows, places, timed),
+        "p50_wall_clock_s": percentile(ascending_s, 50),
+        "p95_wall_clock_s": percentile(ascending_s, 95),
+        "p99_wall_clock_s": percentile(ascending_s, 99) if len(timed) >= P99_EPISODES else None,
+        "max_wall_clock_s": max(walls_s, default=None),
+        "p50_cpu_s": percentile(cpus_s, 50) or None,
         "peak_rss_bytes": max(rows.pick("peak_rss_bytes", places)) or None,
     }
 
@@ -75,23 +81,6 @@ def _steps(rows: Rows, places: Sequence[int], name: str) -> JsonObject:
         f"{name}_p50": nearest_rank(used, 50),
         f"{name}_p95": nearest_rank(used, 95),
         f"{name}_ceiling": max(rows.pick(f"{name}_budget", places)),
-    }
-
-
-def _times(rows: Rows, timed: Sequence[int]) -> JsonObject:
-    """Of the episodes that came to an end of their own; null where none did."""
-    if not timed:
-        names = ("p50_wall_clock_s", "p95_wall_clock_s", "p99_wall_clock_s", "max_wall_clock_s")
-        return dict.fromkeys((*names, "p50_cpu_s"))
-    walls_s = sorted(rows.pick("wall_clock_s", timed))
-    user_s, sys_s = rows.pick("cpu_user_s", timed), rows.pick("cpu_sys_s", timed)
-    cpus_s = sorted(user + system for user, system in zip(user_s, sys_s, strict=True))
-    return {
-        "p50_wall_clock_s": nearest_rank(walls_s, 50),
-        "p95_wall_clock_s": nearest_rank(walls_s, 95),
-        "p99_wall_clock_s": nearest_rank(walls_s, 99) if len(timed) >= P99_EPISODES else None,
-        "max_wall_clock_s": walls_s[-1],
-        "p50_cpu_s": nearest_rank(cpus_s, 50) or None,
     }
 
 

@@ -75,9 +75,8 @@ class Rows:
     def add(self, row: EpisodeResult) -> None:
         """Take one finished episode."""
         key = (row.agent, row.task_ref)
-        number = self._group_numbers.get(key)
-        if number is None:
-            number = self._group_numbers[key] = len(self.groups)
+        number = self._group_numbers.setdefault(key, len(self.groups))
+        if number == len(self.groups):
             self.groups.append(key)
         self._append("group", number)
         for name, value in zip(FIELDS, row_values(row), strict=True):
@@ -91,10 +90,13 @@ class Rows:
                     texts[hash(value)] = value
             elif name not in _OBJECTS:
                 self._append(name, value)
-        if row.success:
-            self._add_slow(row)
-        elif len(self.failures) < FAILURES_KEPT:
-            self.failures.append(row)
+        if not row.success:
+            if len(self.failures) < FAILURES_KEPT:
+                self.failures.append(row)
+        elif len(self.slowest) < SLOWEST_KEPT or row.wall_clock_s > self.slowest[-1].wall_clock_s:
+            slowest = [*self.slowest, row]
+            slowest.sort(key=lambda one: (-one.wall_clock_s, one.episode_index))
+            self.slowest = slowest[:SLOWEST_KEPT]
 
     def take(self, rows: Iterable[EpisodeResult]) -> Iterator[EpisodeResult]:
         """Pass the rows on, and keep each on its way: one pass over a journal serves all."""
@@ -138,8 +140,16 @@ class Rows:
         """For every row 1 where the clock or a crash ended the episode: its time says nothing of
         how fast it is.
         """
-        ended = {self._numbers["termination_reason"].get(reason) for reason in TIMEOUTS | CRASHES}
-        return bytearray(number in ended for number in self["termination_reason"])
+        cut_off = self._cut_off()
+        return bytearray(number in cut_off for number in self["termination_reason"])
+
+    def timed(self, places: Iterable[int]) -> Sequence[int]:
+        """Those of ``places`` whose episodes came to an end of their own."""
+        cut_off, endings = self._cut_off(), self["termination_reason"]
+        return array("i", (place for place in places if endings[place] not in cut_off))
+
+    def _cut_off(self) -> set[int | None]:
+        return {self.number_of("termination_reason", reason) for reason in TIMEOUTS | CRASHES}
 
     def latencies_s(self) -> "array[float]":
         """The wall clock of every row; NaN where it was cut off."""
@@ -149,13 +159,6 @@ class Rows:
     def _cpu_s(self) -> "array[float]":
         both = zip(self["cpu_user_s"], self["cpu_sys_s"], strict=True)
         return array("d", (user_s + sys_s or math.nan for user_s, sys_s in both))
-
-    def _add_slow(self, row: EpisodeResult) -> None:
-        slowest = self.slowest
-        if len(slowest) < SLOWEST_KEPT or row.wall_clock_s > slowest[-1].wall_clock_s:
-            slowest.append(row)
-            slowest.sort(key=lambda one: (-one.wall_clock_s, one.episode_index))
-            del slowest[SLOWEST_KEPT:]
 
     def _append(self, name: str, value: Any) -> None:
         column = self._columns[name]

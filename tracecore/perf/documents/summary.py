@@ -3,7 +3,6 @@
 Percentiles are nearest-rank: always a value that was measured.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -44,18 +43,19 @@ def summary_document(rows: Rows, facts: SliceFacts) -> JsonObject:
     counted instead.
     """
     total, passed = len(rows), sum(rows["success"])
-    walls_s = sorted(wall_s for wall_s in rows.latencies_s() if not math.isnan(wall_s))
+    timed = rows.timed(range(total))
+    walls_s = sorted(rows.pick("wall_clock_s", timed))
     ran = total if facts.episodes_run is None else facts.episodes_run
     endings = count_texts(rows, "termination_reason", range(total))
-    models = model_figures(rows, range(total), rows.latencies_s())
+    models = model_figures(rows, range(total), timed)
     return {
         "summary": {
             "total": total,
             "passed": passed,
             "failed": total - passed,
             "workers": facts.workers,
-            "p50_wall_clock_s": nearest_rank(walls_s, 50) if walls_s else None,
-            "p95_wall_clock_s": nearest_rank(walls_s, 95) if walls_s else None,
+            "p50_wall_clock_s": percentile(walls_s, 50),
+            "p95_wall_clock_s": percentile(walls_s, 95),
             "percentile_method": PERCENTILE_METHOD,
             "success_rate": ratio(passed, total),
             "throughput_eps": ran / facts.elapsed_s if ran and facts.elapsed_s else None,
@@ -68,7 +68,7 @@ def summary_document(rows: Rows, facts: SliceFacts) -> JsonObject:
         "timeouts": sum(endings.get(reason, 0) for reason in TIMEOUTS),
         "crashes": sum(endings.get(reason, 0) for reason in CRASHES),
         "elapsed_s": facts.elapsed_s,
-        "max_wall_clock_s": walls_s[-1] if walls_s else None,
+        "max_wall_clock_s": max(walls_s, default=None),
         "failure_reasons": _failure_reasons(rows),
         "failure_types": count_texts(rows, "failure_type", failed_places(rows)),
         "termination_reasons": endings,
@@ -109,22 +109,22 @@ def _telemetry(rows: Rows) -> JsonObject:
     }
 
 
-def model_figures(rows: Rows, places: Sequence[int], latencies_s: Sequence[float]) -> JsonObject:
-    """What the episodes at ``places`` asked of models, and their wall clocks without the waiting
-    for them, which is not the agent's; nothing where no model was called.
+def model_figures(rows: Rows, places: Sequence[int], timed: Sequence[int]) -> JsonObject:
+    """What the episodes at ``places`` asked of models, and the wall clocks of those that are
+    ``timed`` without the waiting for them, which is not the agent's; nothing where no model was
+    called.
     """
     calls = sum(rows.pick("model_calls", places))
     if not calls:
         return {}
-    waits_s = rows["model_wait_s"]
-    timed = [place for place in places if not math.isnan(latencies_s[place])]
-    own_s = sorted(max(0.0, latencies_s[place] - waits_s[place]) for place in timed)
+    walls_s, waits_s = rows["wall_clock_s"], rows["model_wait_s"]
+    own_s = sorted(max(0.0, walls_s[place] - waits_s[place]) for place in timed)
     return {
         "model_calls_total": calls,
         "model_bytes_total": sum(rows.pick("model_bytes", places)),
         "model_wait_s_total": sum(waits_s[place] for place in places),
-        "p50_computing_s": nearest_rank(own_s, 50) if own_s else None,
-        "p95_computing_s": nearest_rank(own_s, 95) if own_s else None,
+        "p50_computing_s": percentile(own_s, 50),
+        "p95_computing_s": percentile(own_s, 95),
     }
 
 
@@ -170,6 +170,11 @@ def by_count(counts: Counter[str]) -> dict[str, int]:
     the same.
     """
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def percentile(ascending: Sequence[float], percent: float) -> float | None:
+    """The nearest-rank percentile, or None where there are no values."""
+    return nearest_rank(ascending, percent) if ascending else None
 
 
 def ratio(part: float, whole: float) -> float | None:

@@ -6,14 +6,14 @@ replaces those of the one before. Names inside hold no counts and no stamps eith
 match them exactly from run to run.
 """
 
-import json
-import math
 import os
 from collections import Counter
 from collections.abc import Sequence
+from operator import add
 from typing import Any, Final
 
 from tracecore.files import write_atomic
+from tracecore.perf.documents.files import json_document
 from tracecore.perf.documents.rows import Rows
 from tracecore.record import record
 from tracecore.records import JsonObject
@@ -49,24 +49,23 @@ def scenario_figures(rows: Rows) -> Figures:
     run that task.
     """
     agents = Counter(task_ref for _, task_ref in rows.groups)
-    latencies_s = rows.latencies_s()
     return {
         task_ref if agents[task_ref] == 1 else f"{task_ref} / {agent}": _group(
-            rows, rows.places(number), latencies_s
+            rows, rows.places(number)
         )
         for number, (agent, task_ref) in enumerate(rows.groups)
     }
 
 
-def _group(rows: Rows, places: Sequence[int], latencies_s: Sequence[float]) -> Group:
-    timed = [place for place in places if not math.isnan(latencies_s[place])]
-    user_s, sys_s = rows.pick("cpu_user_s", timed), rows.pick("cpu_sys_s", timed)
+def _group(rows: Rows, places: Sequence[int]) -> Group:
+    timed = rows.timed(places)
+    spent_s = map(add, rows.pick("cpu_user_s", timed), rows.pick("cpu_sys_s", timed))
     return Group(
         episodes=len(places),
         failures=len(places) - sum(rows.pick("success", places)),
         peak_rss_bytes=max(rows.pick("peak_rss_bytes", places), default=0),
         walls_s=sorted(rows.pick("wall_clock_s", timed)),
-        cpus_s=sorted(user + system for user, system in zip(user_s, sys_s, strict=True)),
+        cpus_s=sorted(spent_s),
     )
 
 
@@ -87,8 +86,7 @@ def write_formats(
     paths = {}
     for kind, (name, document) in files.items():
         paths[kind] = os.path.join(folder, name)
-        text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-        write_atomic(paths[kind], text.encode("utf-8", "backslashreplace"), fsync=True)
+        write_atomic(paths[kind], json_document(document), fsync=True)
     return paths
 
 

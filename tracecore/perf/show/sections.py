@@ -57,54 +57,50 @@ def key_figures(summary: JsonObject) -> Facts:
     passed, failed, total = (
         _figure("count", summary, "summary", name) for name in ("passed", "failed", "total")
     )
-    facts = [Fact("episodes", (passed, " passed"), (failed, " failed, ", total, " in all"))]
-    if totals.get("p50_wall_clock_s") is not None:
-        facts.append(
-            Fact(
-                "wall clock",
-                ("p50 ", _figure("seconds", summary, "summary", "p50_wall_clock_s")),
-                (
-                    *("p95 ", _figure("seconds", summary, "summary", "p95_wall_clock_s")),
-                    *(", longest ", _figure("seconds", summary, "max_wall_clock_s")),
-                ),
-            )
-        )
-    if totals.get("throughput_eps") is not None:
-        facts.append(
-            Fact(
-                "throughput",
-                (_figure("rate", summary, "summary", "throughput_eps"),),
-                (
-                    *("on ", _figure("count", summary, "summary", "workers"), " workers, "),
-                    *(_figure("duration", summary, "elapsed_s"), " in all"),
-                ),
-            )
-        )
-    if kept.get("file_count"):
-        facts.append(
-            Fact(
-                "artifacts",
-                (_figure("bytes", summary, "run_artifacts", "total_bytes"),),
-                (
-                    *(_figure("count", summary, "run_artifacts", "file_count"), " files, "),
-                    *(_figure("bytes", summary, "run_artifacts", "avg_bytes"), " each, in "),
-                    Code(str(kept.get("root"))),
-                ),
-            )
-        )
-    volume = summary.get("telemetry_verbosity") or {}
-    if volume.get("llm_trace_entries_total"):
-        calls = _figure("count", summary, "telemetry_verbosity", "llm_trace_entries_total")
-        tokens = _figure("count", summary, "telemetry_verbosity", "tokens_used_total")
-        facts.append(Fact("model calls", (calls,), ("tokens: ", tokens)))
-    if summary.get("models"):
-        waited, own = (
-            _figure("seconds", summary, "models", name)
-            for name in ("model_wait_s_total", "p50_computing_s")
-        )
-        # A slow model is not the agent's fault.
-        facts.append(Fact("computing", ("p50 ", own), ("without ", waited, " waited for models")))
-    return Facts(tuple(facts), are_key=True)
+    wall_clock = Fact(
+        "wall clock",
+        ("p50 ", _figure("seconds", summary, "summary", "p50_wall_clock_s")),
+        (
+            *("p95 ", _figure("seconds", summary, "summary", "p95_wall_clock_s")),
+            *(", longest ", _figure("seconds", summary, "max_wall_clock_s")),
+        ),
+    )
+    throughput = Fact(
+        "throughput",
+        (_figure("rate", summary, "summary", "throughput_eps"),),
+        (
+            *("on ", _figure("count", summary, "summary", "workers"), " workers, "),
+            *(_figure("duration", summary, "elapsed_s"), " in all"),
+        ),
+    )
+    artifacts = Fact(
+        "artifacts",
+        (_figure("bytes", summary, "run_artifacts", "total_bytes"),),
+        (
+            *(_figure("count", summary, "run_artifacts", "file_count"), " files, "),
+            *(_figure("bytes", summary, "run_artifacts", "avg_bytes"), " each, in "),
+            Code(str(kept.get("root"))),
+        ),
+    )
+    calls, tokens = (
+        _figure("count", summary, "telemetry_verbosity", name)
+        for name in ("llm_trace_entries_total", "tokens_used_total")
+    )
+    waited, own = (
+        _figure("seconds", summary, "models", name)
+        for name in ("model_wait_s_total", "p50_computing_s")
+    )
+    # A slow model is not the agent's fault.
+    computing = Fact("computing", ("p50 ", own), ("without ", waited, " waited for models"))
+    facts = (
+        (True, Fact("episodes", (passed, " passed"), (failed, " failed, ", total, " in all"))),
+        (totals.get("p50_wall_clock_s") is not None, wall_clock),
+        (totals.get("throughput_eps") is not None, throughput),
+        (kept.get("file_count"), artifacts),
+        (calls.value, Fact("model calls", (calls,), ("tokens: ", tokens))),
+        (summary.get("models"), computing),
+    )
+    return Facts(tuple(fact for is_known, fact in facts if is_known), are_key=True)
 
 
 def gate(answer: Answer, summary: JsonObject) -> tuple[Block, ...]:
