@@ -42,9 +42,7 @@ def test_with_ties_the_exact_p_is_the_share_of_all_splits():
     chance = random.Random(2)
     for _ in range(60):
         x, y = draw(chance, chance.randint(1, 6)), draw(chance, chance.randint(1, 6))
-        assert mann_whitney_greater(x, y).p == pytest.approx(
-            float(brute_rank_sum_p(x, y)), rel=1e-12
-        )
+        assert mann_whitney_greater(x, y) == pytest.approx(float(brute_rank_sum_p(x, y)), rel=1e-12)
 
 
 SMALL = [(n, m) for n in (1, 2, 5, 9) for m in (1, 3, 8)]
@@ -64,22 +62,19 @@ def test_p_agrees_with_scipy_whichever_method_it_is_worked_out_by(n: int, m: int
         expected = scipy.stats.mannwhitneyu(
             y, x, alternative="greater", method="exact" if exact else "asymptotic"
         )
-        got = mann_whitney_greater(x, y)
-        assert got.method == ("exact" if exact else "normal approximation")
-        assert got.statistic == expected.statistic
-        assert got.p == pytest.approx(expected.pvalue, rel=1e-9)
+        assert mann_whitney_greater(x, y) == pytest.approx(expected.pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize("count", [1, 5, 20, 21, 50])
 def test_equal_values_everywhere_are_no_evidence(count: int):
-    assert mann_whitney_greater([3.0] * count, [3.0] * count).p == 1
+    assert mann_whitney_greater([3.0] * count, [3.0] * count) == 1
 
 
 @pytest.mark.parametrize(
     ("k", "p"), [(3, 0.05), (4, 1 / 70), (5, 1 / 252), (6, 1 / 924), (8, 1 / 12870)]
 )
 def test_complete_separation_reaches_the_smallest_p(k: int, p: float):
-    assert mann_whitney_greater(range(k), range(k, 2 * k)).p == smallest_p(k, k) == p
+    assert mann_whitney_greater(range(k), range(k, 2 * k)) == smallest_p(k, k) == p
 
 
 @pytest.mark.parametrize(("x", "y"), [([], [1.0]), ([1.0], []), ([], [])])
@@ -184,10 +179,7 @@ def test_kendall_without_ties_agrees_with_scipy(count: int):
     for drift in (0, 0.01, 0.05, -0.05):
         x, y = range(count), [chance.random() + k * drift for k in range(count)]
         expected = scipy.stats.kendalltau(x, y, method="exact")
-        got = kendall(x, y)
-        assert got.method == "exact"
-        assert got.statistic == pytest.approx(expected.statistic, abs=1e-12)
-        assert got.p == pytest.approx(expected.pvalue, rel=1e-9)
+        assert kendall(x, y) == pytest.approx(expected.pvalue, rel=1e-9)
 
 
 def test_kendall_with_ties_or_many_values_agrees_with_scipy():
@@ -198,12 +190,9 @@ def test_kendall_with_ties_or_many_values_agrees_with_scipy():
         x, y = draw(chance, count), draw(chance, count)
         if len(set(x)) == 1 or len(set(y)) == 1:
             continue
-        got = kendall(x, y)
-        expected = scipy.stats.kendalltau(
-            x, y, method="exact" if got.method == "exact" else "asymptotic"
-        )
-        assert got.statistic == pytest.approx(expected.statistic, abs=1e-12)
-        assert got.p == pytest.approx(expected.pvalue, rel=1e-9)
+        is_exact = len(set(x)) == len(set(y)) == count <= ranks.EXACT_ORDERS
+        expected = scipy.stats.kendalltau(x, y, method="exact" if is_exact else "asymptotic")
+        assert kendall(x, y) == pytest.approx(expected.pvalue, rel=1e-9)
         compared += 1
     assert compared > 40
 
@@ -212,8 +201,7 @@ def test_kendall_with_ties_or_many_values_agrees_with_scipy():
     ("x", "y"), [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5]), ([1, 1], [2, 2])]
 )
 def test_what_never_changes_correlates_with_nothing(x: list[float], y: list[float]):
-    result = kendall(x, y)
-    assert (result.p, result.statistic) == (1, 0)
+    assert kendall(x, y) == 1
 
 
 def test_slopes_agree_with_scipy():

@@ -29,16 +29,7 @@ class ChannelTimeout(Exception):
 
 
 class MessageTooLarge(Exception):
-    """A message announces more bytes than are allowed; nothing of it was read into memory.
-
-    Attributes:
-        message_bytes: What it announced.
-        limit_bytes: What is allowed.
-    """
-
-    def __init__(self, message_bytes: int, limit_bytes: int) -> None:
-        self.message_bytes, self.limit_bytes = message_bytes, limit_bytes
-        super().__init__(f"a message of {message_bytes} bytes, over the limit of {limit_bytes}")
+    """A message announces more bytes than are allowed; nothing of it was read into memory."""
 
 
 def pack(message: bytes) -> bytes:
@@ -198,6 +189,7 @@ class Channel:
         os.set_blocking(write_fd, False)
         self._readable = select.poll()
         self._beside = beside
+        self._surplus = 0  # bytes that came with the last message and belong to none
         # The order in which they are reported: what stands beside is looked at when nothing else
         # has come.
         for fd in (read_fd, gone_fd, beside and beside[0]):
@@ -228,12 +220,14 @@ class Channel:
             ChannelTimeout: It was not whole by ``deadline_s``.
             MessageTooLarge: It announces more than ``limit_bytes``.
         """
-        data = self._read_some(deadline_s, READ_BYTES)
+        data = b""
         while len(data) < HEADER_BYTES:
             data += self._read_some(deadline_s, READ_BYTES)
         size = int.from_bytes(data[:HEADER_BYTES], "big")
         if size > self.limit_bytes:
-            raise MessageTooLarge(size, self.limit_bytes)
+            raise MessageTooLarge(
+                f"a message of {size} bytes, over the limit of {self.limit_bytes}"
+            )
         parts, missing = [data], HEADER_BYTES + size - len(data)
         while missing > 0:
             parts.append(self._read_some(deadline_s, min(missing, 1 << 20)))
@@ -244,16 +238,12 @@ class Channel:
 
     def spoke_unasked(self) -> bool:
         """Whether the other side has sent anything beyond the messages that were received."""
-        if self._surplus:
-            return True
-        return self._can_read(select.POLLIN)
+        return self._surplus > 0 or self._can_read(select.POLLIN)
 
     def close(self) -> None:
         """Close both descriptors."""
         os.close(self.read_fd)
         os.close(self.write_fd)
-
-    _surplus = 0  # bytes that came with the last message and belong to none
 
     def _read_some(self, deadline_s: float, most: int) -> bytes:
         ready = self._readable.poll(max(0.0, deadline_s - monotonic_s()) * 1000)

@@ -1,7 +1,8 @@
 """Tests by rank, trends, and the price of asking many questions at once.
 
-Everything here is one-sided towards "greater" unless stated otherwise, counts in integers where
-samples are small enough, and names the method it took. Values are numbers and never NaN.
+Everything here is one-sided towards "greater" unless stated otherwise, and counts in integers where
+samples are small enough. A p is the chance of data at least as extreme if nothing were there.
+Values are numbers and never NaN.
 """
 
 import bisect
@@ -10,9 +11,8 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
-from tracecore.record import record
 from tracecore.stats import (
     ROUNDING,
     Interval,
@@ -26,20 +26,9 @@ from tracecore.stats import (
 EXACT_PAIRS: Final = 400
 EXACT_ORDERS: Final = 50  # values without ties whose orders are counted for Kendall's tau
 
-Method = Literal["exact", "normal approximation"]
 
-
-@record
-class TestResult:
-    """The answer of one test."""
-
-    p: float  # the chance of data at least as extreme if nothing were there
-    statistic: float  # which one depends on the test
-    method: Method
-
-
-def mann_whitney_greater(x: Sequence[float], y: Sequence[float]) -> TestResult:
-    """Ask whether ``y`` tends to be greater than ``x``.
+def mann_whitney_greater(x: Sequence[float], y: Sequence[float]) -> float:
+    """The p of whether ``y`` tends to be greater than ``x``.
 
     Mann and Whitney, "On a Test of Whether One of Two Random Variables Is Stochastically Larger",
     1947; ties share their middle rank, and the permutation distribution of those ranks is counted,
@@ -50,23 +39,19 @@ def mann_whitney_greater(x: Sequence[float], y: Sequence[float]) -> TestResult:
         x: Independent values: the base.
         y: Independent values: what may be greater.
 
-    Returns:
-        The statistic is U: the pairs in which y is the greater, ties counting one half.
-
     Raises:
         ValueError: One of the samples is empty.
     """
     _check_samples(x, y)
     ranks = _doubled_ranks([*x, *y])
     doubled_sum = sum(ranks[len(x) :])
-    u = (doubled_sum - len(y) * (len(y) + 1)) / 2
-    if len(x) * len(y) <= EXACT_PAIRS:
-        return TestResult(_exact_rank_sum_p(ranks, len(x), doubled_sum), u, "exact")
     pairs, count = len(x) * len(y), len(ranks)
+    if pairs <= EXACT_PAIRS:
+        return _exact_rank_sum_p(ranks, len(x), doubled_sum)
+    u = (doubled_sum - len(y) * (len(y) + 1)) / 2  # the pairs in which y is greater; ties one half
     tied = sum(size**3 - size for size in Counter(ranks).values())
     variance = pairs / 12 * (count + 1 - tied / (count * (count - 1)))
-    p = normal_tail((u - pairs / 2 - 0.5) / math.sqrt(variance)) if variance > 0 else 1.0
-    return TestResult(p, u, "normal approximation")
+    return normal_tail((u - pairs / 2 - 0.5) / math.sqrt(variance)) if variance > 0 else 1.0
 
 
 def _exact_rank_sum_p(ranks: list[int], split: int, observed: int) -> float:
@@ -178,15 +163,12 @@ def _differences(x: Sequence[float], y: Sequence[float]) -> list[float]:
     return [b - a for a in x for b in y]
 
 
-def kendall(x: Sequence[float], y: Sequence[float]) -> TestResult:
-    """Ask, two-sided, whether ``y`` rises or falls with ``x``.
+def kendall(x: Sequence[float], y: Sequence[float]) -> float:
+    """The p, two-sided, of whether ``y`` rises or falls with ``x``; 1 where all x or all y are
+    equal.
 
     Kendall, "Rank Correlation Methods", 1970: tau-b. Exact for up to 50 pairs without ties;
     otherwise the normal approximation with his correction of the variance for ties.
-
-    Returns:
-        The statistic is tau-b, from -1 to 1. Where all x or all y are equal there is nothing to
-        correlate: tau 0, p 1.
 
     Raises:
         ValueError: There are fewer than two pairs, or x and y differ in length.
@@ -200,13 +182,10 @@ def kendall(x: Sequence[float], y: Sequence[float]) -> TestResult:
     x_ties, y_ties = _tie_sizes(x), _tie_sizes(y)
     x_tied, y_tied = _falling_sum(x_ties, 2) // 2, _falling_sum(y_ties, 2) // 2
     if pairs in (x_tied, y_tied):
-        return TestResult(1.0, 0.0, "exact")
-    tau = score / math.sqrt(pairs - x_tied) / math.sqrt(pairs - y_tied)
-    tau = max(-1.0, min(1.0, tau))
+        return 1.0
     if x_tied == y_tied == 0 and count <= EXACT_ORDERS:
-        return TestResult(_exact_kendall_p(count, score), tau, "exact")
-    p = 2 * normal_tail(abs(score) / math.sqrt(_kendall_variance(count, x_ties, y_ties)))
-    return TestResult(p, tau, "normal approximation")
+        return _exact_kendall_p(count, score)
+    return 2 * normal_tail(abs(score) / math.sqrt(_kendall_variance(count, x_ties, y_ties)))
 
 
 def _exact_kendall_p(count: int, score: int) -> float:

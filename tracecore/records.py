@@ -6,7 +6,7 @@ and compares by value.
 
 from typing import Any, Final
 
-from tracecore.record import field, record
+from tracecore.record import as_dict, field, record
 
 JsonObject = dict[str, Any]
 
@@ -74,8 +74,7 @@ class ModelLimits:
 
     def as_json(self) -> JsonObject | None:
         """As documents show it; ``None`` when it limits nothing."""
-        named = {"calls": self.calls, "bytes": self.bytes, "wait_s": self.wait_s}
-        return {name: most for name, most in named.items() if most is not None} or None
+        return {name: most for name, most in as_dict(self).items() if most is not None} or None
 
 
 @record

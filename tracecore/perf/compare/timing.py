@@ -178,8 +178,8 @@ def _test_exactly(sample: Sample) -> _Test:
     return _Test(
         shift=hodges_lehmann(sample.base, sample.new),
         bounds=hodges_lehmann_interval(sample.base, sample.new, CONFIDENCE),
-        up=mann_whitney_greater(sample.base, sample.new).p,
-        down=mann_whitney_greater(sample.new, sample.base).p,
+        up=mann_whitney_greater(sample.base, sample.new),
+        down=mann_whitney_greater(sample.new, sample.base),
         base=math.exp(median(sample.base)),
         new=math.exp(median(sample.new)),
         is_gross=False,

@@ -168,7 +168,7 @@ def trend(blocks: Sequence[float]) -> Trend | None:
     places = list(range(len(logs)))
     quarter = len(logs) // 4
     ratio = math.exp(middle(logs[-quarter:]) - middle(logs[:quarter]))
-    slope, p = theil_sen(places, logs), kendall(places, logs).p
+    slope, p = theil_sen(places, logs), kendall(places, logs)
     rest = [log - slope * place for place, log in zip(places, logs, strict=True)]
     z = -normal_quantile(p / 2) / math.sqrt(_inflation(rest))
     return Trend(ratio, slope, p, 2 * normal_tail(z), tuple(blocks))

@@ -66,22 +66,17 @@ class SystemSampler:
         tell one of them.
         """
         try:
-            figures = self._measure()
+            memory = self._psutil.virtual_memory()
+            figures = {
+                "cpu_percent": float(self._psutil.cpu_percent()),
+                "process_rss_bytes": int(self._psutil.Process().memory_info().rss),
+                "system_memory_total_bytes": int(memory.total),
+                "system_memory_available_bytes": int(memory.available),
+            }
+            json.dumps(figures, allow_nan=False)  # raises: what no file could hold is no figure
         except Exception:  # whatever psutil does, a finished slice is worth more than its samples
             return {"available": False, "provider": None, **dict.fromkeys(FIGURES)}
         return {"available": True, "provider": "psutil", **figures}
-
-    def _measure(self) -> JsonObject:
-        memory = self._psutil.virtual_memory()
-        cpu_percent = float(self._psutil.cpu_percent())
-        if not math.isfinite(cpu_percent):
-            raise ValueError(cpu_percent)
-        return {
-            "cpu_percent": cpu_percent,
-            "process_rss_bytes": int(self._psutil.Process().memory_info().rss),
-            "system_memory_total_bytes": int(memory.total),
-            "system_memory_available_bytes": int(memory.available),
-        }
 
 
 def host_facts(root: str = "/") -> JsonObject:

@@ -6,7 +6,7 @@ import os
 from typing import Final
 
 from tracecore.perf.host.facts import read_text
-from tracecore.record import record
+from tracecore.record import record, replace
 from tracecore.records import JsonObject
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -41,11 +41,13 @@ class HostWatch:
             root: Where ``proc`` lies.
         """
         self._root = root
-        self._load1 = host["load_averages"][0] if host["load_averages"] else None
-        self._running = self._others_running()
-        self._cpus_total, self._cpus_usable = host["cpus_total"], host["cpus_usable"]
-        self._ticks = self._cpu_ticks()
-        self._resident_bytes = self._own_resident_bytes()
+        self._before = HostNoise(
+            load1_before=host["load_averages"][0] if host["load_averages"] else None,
+            running_before=self._others_running(),
+            cpus_total=host["cpus_total"],
+            cpus_usable=host["cpus_usable"],
+        )
+        self._ticks, self._resident_bytes = self._cpu_ticks(), self._own_resident_bytes()
 
     def figures(self) -> HostNoise:
         """What has happened since."""
@@ -56,14 +58,7 @@ class HostWatch:
         resident_bytes, growth_bytes = self._own_resident_bytes(), None
         if resident_bytes is not None and self._resident_bytes is not None:
             growth_bytes = resident_bytes - self._resident_bytes
-        return HostNoise(
-            self._load1,
-            self._running,
-            self._cpus_total,
-            self._cpus_usable,
-            steal_share,
-            growth_bytes,
-        )
+        return replace(self._before, steal_share=steal_share, harness_growth_bytes=growth_bytes)
 
     def _cpu_ticks(self) -> list[int] | None:
         """User, nice, system, idle, iowait, irq, softirq and steal, of all CPUs; guest time is part

@@ -4,17 +4,20 @@ certainly no living harness's.
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
+import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from tracecore.errors import InputError
-from tracecore.perf.slice.journal_file import JOURNAL_BEGIN, JOURNAL_END, journal_path
+from tracecore.perf.slice.journal_file import journal_path
+from tracecore.records import JsonObject
 from tracecore.strict import open_regular
 
-TEMPORARY_END: Final = ".tmp"
 SECOND_RUNS_BEGIN: Final = ".perf-second-runs-"
 # A harness reserves its stamp by an empty journal, which it opens and locks a moment later. One
 # that has not by now was killed; and if it was only stopped, its stamp is still free,
@@ -30,12 +33,11 @@ def remove_stray_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
         run_ids: Of every episode of this slice; looked through only if there is a temporary file at
             all.
     """
-    strays: dict[str, list[str]] = {}
-    for name in _temporary_names(runs_dir):
-        run_id = name[1:].partition(".json.")[0]
-        strays.setdefault(run_id, []).append(name)
+    strays: dict[str, list[str]] = defaultdict(list)
+    for name in glob.glob(".*.tmp", root_dir=runs_dir):
+        strays[name[1:].partition(".json.")[0]].append(os.path.join(runs_dir, name))
     own = (strays[run_id] for run_id in run_ids if run_id in strays) if strays else iter(())
-    return sum(_remove(runs_dir, name) for names in own for name in names)
+    return sum(_remove(path) for paths in own for path in paths)
 
 
 def remove_doubtful_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
@@ -46,34 +48,31 @@ def remove_doubtful_artifacts(runs_dir: str, run_ids: Iterable[str]) -> int:
     a crash that was none. The episode runs again; where it fails by itself, it fails again. A
     success stands, and is taken when its episode runs again.
     """
+    paths = (os.path.join(runs_dir, f"{run_id}.json") for run_id in run_ids)
+    # What is no artifact of ours goes too: it stands under the name of one.
     return sum(
-        _is_failure(runs_dir, f"{run_id}.json") and _remove(runs_dir, f"{run_id}.json")
-        for run_id in run_ids
+        (read_artifact(path) or {}).get("success") is not True and _remove(path)
+        for path in paths
+        if os.path.lexists(path)
     )
 
 
-def _is_failure(folder: str, name: str) -> bool:
-    if not os.path.lexists(os.path.join(folder, name)):
-        return False
+def read_artifact(path: str) -> JsonObject | None:
+    """The object in the file of an artifact, unchecked; ``None`` where there is none."""
     try:
-        with open_regular(os.path.join(folder, name), "a run artifact") as file:
-            return json.load(file)["success"] is not True
-    except (InputError, OSError, ValueError, KeyError, TypeError, RecursionError):
-        return True  # no artifact of ours, under the name of one
+        with open_regular(path, "a run artifact") as file:
+            artifact = json.load(file)
+    except (InputError, OSError, ValueError, RecursionError):
+        return None
+    return artifact if isinstance(artifact, dict) else None
 
 
 def remove_stray_documents(output_dir: str, stamp: str) -> int:
     """Remove what a killed harness had begun to write of the perf files of this stamp; gives how
     many files that was.
     """
-    own = [
-        name
-        for name in _temporary_names(output_dir)
-        if name.startswith(".perf-") and f"-{stamp}." in name
-    ]
-    return sum(_remove(output_dir, name) for name in own) + _remove_folder(
-        second_runs_path(output_dir, stamp)
-    )
+    temporary = os.path.join(glob.escape(output_dir), f".perf-*-{stamp}.*.tmp")
+    return sum(map(_remove, [*glob.glob(temporary), second_runs_path(output_dir, stamp)]))
 
 
 def second_runs_path(output_dir: str, stamp: str) -> str:
@@ -89,27 +88,18 @@ def remove_unowned(output_dir: str) -> int:
     slice had not begun. A harness holds the lock of its journal as long as it lives, so that a lock
     which can be had shows that it is dead.
     """
-    with contextlib.suppress(OSError), os.scandir(output_dir) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if entry.name.startswith((SECOND_RUNS_BEGIN, JOURNAL_BEGIN))
-        ]
-        return sum(_remove_if_dead(output_dir, name) for name in names)
-    return 0
-
-
-def _remove_if_dead(output_dir: str, name: str) -> bool:
-    if name.startswith(SECOND_RUNS_BEGIN):
-        with _lock(journal_path(output_dir, name[len(SECOND_RUNS_BEGIN) :])) as dead:
-            return dead is not None and _remove_folder(os.path.join(output_dir, name))
-    if not name.endswith(JOURNAL_END):
-        return False
-    with _lock(os.path.join(output_dir, name)) as dead:
-        is_spare = (
-            dead is not None and dead.st_size == 0 and time.time() - dead.st_mtime > RESERVED_S
-        )
-        return is_spare and _remove(output_dir, name)
+    removed = 0
+    for path in glob.glob(second_runs_path(glob.escape(output_dir), "*")):
+        stamp = path.rpartition(SECOND_RUNS_BEGIN)[2]
+        with _lock(journal_path(output_dir, stamp)) as dead:
+            removed += dead is not None and _remove(path)
+    for path in glob.glob(journal_path(glob.escape(output_dir), "*")):
+        with _lock(path) as dead:
+            is_spare = (
+                dead is not None and dead.st_size == 0 and time.time() - dead.st_mtime > RESERVED_S
+            )
+            removed += is_spare and _remove(path)
+    return removed
 
 
 @contextlib.contextmanager
@@ -132,29 +122,10 @@ def _lock(path: str) -> Iterator[os.stat_result | None]:
         os.close(fd)
 
 
-def _temporary_names(folder: str) -> Iterator[str]:
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") and entry.name.endswith(TEMPORARY_END):
-                yield entry.name
-
-
-def _remove(folder: str, name: str) -> bool:
+def _remove(path: str) -> bool:
+    """Remove a file, or a folder with what is in it, but no link to one; whether it was there."""
     try:
-        os.unlink(os.path.join(folder, name))
+        (shutil.rmtree if os.path.isdir(path) else os.unlink)(path)
     except OSError:
         return False  # gone already, or on a disk that can no longer be written
-    return True
-
-
-def _remove_folder(path: str) -> bool:
-    """Remove a folder of files."""
-    if os.path.islink(path):
-        return False
-    try:
-        for name in os.listdir(path):
-            os.unlink(os.path.join(path, name))
-        os.rmdir(path)
-    except OSError:
-        return False
     return True

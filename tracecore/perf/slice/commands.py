@@ -25,12 +25,15 @@ PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath
 
 def resume_command(options: SliceOptions, stamp: str) -> str:
     """The command that finishes the slice of ``stamp``."""
-    return _slice_words(options, ["--resume", stamp])
+    return slice_command(options, "--resume", stamp)
 
 
-def slice_command(options: SliceOptions) -> str:
-    """The command that runs such a slice again."""
-    return _slice_words(options, [])
+def slice_command(options: SliceOptions, *first: str) -> str:
+    """The command that runs such a slice again, with ``first`` before its options."""
+    words = [*_redaction_words(None), *script_words(), *first]
+    for part in (options.run, options.judge, options.output, options.cluster):
+        words += words_of(part)
+    return as_command(words)
 
 
 def without_cluster(options: SliceOptions) -> SliceOptions:
@@ -74,13 +77,6 @@ def repro_command(
 def show_command(path: str) -> str:
     """The command that shows the episode of an artifact step by step."""
     return as_command([*module_words(), "show", path])
-
-
-def _slice_words(options: SliceOptions, first: list[str]) -> str:
-    words = [*_redaction_words(None), *script_words(), *first]
-    for part in (options.run, options.judge, options.output, options.cluster):
-        words += words_of(part)
-    return as_command(words)
 
 
 def _redaction_words(redaction: str | None) -> list[str]:

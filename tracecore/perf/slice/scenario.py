@@ -4,6 +4,7 @@ import difflib
 import functools
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,7 +23,11 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 _ROWS = "a list of at least one row: {agent, task_ref, seed}"
 _KEYS = ("agent", "task_ref", "seed", "allow", "preload", "models")
 _ALLOW_KEYS = ("read", "network")
-_MODEL_KEYS = ("calls", "bytes", "wait_s")
+_LIMITS = {
+    "calls": ((int,), "a whole number"),
+    "bytes": ((int,), "a whole number"),
+    "wait_s": ((int, float), "a number"),
+}
 _SEEDS = "an integer of 64 bits: -2**63 to 2**63 - 1"
 
 
@@ -107,7 +112,7 @@ def _find_rows(path: str, document: Any, *, allow_list: bool) -> list[Any]:
 
 
 class _Row:
-    """Reads a row; what is wrong with it goes into ``mistakes``, and a stand-in takes its place."""
+    """Reads a row; what is wrong with it goes into ``mistakes``, and the row is of no use then."""
 
     def __init__(self, where: str, row: Any, mistakes: list[Mistake]) -> None:
         self._where, self._row, self._mistakes = where, row, mistakes
@@ -119,12 +124,17 @@ class _Row:
         where = self._where
         agent = row.get("agent", MISSING)
         task_ref = row.get("task_ref", MISSING)
+        seed, preload = row.get("seed", 0), row.get("preload", True)
+        # True is an int to isinstance
+        is_seed = type(seed) is int and MIN_SEED <= seed <= MAX_SEED
         return ScenarioRow(
             agent=self._text(f"{where}.agent", agent, "the path of an agent file"),
             task_ref=self._text(f"{where}.task_ref", task_ref, "<task id>@<version>"),
-            seed=self._seed(f"{where}.seed", row.get("seed", 0)),
+            seed=self._checked(f"{where}.seed", seed, is_seed, _SEEDS),
             allow=self._allowance(f"{where}.allow", row.get("allow", {})),
-            preload=self._boolean(f"{where}.preload", row.get("preload", True)),
+            preload=self._checked(
+                f"{where}.preload", preload, isinstance(preload, bool), "true or false"
+            ),
             models=self._limits(f"{where}.models", row.get("models", {})),
         )
 
@@ -137,20 +147,18 @@ class _Row:
         )
 
     def _limits(self, where: str, value: Any) -> ModelLimits:
-        table = self._table(where, value, _MODEL_KEYS) or {}
+        table = self._table(where, value, tuple(_LIMITS)) or {}
         for key, one in table.items():
-            kinds = (int, float) if key == "wait_s" else (int,)
-            if type(one) not in kinds or not 0 <= one < float("inf"):
-                whole = "a number" if key == "wait_s" else "a whole number"
-                self._mistakes.append((f"{where}.{key}", one, f"{whole} of at least 0"))
+            kinds, words = _LIMITS[key]
+            is_limit = type(one) in kinds and 0 <= one < float("inf")
+            self._checked(f"{where}.{key}", one, is_limit, f"{words} of at least 0")
         return ModelLimits(**table)
 
     def _texts(self, where: str, value: Any, meaning: str) -> tuple[str, ...]:
-        if not isinstance(value, list):
-            self._mistakes.append((where, value, "a list"))
-            return ()
+        self._checked(where, value, isinstance(value, list), "a list")
+        texts = value if isinstance(value, list) else ()
         return tuple(
-            self._text(f"{where}[{place}]", text, meaning) for place, text in enumerate(value)
+            self._text(f"{where}[{place}]", text, meaning) for place, text in enumerate(texts)
         )
 
     def _table(self, where: str, table: Any, known: tuple[str, ...]) -> JsonObject | None:
@@ -161,29 +169,20 @@ class _Row:
         self._mistakes += [_unknown_key(where, key, known) for key in table if key not in known]
         return {key: value for key, value in table.items() if key in known}
 
-    def _text(self, where: str, value: Any, meaning: str) -> str:
+    def _text(self, where: str, value: Any, meaning: str) -> Any:
         # Control characters and lone surrogates are in no file's name, and the calls that look for
         # one answer them oddly.
-        if (
-            not isinstance(value, str)
-            or not value.strip()
-            or any(c < " " or "\ud800" <= c <= "\udfff" for c in value)
-        ):
-            self._mistakes.append((where, value, f"{meaning}, as text"))
-            return ""
-        return value
+        is_text = (
+            isinstance(value, str)
+            and value.strip() != ""
+            and not any(c < " " or "\ud800" <= c <= "\udfff" for c in value)
+        )
+        return self._checked(where, value, is_text, f"{meaning}, as text")
 
-    def _seed(self, where: str, value: Any) -> int:
-        # True is an int to isinstance
-        if type(value) is not int or not MIN_SEED <= value <= MAX_SEED:
-            self._mistakes.append((where, value, _SEEDS))
-            return 0
+    def _checked(self, where: str, value: Any, is_right: bool, expected: str) -> Any:
+        if not is_right:
+            self._mistakes.append((where, value, expected))
         return value
-
-    def _boolean(self, where: str, value: Any) -> bool:
-        if not isinstance(value, bool):
-            self._mistakes.append((where, value, "true or false"))
-        return bool(value)
 
 
 def _unknown_key(where: str, key: str, known: tuple[str, ...]) -> Mistake:
@@ -196,14 +195,8 @@ def _mark_repeated(pairs: list[tuple[str, Any]]) -> JsonObject:
     """An object whose repeated keys keep no value, so that the row that holds them fails its check
     and is named.
     """
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                table[key] = _Words("the key twice")
-            seen.add(key)
-    return table
+    counts = Counter(key for key, _ in pairs)
+    return {key: value if counts[key] == 1 else _Words("the key twice") for key, value in pairs}
 
 
 class _Words:

@@ -3,18 +3,16 @@ artifacts hold.
 """
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from tracecore.errors import InputError, as_output_error, describe
-from tracecore.perf.slice.cleanup import second_runs_path
+from tracecore.errors import as_output_error, describe
+from tracecore.perf.slice.cleanup import read_artifact, second_runs_path
 from tracecore.record import field, mutable_record
 from tracecore.records import EpisodeResult, JsonObject
 from tracecore.runtime.replay import Difference, first_difference
-from tracecore.strict import open_regular
 
 # They end by the clock or by a death outside the episode, not by its inputs: a second run need not
 # agree.
@@ -129,8 +127,9 @@ def compare_runs(
         first = first_rows[second.episode_index]
         result.checked += 1
         if first.artifact_hash != second.artifact_hash:
-            old = _read_artifact(runs_dir, first.artifact)
-            new = _read_artifact(second_runs_dir, second.artifact)
+            # of one that was not kept, the path is that of the folder, in which no artifact stands
+            old = read_artifact(os.path.join(runs_dir, first.artifact or ""))
+            new = read_artifact(os.path.join(second_runs_dir, second.artifact or ""))
             place = first_difference(old, new) if old is not None and new is not None else None
             result.differences.append(_difference(first, second, place))
         result.work.append(_work(second))
@@ -173,14 +172,3 @@ def _difference(
         "artifact_hashes": [first.artifact_hash, second.artifact_hash],
         "same_behaviour": first.trace_hash == second.trace_hash,
     }
-
-
-def _read_artifact(folder: str, name: str | None) -> JsonObject | None:
-    if name is None:
-        return None
-    try:
-        with open_regular(os.path.join(folder, name), "a run artifact") as file:
-            artifact = json.load(file)
-    except (InputError, OSError, ValueError, RecursionError):
-        return None
-    return artifact if isinstance(artifact, dict) else None
