@@ -106,7 +106,7 @@ def _answer(comparison: JsonObject) -> Iterable[Block]:
     status = STATUSES.get(verdict, STATUSES.get(comparison["verdict"], "plain"))
     answer = comparison.get("answer")
     yield Sentence((Badge(status, verdict), f": {answer}" if answer else ""))
-    lines: list[Line] = [
+    lines = [
         (Badge(STATUSES.get(one["verdict"], "plain"), one["leg"]), f": {one['sentence']}")
         for one in comparison.get("legs", ())
     ]
@@ -120,34 +120,46 @@ def _row_table(comparison: JsonObject) -> tuple[Block, ...]:
 
 
 def _behaviour(comparison: JsonObject) -> tuple[Block, ...]:
-    rows: list[tuple[Line, ...]] = []
-    for change in comparison.get("exact", {}).get("changes", ()):
-        example = ""
-        if change["examples"]:
-            first = change["examples"][0]
-            example = f"seed {first['seed']}: {first['base']!r} to {first['new']!r}"
-        cells = (Code(change["row"]), _words(change["quantity"]))
-        amount = f"{change['changed']} of {change['compared']}"
-        rows.append((*cells, amount, _verdict(change), example))
+    rows = [
+        (
+            Code(change["row"]),
+            _words(change["quantity"]),
+            f"{change['changed']} of {change['compared']}",
+            _verdict(change),
+            "".join(
+                f"seed {one['seed']}: {one['base']!r} to {one['new']!r}"
+                for one in change["examples"][:1]
+            ),
+        )
+        for change in comparison.get("exact", {}).get("changes", ())
+    ]
     head = ("scenario row", "behaviour", "changed episodes", "verdict", "for example")
     return first_rows(rows, "Changes of behaviour", head)
 
 
 def _work(comparison: JsonObject) -> tuple[Block, ...]:
     """Counts that grew, and the functions in which."""
-    rows: list[tuple[Line, ...]] = []
-    for one in comparison.get("work", ()):
-        if one["verdict"] == "unchanged":
-            continue
-        grew = [
-            f"{part['module']}:{part['function']} {part['base']:,} to {part['new']:,}"
-            for part in one.get("grew", ())[:FUNCTIONS_SHOWN]
-        ]
-        figures = (Figure("count", one["base"]), Figure("count", one["new"]))
-        what = (Code(one["row"]), f"{one['process']} {_words(one['quantity'])}")
-        rows.append((*what, *figures, _change(one), "; ".join(grew)))
+    rows = [
+        (
+            Code(one["row"]),
+            f"{one['process']} {_words(one['quantity'])}",
+            Figure("count", one["base"]),
+            Figure("count", one["new"]),
+            _change(one),
+            _functions(one),
+        )
+        for one in comparison.get("work", ())
+        if one["verdict"] != "unchanged"
+    ]
     head = ("scenario row", "work", "base", "new", "change", "most in")
     return first_rows(rows, "Changes of work", head)
+
+
+def _functions(one: JsonObject) -> str:
+    return "; ".join(
+        f"{part['module']}:{part['function']} {part['base']:,} to {part['new']:,}"
+        for part in one.get("grew", ())[:FUNCTIONS_SHOWN]
+    )
 
 
 def _moved(comparison: JsonObject) -> tuple[Block, ...]:

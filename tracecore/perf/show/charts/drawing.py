@@ -104,6 +104,11 @@ def _add_legend(figure: Any) -> None:
             handle.set_alpha(1)
 
 
+def plot_points(axes: Any, points: Sequence[tuple[float, float]], **style: Any) -> None:
+    """Draw a line through points, which may be none."""
+    axes.plot([x for x, _ in points], [y for _, y in points], **style)
+
+
 def styled(rows: Iterable[T]) -> Iterator[tuple[T, str, str, Any]]:
     """The rows that are shown, each with its colour, marker and dash."""
     return zip(rows, SERIES, MARKERS, DASHES, strict=False)

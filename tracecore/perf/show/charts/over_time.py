@@ -15,6 +15,7 @@ from tracecore.perf.show.charts.drawing import (
     is_long_tailed,
     largest_good_s,
     picture,
+    plot_points,
     round_up,
     set_log_scale,
     styled,
@@ -34,23 +35,27 @@ FLIGHT_BINS: Final = 200  # of the episodes in flight
 def draw_latency(data: ReportData) -> Picture:
     """Each episode's wall clock over its start, and a line of medians."""
     figure, (axes,) = figure_with_axes()
-    scale, unit = time_unit(largest_good_s(data))
+    largest_s = largest_good_s(data)
+    scale, unit = time_unit(largest_s)
+    top = largest_s * scale * 1.06
     every = math.ceil(sum(len(group.wall_s) for group in data.groups) / SHOWN_POINTS)
     for group, colour, marker, _ in styled(data.groups):
-        points = [(start_s, wall_s * scale) for start_s, wall_s in _runs([group], failed=False)]
-        x, y = zip(*points[::every], strict=True) if points else ((), ())
-        axes.plot(
-            *(x, y, marker), color=colour, markersize=2.8, markeredgewidth=0, alpha=0.55,
-            label=group.label,
+        plot_points(
+            *(axes, _runs([group], scale, failed=False)[::every]), marker=marker, linestyle="none",
+            color=colour, markersize=2.8, markeredgewidth=0, alpha=0.55, label=group.label,
         )  # fmt: skip
-    top = largest_good_s(data) * scale * 1.06
-    _mark_failures(axes, data, scale, top)
-    middles = _block_medians(data)
+    runs = _runs(data.groups, scale, failed=True)
+    if runs:
+        shown = [(start_s, min(wall, top * 0.985)) for start_s, wall in runs]
+        plot_points(
+            *(axes, shown[:: math.ceil(len(shown) / SHOWN_POINTS)]), marker="x", linestyle="none",
+            color=FAILURE, markersize=5, markeredgewidth=1.4, label=f"failed ({len(runs)})",
+        )  # fmt: skip
+    middles = _block_medians(_runs(data.groups, scale, failed=False))
     if len(middles) > 1:
-        x, y = zip(*middles, strict=True)
-        axes.plot(
-            *(x, [value * scale for value in y], "-"), color=INK, marker="o",
-            markersize=3.2, linewidth=1.8, label=f"median of {len(middles)} blocks",
+        plot_points(
+            *(axes, middles), marker="o", color=INK, markersize=3.2, linewidth=1.8,
+            label=f"median of {len(middles)} blocks",
         )  # fmt: skip
     good = good_walls_s(data)
     is_log = is_long_tailed(good)
@@ -77,10 +82,10 @@ def _mark_parts(axes: Any, data: ReportData) -> None:
         axes.axvline(at_s, color=INK, linestyle=(0, (2, 3)), linewidth=1.1, label=label)
 
 
-def _runs(groups: Iterable[Group], *, failed: bool) -> list[tuple[float, float]]:
-    """Start and wall clock of the episodes that failed, or of those that did not."""
+def _runs(groups: Iterable[Group], scale: float, *, failed: bool) -> list[tuple[float, float]]:
+    """Start and scaled wall clock of the episodes that failed, or of those that did not."""
     return [
-        (start_s, wall_s)
+        (start_s, wall_s * scale)
         for group in groups
         for start_s, wall_s, has_failed in zip(
             group.start_s, group.wall_s, group.failed, strict=True
@@ -89,45 +94,38 @@ def _runs(groups: Iterable[Group], *, failed: bool) -> list[tuple[float, float]]
     ]
 
 
-def _mark_failures(axes: Any, data: ReportData, scale: float, top: float) -> None:
-    runs = _runs(data.groups, failed=True)
-    points = [(start_s, min(wall_s * scale, top * 0.985)) for start_s, wall_s in runs]
-    if points:
-        x, y = zip(*points[:: math.ceil(len(points) / SHOWN_POINTS)], strict=True)
-        axes.plot(
-            *(x, y, "x"), color=FAILURE, markersize=5, markeredgewidth=1.4,
-            label=f"failed ({len(points)})",
-        )  # fmt: skip
-
-
-def _block_medians(data: ReportData) -> list[tuple[float, float]]:
+def _block_medians(runs: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Of start and wall clock, over blocks of equally many episodes."""
-    runs = sorted(_runs(data.groups, failed=False))
-    blocks = min(BLOCKS, len(runs) // 4)
+    runs, blocks = sorted(runs), min(BLOCKS, len(runs) // 4)
     edges = [len(runs) * block // blocks for block in range(blocks + 1)] if blocks else []
     parts = [zip(*runs[low:high], strict=True) for low, high in itertools.pairwise(edges)]
-    return [(median(starts_s), median(walls_s)) for starts_s, walls_s in parts]
+    return [(median(starts_s), median(walls)) for starts_s, walls in parts]
 
 
 def draw_throughput(data: ReportData) -> Picture:
     """Episodes that finished, per second."""
     figure, (axes,) = figure_with_axes()
-    ends: tuple[list[float], list[float]] = [], []  # of successes, of failures
-    for group in data.groups:
-        for end_s, failed in zip(group.end_s, group.failed, strict=True):
-            ends[bool(failed)].append(end_s)
-    last_s = max(itertools.chain(*ends))
+    good_s, bad_s = (
+        [
+            end_s
+            for group in data.groups
+            for end_s, has_failed in zip(group.end_s, group.failed, strict=True)
+            if has_failed == failed
+        ]
+        for failed in (False, True)
+    )
+    last_s = max(itertools.chain(good_s, bad_s))
     width_s = round_up(last_s / BINS)
     # What is left over at the end is part of the last full step: drawn by itself, a moment with few
     # episodes would look like a fall.
     edges = [*(width_s * place for place in range(max(1, int(last_s / width_s)))), last_s or 1.0]
-    good_eps, bad_eps = (_rates(some, width_s, edges) for some in ends)
+    good_eps, bad_eps = (_rates(some, width_s, edges) for some in (good_s, bad_s))
     finished_eps = [good + bad for good, bad in zip(good_eps, bad_eps, strict=True)]
     # Without a baseline: a line down to zero at the end would look like a fall, too.
     axes.stairs(
         finished_eps, edges, baseline=None, color=SERIES[0], linewidth=1.6, label="finished"
     )
-    if ends[1]:
+    if bad_s:
         axes.stairs(
             bad_eps, edges, fill=True, facecolor="none", edgecolor=FAILURE, hatch="////",
             label="of those, failed",
@@ -219,8 +217,7 @@ def _plot_samples(
 ) -> None:
     known = [(row["offset_s"], row[name] * scale) for row in rows if row.get(name) is not None]
     if known:
-        x, y = zip(*known, strict=True)
-        axes.plot(x, y, markersize=3, markevery=max(1, len(x) // 20), **style)
+        plot_points(axes, known, markersize=3, markevery=max(1, len(known) // 20), **style)
 
 
 def _plot_cores(axes: Any, rows: Sequence[JsonObject]) -> None:
