@@ -26,11 +26,12 @@ from tracecore.record import replace
 from tracecore.records import JsonObject
 from tracecore.units import NONE_TEXT, counted, seconds_text
 
+# Each with the legs of a comparison whose changes it shows.
 MEASURES: Final = (
-    ("work_lines", "Python lines of an episode"),
-    ("cpu_s", "CPU time, median of the runs' medians"),
-    ("wall_s", "Wall clock, median of the runs' medians"),
-    ("artifact_bytes", "Bytes of a run artifact, mean"),
+    ("work_lines", "Python lines of an episode", {"work"}),
+    ("cpu_s", "CPU time, median of the runs' medians", {"shape", "time"}),
+    ("wall_s", "Wall clock, median of the runs' medians", {"shape", "time"}),
+    ("artifact_bytes", "Bytes of a run artifact, mean", {"behaviour"}),
 )
 STATUSES: Final[dict[str, Status]] = {"regressed": "bad", "improved": "good"}
 
@@ -48,8 +49,7 @@ def write_history(document: JsonObject, folder: str) -> dict[str, str]:
     check_writable(folder)
     pictures = _pictures(document)
     path = os.path.join(folder, "perf-history")
-    text = json.dumps(document, indent=2) + "\n"
-    write_atomic(f"{path}.json", text.encode("utf-8", "backslashreplace"))
+    write_atomic(f"{path}.json", f"{json.dumps(document, indent=2)}\n".encode())
     paths = write_page(history_page(document, pictures), pictures, path)
     return {"history": f"{path}.json", "markdown": paths["markdown"], **paths}
 
@@ -83,8 +83,8 @@ def _blocks(found: JsonObject, place: int, pictures: Sequence[Picture]) -> Itera
         ("release", "from", "runs", "against the one before"),
         tuple(_release_row(one) for one in found["releases"]),
     )
-    for name, words in MEASURES:
-        rows = tuple(_measure_row(row, name, found["releases"]) for row in found["rows"])
+    for name, words, legs in MEASURES:
+        rows = tuple(_measure_row(row, name, legs, found["releases"]) for row in found["rows"])
         yield Sentence(words)
         yield Table(words, ("", *(one["name"] for one in found["releases"])), rows)
         yield from (one for one in pictures if one.name == f"{place}-{name}")
@@ -99,13 +99,13 @@ def _release_row(release: JsonObject) -> tuple[Line, ...]:
     return Code(release["name"]), release["from"], Figure("count", release["runs"]), answer
 
 
-def _measure_row(row: JsonObject, name: str, releases: Sequence[JsonObject]) -> tuple[Line, ...]:
+def _measure_row(
+    row: JsonObject, name: str, legs: set[str], releases: Sequence[JsonObject]
+) -> tuple[Line, ...]:
     cells: list[Line] = [Code(row["row"])]
     for point, release in zip(row["points"], releases, strict=True):
-        legs = release["changes"].get(row["row"], ())
-        marked = {"work_lines": "work", "artifact_bytes": "behaviour"}.get(name)
-        is_changed = marked in legs if marked else bool({"shape", "time"} & set(legs))
         text = _value_text(name, point[name])
+        is_changed = not legs.isdisjoint(release["changes"].get(row["row"], ()))
         cells.append((text, Badge("warn", " changed")) if is_changed else text)
     return tuple(cells)
 
@@ -131,7 +131,7 @@ def _pictures(document: JsonObject) -> list[Picture]:
         return [
             _draw_measure(found, f"{place}-{name}", name, words)
             for place, found in enumerate(document["classes"])
-            for name, words in MEASURES
+            for name, words, _ in MEASURES
             if any(point[name] is not None for row in found["rows"] for point in row["points"])
         ]
 

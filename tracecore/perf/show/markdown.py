@@ -13,7 +13,6 @@ from tracecore.perf.show.page import (
     Card,
     Cards,
     Code,
-    Fact,
     Facts,
     Figure,
     Inline,
@@ -25,6 +24,7 @@ from tracecore.perf.show.page import (
     Table,
     inlines,
     is_figure,
+    with_detail,
 )
 from tracecore.record import replace
 
@@ -88,9 +88,8 @@ def _block(block: Block) -> str:
         case Bullets(lines):
             return "\n".join(f"- {line_text(line)}" for line in lines)
         case Facts(facts):
-            return "\n".join(
-                [_row(("", "")), "| --- | --- |", *(_row(_fact(one)) for one in facts)]
-            )
+            rows = (_row((one.name, with_detail(one.line, ", ", one.detail))) for one in facts)
+            return "\n".join([_row(("", "")), "| --- | --- |", *rows])
         case Table():
             return _table(block.head, block.rows)
         case Cards(cards):
@@ -101,14 +100,9 @@ def _block(block: Block) -> str:
             )
 
 
-def _fact(fact: Fact) -> tuple[Line, ...]:
-    detail = (", ", *inlines(fact.detail)) if fact.detail else ()
-    return fact.name, (*inlines(fact.line), *detail)
-
-
 def _card(card: Card) -> str:
-    detail = f": {line_text(card.detail)}" if card.detail else ""
-    return "\n\n".join([line_text(card.line) + detail, *map(fence, card.commands)])
+    line = with_detail(card.line, ": ", card.detail)
+    return "\n\n".join([line_text(line), *map(fence, card.commands)])
 
 
 def _table(head: tuple[str, ...], rows: tuple[tuple[Line, ...], ...]) -> str:

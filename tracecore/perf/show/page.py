@@ -76,6 +76,11 @@ def inlines(line: Line) -> tuple[Inline, ...]:
     return line if isinstance(line, tuple) else (line,)
 
 
+def with_detail(line: Line, between: str, detail: Line) -> Line:
+    """A line and, where there is any, its detail behind it."""
+    return (*inlines(line), between, *inlines(detail)) if detail else line
+
+
 def is_figure(line: Line) -> bool:
     """Whether a cell is a number, so that its column is set flush right."""
     return isinstance(inlines(line)[0], Figure)

@@ -84,8 +84,9 @@ class Progress:
         is_live = (
             console.is_terminal if mode == "always" else console.has_cursor and not console.is_log
         )
-        self._redraws = mode != "never" and is_live
-        self._plain = mode != "never" and not is_live
+        self._show: Callable[[], None] | None = self._redraw if is_live else self._write_plain
+        if mode == "never":
+            self._show = None
         self._began_s = monotonic_s()
         self._drawn_at_s = float("-inf")
         self._drawn_columns = 0
@@ -99,25 +100,21 @@ class Progress:
         self._walls_s.add(row.wall_clock_s)
         if not row.success:
             self._kinds[row.failure_type or row.termination_reason] += 1
-            if self._kinds.total() <= FAILURES_NAMED and (self._redraws or self._plain):
+            if self._kinds.total() <= FAILURES_NAMED and self._show:
                 self._name(row)
-        self._show()
+        if self._show:
+            self._show()
 
     def look(self, running: Sequence[Running]) -> None:
         """Take notice of what is running, and of the time that has gone by."""
         self._running = running
-        self._show()
+        if self._show:
+            self._show()
 
     def close(self) -> None:
         """Clear the line. Closing twice is fine."""
         self._clear()
-        self._redraws = self._plain = False
-
-    def _show(self) -> None:
-        if self._redraws:
-            self._redraw()
-        elif self._plain:
-            self._write_plain()
+        self._show = None
 
     def _name(self, row: EpisodeResult) -> None:
         self._clear()

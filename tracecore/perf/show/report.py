@@ -106,13 +106,9 @@ def write_page(page: Page, pictures: Sequence[Picture], path: str) -> dict[str, 
 
 def _compared_with(archived: ArchivedSet) -> ArchivedSet | None:
     """The latest slice that this one was compared with, where it is still there."""
-    comparison = archived.summary.get("comparison")
-    base = comparison.get("base") if isinstance(comparison, dict) else None
-    if not isinstance(base, list) or not base or not isinstance(base[-1], dict):
-        return None
     try:
-        return find_set(str(base[-1].get("path")), archived.folder)
-    except InputError:
+        return find_set(str(archived.summary["comparison"]["base"][-1]["path"]), archived.folder)
+    except (InputError, LookupError, TypeError):  # of another form, or there was no comparison
         return None
 
 

@@ -121,8 +121,6 @@ def gate(answer: Answer, summary: JsonObject) -> tuple[Block, ...]:
 def thresholds(answer: Answer, *, only_broken: bool = False) -> tuple[Block, ...]:
     rows: list[tuple[Line, ...]] = []
     for place, one in enumerate(answer.thresholds):
-        if only_broken and one.get("status") == "passed":
-            continue
         unit = unit_of_threshold(one["text"])
         figures = [
             Figure(unit, one.get(name), ("summary", "verdict", "thresholds", place, name))
@@ -130,11 +128,11 @@ def thresholds(answer: Answer, *, only_broken: bool = False) -> tuple[Block, ...
         ]
         status = STATUSES.get(str(one.get("status")), Badge("plain", str(one.get("status"))))
         warns = ", warns only" if one.get("severity") == "warn" else ""
-        rows.append((Code(one["text"]), *figures, (status, warns)))
+        if not (only_broken and one.get("status") == "passed"):
+            rows.append((Code(one["text"]), *figures, (status, warns)))
     head = ("threshold", "observed", "limit", "room left", "status")
-    if only_broken:
-        return first_rows(rows, "Broken thresholds", head)
-    return (Table("Thresholds", head, tuple(rows)),) if rows else ()
+    title, most = ("Broken thresholds", ROWS_SHOWN) if only_broken else ("Thresholds", len(rows))
+    return first_rows(rows, title, head, most=most)
 
 
 # --- findings and failures
@@ -142,15 +140,13 @@ def thresholds(answer: Answer, *, only_broken: bool = False) -> tuple[Block, ...
 
 def findings(summary: JsonObject, *, with_commands: bool = False) -> tuple[Block, ...]:
     """What stands out, each with the command that shows it again where there is room for that."""
-    found = summary.get("findings")
     cards = [
         Card(
             (Badge(SEVERITIES.get(str(one.get("severity")), "bad"), str(one.get("id"))),),
             str(one.get("text")),
             (str(one["repro"]),) if with_commands and one.get("repro") else (),
         )
-        for one in (found if isinstance(found, list) else ())
-        if isinstance(one, dict)
+        for one in summary.get("findings", ())
     ]
     return (Cards(tuple(cards)),) if cards else ()
 

@@ -197,19 +197,22 @@ def _about(summary: JsonObject, manifest: JsonObject) -> tuple[Line, ...]:
     identity = manifest.get("runtime_identity") or {}
     sha = str(identity.get("git_sha") or "")
     changed = " with uncommitted changes" if identity.get("dirty") else ""
-    lines: list[Line] = [f"tracecore {identity.get('version', NONE_TEXT)}"]
-    if sha:
-        lines.append(("commit ", Code(sha[:12]), changed))
-    if manifest.get("generated_at"):
-        lines.append(_date_text(str(manifest["generated_at"])))
-    if manifest.get("machine_class"):
-        lines.append(str(manifest["machine_class"]))
     base = (summary.get("comparison") or {}).get("base") or ()
-    for run in base[:1]:
-        more = f" and {len(base) - 1} more" if len(base) > 1 else ""
-        commit = str(run.get("git_sha") or NONE_TEXT)[:12]
-        lines.append((f"compared with {run.get('stamp')}{more}, commit ", Code(commit)))
-    return tuple(lines)
+    more = f" and {len(base) - 1} more" if len(base) > 1 else ""
+    lines: tuple[Line, ...] = (
+        f"tracecore {identity.get('version', NONE_TEXT)}",
+        ("commit ", Code(sha[:12]), changed) if sha else "",
+        _date_text(str(manifest.get("generated_at") or "")),
+        str(manifest.get("machine_class") or ""),
+        *(
+            (
+                f"compared with {run.get('stamp')}{more}, commit ",
+                Code(str(run.get("git_sha") or NONE_TEXT)[:12]),
+            )
+            for run in base[:1]
+        ),
+    )
+    return tuple(filter(None, lines))
 
 
 def _date_text(utc: str) -> str:

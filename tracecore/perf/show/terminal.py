@@ -28,6 +28,7 @@ from tracecore.perf.show.page import (
     Table,
     inlines,
     is_figure,
+    with_detail,
 )
 
 LOG_WIDTH: Final = 100
@@ -150,8 +151,7 @@ class _Writer:
                     yield from self._hang(label if place == 0 else "", line)
             case Facts(facts):
                 for fact in facts:
-                    detail = (", ", *inlines(fact.detail)) if fact.detail else ()
-                    yield from self._hang(fact.name, (*inlines(fact.line), *detail))
+                    yield from self._hang(fact.name, with_detail(fact.line, ", ", fact.detail))
             case Table():
                 if label:
                     yield f"  {label}"
@@ -163,8 +163,7 @@ class _Writer:
                 pass
 
     def _card(self, card: Card, label: str) -> Iterator[str]:
-        detail = (": ", *inlines(card.detail)) if card.detail else ()
-        yield from self._hang(label, (*inlines(card.line), *detail))
+        yield from self._hang(label, with_detail(card.line, ": ", card.detail))
         yield from (f"{INDENT}  {one_line(command)}" for command in card.commands)
 
     def _hang(self, label: str, line: Line) -> Iterator[str]:
