@@ -127,9 +127,9 @@ def ab(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         output_dir=arguments.output_dir,
         judge=fill(JudgeOptions, arguments),
     )
-    end = run_ab(options, write_line)
-    show_comparison(end.document, arguments)
-    return end.exit_code, end.document
+    document = run_ab(options, write_line)
+    show_comparison(document, arguments)
+    return document["exit_code"], document
 
 
 def compare(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:

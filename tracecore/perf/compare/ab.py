@@ -18,7 +18,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tracecore import clock
@@ -26,11 +26,12 @@ from tracecore.exit_codes import EXIT_INTERRUPTED
 from tracecore.files import write_atomic
 from tracecore.perf.compare.comparison import Turns, compare_runs, exit_code_of
 from tracecore.perf.compare.runs import RunRecord, Sides
-from tracecore.perf.compare.samples import FLOORS, OVERALL, Power, power_of, rounds_needed, tests_of
+from tracecore.perf.compare.samples import FLOORS, OVERALL, power_of, rounds_needed, tests_of
 from tracecore.perf.compare.timing import Decision, Subject, withdrawn
 from tracecore.perf.compare.wording import share_text
 from tracecore.perf.compare.worktrees import Interrupted, Side, SideRunner, two_sides
 from tracecore.perf.documents.files import check_writable
+from tracecore.perf.host.provenance import ROOT
 from tracecore.perf.slice.interrupt import watch_for_interruption
 from tracecore.perf.slice.options import JudgeOptions
 from tracecore.record import field, record, replace
@@ -42,9 +43,6 @@ SCREEN_CHANCE: Final = 0.2  # one-sided, by prediction: identical runs go on as 
 SCREEN_DETECTS: Final = 1.0
 DOCUMENT: Final = "comparison.json"
 NULL_FIRED: Final = "base differs from base: a noisy host, on which times have no verdict"
-_CLONE: Final = os.path.dirname(
-    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-)
 
 
 @record
@@ -65,16 +63,8 @@ class AbOptions:
     judge: JudgeOptions = field(default_factory=JudgeOptions)
 
 
-@record
-class AbEnd:
-    """How it ended."""
-
-    exit_code: int
-    document: JsonObject  # for stdout
-
-
-def run_ab(options: AbOptions, write: Callable[[str], None], clone: str = _CLONE) -> AbEnd:
-    """Run both sides in turns and compare them.
+def run_ab(options: AbOptions, write: Callable[[str], None], clone: str = ROOT) -> JsonObject:
+    """Run both sides in turns and compare them; gives the document for stdout.
 
     Args:
         options: What is compared, and how thoroughly.
@@ -88,20 +78,16 @@ def run_ab(options: AbOptions, write: Callable[[str], None], clone: str = _CLONE
     """
     begun_s = clock.monotonic_s()
     kept = make_folder(options.output_dir) if options.output_dir else None
-    with watch_for_interruption() as interruption:
-        try:
-            with two_sides(clone, options.base) as (base, work, scratch):
-                document = compare_sides(
-                    options,
-                    SideRunner(run_words(options), scratch, kept, interruption, write),
-                    base,
-                    work,
-                )
-        except Interrupted:
-            return AbEnd(
-                EXIT_INTERRUPTED,
-                {"ok": False, "exit_code": EXIT_INTERRUPTED, "error": "interrupted: no verdict"},
-            )
+    try:
+        with (
+            watch_for_interruption() as interruption,
+            two_sides(clone, options.base) as (base, work, scratch),
+        ):
+            runner = SideRunner(run_words(options), scratch, kept, interruption, write)
+            document = compare_sides(options, runner, base, work)
+    except Interrupted:
+        about = {"ok": False, "exit_code": EXIT_INTERRUPTED}
+        return {**about, "error": "interrupted: no verdict"}
     exit_code = exit_code_of(document["comparison"], options.judge)
     document = {
         "ok": exit_code == 0,
@@ -112,15 +98,15 @@ def run_ab(options: AbOptions, write: Callable[[str], None], clone: str = _CLONE
     if kept:
         document["folder"] = kept
         write_atomic(os.path.join(kept, DOCUMENT), json.dumps(document, indent=2).encode("ascii"))
-    return AbEnd(exit_code, document)
+    return document
 
 
 def run_words(options: AbOptions) -> list[str]:
     """The options of every run: those of the contract alone, since the other side may be an older
     harness.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    words = ["--workers", str(options.workers or cores or 1), "--timeout", repr(options.timeout_s)]
+    workers = options.workers or len(os.sched_getaffinity(0))
+    words = ["--workers", str(workers), "--timeout", repr(options.timeout_s)]
     words += [] if options.scenario is None else ["--scenario", options.scenario]
     return [*words, *(word for folder in options.tasks_dirs for word in ("--tasks-dir", folder))]
 
@@ -149,32 +135,25 @@ def compare_sides(options: AbOptions, runner: SideRunner, base: Side, work: Side
     warm = [runner.run(side, episodes, "warm-up", count_work=True) for side in (base, work)]
     # Not the rows of the warm-up: it is too short for a long scenario.
     rows = min(options.episodes, len(warm[1].manifest["scenario"]))
-    power = power_of(options.rounds, options.rounds, tests_of(rows, options.judge.gate_on))
-    runner.write(power_text(power, options.rounds))
-    head = {
+    runner.write(power_text(options.rounds, tests_of(rows, options.judge.gate_on)))
+    head: JsonObject = {
         "base": {"ref": options.base, "git_sha": base.sha},
         "new": {"git_sha": work.sha, "dirty": warm[1].about()["dirty"]},
         "rounds": options.rounds,
         "episodes": options.episodes,
         "null_control": None,
     }
-    turns, screen = Turns(), None
+    turns, screen, stage = Turns(), None, "rounds"
     if options.screen:
         seen = run_screen(options, runner, base, work)
         screen = compare_runs(*seen, options.judge, turns)
         moved = subjects_that_moved(screen)
         if not moved:
             settled = compare_runs(*seen, options.judge, Turns(revise=settle))
-            return {
-                **_verdict(settled),
-                **head,
-                "stage": "screen",
-                "screen": None,
-                "comparison": settled,
-            }
+            return _document(head, "screen", None, settled)
         runner.write(f"{'; '.join(moved)}: running {counted(options.rounds, 'round')}")
         turns = Turns(screen=ratios_in(screen), seen=seen)
-    stage, (old, new, null) = "rounds", run_rounds(options, runner, base, work)
+    old, new, null = run_rounds(options, runner, base, work)
     document = compare_runs(old, new, options.judge, turns)
     if is_found_by_time_alone(document):
         runner.write(
@@ -191,7 +170,14 @@ def compare_sides(options: AbOptions, runner: SideRunner, base: Side, work: Side
         if control["fired"]:
             document = compare_runs(old, new, options.judge, replace(turns, revise=give_no_answer))
             document["reasons"] = [*document["reasons"], *control["reasons"], NULL_FIRED]
-    return {**_verdict(document), **head, "stage": stage, "screen": screen, "comparison": document}
+    return _document(head, stage, screen, document)
+
+
+def _document(
+    head: JsonObject, stage: str, screen: JsonObject | None, comparison: JsonObject
+) -> JsonObject:
+    first = {name: comparison[name] for name in ("verdict", "headline", "answer", "reasons")}
+    return {**first, **head, "stage": stage, "screen": screen, "comparison": comparison}
 
 
 def is_found_by_time_alone(document: JsonObject) -> bool:
@@ -202,47 +188,51 @@ def is_found_by_time_alone(document: JsonObject) -> bool:
     return document["verdict"] in {"regressed", "improved"} and not worse & {"behaviour", "work"}
 
 
-def power_text(power: Power, rounds: int) -> str:
-    """Whether so many rounds can show anything, as a sentence."""
-    if not power.tests:
+def power_text(rounds: int, tests: int) -> str:
+    """Whether so many rounds can show anything in so many tests, as a sentence."""
+    if not tests:
         return "nothing about time can fail this comparison: no metric gates"
     asked = f"{rounds} runs against {rounds}"
-    if power.is_enough:
-        return f"{asked}: enough to show a change in each of {power.tests} tests"
+    if power_of(rounds, rounds, tests).is_enough:
+        return f"{asked}: enough to show a change in each of {tests} tests"
     return (
-        f"underpowered: {asked} cannot reach significance in {power.tests} tests by ranks;"
-        f" {rounds_needed(power.tests)} rounds would, and prediction intervals stand in"
+        f"underpowered: {asked} cannot reach significance in {tests} tests by ranks;"
+        f" {rounds_needed(tests)} rounds would, and prediction intervals stand in"
     )
 
 
 def run_screen(options: AbOptions, runner: SideRunner, base: Side, work: Side) -> Sides:
     """Base, work, work, base; of each side the first run counts work."""
-    sides: Sides = ([], [])
-    for runs, side in zip((*sides, *reversed(sides)), (base, work, work, base), strict=True):
-        runs.append(runner.run(side, options.episodes, "screen", count_work=not runs))
-    return sides
 
+    def run(side: Side, number: int) -> RunRecord:
+        return runner.run(side, options.episodes, "screen", count_work=number == 0)
 
-def _verdict(document: JsonObject) -> JsonObject:
-    return {name: document[name] for name in ("verdict", "headline", "answer", "reasons")}
+    old, new = run_in_turns(run, (base, work), 2)
+    return old, new
 
 
 def run_rounds(
     options: AbOptions, runner: SideRunner, base: Side, work: Side
 ) -> tuple[list[RunRecord], list[RunRecord], list[RunRecord]]:
-    """Base, work and, if asked for, base once more, in turns that mirror each other from round to
-    round.
-    """
-    old: list[RunRecord] = []
-    new: list[RunRecord] = []
-    null: list[RunRecord] = []
-    turns = [(base, old), (work, new), *([(base, null)] if options.null_control else [])]
-    for round_ in range(options.rounds):
-        for side, runs in turns if round_ % 2 == 0 else reversed(turns):
-            runs.append(
-                runner.run(side, options.episodes, f"round {round_ + 1} of {options.rounds}")
-            )
-    return old, new, null
+    """Base, work and, if asked for, base once more."""
+
+    def run(side: Side, number: int) -> RunRecord:
+        return runner.run(side, options.episodes, f"round {number + 1} of {options.rounds}")
+
+    sides = (base, work, base) if options.null_control else (base, work)
+    old, new, *null = run_in_turns(run, sides, options.rounds)
+    return old, new, null[0] if null else []
+
+
+def run_in_turns(
+    run: Callable[[Side, int], RunRecord], sides: Sequence[Side], rounds: int
+) -> list[list[RunRecord]]:
+    """The runs of each side, in turns that mirror each other from round to round."""
+    turns: list[tuple[Side, list[RunRecord]]] = [(side, []) for side in sides]
+    for number in range(rounds):
+        for side, runs in turns if number % 2 == 0 else reversed(turns):
+            runs.append(run(side, number))
+    return [runs for _, runs in turns]
 
 
 def ratios_in(document: JsonObject) -> dict[Subject, float]:
@@ -297,13 +287,9 @@ def give_no_answer(decision: Decision) -> Decision:
 def judge_null(old: list[RunRecord], null: list[RunRecord], judge: JudgeOptions) -> JsonObject:
     """Base against base: whether the host makes a difference where there is none."""
     document = compare_runs(old, null, judge, Turns())
-    fired = [
-        one
+    reasons = [
+        f"base against base: {one['row']} {one['metric']} {one['verdict']} by {one['ratio']:.3f}"
         for one in document["decisions"]
         if one["gates"] and one["verdict"] in {"regressed", "improved"}
     ]
-    reasons = [
-        f"base against base: {one['row']} {one['metric']} {one['verdict']} by {one['ratio']:.3f}"
-        for one in fired
-    ]
-    return {"fired": bool(fired), "reasons": reasons, "decisions": document["decisions"]}
+    return {"fired": bool(reasons), "reasons": reasons, "decisions": document["decisions"]}

@@ -5,7 +5,6 @@ slices run in them.
 import contextlib
 import json
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from tracecore.errors import EngineError, InputError, OptionError, OutputError, UsageError, one_line
+from tracecore.errors import (
+    EngineError,
+    InputError,
+    OptionError,
+    UsageError,
+    as_output_error,
+    one_line,
+)
 from tracecore.exit_codes import EXIT_BAD_INPUT
 from tracecore.perf.compare.runs import RunRecord, read_run
 from tracecore.perf.documents.archive import read_sets
@@ -24,7 +30,7 @@ from tracecore.record import record
 
 GIT_PATIENCE_S: Final = 120.0
 STOP_PATIENCE_S: Final = 10.0  # for a run that was asked to end, before all of it is killed
-MAX_ANSWER_BYTES: Final = 1 << 20
+TICK_S: Final = 0.1  # between two looks at whether an end was asked for
 COUNT_WORK: Final = "--work"
 SCRIPT: Final = os.path.join("scripts", "perf_harness.py")
 # What a CI runner is to show is shown once, by us, and not by every run.
@@ -80,7 +86,9 @@ def two_sides(clone: str, ref: str) -> Iterator[tuple[Side, Side, str]]:
                 )
         yield sides[0], sides[1], scratch
     finally:
-        _remove(top, scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
+        # Of worktrees whose folder is gone, ours among them.
+        provenance.ask_git(top, "worktree", "prune", patience_s=GIT_PATIENCE_S)
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -100,18 +108,15 @@ def put_over(top: str, tree: str) -> None:
     now = set(_list_files(top, "--cached", "--others", "--exclude-standard"))
     for name in sorted(set(_list_files(tree, "--cached")) | now):
         source, target = os.path.join(top, name), os.path.join(tree, name)
-        try:
-            if name in now and os.path.lexists(source):
-                if os.path.isdir(source) and not os.path.islink(source):
-                    continue  # a submodule, or a clone within the clone
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                if os.path.lexists(target):
-                    os.unlink(target)
-                shutil.copy2(source, target, follow_symlinks=False)
-            elif os.path.lexists(target) and not os.path.isdir(target):
+        is_there = name in now and os.path.lexists(source)
+        if is_there and os.path.isdir(source) and not os.path.islink(source):
+            continue  # a submodule, or a clone within the clone
+        with as_output_error(target):
+            if os.path.lexists(target) and (is_there or not os.path.isdir(target)):
                 os.unlink(target)
-        except OSError as error:
-            raise OutputError(target, error) from error
+            if is_there:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _counterpart(tree: str, top: str, root: str) -> str:
@@ -155,13 +160,6 @@ def _git(folder: str, *arguments: str) -> str:
     return answer.text
 
 
-def _remove(top: str, scratch: str) -> None:
-    shutil.rmtree(scratch, ignore_errors=True)
-    # Of worktrees whose folder is gone, ours among them.
-    with contextlib.suppress(UsageError):
-        _git(top, "worktree", "prune")
-
-
 # --- slices of either side ---
 
 
@@ -195,12 +193,12 @@ class SideRunner:
             Interrupted: An end was asked for.
         """
         self._count += 1
-        sets = os.path.join(
-            self._sets_dir, f"{self._count:03d}-{stage.partition(' ')[0]}-{side.name}"
-        )
+        name = f"{self._count:03d}-{stage.partition(' ')[0]}-{side.name}"
         runs = os.path.join(self._scratch, "runs")
         self.write(f"{stage}: {side.name}")
-        command = self._command(side, episodes, sets, runs)
+        command = [sys.executable, os.path.join(side.root, SCRIPT), "--episodes", str(episodes)]
+        command += [*self._words, "--output-dir", os.path.join(self._sets_dir, name)]
+        command += ["--runs-dir", runs]
         counts = [COUNT_WORK] if count_work and side.name not in self._cannot_count else []
         status, answer, complaint = self._finish([*command, *counts], side)
         if counts and status == EXIT_BAD_INPUT and COUNT_WORK in complaint:
@@ -209,12 +207,8 @@ class SideRunner:
         shutil.rmtree(runs, ignore_errors=True)
         if status == EXIT_BAD_INPUT:
             # Whole, since the end of it says what is wrong.
-            raise OptionError(
-                f"the {side.name} side",
-                "",
-                "exit code 2",
-                f"a harness that takes this; it says: {complaint}",
-            )
+            expected = f"a harness that takes this; it says: {complaint}"
+            raise OptionError(f"the {side.name} side", "", "exit code 2", expected)
         if status not in {0, 1, 3}:
             raise EngineError(
                 f"a run of the {side.name} side ended with exit code {status}:"
@@ -233,77 +227,36 @@ class SideRunner:
                 f"a run of the {side.name} side left no complete set: {error}"
             ) from error
 
-    def _command(self, side: Side, episodes: int, sets: str, runs: str) -> list[str]:
-        script = os.path.join(side.root, SCRIPT)
-        command = [sys.executable, script, "--episodes", str(episodes), *self._words]
-        return [*command, "--output-dir", sets, "--runs-dir", runs]
-
     def _finish(self, command: list[str], side: Side) -> tuple[int, bytes, str]:
         """Exit status, stdout, and the last of stderr."""
-        if self._interruption.is_set:
-            raise Interrupted
-        os.makedirs(self._scratch, exist_ok=True)
-        errors_path = os.path.join(self._scratch, "stderr")
-        with open(errors_path, "wb+") as errors:
-            # A session of its own: Ctrl-C reaches us alone, and we end it in order.
-            process = subprocess.Popen(
-                command,
-                cwd=side.cwd,
-                env=clean_environment(os.environ),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-            )
-            with _ended(process):
-                answer = self._read_answer(process)
-                status = process.wait()
-            errors.seek(max(0, os.fstat(errors.fileno()).st_size - 4096))
-            lines = errors.read().decode("utf-8", "replace").split("\n")
-        return (
-            status,
-            answer,
-            one_line(" / ".join([line.strip() for line in lines if line.strip()][-3:])),
-        )
+        # A session of its own: Ctrl-C reaches us alone, and we end it in order.
+        with subprocess.Popen(
+            command,
+            cwd=side.cwd,
+            env=clean_environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            answer, errors = self._wait_for(process)
+        lines = filter(None, map(str.strip, errors.decode("utf-8", "replace").split("\n")))
+        return process.returncode, answer, one_line(" / ".join([*lines][-3:]))
 
-    def _read_answer(self, process: "subprocess.Popen[bytes]") -> bytes:
-        """What it writes to stdout until it ends."""
-        assert process.stdout is not None
-        answer, source = bytearray(), process.stdout.fileno()
-        while True:
-            readable, _, _ = select.select([source, self._interruption.wake_fd], [], [])
-            if self._interruption.is_set:
-                _ignore_interruptions()
-                raise Interrupted
-            if source in readable:
-                piece = os.read(source, 1 << 16)
-                if not piece:
-                    return bytes(answer)
-                answer += piece[: MAX_ANSWER_BYTES - len(answer)]
-
-
-@contextlib.contextmanager
-def _ended(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """See to it that nothing of a run is left, however the block ends."""
-    try:
-        yield
-    finally:
-        if process.poll() is None:
-            process.terminate()  # it ends its workers in order
-            try:
-                process.wait(STOP_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(OSError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _ignore_interruptions() -> None:
-    """From here on everything is being removed, which takes moments: a second Ctrl-C must not leave
-    half of it.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(ValueError):  # not in the main thread
+    def _wait_for(self, process: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
+        """Its stdout and stderr, when it has ended; nothing of it is left where an end is asked
+        for.
+        """
+        while not self._interruption.is_set:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.communicate(timeout=TICK_S)
+        # From here on everything is being removed, which takes moments: a second Ctrl-C must not
+        # leave half of it.
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+        process.terminate()  # it ends its workers in order
+        try:
+            process.communicate(timeout=STOP_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        raise Interrupted
