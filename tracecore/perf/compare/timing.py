@@ -7,10 +7,11 @@ a ratio.
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Final
 
 from tracecore.perf.compare.behaviour import Judgement
-from tracecore.perf.compare.samples import ADJUSTED, ALPHA, FLOORS, Floor, Sample, power_of
+from tracecore.perf.compare.samples import ADJUSTED, ALPHA, FLOORS, Sample, power_of
 from tracecore.ranks import (
     benjamini_hochberg,
     hodges_lehmann,
@@ -109,10 +110,10 @@ def decide(
     down = _correct(samples, [test.down for test in tests])
     shifts = {(one.row, one.metric): test.shift for one, test in zip(samples, tests, strict=True)}
     decisions = []
-    for place, (sample, test) in enumerate(zip(samples, tests, strict=True)):
-        corrected = up[place] if test.shift >= 0 else down[place]
+    for sample, test, p_up, p_down in zip(samples, tests, up, down, strict=True):
+        p_corrected = p_up if test.shift >= 0 else p_down
         own = _counterpart(sample, shifts, is_exact=is_exact)
-        decision = _judge(sample, test, corrected, _Context(screen, own))
+        decision = _judge(sample, test, p_corrected, screen, own)
         # A share of its own run stands whatever the host does; an absolute time does not.
         is_withdrawn = conditions.noisy and sample.metric not in _PLAIN
         decisions.append(withdrawn(decision, NOISY) if is_withdrawn else decision)
@@ -128,20 +129,17 @@ def _counterpart(
     """
     if sample.metric not in _PLAIN:
         return shifts.get((sample.row, ADJUSTED.get(sample.metric, ""))) if sample.gates else None
-    # One run's absolute times move with the host: they are asked only where another row looks
-    # faster, so that this one may look slower for that alone.
-    if is_exact or _others_fell(sample, shifts):
-        return shifts.get((sample.row, _PLAIN[sample.metric]))
-    return None
-
-
-def _others_fell(sample: Sample, shifts: Mapping[Subject, float]) -> bool:
-    """Whether the metric of another scenario row fell by more than the floor."""
-    return any(
-        shift < -math.log1p(FLOORS[sample.metric].fail)
+    # One run's absolute times move with the host: they are asked only where another row fell by more
+    # than the floor, so that this one may look slower for that alone.
+    fell = -math.log1p(FLOORS[sample.metric].fail)
+    others_fell = any(
+        shift < fell
         for (row, metric), shift in shifts.items()
         if metric == sample.metric and row != sample.row
     )
+    if is_exact or others_fell:
+        return shifts.get((sample.row, _PLAIN[sample.metric]))
+    return None
 
 
 def withdrawn(decision: Decision, why: str) -> Decision:
@@ -190,7 +188,7 @@ def _predict(sample: Sample, conditions: Conditions) -> _Test:
     """Student's prediction interval on logarithms: whether the new runs lie beyond what base runs
     of such a spread leave open.
     """
-    base, new = _mean(sample.base), _mean(sample.new)
+    base, new = fmean(sample.base), fmean(sample.new)
     error, freedom = _error(sample, conditions)
     reach = error * _quantile(freedom)
     t = (new - base) / error
@@ -211,10 +209,8 @@ def detectable_share(
     """The smallest slow-down, as a share, that a prediction would have shown in each of these
     samples, among so many tests; None without any.
     """
-    shares = []
-    for sample in samples:
-        error, freedom = _error(sample, conditions)
-        shares.append(math.expm1(error * _quantile(freedom, ALPHA / tests)))
+    errors = [_error(sample, conditions) for sample in samples]
+    shares = (math.expm1(error * _quantile(freedom, ALPHA / tests)) for error, freedom in errors)
     return max(shares, default=None)
 
 
@@ -223,21 +219,17 @@ def _error(sample: Sample, conditions: Conditions) -> tuple[float, int | None]:
     freedom; None where the spread between runs is given and not estimated.
     """
     is_given = len(sample.base) < PREDICTING_RUNS and not conditions.in_turns
+    known = SPREADS_NOISY if conditions.noisy else SPREADS
+    least = known.get(sample.metric, SPREAD_IN_TURNS if conditions.in_turns else SPREAD)
+    if is_given and sample.metric != "rss":
+        least = SPREAD if sample.is_beside else SPREAD_SHARED
     freedom = len(sample.base) + len(sample.new) - 2
     squares = sum(
-        (value - _mean(side)) ** 2 for side in (sample.base, sample.new) for value in side
+        (value - fmean(side)) ** 2 for side in (sample.base, sample.new) for value in side
     )
-    spread = math.sqrt(squares / freedom) if freedom else 0.0
-    spread = max(spread, _least_spread(sample, conditions, is_given=is_given))
+    spread = max(least, math.sqrt(squares / freedom) if freedom else 0.0)
     error = spread * math.sqrt(1 / len(sample.base) + 1 / len(sample.new))
     return error, None if is_given or not freedom else freedom
-
-
-def _least_spread(sample: Sample, conditions: Conditions, *, is_given: bool) -> float:
-    if is_given and sample.metric != "rss":
-        return SPREAD if sample.is_beside else SPREAD_SHARED
-    known = SPREADS_NOISY if conditions.noisy else SPREADS
-    return known.get(sample.metric, SPREAD_IN_TURNS if conditions.in_turns else SPREAD)
 
 
 def _tail(t: float, freedom: int | None) -> float:
@@ -248,33 +240,26 @@ def _quantile(freedom: int | None, tail: float = (1 - CONFIDENCE) / 2) -> float:
     return normal_quantile(1 - tail) if freedom is None else student_quantile(1 - tail, freedom)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 # --- one judgement ---
 
 
-@record
-class _Context:
-    """What else a judgement depends on."""
-
-    screen: Mapping[Subject, float] | None
-    own_shift: float | None  # of its counterpart
-
-
-def _judge(sample: Sample, test: _Test, p_corrected: float, context: _Context) -> Decision:
-    floor, shift = FLOORS[sample.metric], test.shift
-    fail = max(floor.fail, _own_noise(sample.base))
+def _judge(
+    sample: Sample,
+    test: _Test,
+    p_corrected: float,
+    screen: Mapping[Subject, float] | None,
+    own_shift: float | None,
+) -> Decision:
+    """The decision on a sample; ``own_shift`` is that of its counterpart."""
+    floor, shift, bounds = FLOORS[sample.metric], test.shift, test.bounds
+    fail, sign = max(floor.fail, _own_noise(sample.base)), math.copysign(1.0, shift)
     is_absolute = abs(test.new - test.base) > floor.absolute
     is_sure = p_corrected < (ALPHA if sample.gates else FALSE_SHARE)
     is_large = abs(shift) > math.log1p(fail) and is_absolute
     is_notable = abs(shift) > math.log1p(floor.warn) and is_absolute
-    screened = context.screen and context.screen.get((sample.row, sample.metric))
-    agrees = context.screen is None or _agrees(shift, screened or None, floor)
-    own = context.own_shift
-    is_own = own is None or own * math.copysign(1.0, shift) >= OWN_SHARE * abs(shift)
-    bounds = test.bounds
+    screened = math.log((screen or {}).get((sample.row, sample.metric), 1.0)) * sign
+    agrees = screen is None or screened > math.log1p(floor.warn)
+    is_own = own_shift is None or own_shift * sign >= OWN_SHARE * abs(shift)
     verdict: Judgement = "inconclusive"
     if is_sure and is_large and agrees and is_own:
         verdict = "regressed" if shift > 0 else "improved"
@@ -283,22 +268,24 @@ def _judge(sample: Sample, test: _Test, p_corrected: float, context: _Context) -
         verdict, why = "unchanged", f"the whole interval lies within {fail:.0%}"
     elif test.is_gross and not is_sure:
         verdict, why = "no_gross_change", "within what such runs differ by; less would not show"
+    elif is_sure and is_large and not agrees:
+        why = "the stage before it did not show it"
+    elif is_sure and is_large:
+        moved = "the other rows" if sample.metric in _PLAIN else "the host, which moves all rows,"
+        why = f"it may be {moved} that changed"
+    elif is_large:
+        why = "large enough to matter, but so few or so noisy runs may differ by chance"
+    elif bounds:
+        why = "the interval reaches beyond the floor: too noisy to call it unchanged"
     else:
         why = "too few runs to bound the ratio"
-        if is_large or bounds:
-            why = _why_open(
-                sample, is_sure=is_sure, is_large=is_large, agrees=agrees, is_own=is_own
-            )
+    is_failure = verdict == "regressed" and sample.gates
     return Decision(
         row=sample.row,
         metric=sample.metric,
         verdict=verdict,
         gates=sample.gates,
-        warns=shift > 0
-        and is_sure
-        and is_notable
-        and is_own
-        and not (verdict == "regressed" and sample.gates),
+        warns=shift > 0 and is_sure and is_notable and is_own and not is_failure,
         base=test.base,
         new=test.new,
         ratio=math.exp(shift),
@@ -317,20 +304,3 @@ def _own_noise(base: Sequence[float]) -> float:
     if len(base) < HISTORY_RUNS:
         return 0.0
     return math.expm1(NOISE_WIDTHS * MAD_TO_SIGMA * mad(base[-HISTORY_RUNS:]))
-
-
-def _agrees(shift: float, screened: float | None, floor: Floor) -> bool:
-    return screened is not None and (
-        math.log(screened) * math.copysign(1.0, shift) > math.log1p(floor.warn)
-    )
-
-
-def _why_open(sample: Sample, *, is_sure: bool, is_large: bool, agrees: bool, is_own: bool) -> str:
-    if is_sure and is_large and not agrees:
-        return "the stage before it did not show it"
-    if is_sure and is_large and not is_own:
-        moved = "the other rows" if sample.metric in _PLAIN else "the host, which moves all rows,"
-        return f"it may be {moved} that changed"
-    if is_large:
-        return "large enough to matter, but so few or so noisy runs may differ by chance"
-    return "the interval reaches beyond the floor: too noisy to call it unchanged"
