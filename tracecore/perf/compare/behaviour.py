@@ -73,12 +73,14 @@ def compare_exactly(
     changes: list[ExactChange | None] = []
     for row, name in names.items():
         pairs = _Pairs(row, name, base, new)
-        for quantity in EXACT if pairs.seeds else ():
+        if not pairs.seeds:
+            continue
+        for quantity in EXACT:
             if quantity != "artifact_hash" or same_runtime:
                 is_judged = quantity in {"success", REASON} or same_sources.get(row, False)
-                found = _find(quantity, pairs)
-                changes.append(_change(found, is_judged=is_judged, is_accepted=accept_changes))
-        changes.append(_compare_bytes(pairs) if pairs.seeds else None)
+                change = _change(pairs, quantity, is_judged=is_judged, is_accepted=accept_changes)
+                changes.append(change)
+        changes.append(_compare_bytes(pairs))
     return [change for change in changes if change]
 
 
@@ -89,27 +91,15 @@ class _Pairs:
         self, row: RowKey, name: str, base: Sequence[RunColumns], new: Sequence[RunColumns]
     ) -> None:
         self.name = name
-        self._sides = [[(run, run.by_seed(row)) for run in side] for side in (base, new)]
-        old, now = (set().union(*(places for _, places in side)) for side in self._sides)
+        self.sides = [[(run, run.by_seed(row)) for run in side] for side in (base, new)]
+        old, now = (set().union(*(places for _, places in side)) for side in self.sides)
         self.seeds = sorted(old & now)
 
     def values(self, quantity: str, seed: int) -> list[set[int]]:
         """What each side's runs have there: one value each, if they agree."""
         return [
-            {run.exact(quantity, places[seed]) for run, places in side if seed in places}
-            for side in self._sides
-        ]
-
-    def mean_bytes(self) -> list[float]:
-        """Of each side's artifacts."""
-        return [
-            statistics.fmean(
-                run.artifact_bytes(places[seed])
-                for run, places in side
-                for seed in self.seeds
-                if seed in places
-            )
-            for side in self._sides
+            {run.number(quantity, places[seed]) for run, places in side if seed in places}
+            for side in self.sides
         ]
 
     def example(self, quantity: str, seed: int, values: Sequence[int]) -> JsonObject:
@@ -124,27 +114,18 @@ class _Pairs:
         return {"seed": seed, "base": shown[0], "new": shown[1]}
 
     def _texts(self, quantity: str, seed: int, value: int) -> Iterator[str]:
-        for run, places in (pair for side in self._sides for pair in side):
-            if seed in places and run.exact(quantity, places[seed]) == value:
+        for run, places in (pair for side in self.sides for pair in side):
+            if seed in places and run.number(quantity, places[seed]) == value:
                 text = run.text(quantity, places[seed])
                 if text is not None:
                     yield text
 
 
-@record
-class _Found:
-    """How one quantity of a row differs."""
-
-    quantity: str
-    pairs: _Pairs
-    changed: tuple[tuple[int, int, int], ...]  # seed, and a value of each side
-    unsteady_base: int  # episodes in which runs of the base differ among themselves
-    unsteady_new: int
-
-
-def _find(quantity: str, pairs: _Pairs) -> _Found:
-    unsteady_base = unsteady_new = 0
-    changed: list[tuple[int, int, int]] = []
+def _change(
+    pairs: _Pairs, quantity: str, *, is_judged: bool, is_accepted: bool
+) -> ExactChange | None:
+    unsteady_base = unsteady_new = 0  # episodes in which runs of one side differ among themselves
+    changed: list[tuple[int, int, int]] = []  # seed, and a value of each side
     for seed in pairs.seeds:
         old, now = pairs.values(quantity, seed)
         # A reason of 0 is a success on one side, which success itself shows.
@@ -155,52 +136,60 @@ def _find(quantity: str, pairs: _Pairs) -> _Found:
             continue
         unsteady_new += len(now) > 1
         changed.append((seed, min(old), min(now - old)))
-    return _Found(quantity, pairs, tuple(changed), unsteady_base, unsteady_new)
-
-
-def _change(found: _Found, *, is_judged: bool, is_accepted: bool) -> ExactChange | None:
-    changed, quantity = found.changed, found.quantity
-    if not changed and not found.unsteady_base:
+    if changed:
+        verdict, why = _judge(quantity, changed, unsteady_new, is_judged=is_judged)
+    elif unsteady_base:
+        verdict = "inconclusive"
+        why = f"the base runs do not agree among themselves in {unsteady_base} episodes"
+    else:
         return None
-    verdict, why, gates = _judge(found, is_judged=is_judged, is_accepted=is_accepted)
+    is_excused = is_accepted and quantity not in {"success", REASON}
     is_count = quantity in COUNTS
     return ExactChange(
-        row=found.pairs.name,
+        row=pairs.name,
         quantity=quantity,
         verdict=verdict,
-        compared=len(found.pairs.seeds),
-        changed=len(changed) or found.unsteady_base,
+        compared=len(pairs.seeds),
+        changed=len(changed) or unsteady_base,
         base_total=sum(old for _, old, _ in changed) if is_count else None,
         new_total=sum(now for _, _, now in changed) if is_count else None,
         examples=tuple(
-            found.pairs.example(quantity, seed, values) for seed, *values in changed[:EXAMPLES_MOST]
+            pairs.example(quantity, seed, values) for seed, *values in changed[:EXAMPLES_MOST]
         ),
         why=why,
-        gates=gates,
+        gates=verdict in {"regressed", "improved"} and not is_excused,
     )
 
 
-def _judge(found: _Found, *, is_judged: bool, is_accepted: bool) -> tuple[Judgement, str, bool]:
-    if not found.changed:
-        why = f"the base runs do not agree among themselves in {found.unsteady_base} episodes"
-        return "inconclusive", why, False
-    if found.quantity == "success":
-        if any(now < old for _, old, now in found.changed):
-            return "regressed", "episodes fail that succeeded", True
-        return "improved", "episodes succeed that failed", True
-    if found.quantity == REASON:
-        return "regressed", "episodes fail for another reason", True
+def _judge(
+    quantity: str, changed: Sequence[tuple[int, int, int]], unsteady_new: int, *, is_judged: bool
+) -> tuple[Judgement, str]:
+    if quantity == REASON:
+        return "regressed", "episodes fail for another reason"
+    if quantity == "success" and any(now < old for _, old, now in changed):
+        return "regressed", "episodes fail that succeeded"
+    if quantity == "success":
+        return "improved", "episodes succeed that failed"
     if not is_judged:
-        why = "its agent or task was changed too, so that other behaviour is no news"
-        return "not_comparable", why, False
-    why = "the same agent and task behave differently"
-    if found.unsteady_new:
-        why = f"the new runs do not agree among themselves in {found.unsteady_new} episodes"
-    return "regressed", why, not is_accepted
+        return "not_comparable", (
+            "its agent or task was changed too, so that other behaviour is no news"
+        )
+    if unsteady_new:
+        why = f"the new runs do not agree among themselves in {unsteady_new} episodes"
+        return "regressed", why
+    return "regressed", "the same agent and task behave differently"
 
 
 def _compare_bytes(pairs: _Pairs) -> ExactChange | None:
-    old, now = pairs.mean_bytes()
+    old, now = (
+        statistics.fmean(
+            run.number("artifact_bytes", places[seed])
+            for run, places in side
+            for seed in pairs.seeds
+            if seed in places
+        )
+        for side in pairs.sides
+    )
     share = now / old - 1 if old else float(now > 0)
     if abs(share) <= BYTES_WARN_SHARE and abs(now - old) <= BYTES_WARN:
         return None

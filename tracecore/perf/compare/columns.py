@@ -53,8 +53,8 @@ class RunColumns:
         places = self.rows.get(row, ())
         return dict(zip(self._table.pick("seed", places), places, strict=True))
 
-    def exact(self, quantity: str, place: int) -> int:
-        """What must be the same from run to run: a count, or a number that stands for a text."""
+    def number(self, quantity: str, place: int) -> int:
+        """A count or a size, or a number that stands for a text."""
         table = self._table
         if quantity != REASON:
             return int(table[quantity][place])
@@ -80,10 +80,6 @@ class RunColumns:
         """The median of the logarithm of one amount over these episodes, all of which have it."""
         amounts = self._amounts[metric]
         return median([math.log(amounts[place]) for place in places])
-
-    def artifact_bytes(self, place: int) -> int:
-        """The size of an episode's artifact."""
-        return int(self._table["artifact_bytes"][place])
 
     def cut_off(self, row: RowKey) -> int:
         """How many episodes of a scenario row the clock or a crash ended."""

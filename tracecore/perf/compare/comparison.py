@@ -6,11 +6,11 @@ on, and small ones with several runs on both sides. The unit of replication is t
 one number per scenario row and metric, the median over the episodes that all runs have.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
 
 from tracecore.exit_codes import EXIT_BAD_INPUT, EXIT_BREACHED, EXIT_GOOD
-from tracecore.perf.compare.behaviour import ExactChange, Judgement, compare_exactly
+from tracecore.perf.compare.behaviour import Judgement, compare_exactly
 from tracecore.perf.compare.columns import RowKey
 from tracecore.perf.compare.legs import (
     Leg,
@@ -36,19 +36,18 @@ from tracecore.perf.compare.timing import Conditions, Decision, Subject, decide
 from tracecore.perf.compare.wording import (
     HEADLINES,
     ONE_SIDED,
+    Found,
     answer_text,
     behaviour_reasons,
-    change_text,
-    decision_text,
     mismatch_text,
     shared_text,
     table_rows,
+    text_of,
     time_reasons,
     work_cell,
     work_reasons,
-    work_text,
 )
-from tracecore.perf.compare.work import WorkChange, WorkFound, compare_work
+from tracecore.perf.compare.work import compare_work
 from tracecore.perf.slice.options import JudgeOptions
 from tracecore.record import as_dict, record, replace
 from tracecore.records import JsonObject
@@ -65,21 +64,6 @@ class Turns:
     # the runs of earlier stages: their behaviour and work count too, their times do not
     seen: Sides = ([], [])
     revise: Callable[[Decision], Decision] | None = None  # a later look at each decision on times
-
-
-@record
-class _Found:
-    """All that a comparison rests on."""
-
-    names: Mapping[RowKey, str]
-    changes: Sequence[ExactChange]
-    work: WorkFound
-    times: Times
-    gates: bool  # whether anything can fail
-
-    def worked(self) -> list[WorkChange]:
-        """The changes of work that can fail the comparison."""
-        return [one for one in self.work.changes if one.gates and self.gates]
 
 
 def compare_paths(base: Sequence[str], new: Sequence[str], options: JudgeOptions) -> JsonObject:
@@ -109,68 +93,73 @@ def compare_runs(
     """
     mismatches = find_mismatches(base, new, expect_same_scenario=turns is None)
     refusals = [mismatch_text(one) for one in mismatches]
-    is_closed = not all(one.of_times_alone for one in mismatches)
+    gates = all(one.of_times_alone for one in mismatches)
     document: JsonObject = {
         "base": [run.about() for run in base],
         "new": [run.about() for run in new],
         "differences": [{"field": m.field, "base": m.base, "new": m.new} for m in mismatches],
     }
-    if is_closed and not options.compare_anyway:
+    if not gates and not options.compare_anyway:
         return {**_head("not_comparable", (), refusals, []), "gates": False, **document}
     seen = turns.seen if turns else ([], [])
-    everything = [*base, *seen[0]], [*new, *seen[1]]
+    old, now = [*base, *seen[0]], [*new, *seen[1]]
     names = row_names(run.columns for run in [*base, *new])
     times = _times(names, base, new, options, turns, refusals)
-    found = _Found(
-        names=names,
-        changes=_behaviour(names, *everything, options, gates=not is_closed),
-        work=compare_work(names, *([run.work for run in side] for side in everything)),
-        times=times,
-        gates=not is_closed,
+    changes = compare_exactly(
+        names,
+        [run.columns for run in old],
+        [run.columns for run in now],
+        same_sources=same_sources(old, now),
+        same_runtime=same_runtime(old, now),
+        accept_changes=options.accept_changes,
     )
-    rows = judge_rows(base, new, found)
+    changes = changes if gates else [replace(change, gates=False) for change in changes]
+    work = compare_work(names, [run.work for run in old], [run.work for run in now])
+    found: list[Found] = [*changes, *(work.changes if gates else ()), *times.decisions]
+    gating = [one for one in found if one.gates]
+    rows = judge_rows(base, new, names, gating, work.rows)
     legs = (
-        behaviour_leg(rows, found.changes),
-        work_leg(rows, found.work, gates=found.gates),
-        shape_leg(found.times, len(rows)),
-        time_leg(found.times, _untimed(rows, found.times.decisions)),
+        behaviour_leg(rows, changes),
+        work_leg(rows, work, gates=gates),
+        shape_leg(times, len(rows)),
+        time_leg(times, _untimed(rows, times.decisions)),
     )
-    verdict = "not_comparable" if is_closed else verdict_of(legs)
-    behaviour = behaviour_reasons(rows, found.changes)
-    breaches = [
-        *(change_text(one) for one in found.changes if one.gates and one.verdict == "regressed"),
-        *(work_text(one) for one in found.worked() if one.verdict == "regressed"),
-        *(
-            decision_text(one)
-            for one in times.decisions
-            if one.gates and one.verdict == "regressed"
-        ),
-    ]
+    behaviour = behaviour_reasons(rows, changes)
+    breaches = [text_of(one) for one in gating if one.verdict == "regressed"]
     # What makes it fail comes first, whatever it is.
-    reasons = [*behaviour, *work_reasons(found.work.changes), *time_reasons(times.decisions)]
+    reasons = [*behaviour, *work_reasons(work.changes), *time_reasons(times.decisions)]
     reasons = [*refusals, *sorted(reasons, key=lambda reason: reason not in breaches)]
     reasons += shared_text(base, new)
-    tests = sum(sample.gates for sample in found.times.samples)
+    cells = {
+        name: work_cell(lines_of(old, row), lines_of(now, row))
+        for row, name in names.items()
+        if name in work.rows
+    }
+    tests = times.power.tests
     return {
-        **_head(verdict, legs, reasons, breaches, rows),
-        "gates": found.gates,
-        **document,
-        "table": table_rows(
-            rows, found.times.decisions, found.changes, _work_cells(found, *everything)
+        **_head(
+            gravest(leg.verdict for leg in legs) if gates else "not_comparable",
+            legs,
+            reasons,
+            breaches,
+            rows,
         ),
+        "gates": gates,
+        **document,
+        "table": table_rows(rows, times.decisions, changes, cells),
         "rows": rows,
         "exact": {
             "compared_episodes": sum(row["compared_episodes"] for row in rows),
             "reasons": behaviour[:REASONS_MOST],
-            "changes": [as_dict(change) for change in found.changes],
+            "changes": [as_dict(change) for change in changes],
         },
-        "work": [as_dict(change) for change in found.work.changes],
+        "work": [as_dict(change) for change in work.changes],
         "power": {
-            **as_dict(power_of(len(base), len(new), tests)),
+            **as_dict(times.power),
             "runs_needed": rounds_needed(tests) if tests else None,
         },
         "floors": {name: as_dict(floor) for name, floor in FLOORS.items()},
-        "decisions": [as_dict(decision) for decision in found.times.decisions],
+        "decisions": [as_dict(decision) for decision in times.decisions],
     }
 
 
@@ -185,11 +174,6 @@ def exit_code_of(document: JsonObject, options: JudgeOptions) -> int:
     if verdict == "regressed" or (options.require_conclusive and is_open):
         return EXIT_BREACHED
     return EXIT_GOOD
-
-
-def verdict_of(legs: Sequence[Leg]) -> Judgement:
-    """The verdict of a comparison: the gravest of the legs that could be asked."""
-    return gravest(leg.verdict for leg in legs if leg.verdict != "not_asked")
 
 
 def _head(
@@ -216,25 +200,6 @@ def _head(
 # --- what is compared ---
 
 
-def _behaviour(
-    names: Mapping[RowKey, str],
-    base: Sequence[RunRecord],
-    new: Sequence[RunRecord],
-    options: JudgeOptions,
-    *,
-    gates: bool,
-) -> list[ExactChange]:
-    changes = compare_exactly(
-        names,
-        [run.columns for run in base],
-        [run.columns for run in new],
-        same_sources=same_sources(base, new),
-        same_runtime=same_runtime(base, new),
-        accept_changes=options.accept_changes,
-    )
-    return changes if gates else [replace(change, gates=False) for change in changes]
-
-
 def _times(
     names: Mapping[RowKey, str],
     base: Sequence[RunRecord],
@@ -254,8 +219,7 @@ def _times(
     return Times(
         samples=tuple(samples),
         decisions=tuple(map(turns.revise, decisions) if turns and turns.revise else decisions),
-        base_runs=len(base),
-        new_runs=len(new),
+        power=power_of(len(base), len(new), sum(sample.gates for sample in samples)),
         closed=refusals[0] if refusals else None,
         conditions=conditions,
         noise=noise,
@@ -269,21 +233,34 @@ def _untimed(rows: Sequence[JsonObject], decisions: Sequence[Decision]) -> list[
 
 
 def judge_rows(
-    base: Sequence[RunRecord], new: Sequence[RunRecord], found: _Found
+    base: Sequence[RunRecord],
+    new: Sequence[RunRecord],
+    names: Mapping[RowKey, str],
+    gating: Sequence[Found],
+    counted: Container[str],
 ) -> list[JsonObject]:
-    """One line per scenario row: the gravest that was found there."""
+    """One line per scenario row: the gravest that was found there.
+
+    Args:
+        base: The runs of the one side.
+        new: The runs of the other.
+        names: Of the scenario rows.
+        gating: What was found that can fail the comparison.
+        counted: The rows whose work was compared.
+    """
     sources = same_sources(base, new)
     lines: list[JsonObject] = []
-    for row, name in found.names.items():
-        old, now = (_seeds(side, row) for side in (base, new))
-        verdict: Judgement
+    for row, name in names.items():
+        old, now = (
+            {seed for run in side for seed in run.columns.by_seed(row)} for side in (base, new)
+        )
+        verdict = gravest(one.verdict for one in gating if one.row == name)
         if not old or not now:
             verdict = "missing" if old else "new"
-        else:
-            here = [one.verdict for one in found.times.decisions if one.row == name and one.gates]
-            here += [one.verdict for one in found.changes if one.row == name and one.gates]
-            here += [one.verdict for one in found.worked() if one.row == name]
-            verdict = gravest(here or ["inconclusive"])
+        cut_short = {
+            which: sum(run.columns.cut_off(row) for run in side)
+            for which, side in (("base", base), ("new", new))
+        }
         lines.append(
             {
                 "row": name,
@@ -292,27 +269,9 @@ def judge_rows(
                 "compared_episodes": len(old & now),
                 "only_in_base": len(old - now),
                 "only_in_new": len(now - old),
-                "cut_short": {"base": _cut_short(base, row), "new": _cut_short(new, row)},
+                "cut_short": cut_short,
                 "same_sources": sources.get(row, False),
-                "is_counted": name in found.work.rows,
+                "is_counted": name in counted,
             }
         )
     return lines
-
-
-def _seeds(side: Sequence[RunRecord], row: RowKey) -> set[int]:
-    return {seed for run in side for seed in run.columns.by_seed(row)}
-
-
-def _cut_short(side: Sequence[RunRecord], row: RowKey) -> int:
-    return sum(run.columns.cut_off(row) for run in side)
-
-
-def _work_cells(
-    found: _Found, base: Sequence[RunRecord], new: Sequence[RunRecord]
-) -> dict[str, str]:
-    return {
-        name: work_cell(lines_of(base, row), lines_of(new, row))
-        for row, name in found.names.items()
-        if name in found.work.rows
-    }

@@ -111,7 +111,7 @@ def _point(group: Sequence[RunRecord], row: RowKey, name: str) -> JsonObject:
         for metric in METRICS
     }
     sizes = [
-        run.columns.artifact_bytes(place)
+        run.columns.number("artifact_bytes", place)
         for run in group
         for place in run.columns.rows.get(row, ())
     ]

@@ -13,12 +13,12 @@ from tracecore.perf.compare.samples import (
     OVERALL,
     ROWS_TO_ADJUST,
     RUNS_TO_ADJUST,
+    Power,
     Sample,
-    power_of,
     rounds_needed,
 )
 from tracecore.perf.compare.timing import Conditions, Decision, detectable_share
-from tracecore.perf.compare.wording import named, runs_text, share_text
+from tracecore.perf.compare.wording import bracketed_share, named, runs_text, share_text
 from tracecore.perf.compare.work import BOTH, WorkChange, WorkFound
 from tracecore.record import record, replace
 from tracecore.records import JsonObject
@@ -55,8 +55,7 @@ class Times:
 
     samples: tuple[Sample, ...]
     decisions: tuple[Decision, ...]
-    base_runs: int
-    new_runs: int
+    power: Power
     closed: str | None  # why times cannot be compared at all
     conditions: Conditions
     noise: str | None  # why they mean nothing
@@ -77,10 +76,13 @@ def behaviour_leg(rows: Sequence[JsonObject], changes: Sequence[ExactChange]) ->
     unsteady = {one.row for one in changes if one.verdict == "inconclusive"}
     gating = [one for one in changes if one.gates and one.verdict != "unchanged"]
     moved = {one.row for one in changes} - unjudged - unsteady
-    parts = [f"changed in {named(sorted(moved))}"] if moved else []
-    parts += [f"not judged in {named(sorted(unjudged))}, changed themselves"] if unjudged else []
-    parts += [f"the base runs disagree in {named(sorted(unsteady))}"] if unsteady else []
-    sentence = "; ".join(parts) or f"the same in {counted(episodes, 'episode')}"
+    parts = (
+        ("changed in {}", moved),
+        ("not judged in {}, changed themselves", unjudged),
+        ("the base runs disagree in {}", unsteady),
+    )
+    found = [words.format(named(sorted(rows_of))) for words, rows_of in parts if rows_of]
+    sentence = "; ".join(found) or f"the same in {counted(episodes, 'episode')}"
     if gating:
         return Leg("behaviour", gravest(one.verdict for one in gating), sentence)
     if unsteady:
@@ -99,11 +101,11 @@ def work_leg(rows: Sequence[JsonObject], found: WorkFound, *, gates: bool) -> Le
         return Leg("work", "unchanged", "; ".join([same, *rest]))
     totals = [one for one in found.changes if one.process == BOTH and one.quantity == "lines"]
     shown = sorted(totals, key=_by_growth) or sorted(found.changes, key=_by_growth)
-    parts = []
-    for one in shown[:2]:
-        share = f" ({share_text(one.ratio)})" if one.ratio else ""
-        quantity = one.quantity.replace("_", " ")
-        parts.append(f"{one.row} {one.base:,} to {one.new:,} {quantity}{share}")
+    parts = [
+        f"{one.row} {one.base:,} to {one.new:,} {one.quantity.replace('_', ' ')}"
+        f"{bracketed_share(one.ratio)}"
+        for one in shown[:2]
+    ]
     more = len({one.row for one in found.changes} - {one.row for one in shown[:2]})
     parts += [f"and {counted(more, 'more row')}"] if more else []
     judged = [one.verdict for one in found.changes if one.gates and gates]
@@ -123,11 +125,11 @@ def shape_leg(times: Times, rows: int) -> Leg:
         return Leg("shape", "not_asked", sentence)
     gating = [one for one in times.decisions if one.gates and one.metric in SHAPE_METRICS]
     if not gating:
-        if any(one.gates for one in times.decisions) and times.base_runs < RUNS_TO_ADJUST:
+        if any(one.gates for one in times.decisions) and times.power.base_runs < RUNS_TO_ADJUST:
             return Leg(
                 "shape",
                 "inconclusive",
-                f"{counted(times.base_runs, 'base run')} cannot show it",
+                f"{counted(times.power.base_runs, 'base run')} cannot show it",
                 f"{RUNS_TO_ADJUST} base runs",
                 RUNS_TO_ADJUST,
             )
@@ -151,21 +153,14 @@ def time_leg(times: Times, untimed: Sequence[str]) -> Leg:
         return Leg("time", "inconclusive", "no time that gates was measured", needs)
     if times.noise:
         return Leg("time", "inconclusive", times.noise, QUIET)
+    by_itself = [one for one in times.decisions if one.metric in METRICS and one.row != OVERALL]
     # What all rows have in common leaves nothing open that each row by itself has settled.
-    by_itself = {
-        one.verdict for one in times.decisions if one.row != OVERALL and one.metric in METRICS
-    }
+    is_open = any(one.verdict == "inconclusive" for one in by_itself)
     settled = [
-        one
-        for one in gating
-        if one.row != OVERALL or one.verdict != "inconclusive" or "inconclusive" in by_itself
+        one for one in gating if one.row != OVERALL or one.verdict != "inconclusive" or is_open
     ]
-    rows = [
-        one
-        for one in times.decisions
-        if one.metric in METRICS and one.row != OVERALL and one.verdict != "regressed"
-    ]
-    leg = _leg_of("time", settled or rows or gating, times, "no change beyond the floor")
+    rest = [one for one in by_itself if one.verdict != "regressed"]
+    leg = _leg_of("time", settled or rest or gating, times, "no change beyond the floor")
     if untimed and leg.verdict not in {"regressed", "inconclusive"}:
         sentence = f"no time that gates could be compared in {named(untimed)}"
         return replace(
@@ -178,11 +173,13 @@ def _leg_of(leg: str, gating: Sequence[Decision], times: Times, sameness: str) -
     verdict = gravest(one.verdict for one in gating)
     found = [one for one in gating if one.verdict == verdict]
     figures = ", ".join(f"{one.row} {share_text(one.ratio)}" for one in found[:3])
-    tests = sum(sample.gates for sample in times.samples)
-    rounds = rounds_needed(tests)
-    is_exact = power_of(times.base_runs, times.new_runs, tests).is_enough
-    detects = None if is_exact else _detects(leg, times)
-    asked = runs_text(times.base_runs, times.new_runs)
+    power, rounds = times.power, rounds_needed(times.power.tests)
+    is_of_shape = leg == "shape"
+    mine = [
+        one for one in times.samples if one.gates and (one.metric in SHAPE_METRICS) is is_of_shape
+    ]
+    detects = None if power.is_enough else detectable_share(mine, power.tests, times.conditions)
+    asked = runs_text(power.base_runs, power.new_runs)
     floor = max(FLOORS[one.metric].fail for one in gating)
     better = f"{rounds} runs against {rounds} show {floor:+.0%}"
     match verdict:
@@ -195,18 +192,11 @@ def _leg_of(leg: str, gating: Sequence[Decision], times: Times, sameness: str) -
             needs = f"{rounds} runs against {rounds}"
             if times.noise:
                 needs = QUIET
-            elif is_exact:
+            elif power.is_enough:
                 needs = "a quieter host, more runs, or more episodes in each"
-            elif times.base_runs < RUNS_TO_ADJUST:
+            elif times.power.base_runs < RUNS_TO_ADJUST:
                 needs = f"{RUNS_TO_ADJUST} base runs for gross changes, {needs} for {floor:+.0%}"
             sentence = f"{asked} leave it open"
             return Leg(leg, verdict, sentence, needs, rounds, detects)
         case _:
             return Leg(leg, verdict, figures, detects=detects)
-
-
-def _detects(leg: str, times: Times) -> float | None:
-    """Of the samples that gate this leg, within the family of all that gate."""
-    gating = [one for one in times.samples if one.gates]
-    mine = [one for one in gating if (one.metric in SHAPE_METRICS) is (leg == "shape")]
-    return detectable_share(mine, len(gating), times.conditions)

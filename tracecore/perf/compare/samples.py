@@ -91,11 +91,12 @@ def gather_samples(
 ) -> list[Sample]:
     """Per metric and scenario row one number of each run; see :func:`make_samples`."""
     runs = [run.columns for run in [*base, *new]]
-    medians: dict[str, dict[str, list[float]]] = {}
-    for metric in METRICS:
-        medians[metric] = {
+    medians = {
+        metric: {
             name: found for row, name in names.items() if (found := _row_medians(runs, row, metric))
         }
+        for metric in METRICS
+    }
     return make_samples(medians, len(base), gate_on, in_turns=in_turns)
 
 

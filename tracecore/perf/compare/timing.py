@@ -129,8 +129,8 @@ def _counterpart(
     """
     if sample.metric not in _PLAIN:
         return shifts.get((sample.row, ADJUSTED.get(sample.metric, ""))) if sample.gates else None
-    # One run's absolute times move with the host: they are asked only where another row fell by more
-    # than the floor, so that this one may look slower for that alone.
+    # One run's absolute times move with the host: they are asked only where another row fell by
+    # more than the floor, so that this one may look slower for that alone.
     fell = -math.log1p(FLOORS[sample.metric].fail)
     others_fell = any(
         shift < fell

@@ -6,10 +6,13 @@ from typing import Any, Final
 from tracecore.errors import one_line
 from tracecore.perf.compare.behaviour import ExactChange
 from tracecore.perf.compare.runs import Mismatch, RunRecord
+from tracecore.perf.compare.samples import ADJUSTED
 from tracecore.perf.compare.timing import Decision
 from tracecore.perf.compare.work import BOTH, WorkChange
 from tracecore.records import JsonObject
 from tracecore.units import counted
+
+Found = ExactChange | WorkChange | Decision
 
 UNITS: Final = {  # of a metric: its words, and the factor to the unit it is shown in
     "cpu": ("CPU time", 1e3, "ms"),
@@ -68,8 +71,10 @@ def table_rows(
             "behaviour": _behaviour_cell(row, changes),
             "work": work.get(row["row"], UNKNOWN),
             **{
-                metric: _time_cell(by_key.get((row["row"], metric)), metric, row, decisions)
-                for metric in ("cpu", "wall")
+                metric: _time_cell(
+                    by_key.get((row["row"], metric)), by_key.get((row["row"], ADJUSTED[metric]))
+                )
+                for metric in ADJUSTED
             },
         }
         for row in rows
@@ -86,23 +91,22 @@ def _behaviour_cell(row: JsonObject, changes: Sequence[ExactChange]) -> str:
     return f"changed in {max(one.changed for one in found):,} of {episodes:,}"
 
 
-def _time_cell(
-    plain: Decision | None, metric: str, row: JsonObject, decisions: Sequence[Decision]
-) -> str:
+def _time_cell(plain: Decision | None, own: Decision | None) -> str:
     if plain is None:
         return UNKNOWN
-    factor, unit = UNITS[metric][1:]
+    _, factor, unit = UNITS[plain.metric]
     text = f"{plain.base * factor:.2f} to {plain.new * factor:.2f} {unit} {share_text(plain.ratio)}"
-    own = next(
-        (one for one in decisions if one.row == row["row"] and one.metric == f"{metric}_adjusted"),
-        None,
-    )
     return f"{text} ({share_text(own.ratio)} next to the others)" if own else text
 
 
 def share_text(ratio: float) -> str:
     """A ratio as a change in percent, as ``+12.5%``."""
     return f"{100 * (ratio - 1):+.1f}%"
+
+
+def bracketed_share(ratio: float | None) -> str:
+    """The same as `` (+12.5%)``; nothing where there is no ratio."""
+    return f" ({share_text(ratio)})" if ratio else ""
 
 
 def work_cell(base: int | None, new: int | None) -> str:
@@ -115,6 +119,13 @@ def work_cell(base: int | None, new: int | None) -> str:
 
 
 # --- what was found, a sentence each ---
+
+
+def text_of(found: Found) -> str:
+    """Whatever was found, in a sentence."""
+    if isinstance(found, Decision):
+        return decision_text(found)
+    return work_text(found) if isinstance(found, WorkChange) else change_text(found)
 
 
 def decision_text(decision: Decision) -> str:
@@ -160,13 +171,13 @@ def change_text(change: ExactChange) -> str:
 def work_text(change: WorkChange) -> str:
     """One change of what is executed, with the functions and modules that grew most."""
     where = "" if change.process == BOTH else f" in the {change.process}'s process"
-    share = f" ({share_text(change.ratio)})" if change.ratio else ""
     quantity = change.quantity.replace("_", " ")
     quantity = f"Python {quantity}" if change.quantity in {"lines", "calls"} else quantity
     verdict = "a warning" if change.warns else change.verdict
     if change.verdict == "regressed" and change.gates:
         verdict = "regressed"
-    text = f"{change.row}: {quantity}{where} {change.base:,} to {change.new:,}{share}: {verdict}"
+    counts = f"{change.base:,} to {change.new:,}{bracketed_share(change.ratio)}"
+    text = f"{change.row}: {quantity}{where} {counts}: {verdict}"
     grew = [
         f"{one['module']}:{one['function']} {one['base']:,} to {one['new']:,}"
         for one in change.grew
@@ -237,28 +248,20 @@ def answer_text(
         worse: Names of the scenario rows that got worse; ``better`` likewise.
         better: Of those that got better.
     """
-
-    def of(*verdicts: str) -> list[Any]:
-        return [leg for leg in legs if leg.verdict in verdicts]
-
-    def joined(found: Sequence[Any]) -> str:
-        return " and ".join(leg.leg for leg in found)
-
+    found = [leg for leg in legs if leg.verdict == verdict]
+    joined = " and ".join(leg.leg for leg in found)
     match verdict:
         case "regressed":
-            return f"worse in {joined(of('regressed'))}: {named(worse) or 'all rows together'}"
+            return f"worse in {joined}: {named(worse) or 'all rows together'}"
         case "improved":
             rows = named(better) or "all rows together"
-            return f"better in {joined(of('improved'))}: {rows}; nothing got worse"
+            return f"better in {joined}: {rows}; nothing got worse"
         case "inconclusive":
-            open_legs = of("inconclusive")
-            needs = "; ".join(dict.fromkeys(leg.needs for leg in open_legs if leg.needs))
-            return f"no answer on {joined(open_legs)}" + (f"; it takes {needs}" if needs else "")
+            needs = "; ".join(dict.fromkeys(leg.needs for leg in found if leg.needs))
+            return f"no answer on {joined}" + (f"; it takes {needs}" if needs else "")
         case "no_gross_change":
-            found = joined(of("unchanged"))
-            return (f"no change in {found}; " if found else "") + str(
-                of("no_gross_change")[0].sentence
-            )
+            same = " and ".join(leg.leg for leg in legs if leg.verdict == "unchanged")
+            return (f"no change in {same}; " if same else "") + str(found[0].sentence)
         case "unchanged":
             return "no change that matters"
         case _:
