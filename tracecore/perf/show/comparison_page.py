@@ -21,7 +21,7 @@ from tracecore.perf.show.page import (
     first_rows,
     sections_of,
 )
-from tracecore.perf.show.terminal import LOG_WIDTH, write_text
+from tracecore.perf.show.terminal import write_text
 from tracecore.records import JsonObject
 
 FUNCTIONS_SHOWN: Final = 3  # of those that grew most, per scenario row
@@ -41,18 +41,11 @@ CELLS: Final = ("row", "behaviour", "work", "cpu", "wall")
 FIGURES_HEAD: Final = ("scenario row", "metric", "base", "new", "change", "95% interval", "verdict")
 
 
-def show_comparison(
-    document: JsonObject, width: int = LOG_WIDTH, *, has_colour: bool = False
-) -> str:
-    """A comparison for a terminal; no line ends the text.
-
-    Args:
-        document: What ``ab`` or ``compare`` writes to stdout.
-        width: Columns of the terminal.
-        has_colour: Whether verdicts are coloured.
+def show_comparison(document: JsonObject) -> str:
+    """A comparison, as what ``ab`` or ``compare`` writes to stdout, for a terminal; no line ends
+    the text.
     """
-    sections = comparison_sections(comparison_in(document))
-    return write_text(sections, width, has_colour=has_colour)
+    return write_text(comparison_sections(comparison_in(document)))
 
 
 def comparison_page(document: JsonObject) -> Page:

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from tracecore.errors import one_line
+from tracecore.perf.show.charts.drawing import FAILURE, GRID, INK, SERIES
 from tracecore.perf.show.page import (
     MARKS,
     Badge,
@@ -46,13 +47,18 @@ POLICY: Final = (
 )
 
 
-def write_html(page: Page, draw: Callable[[Picture], str]) -> str:
-    """The whole page.
+# In the page's own dark and light, lines may be further from the ground than colours that must do
+# for both.
+COLOURS: Final = {
+    INK: "ink",
+    GRID: "grid",
+    FAILURE: "bad",
+    **{colour: f"s{place}" for place, colour in enumerate(SERIES, 1)},
+}
 
-    Args:
-        page: What to write.
-        draw: Gives a picture's SVG as part of a page.
-    """
+
+def write_html(page: Page) -> str:
+    """The whole page."""
     with open(SHELL, encoding="utf-8") as file:
         shell = file.read()
     script = shell.partition("<script>")[2].partition("</script>")[0]
@@ -64,25 +70,25 @@ def write_html(page: Page, draw: Callable[[Picture], str]) -> str:
         answer=_inline(page.answer),
         heading=escape(page.title),
         about=" · ".join(f"<span>{_line(line)}</span>" for line in page.about),
-        lead="\n".join(_block(block, draw) for block in page.lead),
+        lead="\n".join(map(_block, page.lead)),
         links="\n".join(f'<a href="#{one.name}">{escape(one.title)}</a>' for one in page.sections),
-        sections="\n".join(_section(section, draw) for section in page.sections),
+        sections="\n".join(map(_section, page.sections)),
     )
 
 
-def _section(section: Section, draw: Callable[[Picture], str]) -> str:
+def _section(section: Section) -> str:
     blocks = list(section.blocks)
     pictures = [block for block in blocks if isinstance(block, Picture)]
-    parts = [_block(block, draw) for block in blocks if not isinstance(block, Picture)]
+    parts = [_block(block) for block in blocks if not isinstance(block, Picture)]
     if pictures:
-        parts.append(f'<div class="charts">{_joined(_block(one, draw) for one in pictures)}</div>')
+        parts.append(f'<div class="charts">{_joined(map(_block, pictures))}</div>')
     return (
         f'<section id="{section.name}">\n<h2>{escape(section.title)}</h2>\n'
         f"{_joined(parts)}\n</section>"
     )
 
 
-def _block(block: Block, draw: Callable[[Picture], str]) -> str:
+def _block(block: Block) -> str:
     match block:
         case Sentence(line):
             return f"<p>{_line(line)}</p>"
@@ -99,8 +105,8 @@ def _block(block: Block, draw: Callable[[Picture], str]) -> str:
             return f'<ul class="cards">{_joined(map(_card, cards))}</ul>'
         case Picture():
             return (
-                f'<figure><h3 id="title-{block.name}">{escape(block.title)}</h3>\n{draw(block)}\n'
-                f"<figcaption>{escape(block.caption)}</figcaption></figure>"
+                f'<figure><h3 id="title-{block.name}">{escape(block.title)}</h3>\n'
+                f"{_inline_svg(block)}\n<figcaption>{escape(block.caption)}</figcaption></figure>"
             )
 
 
@@ -177,22 +183,18 @@ def escape(text: str) -> str:
 # --- pictures
 
 
-def inline_svg(picture: Picture, colours: dict[str, str]) -> str:
+def _inline_svg(picture: Picture) -> str:
     """The picture as part of a page: without what only a file of its own needs, ids of its own, the
     page's colours.
-
-    Args:
-        picture: Drawn as a file.
-        colours: Of the drawing, and the page's own name of each.
     """
     surplus = r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>|<!--.*?-->"
     svg = picture.svg[picture.svg.index("<svg ") :]
     svg = re.sub(surplus, "", svg, flags=re.DOTALL)
     svg = re.sub(r"\bid=\"", f'id="{picture.name}-', svg)
     svg = re.sub(r"(xlink:href=\"#|url\(#)", rf"\g<1>{picture.name}-", svg)
-    for colour, name in colours.items():
+    for colour, name in COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
     # The view box alone gives the proportions; the page gives the width.
-    svg = re.sub(r"<svg ([^>]*?)\b(?:width|height)=\"[^\"]*\" ?", r"<svg \1", svg, count=1)
-    svg = re.sub(r"<svg ([^>]*?)\b(?:width|height)=\"[^\"]*\" ?", r"<svg \1", svg, count=1)
-    return svg.replace("<svg ", f'<svg role="img" aria-labelledby="title-{picture.name}" ', 1)
+    tag, _, rest = svg.removeprefix("<svg ").partition(">")
+    tag = re.sub(r"\b(?:width|height)=\"[^\"]*\" ?", "", tag)
+    return f'<svg role="img" aria-labelledby="title-{picture.name}" {tag}>{rest}'

@@ -5,38 +5,27 @@ Everything on the pages is read from the perf files, so that a report can be mad
 elsewhere, and comes out the same.
 """
 
-import functools
 import os
 from collections.abc import Sequence
-from typing import Final
 
 from tracecore.errors import InputError
 from tracecore.files import write_atomic
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.perf.documents.files import check_writable
 from tracecore.perf.show.charts.by_row import draw_artifacts, draw_baseline, draw_distribution
-from tracecore.perf.show.charts.drawing import FAILURE, GRID, INK, SERIES, STYLE
+from tracecore.perf.show.charts.drawing import STYLE
 from tracecore.perf.show.charts.over_time import (
     draw_in_flight,
     draw_latency,
     draw_machine,
     draw_throughput,
 )
-from tracecore.perf.show.html import inline_svg, write_html
+from tracecore.perf.show.html import write_html
 from tracecore.perf.show.markdown import write_markdown
 from tracecore.perf.show.page import Page, Picture
 from tracecore.perf.show.report_data import ReportData, gather
 from tracecore.perf.show.slice_page import report_page
 from tracecore.record import replace
-
-# In the page's own dark and light, lines may be further from the ground than colours that must do
-# for both.
-COLOURS: Final = {
-    INK: "ink",
-    GRID: "grid",
-    FAILURE: "bad",
-    **{colour: f"s{place}" for place, colour in enumerate(SERIES, 1)},
-}
 
 
 def find_set(given: str, output_dir: str) -> ArchivedSet:
@@ -75,24 +64,21 @@ def write_report(
     data = gather(archived)
     baseline = baseline or _compared_with(archived)
     pictures = draw_charts(data, gather(baseline) if baseline else None)
-    if folder is None:
-        folder = archived.folder
-    else:
-        check_writable(folder)
     name = f"perf-report-{archived.stamp}"
+    if folder is not None:
+        check_writable(folder)
     pictures = [replace(one, file=f"{name}-{one.name}.svg") for one in pictures]
-    documents = {"summary": archived.summary, "manifest": archived.manifest}
-    page = report_page(archived.stamp, documents, archived.metrics, pictures)
-    return write_page(page, pictures, os.path.join(folder, name))
+    return write_page(
+        report_page(archived, pictures), pictures, os.path.join(folder or archived.folder, name)
+    )
 
 
 def write_page(page: Page, pictures: Sequence[Picture], path: str) -> dict[str, str]:
     """Write a page as ``<path>.html`` and ``<path>.md``, and its pictures beside them; their paths,
     by what they are.
     """
-    html = write_html(page, functools.partial(inline_svg, colours=COLOURS))
     texts = {
-        "report": (f"{path}.html", html),
+        "report": (f"{path}.html", write_html(page)),
         "markdown": (f"{path}.md", write_markdown(page)),
         **{
             f"chart_{one.name}": (os.path.join(os.path.dirname(path), one.file), one.svg)
@@ -127,13 +113,12 @@ def draw_charts(data: ReportData, baseline: ReportData | None = None) -> list[Pi
     if not data.groups:
         return []
     with mpl.rc_context(STYLE):
-        pictures = [
-            draw(data)
-            for draw in (draw_latency, draw_distribution, draw_throughput, draw_in_flight)
+        return [
+            draw_latency(data),
+            draw_distribution(data),
+            draw_throughput(data),
+            draw_in_flight(data),
+            *([draw_machine(data.samples)] if data.samples else []),
+            draw_artifacts(data),
+            *([draw_baseline(data, baseline)] if baseline and baseline.groups else []),
         ]
-        if data.samples:
-            pictures.append(draw_machine(data.samples))
-        pictures.append(draw_artifacts(data))
-        if baseline and baseline.groups:
-            pictures.append(draw_baseline(data, baseline))
-    return pictures

@@ -30,7 +30,6 @@ from tracecore.units import Unit
 
 EPISODES_SHOWN: Final = 10  # of a list of single episodes
 SWATCHES: Final = 8  # colours of rows
-P99_EPISODES: Final = 500
 JOB_COMMANDS: Final = 3  # of failed episodes in the summary of a job
 STATUSES: Final[dict[str, Badge]] = {
     "passed": Badge("good", "holds"),
@@ -218,16 +217,13 @@ def scenario_rows(rows: Sequence[JsonObject]) -> tuple[Block, ...]:
         ("artifact, average", "bytes", "artifact_bytes_avg"),
         ("same hash again", "percent", "reproducibility_rate"),
     ]
-    shown = [one for one in columns if any(_value(row, one[2]) is not None for row in rows)]
+    shown = [one for one in columns if any(row.get(one[2]) is not None for row in rows)]
     cells = [
         (
             Swatch(number) if number <= SWATCHES else str(number),
             Code(str(row["task_ref"])),
             Code(str(row["agent"])),
-            *(
-                Figure(unit, _value(row, key), ("metrics", number - 1, key))
-                for _, unit, key in shown
-            ),
+            *(Figure(unit, row.get(key), ("metrics", number - 1, key)) for _, unit, key in shown),
         )
         for number, row in enumerate(rows, 1)
     ]
@@ -238,12 +234,6 @@ def scenario_rows(rows: Sequence[JsonObject]) -> tuple[Block, ...]:
         Sentence(Soft("Percentiles are nearest-rank, of episodes that ended by themselves.")),
         Table("Scenario rows", head, tuple(cells), "scenario rows, in the metrics file"),
     )
-
-
-def _value(row: JsonObject, key: str) -> Any:
-    """A figure of a row; None for a p99 of so few episodes that it is one of the slowest."""
-    is_of_few = key.startswith("p99") and row["run_count"] < P99_EPISODES
-    return None if is_of_few else row.get(key)
 
 
 def allowances(manifest: JsonObject) -> tuple[Block, ...]:

@@ -2,11 +2,12 @@
 shown on a terminal, in the summary of a job and as a report.
 """
 
-import re
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tracecore.errors import one_line
+from tracecore.perf.documents.archive import ArchivedSet
 from tracecore.perf.judge.verdicts import Answer, answer_of
 from tracecore.perf.show.comparison_page import STATUSES, comparison_sections
 from tracecore.perf.show.page import (
@@ -41,10 +42,6 @@ from tracecore.records import JsonObject
 from tracecore.units import NONE_TEXT, bytes_text
 
 REASONS_SHOWN: Final = 5  # of failures, on a terminal
-MONTHS: Final = (
-    *("January", "February", "March", "April", "May", "June", "July"),
-    *("August", "September", "October", "November", "December"),
-)
 RUN_FACTS: Final = (
     *("generated_at", "machine_class", "strict_spec", "start_method", "timeout", "keep_runs"),
 )
@@ -111,24 +108,12 @@ def job_page(
     )
 
 
-def report_page(
-    stamp: str,
-    documents: Mapping[str, JsonObject],
-    rows: Sequence[JsonObject],
-    pictures: Sequence[Picture],
-) -> Page:
-    """The slice as a report.
-
-    Args:
-        stamp: Of the slice.
-        documents: Its ``summary`` and ``manifest``.
-        rows: The figures of each scenario row: those of the metrics, and those of its times.
-        pictures: The charts.
-    """
-    summary, manifest = documents["summary"], documents["manifest"]
+def report_page(archived: ArchivedSet, pictures: Sequence[Picture]) -> Page:
+    """The slice as a report."""
+    summary, manifest = archived.summary, archived.manifest
     answer = answer_of(summary)
     return Page(
-        title=f"Slice {stamp}",
+        title=f"Slice {archived.stamp}",
         answer=_badge(answer),
         about=_about(summary, manifest),
         lead=(
@@ -144,7 +129,11 @@ def report_page(
                 "Findings",
                 findings(summary, with_commands=True) or no_findings(summary),
             ),
-            Section("scenario", "Scenario rows", (*scenario_rows(rows), *allowances(manifest))),
+            Section(
+                "scenario",
+                "Scenario rows",
+                (*scenario_rows(archived.metrics), *allowances(manifest)),
+            ),
             Section("charts", "Charts", tuple(pictures)),
             Section("failures", "Failed episodes", failed_episodes(summary)),
             Section("slowest", "Slowest episodes", episode_cards(summary, "slowest")),
@@ -217,11 +206,11 @@ def _about(summary: JsonObject, manifest: JsonObject) -> tuple[Line, ...]:
 
 def _date_text(utc: str) -> str:
     """``25 November 2026, 20:07 UTC``; anything else as it is."""
-    found = re.match(r"(\d{4})-(0[1-9]|1[0-2])-(\d\d)T(\d\d:\d\d)", utc)
-    if not found:
+    try:
+        at = dt.datetime.strptime(utc[:16], "%Y-%m-%dT%H:%M")  # noqa: DTZ007
+    except ValueError:
         return utc
-    year, month, day, time = found.groups()
-    return f"{int(day)} {MONTHS[int(month) - 1]} {year}, {time} UTC"
+    return f"{at.day} {at:%B %Y, %H:%M} UTC"
 
 
 # --- host and files

@@ -153,16 +153,15 @@ def _rates(ends_s: Sequence[float], width_s: float, edges: Sequence[float]) -> l
 def draw_in_flight(data: ReportData) -> Picture:
     """How many episodes were running at a time."""
     figure, (axes,) = figure_with_axes()
-    slots = data.archived.manifest.get("workers")
+    slots = data.archived.manifest["workers"]
     last_s = max(max(group.end_s) for group in data.groups) or 1.0
     width_s = last_s / FLIGHT_BINS
     edges = [width_s * place for place in range(FLIGHT_BINS + 1)]
     axes.stairs(
-        _means_in_flight(data, width_s), edges, color=SERIES[0], fill=True, alpha=0.35,
+        _means_in_flight(data, width_s),  edges, color=SERIES[0], fill=True, alpha=0.35,
         label="in flight, on average",
     )  # fmt: skip
-    if isinstance(slots, int):
-        axes.axhline(slots, color=INK, linestyle="--", linewidth=1.2, label=f"asked for: {slots}")
+    axes.axhline(slots, color=INK, linestyle="--", linewidth=1.2, label=f"asked for: {slots}")
     _mark_parts(axes, data)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set(ylim=(0, None), xlim=(0, last_s), xlabel=TIME_AXIS, ylabel="episodes")
@@ -193,14 +192,17 @@ def draw_machine(samples: JsonObject) -> Picture:
     """How busy the processors were, and how much memory was in use."""
     figure, (upper, lower) = figure_with_axes(rows=2)
     rows: list[JsonObject] = samples["samples"]
-    busy = {"color": SERIES[0], "linestyle": "-", "marker": "o", "label": "all cores"}
-    _plot_samples(upper, rows, "cpu_percent", 1, **busy)
+    _plot_samples(upper, rows, "cpu_percent", 1, color=SERIES[0], marker="o", label="all cores")
     _plot_cores(upper, rows)
     if any(row.get("steal_percent") for row in rows):
-        stolen = {"color": FAILURE, "linestyle": ":", "marker": "x", "label": "taken by the host"}
-        _plot_samples(upper, rows, "steal_percent", 1, **stolen)
-    resident = {"color": SERIES[2], "linestyle": "--", "marker": "^", "label": "resident memory"}
-    _plot_samples(lower, rows, "tree_rss_bytes", 1e-6, **resident)
+        _plot_samples(
+            *(upper, rows, "steal_percent", 1), color=FAILURE, linestyle=":", marker="x",
+            label="taken by the host",
+        )  # fmt: skip
+    _plot_samples(
+        *(lower, rows, "tree_rss_bytes", 1e-6), color=SERIES[2], linestyle="--", marker="^",
+        label="resident memory",
+    )  # fmt: skip
     upper.set(xlim=(0, None), ylim=(0, 104), ylabel="CPU, %")
     lower.set(xlim=(0, None), ylim=(0, None), ylabel="memory, MB", xlabel=TIME_AXIS)
     why = "" if samples.get("available") else f" No CPU figures: {samples.get('trouble')}."
