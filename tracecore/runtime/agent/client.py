@@ -11,7 +11,7 @@ from tracecore.errors import one_line
 from tracecore.frames import Channel, ChannelClosed, ChannelTimeout, MessageTooLarge
 from tracecore.records import Job, JsonObject, TaskSource
 from tracecore.runtime.agent.agent import compile_agent, execute_agent
-from tracecore.runtime.agent.host import AgentHost
+from tracecore.runtime.agent.host import ANSWER, AgentHost
 from tracecore.runtime.agent.message import NotJson, parse_message
 from tracecore.runtime.agent.process import AgentLink, ask_how_it_ended
 from tracecore.runtime.endings import AgentViolation, End, InvalidAction
@@ -38,30 +38,11 @@ ATTEMPTS: Final = {  # by the exit code, or the signal's number below zero
 INVALID_REASONS: Final = frozenset({"action_must_be_dict", "action_not_json", "action_too_large"})
 
 
-class ProcessAgent:
-    """An agent in a process of its own, behind a link that the worker made.
+class _AskedAgent:
+    """An agent that is asked in messages, wherever it runs."""
 
-    Args:
-        job: Of the episode.
-        link: To the agent.
-        environment: Variables that it finds beside those that every agent has.
-    """
-
-    def __init__(
-        self, job: Job, link: AgentLink, environment: Mapping[str, str] | None = None
-    ) -> None:
-        self._job, self._link = job, link
-        # The first question brings them: they have to be there before the agent is loaded.
-        self._more = b',"environment":%b' % canon.encode(dict(environment)) if environment else b""
-        self._limits = job.settings.limits
-        self._output = PipeTail(link.output_fd)
-        self._channel = Channel(
-            link.read_fd,
-            link.write_fd,
-            self._limits.message_bytes,
-            link.life_fd,
-            beside=(link.output_fd, self._output.drain),
-        )
+    def __init__(self, job: Job, nonce: str) -> None:
+        self._job, self._nonce, self._limits = job, nonce, job.settings.limits
         self._seq = 0
 
     def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
@@ -77,6 +58,77 @@ class ProcessAgent:
         if not isinstance(action, dict):
             raise self._broken("answered a step without an action")
         return action, did.get("llm_trace")
+
+    def _ask(self, call: str, value: bytes, deadline_s: float) -> Any:
+        """One question and its answer; the answer's ``did`` part."""
+        raise NotImplementedError
+
+    def _read_answer(self, call: str, data: bytes) -> Any:
+        try:
+            answer = parse_message(data, self._limits)
+        except NotJson as error:
+            if call == "reset":
+                raise self._broken(f"answered a reset with what is no JSON: {error}") from error
+            raise InvalidAction(error.reason, str(error), _excerpt(data, self._nonce)) from error
+        if violation := self._violation(answer):
+            raise violation
+        if (
+            not isinstance(answer, dict)
+            or answer.get("seq") != self._seq
+            or answer.get("nonce") != self._nonce
+        ):
+            raise self._broken(UNASKED)
+        if "did" in answer:
+            return answer["did"]
+        if isinstance(answer.get("raised"), dict):
+            raise _raised(answer["raised"], self._seq - 1)
+        if call == "step" and isinstance(answer.get("invalid"), dict):
+            raise _invalid(answer["invalid"])
+        raise self._broken("sent an answer of an unknown kind")
+
+    def _violation(self, answer: Any) -> AgentViolation | None:
+        """What the audit hook reports from the agent's process.
+
+        An agent that forges it fails itself alone.
+        """
+        found = (
+            answer.get("violation")
+            if isinstance(answer, dict) and answer.get("nonce") == self._nonce
+            else None
+        )
+        if not isinstance(found, dict) or not isinstance(found.get("attempt"), str):
+            return None
+        folder = os.path.dirname(self._job.agent.path)
+        return AgentViolation(stable_attempt(found["attempt"], folder, self._job.task))
+
+    def _broken(self, what: str) -> End:
+        return End("agent_crashed", f"the agent process broke the protocol: it {what}")
+
+
+class ProcessAgent(_AskedAgent):
+    """An agent in a process of its own, behind a link that the worker made.
+
+    Args:
+        job: Of the episode.
+        link: To the agent.
+        environment: Variables that it finds beside those that every agent has.
+    """
+
+    def __init__(
+        self, job: Job, link: AgentLink, environment: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(job, link.nonce)
+        self._link = link
+        # The first question brings them: they have to be there before the agent is loaded.
+        self._more = b',"environment":%b' % canon.encode(dict(environment)) if environment else b""
+        self._output = PipeTail(link.output_fd)
+        self._channel = Channel(
+            link.read_fd,
+            link.write_fd,
+            self._limits.message_bytes,
+            link.life_fd,
+            beside=(link.output_fd, self._output.drain),
+        )
 
     def count(self, *, is_beginning: bool, deadline_s: float) -> Any:
         """Have its process begin to count what it executes, or give the counts; raises
@@ -96,7 +148,6 @@ class ProcessAgent:
         return self._output.text()
 
     def _ask(self, call: str, value: bytes, deadline_s: float) -> Any:
-        """One question and its answer; the answer's ``did`` part."""
         self._seq += 1
         more, self._more = self._more, b""
         question = b'{"call":"%s","seq":%d,"value":%s%s}' % (call.encode(), self._seq, value, more)
@@ -114,46 +165,6 @@ class ProcessAgent:
         except MessageTooLarge as error:
             raise self._broken(f"sent {error}") from error
         return self._read_answer(call, answer)
-
-    def _read_answer(self, call: str, data: bytes) -> Any:
-        try:
-            answer = parse_message(data, self._limits)
-        except NotJson as error:
-            if call == "reset":
-                raise self._broken(f"answered a reset with what is no JSON: {error}") from error
-            raise InvalidAction(
-                error.reason, str(error), _excerpt(data, self._link.nonce)
-            ) from error
-        if violation := self._violation(answer):
-            raise violation
-        if (
-            not isinstance(answer, dict)
-            or answer.get("seq") != self._seq
-            or answer.get("nonce") != self._link.nonce
-        ):
-            raise self._broken(UNASKED)
-        if "did" in answer:
-            return answer["did"]
-        if isinstance(answer.get("raised"), dict):
-            raise _raised(answer["raised"], self._seq - 1)
-        if call == "step" and isinstance(answer.get("invalid"), dict):
-            raise _invalid(answer["invalid"])
-        raise self._broken("sent an answer of an unknown kind")
-
-    def _violation(self, answer: Any) -> AgentViolation | None:
-        """What the audit hook reports from the agent's process.
-
-        An agent that forges it fails itself alone.
-        """
-        found = (
-            answer.get("violation")
-            if isinstance(answer, dict) and answer.get("nonce") == self._link.nonce
-            else None
-        )
-        if not isinstance(found, dict) or not isinstance(found.get("attempt"), str):
-            return None
-        folder = os.path.dirname(self._job.agent.path)
-        return AgentViolation(stable_attempt(found["attempt"], folder, self._job.task))
 
     def _last_words(self) -> AgentViolation | None:
         """The violation in what was sent unasked: a thread of the agent's may have tried something
@@ -178,53 +189,33 @@ class ProcessAgent:
         how = processes.describe_past(code)
         return End("agent_crashed", f"the agent process {how} during {self._during(call)}")
 
-    def _broken(self, what: str) -> End:
-        return End("agent_crashed", f"the agent process broke the protocol: it {what}")
-
     def _during(self, call: str) -> str:
         return f"step {self._seq - 1}" if call == "step" else "reset"
 
 
-class InProcessAgent:
-    """The same agent without a process: for the runtime's own cost, and for a debugger."""
+class InProcessAgent(_AskedAgent):
+    """The same agent without a process: for the runtime's own cost, and for a debugger. No deadline
+    is enforced, and it prints as the task does.
+    """
 
     def __init__(self, job: Job, show_error: Callable[[BaseException], None] | None = None) -> None:
+        super().__init__(job, nonce="...")
         source = job.agent
-        self._limits = job.settings.limits
         self._host = AgentHost(
             lambda: execute_agent(compile_agent(source.path, source.sha256), source.path),
             self._limits.message_bytes,
             source.path,
             show_error,
         )
-        self._steps = 0
 
-    def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
-        """As for a process; the deadline is not enforced."""
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def _ask(self, call: str, value: bytes, deadline_s: float) -> Any:
         del deadline_s
-        self._take(self._host.reset(task_spec))
-
-    def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
-        """As for a process; the deadline is not enforced."""
-        del deadline_s
-        self._steps += 1
-        did = self._take(self._host.step(canon.decode(observation)))
-        return did["action"], did["llm_trace"]
-
-    def close(self) -> str | None:
-        """Nothing to close: it prints as the task does."""
-        return None
-
-    def _take(self, data: bytes) -> Any:
-        try:
-            outcome = parse_message(data, self._limits)
-        except NotJson as error:
-            raise InvalidAction(error.reason, str(error), _excerpt(data)) from error
-        if "raised" in outcome:
-            raise _raised(outcome["raised"], self._steps)
-        if "invalid" in outcome:
-            raise _invalid(outcome["invalid"])
-        return outcome["did"]
+        self._seq += 1
+        outcome = getattr(self._host, call)(canon.decode(value))
+        return self._read_answer(call, ANSWER % (outcome[:-1], self._nonce.encode(), self._seq))
 
 
 def stable_attempt(attempt: str, agent_folder: str, task: TaskSource) -> str:
@@ -260,9 +251,9 @@ def _invalid(invalid: JsonObject) -> InvalidAction:
     return InvalidAction(str(known), _word(invalid.get("why")), _word(invalid.get("repr")))
 
 
-def _excerpt(data: bytes, nonce: str = "") -> str:
+def _excerpt(data: bytes, nonce: str) -> str:
     """The begin of a message, without what differs from run to run."""
-    return repr(cut_bytes(data.replace(nonce.encode(), b"...") if nonce else data, EXCERPT_MOST))
+    return repr(cut_bytes(data.replace(nonce.encode(), b"..."), EXCERPT_MOST))
 
 
 def _word(value: Any) -> str:

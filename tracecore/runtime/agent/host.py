@@ -27,6 +27,9 @@ from tracecore.runtime.agent.message import VALUES_MOST
 from tracecore.runtime.foreign.stable_text import cut_words, describe_error, own_traceback
 from tracecore.runtime.foreign.stack import at_fixed_depth
 
+# An outcome without its last brace, nonce and number: in the order of canonical JSON, which the
+# episode reads fastest.
+ANSWER: Final = b'%b,"nonce":"%b","seq":%d}'
 ENVELOPE_BYTES: Final = 256  # what stands around an outcome in its message, at most
 # In an episode, for threads that go on behind an answer: what one of them tries is found then, and
 # not at times only.
@@ -205,9 +208,8 @@ def _answer_all(host: AgentHost, nonce: str, fds: tuple[int, int]) -> None:
             if left > 0 and thread_count():
                 left = _await_threads(left)
             _flush_prints()
-            # In the order of canonical JSON, which the episode reads fastest.
-            envelope = b',"nonce":"%b","seq":%d}' % (nonce.encode(), request["seq"])
-            frames.write_message(write_fd, outcome[:-1] + envelope)
+            answer = ANSWER % (outcome[:-1], nonce.encode(), request["seq"])
+            frames.write_message(write_fd, answer)
     except (frames.ChannelClosed, BrokenPipeError):
         pass  # the episode is over
 
