@@ -83,7 +83,7 @@ def opened(
     try:
         yield agent
     finally:
-        agent.session.close(keep=True)
+        agent.session.close()
 
 
 @contextlib.contextmanager

@@ -52,15 +52,14 @@ class SessionLine:
         """
         return self._ask({"do": "take"})
 
-    def close(self, *, keep: bool) -> None:
-        """End the session; with ``keep``, its recording is written where one is asked for.
+    def close(self) -> None:
+        """End the session; its recording is written where one is asked for.
 
         Raises:
             GatewayError: It could not be written.
         """
         try:
-            if keep:
-                self._ask({"do": "close"})
+            self._ask({"do": "close"})
         finally:
             self._line.close()
 

@@ -7,7 +7,7 @@ import os
 from typing import Final
 
 from tracecore import __version__, canon
-from tracecore.errors import OutputError
+from tracecore.errors import as_output_error
 from tracecore.files import create_atomic
 from tracecore.record import field, field_names, mutable_record, replace
 from tracecore.records import SPEC_VERSION, Budgets, EpisodeResult, Job, JsonObject, Outcome, Usage
@@ -198,12 +198,10 @@ def publish(job: Job, outcome: Outcome) -> EpisodeResult:
     row = result_row(job, outcome.head, outcome.artifact)
     if not is_kept(job, row):
         return replace(row, artifact=None)
-    path = artifact_path(job)
-    if not create_atomic(path, outcome.artifact, fsync=job.settings.fsync):
-        # An earlier attempt finished its artifact and died before it could answer: that one counts.
-        data = _read(path)
-        row = result_row(job, canon.decode(data), data)
-    return row
+    if create_atomic(artifact_path(job), outcome.artifact, fsync=job.settings.fsync):
+        return row
+    # An earlier attempt finished its artifact and died before it could answer: that one counts.
+    return _standing_row(job)
 
 
 def keep_returned(job: Job, row: EpisodeResult, artifact: bytes) -> EpisodeResult:
@@ -213,12 +211,16 @@ def keep_returned(job: Job, row: EpisodeResult, artifact: bytes) -> EpisodeResul
     Raises:
         OutputError: It could not be written.
     """
-    path = artifact_path(job)
-    if create_atomic(path, artifact, fsync=job.settings.fsync):
+    if create_atomic(artifact_path(job), artifact, fsync=job.settings.fsync):
         return row
-    data = _read(path)
-    standing = result_row(job, canon.decode(data), data)
-    return with_usage(replace(standing, host=row.host), row)
+    return with_usage(replace(_standing_row(job), host=row.host), row)
+
+
+def _standing_row(job: Job) -> EpisodeResult:
+    path = artifact_path(job)
+    with as_output_error(path), open(path, "rb") as file:
+        data = file.read()
+    return result_row(job, canon.decode(data), data)
 
 
 def with_usage(row: EpisodeResult, source: Usage | EpisodeResult) -> EpisodeResult:
@@ -284,11 +286,3 @@ def describe_failure(head: JsonObject) -> str:
     """``termination_reason: failure_reason``, or the one of them that there is."""
     reason, words = head["termination_reason"], head["failure_reason"]
     return f"{reason}: {words}" if words and words != reason else str(reason)
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise OutputError(path, error) from error

@@ -97,7 +97,7 @@ class Environment:
         try:
             entry["host"] = self.sandbox.check_host(host)
         except SandboxViolation as violation:
-            self._note(violation)
+            self.violation = self.violation or violation
             raise
 
     def mark_seen(self, paths: Iterable[str]) -> None:
@@ -140,13 +140,9 @@ class Environment:
         try:
             entry["path"] = allowed = self.sandbox.check_path(path, op)
         except SandboxViolation as violation:
-            self._note(violation)
+            self.violation = self.violation or violation
             raise
         return allowed
-
-    def _note(self, violation: SandboxViolation) -> None:
-        if self.violation is None:
-            self.violation = violation
 
     def _put_into_folders(self, path: str) -> None:
         if path in self._children:

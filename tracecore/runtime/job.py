@@ -36,7 +36,7 @@ from tracecore.runtime.artifact import (
     publish,
     with_usage,
 )
-from tracecore.runtime.episode import Agent, run_episode
+from tracecore.runtime.episode import run_episode
 from tracecore.runtime.task.manifest import read_manifest
 from tracecore.runtime.task.task import compile_task
 
@@ -60,28 +60,18 @@ def run_job(job: Job, link: AgentLink) -> EpisodeResult:
     Raises:
         OutputError: The artifact could not be written.
     """
-    if job.count_work and not _may_call_models(job):
+    gateway = job.settings.gateway
+    if gateway is not None and gateway.models:
+        # Its work is not counted: a second pass would call them again.
+        use = ModelUse()
+        outcome = run_episode(job, lambda job: AgentWithModels(job, gateway, link, use))
+        return replace(publish(job, outcome), **as_dict(use))
+    if job.count_work:
         from tracecore.runtime.work.second_pass import run_counted  # noqa: PLC0415 - seldom
 
         outcome, work = run_counted(job, link)
         return replace(publish(job, outcome), work=work)
-    use = ModelUse()
-    outcome = run_episode(job, lambda job: _start_agent(job, link, use))
-    row = publish(job, outcome)
-    return replace(row, **as_dict(use)) if use.model_calls else row
-
-
-def _may_call_models(job: Job) -> bool:
-    # A second pass would call them again: the work of such an agent is not counted.
-    return job.settings.gateway is not None and bool(job.settings.gateway.models)
-
-
-def _start_agent(job: Job, link: AgentLink, use: ModelUse) -> Agent:
-    gateway = job.settings.gateway
-    if gateway is None or not gateway.models:
-        return ProcessAgent(job, link)
-    start = functools.partial(ProcessAgent, link=link)
-    return AgentWithModels(job, gateway, link.door, start, use)
+    return publish(job, run_episode(job, lambda job: ProcessAgent(job, link)))
 
 
 def run_job_in_process(job: Job) -> EpisodeResult:

@@ -103,6 +103,7 @@ class Sandbox:
         return name
 
 
+_at_authority_end = re.compile("[/?#]").split
 _is_normal = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[^/\0]+)+").fullmatch
 
 
@@ -145,7 +146,7 @@ def _host_of(text: str, attempt: str) -> str:
     scheme, separator, rest = text.partition("://")
     if separator and scheme.lower() not in SCHEMES:
         raise SandboxViolation(attempt, "only http and https are allowed")
-    authority = _authority(rest) if separator else text
+    authority = _at_authority_end(rest, 1)[0] if separator else text
     host, separator, port = authority.partition(":")
     name = _host_name(host)
     if name is None:
@@ -155,12 +156,6 @@ def _host_of(text: str, attempt: str) -> str:
     if separator and port not in PORTS:
         raise SandboxViolation(attempt, "only ports 80 and 443 are allowed")
     return name
-
-
-def _authority(rest: str) -> str:
-    for end in "/?#":
-        rest = rest.partition(end)[0]
-    return rest
 
 
 def _host_name(text: str) -> str | None:

@@ -27,14 +27,15 @@ SCHEMA_PATH: Final = os.path.join(
     "run-artifact.schema.json",
 )
 ANNOTATIONS: Final = frozenset({"$schema", "$defs", "title", "description"})
-NAMED_TYPES: Final = {
-    "object": "an object",
-    "array": "an array",
-    "string": "a string",
-    "integer": "an integer",
-    "number": "a number",
-    "boolean": "true or false",
-    "null": "null",
+# Of each type its name for people, and what it is in Python.
+TYPES: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
+    "object": ("an object", (dict,)),
+    "array": ("an array", (list,)),
+    "string": ("a string", (str,)),
+    "integer": ("an integer", (int,)),
+    "number": ("a number", (int, float)),
+    "boolean": ("true or false", (bool,)),
+    "null": ("null", (type(None),)),
 }
 
 
@@ -72,17 +73,34 @@ class _Compiler:
         what one member asks of another. What an earlier stage finds is all.
         """
         schema = self._resolve(schema)
-        check = _own_check(schema)
-        if "items" in schema:
-            check = _array_check(check, self.check_of(schema.pop("items")))
-        check = self._members_check(check, schema)
-        branches = []
+        check_itself = _own_check(schema)
+        check_item = self.check_of(schema.pop("items")) if "items" in schema else None
+        check_members = self._members_check(schema) if "properties" in schema else None
+        rules = schema.pop("allOf", [])
         if "if" in schema:
-            branches.append(self._branch({key: schema.pop(key) for key in ("if", "then", "else")}))
-        branches += [self._branch(rule) for rule in schema.pop("allOf", ())]
+            rules = [{key: schema.pop(key) for key in ("if", "then", "else")}, *rules]
+        branches = [self._branch(rule) for rule in rules]
         if unknown := schema.keys() - ANNOTATIONS:
             raise ValueError(f"keywords without a check: {', '.join(sorted(unknown))}")
-        return _staged_check([check, *branches]) if branches else check
+        if not (check_item or check_members or branches):
+            return check_itself
+
+        def check(value: Any) -> list[Problem]:
+            if check_members and type(value) is dict:
+                found = check_members(value)
+            elif check_item and type(value) is list:
+                found = [
+                    (f"[{index}]{below}", what)
+                    for index, item in enumerate(value)
+                    for below, what in check_item(item)
+                ]
+            else:
+                found = check_itself(value)
+            for branch in branches:
+                found = found or branch(value)
+            return found
+
+        return check
 
     def _resolve(self, schema: JsonObject) -> JsonObject:
         """``schema`` with what it refers to put in its place."""
@@ -91,24 +109,17 @@ class _Compiler:
             schema = {**self._definitions[schema.pop("$ref").removeprefix("#/$defs/")], **schema}
         return schema
 
-    def _members_check(self, check_itself: Check, schema: JsonObject) -> Check:
-        """A check of a value's members, after that of itself."""
+    def _members_check(self, schema: JsonObject) -> Check:
+        """A check of an object's members."""
         required = frozenset(schema.pop("required", ()))
         is_closed = not schema.pop("additionalProperties", True)
-        checks = {
-            name: self.check_of(member) for name, member in schema.pop("properties", {}).items()
-        }
+        checks = {name: self.check_of(member) for name, member in schema.pop("properties").items()}
         if unchecked := required - checks.keys():
             raise ValueError(f"required, but without properties: {', '.join(sorted(unchecked))}")
-        if not checks:
-            return check_itself
-        pairs = list(checks.items())
 
-        def check(value: Any) -> list[Problem]:
-            if type(value) is not dict:
-                return check_itself(value)
+        def check(value: JsonObject) -> list[Problem]:
             found: list[Problem] = []
-            for name, check_member in pairs:
+            for name, check_member in checks.items():
                 if name in value:
                     if wrong := check_member(value[name]):
                         found += [(f".{name}{below}", what) for below, what in wrong]
@@ -155,7 +166,7 @@ def _own_check(schema: JsonObject) -> Check:
     """A check of the value itself, not of what is in it. Takes its keywords out of ``schema``."""
     names = schema.pop("type", [])
     names = [names] if isinstance(names, str) else names
-    accepted = frozenset(kind for name in names for kind in _PYTHON_TYPES[name])
+    accepted = frozenset(kind for name in names for kind in TYPES[name][1])
     expected = _expected(schema, names)
     tests = [make(schema.pop(keyword)) for keyword, make in _TESTS.items() if keyword in schema]
 
@@ -176,31 +187,6 @@ def _own_check(schema: JsonObject) -> Check:
     return check
 
 
-def _staged_check(stages: list[Check]) -> Check:
-    """What an earlier stage finds is all that is found."""
-
-    def check(value: Any) -> list[Problem]:
-        for check_stage in stages:
-            if found := check_stage(value):
-                return found
-        return _NONE
-
-    return check
-
-
-def _array_check(check_itself: Check, check_item: Check) -> Check:
-    def check(value: Any) -> list[Problem]:
-        if type(value) is not list:
-            return check_itself(value)
-        found: list[Problem] = []
-        for index, item in enumerate(value):
-            if wrong := check_item(item):
-                found += [(f"[{index}]{below}", what) for below, what in wrong]
-        return found
-
-    return check
-
-
 def _expected(schema: JsonObject, types: list[str]) -> str:
     """What a value should be, in words."""
     if "pattern" in schema:
@@ -213,7 +199,7 @@ def _expected(schema: JsonObject, types: list[str]) -> str:
     elif "const" in schema.get("not", {}):
         words = f"anything but {_in_words(schema['not']['const'])}"
     else:
-        words = " or ".join(NAMED_TYPES[name] for name in types if name != "null")
+        words = " or ".join(TYPES[name][0] for name in types if name != "null")
         words += f" of at least {schema['minimum']}" if "minimum" in schema else ""
         words += " that is not empty" if "minLength" in schema else ""
         words += (" or null" if words else "null") if "null" in types else ""
@@ -237,15 +223,6 @@ _TESTS: Final[dict[str, Callable[[Any], Callable[[Any], Any]]]] = {
     # "not below" and "at least" differ for NaN, which is not JSON: canonical JSON refuses it, and a
     # schema cannot.
     "minimum": lambda least: lambda value: not value < least,
-}
-_PYTHON_TYPES: Final[dict[str, tuple[type, ...]]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "null": (type(None),),
 }
 _NONE: Final[list[Problem]] = []
 

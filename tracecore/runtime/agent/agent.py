@@ -66,21 +66,14 @@ def _make_siblings_importable(path: str) -> None:
 def _pick_class(module: ModuleType, path: str) -> type:
     classes = [value for value in vars(module).values() if isinstance(value, type)]
     own = [value for value in classes if value.__module__ == MODULE_NAME]
-    named_agent = getattr(module, "Agent", None)
-    if isinstance(named_agent, type) and named_agent in own:
-        return _checked(named_agent, path)
-    for candidate in own:
-        if not _lacks(candidate):
-            return candidate
-    if isinstance(named_agent, type):
-        return _checked(named_agent, path)
-    raise AgentError(path, "", MISSING, "a class Agent, or a class with reset, observe and act")
-
-
-def _checked(agent: type, path: str) -> type:
-    if missing := _lacks(agent):
+    picked = getattr(module, "Agent", None)
+    if not any(candidate is picked for candidate in own):
+        picked = next((candidate for candidate in own if not _lacks(candidate)), picked)
+    if not isinstance(picked, type):
+        raise AgentError(path, "", MISSING, "a class Agent, or a class with reset, observe and act")
+    if missing := _lacks(picked):
         raise AgentError(path, "Agent", f"no method {', '.join(missing)}", "reset, observe and act")
-    return agent
+    return picked
 
 
 def _lacks(candidate: type) -> list[str]:

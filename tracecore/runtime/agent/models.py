@@ -1,13 +1,13 @@
 """An agent that may call models: its calls are taken from the gateway, step by step."""
 
-from collections.abc import Callable
 from typing import Any
 
 from tracecore.gateway.client import GatewayError, SessionLine, environment_of
 from tracecore.record import mutable_record
 from tracecore.records import GatewayAddress, Job, JsonObject
+from tracecore.runtime.agent.client import ProcessAgent
+from tracecore.runtime.agent.process import AgentLink
 from tracecore.runtime.endings import End
-from tracecore.runtime.episode import Agent
 
 UNRECORDED = "model_call_unrecorded"
 
@@ -27,34 +27,22 @@ class AgentWithModels:
     Args:
         job: Of the episode.
         address: Of the gateway.
-        door: ``host:port`` at which the agent reaches it.
-        start: Starts the agent itself, of the job and its ``environment``.
+        link: To the agent.
         use: Kept up with what has been used.
 
     Raises:
         End: The episode was not recorded, or the gateway is gone.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        address: GatewayAddress,
-        door: str,
-        start: Callable[..., Agent],
-        use: ModelUse,
-    ) -> None:
+    def __init__(self, job: Job, address: GatewayAddress, link: AgentLink, use: ModelUse) -> None:
         self._use = use
         episode = {"agent": job.agent.ref, "task_ref": job.task.ref, "seed": job.seed}
         try:
             self._session = SessionLine(address, episode, job.model_limits)
         except GatewayError as error:
             raise End(UNRECORDED, str(error)) from error
-        environment = environment_of(address.models, door, self._session.token)
-        try:
-            self._agent = start(job, environment=environment)
-        except BaseException:
-            self._session.close(keep=False)
-            raise
+        environment = environment_of(address.models, link.door, self._session.token)
+        self._agent = ProcessAgent(job, link, environment)
 
     def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
         """Hand the agent the task; calls that it makes meanwhile stand in its first step."""
@@ -84,7 +72,7 @@ class AgentWithModels:
             return self._agent.close()
         finally:
             try:
-                self._session.close(keep=True)
+                self._session.close()
             except GatewayError as error:
                 raise End("logic_failure", f"its model calls are not kept: {error}") from error
 

@@ -64,8 +64,20 @@ def find_preloads(reaches: dict[str, Reach], episodes: int, limits: Limits) -> d
         episodes: Of each of them.
         limits: Of one agent.
     """
-    wanted = [(path, reach) for path, reach in reaches.items() if _seems_to_import_packages(path)]
-    return try_out(wanted, limits) if wanted and episodes > FEW_EPISODES else {}
+    wanted = [
+        (path, as_dict(reach)) for path, reach in reaches.items() if _seems_to_import_packages(path)
+    ]
+    if not wanted or episodes <= FEW_EPISODES:
+        return {}
+    try:
+        with contextlib.closing(trials.LeanTrial(_try_all, limits, wanted)) as trial:
+            found = trial.found(TRIAL_PATIENCE_S) or {}
+    except OSError:
+        return {}
+    return {
+        path: Preload(tuple(statements), tuple(left.items()))
+        for path, (statements, left) in found.items()
+    }
 
 
 def _seems_to_import_packages(path: str) -> bool:
@@ -81,25 +93,6 @@ def _seems_to_import_packages(path: str) -> bool:
         and not os.path.exists(os.path.join(folder, name + ".py"))
         for name in names
     )
-
-
-def try_out(agents: Sequence[tuple[str, Reach]], limits: Limits) -> dict[str, Preload]:
-    """What can be imported before these agents are forked; by the agent's path.
-
-    Args:
-        agents: Paths of agent files, and what each may reach.
-        limits: Of one agent.
-    """
-    wanted = [(path, as_dict(reach)) for path, reach in agents]
-    try:
-        with contextlib.closing(trials.LeanTrial(_try_all, limits, wanted)) as trial:
-            found = trial.found(TRIAL_PATIENCE_S) or {}
-    except OSError:
-        return {}
-    return {
-        path: Preload(tuple(statements), tuple(left.items()))
-        for path, (statements, left) in found.items()
-    }
 
 
 def load(statements: Iterable[str]) -> None:

@@ -50,10 +50,6 @@ class ZygoteLost(TracecoreError):
     """
 
 
-class Refused(OSError):
-    """The machine had no process for an agent; no fault of the agent, nor of its episode."""
-
-
 @record
 class AgentLink:
     """What the episode process needs to talk to its agent, and to learn how it ended."""
@@ -121,15 +117,11 @@ class AgentZygotes:
             run_nursery, (theirs.fileno(), setup), method=method, keep_fds=[theirs.fileno()]
         )
         theirs.close()
+        self.pids = frozenset((self.pid,))  # what stays between jobs
         # After the nursery, below which users' namespaces are made by writing what then would be
         # root's.
         if preparation.limits.confinement != "off" and sys.platform == "linux":
             close_own_memory()
-
-    @property
-    def pids(self) -> frozenset[int]:
-        """The process that stays between jobs."""
-        return frozenset((self.pid,))
 
     @property
     def fds(self) -> Iterable[int]:
@@ -176,7 +168,7 @@ class AgentZygotes:
 
         Raises:
             ZygoteLost: The zygote is gone.
-            Refused: An agent could not be started.
+            OSError: The machine had no process for an agent; no fault of it, nor of its episode.
         """
         for zygote in self._zygotes.values():
             if zygote.control.fileno() == fd:
@@ -211,7 +203,7 @@ class AgentZygotes:
         if not report:
             raise ZygoteLost("the agent zygote is gone")
         if report.startswith(b"{"):
-            raise Refused(json.loads(report)["refused"])
+            raise OSError(json.loads(report)["refused"])
         serial, user_s, sys_s, peak, faults = report.split()
         self._zygote_of.pop(int(serial), None)
         self._spent[int(serial)] = Usage(
