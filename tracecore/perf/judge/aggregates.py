@@ -63,7 +63,8 @@ def evaluate(threshold: Threshold, summary_document: JsonObject, rows: Rows) -> 
     status: Status = "no_data"
     if observed is not None:
         margin = _margin(observed, threshold.op, threshold.limit)
-        status = "passed" if _holds(margin, threshold.op) else "failed"
+        holds = margin > 0 if threshold.op in {">", "<", "!="} else margin >= 0
+        status = "passed" if holds else "failed"
     return ThresholdStatus(
         text=threshold.text,
         observed=observed,
@@ -106,10 +107,6 @@ def _margin(observed: float, op: Operator, limit: float) -> float:
             return abs(observed - limit)
 
 
-def _holds(margin: float, op: Operator) -> bool:
-    return margin > 0 if op in {">", "<", "!="} else margin >= 0
-
-
 # --- over the rows -----------------------------------------------------------------------------
 
 
@@ -139,13 +136,9 @@ def aggregate(threshold: Threshold, rows: Rows) -> float | None:
     return _OF_NUMBERS[threshold.aggregate or ""](values)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 _OF_NUMBERS: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
     "sum": sum,
-    "avg": _mean,
+    "avg": lambda values: sum(values) / len(values),
     "min": min,
     "max": max,
 }
@@ -241,13 +234,10 @@ class AbortWatch:
         # A look costs more the longer the slice is: taken as often, it would cost more than the
         # episodes do.
         self._next_look = finished + max(1, finished // CHECK_EVERY)
-        return self._look(finished)
-
-    def _look(self, finished: int) -> ThresholdStatus | None:
         document = summary_document(self._rows, SliceFacts(episodes_requested=self._episodes))
-        for threshold in self._thresholds:
-            if finished >= max(1, threshold.delay_episodes):
-                status = evaluate(threshold, document, self._rows)
-                if status.status == "failed":
-                    return status
-        return None
+        statuses = (
+            evaluate(threshold, document, self._rows)
+            for threshold in self._thresholds
+            if finished >= threshold.delay_episodes
+        )
+        return next((status for status in statuses if status.status == "failed"), None)

@@ -5,6 +5,7 @@ and ``--threshold`` add their own or work alone, and ``--no-gate`` takes all of 
 mistake in one is still refused.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -26,6 +27,7 @@ from tracecore.perf.slice.options import JudgeOptions
 from tracecore.perf.slice.second_runs import Determinism
 from tracecore.record import field_names, record
 from tracecore.records import EpisodeResult
+from tracecore.runtime.endings import FAILURE_TYPE_OF, FAILURE_TYPES
 from tracecore.stats import wilson_interval
 
 SMALL_SLICE: Final = 100  # episodes; up to here a slice is too short to show a trend
@@ -40,31 +42,6 @@ KNOWN_AT_THE_END: Final = (
     "system_samples.",
     "finding_counts.",
     "determinism.",
-)
-
-FAILURE_TYPES: Final = (
-    "budget_exhausted",
-    "invalid_action",
-    "sandbox_violation",
-    "logic_failure",
-    "timeout",
-    "non_termination",
-)
-
-TERMINATION_REASONS: Final = (
-    "success",
-    "steps_exhausted",
-    "tool_calls_exhausted",
-    "invalid_action",
-    "action_exception",
-    "sandbox_violation",
-    "timeout",
-    "agent_exception",
-    "agent_crashed",
-    "task_exception",
-    "validator_exception",
-    "episode_crashed",
-    "logic_failure",
 )
 
 
@@ -100,13 +77,13 @@ def read_gate(options: JudgeOptions, *, episodes: int, keep_runs: str = "all") -
             nearest that there is.
     """
     paths, names = summary_paths(), series_fields()
-    thresholds: list[Threshold] = []
-    for path in options.thresholds:
-        thresholds += read_thresholds(path, paths=paths, fields=names)
-    thresholds += [
-        parse_threshold(text, "--threshold", paths=paths, fields=names)
-        for text in options.threshold
+    parse = functools.partial(parse_threshold, paths=paths, fields=names)
+    thresholds = [
+        one
+        for path in options.thresholds
+        for one in read_thresholds(path, paths=paths, fields=names)
     ]
+    thresholds += [parse(text, "--threshold") for text in options.threshold]
     for threshold in thresholds:
         name = threshold.path or threshold.metric or ""
         if threshold.abort and name.startswith(KNOWN_AT_THE_END):
@@ -121,7 +98,7 @@ def read_gate(options: JudgeOptions, *, episodes: int, keep_runs: str = "all") -
     texts = builtin_expressions(episodes, keep_runs=keep_runs) if options.gate else ()
     if verify or (options.gate and verify is None):
         texts = (*texts, "determinism.differing == 0")
-    own = tuple(parse_threshold(text, "--gate", paths=paths, fields=names) for text in texts)
+    own = tuple(parse(text, "--gate") for text in texts)
     return Gate(
         thresholds=(*own, *thresholds),
         profile=profile_name(episodes) if options.gate else None,
@@ -145,8 +122,10 @@ def check_selectors(
     """
     for threshold in thresholds:
         wanted = {name: value for name, value in threshold.selector if name in PLANNED_FIELDS}
-        places = range(min(len(rows), episodes))
-        if not wanted or any(_is_selected(wanted, rows, place, episodes) for place in places):
+        if not wanted or any(
+            _is_selected(wanted, row, range(row[2] + place, row[2] + episodes, len(rows)))
+            for place, row in enumerate(rows)
+        ):
             continue
         name, value = next(iter(wanted.items()))
         known = {str(dict(zip(PLANNED_FIELDS, row, strict=True))[name]) for row in rows}
@@ -155,19 +134,14 @@ def check_selectors(
         raise ThresholdError(threshold.source, threshold.text, f"{{{found}}}", expected)
 
 
-def _is_selected(
-    wanted: Mapping[str, str], rows: Sequence[tuple[str, str, int]], place: int, episodes: int
-) -> bool:
-    """Whether any episode of a scenario row has all these values."""
-    agent, task_ref, seed = rows[place]
-    if wanted.get("agent", agent) != agent or wanted.get("task_ref", task_ref) != task_ref:
-        return False
-    text = wanted.get("seed", str(seed + place))
-    try:
-        index = int(text) - seed
-    except ValueError:
-        return False
-    return str(index + seed) == text and index in range(place, episodes, len(rows))
+def _is_selected(wanted: Mapping[str, str], row: tuple[str, str, int], seeds: range) -> bool:
+    """Whether an episode of a scenario row, which has these seeds, has all these values."""
+    agent, task_ref, _ = row
+    return (
+        wanted.get("agent", agent) == agent
+        and wanted.get("task_ref", task_ref) == task_ref
+        and (wanted["seed"] in map(str, seeds) if "seed" in wanted else bool(seeds))
+    )
 
 
 def profile_name(episodes: int) -> str:
@@ -175,41 +149,31 @@ def profile_name(episodes: int) -> str:
     return "small" if episodes <= SMALL_SLICE else "large"
 
 
-def builtin_expressions(
-    episodes: int,
-    *,
-    keep_runs: str = "all",
-    default_slice: tuple[int, int] = (DEFAULT_EPISODES, DEFAULT_EPISODES),
-) -> tuple[str, ...]:
+def builtin_expressions(episodes: int, *, keep_runs: str = "all") -> tuple[str, ...]:
     """The built-in profile, in the language that everybody else's thresholds are written in.
 
     Args:
         episodes: Of the slice.
         keep_runs: Which run artifacts stay on disk; where not all do, what was written is counted
             instead.
-        default_slice: How many episodes of the default slice succeed, and how many it has: a large
-            slice's success rate must not lie below the interval that this leaves for it.
     """
     if episodes > SMALL_SLICE:
-        lowest = wilson_interval(*default_slice, SURE)[0]
+        # Not below the interval that the default slice leaves, all of whose episodes succeed.
+        lowest = wilson_interval(DEFAULT_EPISODES, DEFAULT_EPISODES, SURE)[0]
         drifts = ("late_drift", "artifact_growth_nonlinear", "memory_growth")
         return (
             f"summary.success_rate >= {lowest:.3f}",
             *(f"finding_counts.{name} == 0" for name in drifts),
         )
     total_limit = round(2_000_000 * max(1.0, episodes / DEFAULT_EPISODES))
-    kept = keep_runs == "all"
+    written = "telemetry_verbosity.artifact_bytes_total", "telemetry_verbosity.artifact_bytes_avg"
+    kept = "run_artifacts.total_bytes", "run_artifacts.avg_bytes"
+    total, average = kept if keep_runs == "all" else written
     return (
         "failure_count == 0",
         "max_wall_clock_s <= 15",
-        (
-            f"{'run_artifacts.total_bytes' if kept else 'telemetry_verbosity.artifact_bytes_total'}"
-            f" <= {total_limit}"
-        ),
-        (
-            f"{'run_artifacts.avg_bytes' if kept else 'telemetry_verbosity.artifact_bytes_avg'} <="
-            " 150_000"
-        ),
+        f"{total} <= {total_limit}",
+        f"{average} <= 150_000",
     )
 
 
@@ -220,8 +184,8 @@ def summary_paths() -> tuple[str, ...]:
         **findings_document(Rows(), Circumstances()),
         "determinism": Determinism().document(),
         "system_samples": dict.fromkeys(("available", *SAMPLE_FIGURES)),
-        "failure_types": dict.fromkeys(FAILURE_TYPES),
-        "termination_reasons": dict.fromkeys(TERMINATION_REASONS),
+        "failure_types": dict.fromkeys(sorted(FAILURE_TYPES)),
+        "termination_reasons": dict.fromkeys(FAILURE_TYPE_OF),
     }
     return leaf_paths(whole)
 

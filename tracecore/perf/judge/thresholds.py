@@ -13,9 +13,10 @@ a threshold on a misspelt one would never fire. What the aggregates mean stands 
 """
 
 import difflib
+import functools
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal, get_args
 
 from tracecore.errors import MISSING, ThresholdError
@@ -41,13 +42,10 @@ Operator = Literal[">", ">=", "<", "<=", "==", "!="]
 Severity = Literal["fail", "warn"]
 Selector = tuple[tuple[str, str], ...]
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_OPERATOR = re.compile("|".join(sorted(get_args(Operator), key=len, reverse=True)))
-_NUMBER = re.compile(r"[+-]?[0-9]+(_[0-9]+)*(\.[0-9]+(_[0-9]+)*)?([eE][+-]?[0-9]+)?")
-_PERCENTILE = re.compile(r"p\(\s*([0-9]+(\.[0-9]+)?)\s*\)")
-_QUOTED = re.compile(r'"[^"]*"')
-_UNQUOTED = re.compile(r'[^,{}"]+')
-_SPACES = re.compile(r"\s*")
+_NAME: Final = r"[A-Za-z_][A-Za-z0-9_.-]*"
+_OPERATOR: Final = "|".join(sorted(get_args(Operator), key=len, reverse=True))
+_NUMBER: Final = r"[+-]?[0-9]+(_[0-9]+)*(\.[0-9]+(_[0-9]+)*)?([eE][+-]?[0-9]+)?"
+_PERCENTILE: Final = r"p\(\s*([0-9]+(\.[0-9]+)?)\s*\)"
 
 
 @record
@@ -92,16 +90,25 @@ def parse_threshold(
     path = metric = aggregate = percent = None
     selector: Selector = ()
     is_work = name in WORK_FIELDS
-    if cursor.is_at("{") or cursor.is_at(":") or is_work:
-        metric = name if is_work else _check_field(cursor, start, name, fields, paths)
-        known = PLANNED_FIELDS if is_work else fields
-        selector = _take_selector(cursor, known) if cursor.is_at("{") else ()
-        if is_work and not cursor.is_at(":"):
-            aggregate = "max"
-        else:
+    if is_work or cursor.is_at("{", ":"):
+        metric = name
+        if not is_work and name not in fields:
+            confused = "; a path of the summary takes no selector and no aggregate"
+            hint = confused if name in paths else nearest(name, fields)
+            raise cursor.error(start, f"a field of the series{hint}", name)
+        if cursor.is_at("{"):
+            selector = _take_selector(cursor, PLANNED_FIELDS if is_work else fields)
+        aggregate = "max"
+        if not is_work or cursor.is_at(":"):
             aggregate, percent = _take_aggregate(cursor)
     else:
-        path = _check_path(cursor, start, name, paths, fields)
+        path = name
+        if name not in paths:
+            expected = f"a path of the summary{nearest(name, paths)}"
+            if name in fields:
+                series = f"an aggregate over the series, such as {name}:max"
+                expected = f"{series}, or a path of the summary"
+            raise cursor.error(start, expected, name)
     op: Any = cursor.take(_OPERATOR, f"one of {' '.join(get_args(Operator))}")
     limit = _take_limit(cursor)
     return Threshold(text.strip(), source, path, metric, selector, aggregate, percent, op, limit)
@@ -139,12 +146,15 @@ def read_thresholds(
     data = read_file(path, MAX_FILE_BYTES, "a readable TOML file", error=ThresholdError)
     document = parse_toml(path, data, error=ThresholdError)
     _check_keys(path, "", document, ("threshold", "thresholds"))
-    thresholds = []
-    for place, text in enumerate(_list_of(path, document, "thresholds")):
-        field = f"thresholds[{place}]"
-        thresholds.append(_parse_entry(path, field, text, paths, fields))
-    for place, table in enumerate(_list_of(path, document, "threshold")):
-        thresholds.append(_read_table(path, f"threshold[{place}]", table, paths, fields))
+    parse = functools.partial(parse_threshold, paths=paths, fields=fields)
+    thresholds = [
+        _parse_entry(path, f"thresholds[{place}]", text, parse)
+        for place, text in enumerate(_list_of(path, document, "thresholds"))
+    ]
+    thresholds += [
+        _read_table(path, f"threshold[{place}]", table, parse)
+        for place, table in enumerate(_list_of(path, document, "threshold"))
+    ]
     if not thresholds:
         raise ThresholdError(path, "", MISSING, "at least one threshold")
     return tuple(thresholds)
@@ -160,55 +170,27 @@ class _Cursor:
         self.text, self.source, self.position = text, source, 0
         self._skip_spaces(0)
 
-    def is_at(self, sign: str) -> bool:
-        return self.text.startswith(sign, self.position)
+    def is_at(self, *signs: str) -> bool:
+        return self.text.startswith(signs, self.position)
 
-    def take_match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        match = pattern.match(self.text, self.position)
+    def take_match(self, pattern: str) -> re.Match[str] | None:
+        match = re.compile(pattern).match(self.text, self.position)
         if match:
             self._skip_spaces(match.end())
         return match
 
-    def take(self, pattern: re.Pattern[str], expected: str) -> str:
+    def take(self, pattern: str, expected: str) -> str:
         match = self.take_match(pattern)
         if match is None:
             raise self.error(self.position, expected)
         return match[0]
-
-    def take_sign(self, sign: str, expected: str) -> None:
-        self.take(re.compile(re.escape(sign)), expected)
 
     def error(self, position: int, expected: str, found: str | None = None) -> ThresholdError:
         rest = (self.text[position:].rstrip() or MISSING) if found is None else found
         return ThresholdError(self.source, f"column {position + 1}", rest, expected)
 
     def _skip_spaces(self, start: int) -> None:
-        match = _SPACES.match(self.text, start)
-        self.position = match.end() if match else start
-
-
-def _check_path(
-    cursor: _Cursor, start: int, name: str, paths: Collection[str], fields: Collection[str]
-) -> str:
-    if name in paths:
-        return name
-    if name in fields:
-        expected = f"an aggregate over the series, such as {name}:max, or a path of the summary"
-    else:
-        expected = f"a path of the summary{nearest(name, paths)}"
-    raise cursor.error(start, expected, name)
-
-
-def _check_field(
-    cursor: _Cursor, start: int, name: str, fields: Collection[str], paths: Collection[str]
-) -> str:
-    if name in fields:
-        return name
-    if name in paths:
-        expected = "a field of the series; a path of the summary takes no selector and no aggregate"
-    else:
-        expected = f"a field of the series{nearest(name, fields)}"
-    raise cursor.error(start, expected, name)
+        self.position = len(self.text) - len(self.text[start:].lstrip())
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -220,30 +202,26 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def _take_selector(cursor: _Cursor, fields: Collection[str]) -> Selector:
-    cursor.take_sign("{", "{")
+    cursor.take(r"\{", "{")
     chosen: dict[str, str] = {}
-    while True:
+    while not chosen or cursor.take_match(","):
         start = cursor.position
         field = cursor.take(_NAME, "field=value")
-        _check_field(cursor, start, field, fields, ())
+        if field not in fields:
+            raise cursor.error(start, f"a field of the series{nearest(field, fields)}", field)
         if field in chosen:
             raise cursor.error(start, "each field once", field)
-        cursor.take_sign("=", "= and a value")
-        chosen[field] = _take_value(cursor)
-        if cursor.is_at("}"):
-            cursor.take_sign("}", "}")
-            return tuple(chosen.items())
-        cursor.take_sign(",", "a comma and field=value, or }")
-
-
-def _take_value(cursor: _Cursor) -> str:
-    if cursor.is_at('"'):
-        return cursor.take(_QUOTED, 'a value with a closing "')[1:-1]
-    return cursor.take(_UNQUOTED, "a value").strip()
+        cursor.take("=", "= and a value")
+        if cursor.is_at('"'):
+            chosen[field] = cursor.take('"[^"]*"', 'a value with a closing "')[1:-1]
+        else:
+            chosen[field] = cursor.take(r'[^,{}"]+', "a value").strip()
+    cursor.take(r"\}", "a comma and field=value, or }")
+    return tuple(chosen.items())
 
 
 def _take_aggregate(cursor: _Cursor) -> tuple[str, float | None]:
-    cursor.take_sign(":", f": and an aggregate: {', '.join(AGGREGATES)}")
+    cursor.take(":", f": and an aggregate: {', '.join(AGGREGATES)}")
     start = cursor.position
     percentile = cursor.take_match(_PERCENTILE)
     if percentile:
@@ -281,12 +259,12 @@ def _list_of(path: str, document: JsonObject, key: str) -> list[Any]:
 
 
 def _read_table(
-    path: str, field: str, table: Any, paths: Collection[str], fields: Collection[str]
+    path: str, field: str, table: Any, parse: Callable[[str, str], Threshold]
 ) -> Threshold:
     if not isinstance(table, dict):
         raise ThresholdError(path, field, table, "a table with expr")
     _check_keys(path, field, table, ("expr", "severity", "abort", "delay_episodes"))
-    threshold = _parse_entry(path, f"{field}.expr", table.get("expr", MISSING), paths, fields)
+    threshold = _parse_entry(path, f"{field}.expr", table.get("expr", MISSING), parse)
     severity = table.get("severity", "fail")
     abort = table.get("abort", False)
     delay_episodes = table.get("delay_episodes", 0)
@@ -310,13 +288,13 @@ def _read_table(
 
 
 def _parse_entry(
-    path: str, field: str, text: Any, paths: Collection[str], fields: Collection[str]
+    path: str, field: str, text: Any, parse: Callable[[str, str], Threshold]
 ) -> Threshold:
     if not isinstance(text, str):
         raise ThresholdError(
             path, field, text, 'an expression as text, such as "failure_count == 0"'
         )
-    return parse_threshold(text, f"{path}: {field}", paths=paths, fields=fields)
+    return parse(text, f"{path}: {field}")
 
 
 def _check_keys(path: str, field: str, table: JsonObject, known: tuple[str, ...]) -> None:

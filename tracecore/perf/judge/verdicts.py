@@ -44,22 +44,14 @@ def judge(summary: JsonObject, evidence: Evidence) -> Verdict:
             ``failure_count`` and ``failure_reasons`` are looked at.
         evidence: Everything else.
     """
-    breaches, trouble = [*_broken(evidence.statuses, "fail"), *evidence.breaches], evidence.trouble
-    found = {
-        EXIT_UNWRITTEN: [f"The run could not go on: {trouble}."] if trouble else [],
-        EXIT_INTERRUPTED: _interruption(summary),
-        EXIT_INCOMPLETE: _gaps(summary, evidence),
-        EXIT_FAILED: _failures(summary),
-        EXIT_BREACHED: breaches,
-    }
+    breaches = [*_broken(evidence.statuses, "fail"), *evidence.breaches]
+    found = {**_reasons(summary, evidence), EXIT_BREACHED: breaches}
     codes = tuple(code for code in EXIT_CODES if found.get(code)) or (EXIT_GOOD,)
-    reasons = [reason for code in codes for reason in found.get(code, ())] or _good(
-        summary, evidence
-    )
+    reasons = [reason for code in codes for reason in found.get(code, ())]
     return Verdict(
         exit_code=codes[0],
         exit_codes=codes,
-        reasons=tuple(reasons),
+        reasons=tuple(reasons or _good(summary, evidence)),
         breaches=tuple(breaches),
         warnings=(*_broken(evidence.statuses, "warn"), *evidence.warnings),
         thresholds=tuple(map(threshold_document, evidence.statuses)),
@@ -86,35 +78,27 @@ def threshold_document(status: ThresholdStatus) -> JsonObject:
     return {**as_dict(status), "margin": margin}
 
 
-def _interruption(summary: JsonObject) -> list[str]:
-    finished, asked = summary["episodes"], summary.get("episodes_requested", summary["episodes"])
-    return (
-        [f"The slice was interrupted after {finished} of {asked} episodes."]
-        if summary.get("interrupted")
-        else []
-    )
-
-
-def _gaps(summary: JsonObject, evidence: Evidence) -> list[str]:
-    finished, asked = summary["episodes"], summary.get("episodes_requested", summary["episodes"])
-    if finished >= asked:
-        return []
-    if evidence.aborted:
-        return [
-            (
-                f"The threshold {evidence.aborted} ended the slice after {finished} of {asked}"
-                " episodes."
-            )
-        ]
-    return [f"{asked - finished} of {asked} episodes have no result."]
-
-
-def _failures(summary: JsonObject) -> list[str]:
-    failed, finished = summary["failure_count"], summary["episodes"]
-    if not failed:
-        return []
-    reason, count = next(iter(summary["failure_reasons"].items()))
-    return [f"{failed} of {finished} episodes failed; most often ({count}): {reason}."]
+def _reasons(summary: JsonObject, evidence: Evidence) -> dict[int, list[str]]:
+    """What speaks against the slice by itself, by exit code."""
+    finished, failed = summary["episodes"], summary["failure_count"]
+    asked = summary.get("episodes_requested", finished)
+    found: dict[int, list[str]] = {}
+    if evidence.trouble:
+        found[EXIT_UNWRITTEN] = [f"The run could not go on: {evidence.trouble}."]
+    if summary.get("interrupted"):
+        interruption = f"The slice was interrupted after {finished} of {asked} episodes."
+        found[EXIT_INTERRUPTED] = [interruption]
+    if finished < asked:
+        gap = f"{asked - finished} of {asked} episodes have no result."
+        if evidence.aborted:
+            ended = f"ended the slice after {finished} of {asked} episodes."
+            gap = f"The threshold {evidence.aborted} {ended}"
+        found[EXIT_INCOMPLETE] = [gap]
+    if failed:
+        reason, count = next(iter(summary["failure_reasons"].items()))
+        most = f"most often ({count}): {reason}."
+        found[EXIT_FAILED] = [f"{failed} of {finished} episodes failed; {most}"]
+    return found
 
 
 def _broken(statuses: Sequence[ThresholdStatus], severity: str) -> list[str]:

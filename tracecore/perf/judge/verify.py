@@ -189,17 +189,22 @@ def _check_verdict(
     if not verdict or not isinstance(verdict, dict):
         return
     documents = _objects(verdict.get("thresholds"))
-    known = [_evaluated(str(one.get("text")), recorded, rows) for one in documents]
     statuses = []
-    for one, status in zip(documents, known, strict=True):
+    for one in documents:
+        text, status = one.get("text"), _evaluated(str(one.get("text")), recorded, rows)
         if status is None:
-            text = one.get("text")
             found.notes.append(f"a threshold of another version was not checked: {text}")
+            status = _as_recorded(one)
+        else:
+            again = threshold_document(status)
+            for field in COMPARED:
+                name = f"summary.verdict.thresholds: {text}: {field}"
+                found.compare(name, _as_float(one.get(field)), _as_float(again[field]))
         severity: Severity = "warn" if one.get("severity") == "warn" else "fail"
-        statuses.append(replace(status or _as_recorded(one), severity=severity))
+        statuses.append(replace(status, severity=severity))
     comparison = recorded.get("comparison")
     breaches = comparison.get("breaches") if isinstance(comparison, dict) else None
-    again = judge(
+    judged = judge(
         recomputed,
         Evidence(
             statuses=tuple(statuses),
@@ -208,13 +213,8 @@ def _check_verdict(
             breaches=() if verdict.get("gate_off") else tuple(map(str, breaches or ())),
         ),
     )
-    for one, status in zip(documents, known, strict=True):
-        document = threshold_document(status) if status else {}
-        for field in COMPARED if status else ():
-            name = f"summary.verdict.thresholds: {one.get('text')}: {field}"
-            found.compare(name, _as_float(one.get(field)), _as_float(document[field]))
-    found.compare("summary.verdict.exit_code", verdict.get("exit_code"), again.exit_code)
-    found.compare("summary.verdict.exit_codes", verdict.get("exit_codes"), list(again.exit_codes))
+    found.compare("summary.verdict.exit_code", verdict.get("exit_code"), judged.exit_code)
+    found.compare("summary.verdict.exit_codes", verdict.get("exit_codes"), list(judged.exit_codes))
 
 
 def _evaluated(text: str, recorded: JsonObject, rows: Rows) -> ThresholdStatus | None:

@@ -19,7 +19,6 @@ from tracecore.strict import open_regular, read_file
 
 INDEX: Final = "index.json"
 INDEX_BYTES_MOST: Final = 1 << 24
-READ_BYTES: Final = 1 << 16
 LARGEST_ARTIFACT_BYTES: Final = 1 << 28
 
 # From a whole run artifact to its artifact hash and its trace hash.
@@ -101,11 +100,8 @@ def check_zip(archived: ArchivedSet, found: Problems) -> None:
 
 
 def _sha256(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
     with contextlib.closing(file):
-        while piece := file.read(READ_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def check_index(folder: str, found: Problems) -> None:
