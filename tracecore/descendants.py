@@ -68,19 +68,24 @@ def children_of(pid: int) -> list[int]:
     """The process ids of the live or unreaped children of ``pid``; [] when it is gone or the kernel
     does not show them.
     """
+    return list(map(int, read_proc(f"{pid}/task/{pid}/children").split()))
+
+
+def read_proc(path: str) -> bytes:
+    """A file below ``/proc``; nothing when its process is gone."""
     try:
         # Not open(): a file object costs ten times the system calls, and this is asked after every
         # job.
-        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/{path}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            listed = b""
+            found = b""
             while part := os.read(fd, 1 << 16):
-                listed += part
+                found += part
         finally:
             os.close(fd)
     except OSError:
-        return []
-    return list(map(int, listed.split()))
+        return b""
+    return found
 
 
 def sweep(spare: frozenset[int] | set[int] = frozenset()) -> list[int]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 from tracecore import frames
+from tracecore.descendants import read_proc
 
 FORK: Final = "fork"
 SPAWN: Final = "spawn"
@@ -233,15 +234,8 @@ def own_peak_rss_bytes(pid: int | str = "self") -> int | None:
     Unlike the figure of ``wait4`` it begins anew at an exec. Of a fork both begin at what was there
     when it was forked.
     """
-    try:
-        fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            status = os.read(fd, 1 << 12)
-        finally:
-            os.close(fd)
-        return int(status.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
-    except (OSError, ValueError, IndexError):
-        return None
+    words = read_proc(f"{pid}/status").partition(b"VmHWM:")[2].split(None, 1)
+    return int(words[0]) * 1024 if words else None
 
 
 @contextlib.contextmanager

@@ -85,6 +85,7 @@ def host_facts(root: str = "/") -> JsonObject:
     Args:
         root: Where ``proc`` and ``sys`` lie.
     """
+    runner = {name: os.environ[name][:200] for name in RUNNER_VARIABLES if os.environ.get(name)}
     return {
         "cpu_model": _field(root, "proc/cpuinfo", "model name"),
         "cpus_total": os.cpu_count(),
@@ -99,7 +100,7 @@ def host_facts(root: str = "/") -> JsonObject:
         "machine": os.uname().machine,
         "python_version": ".".join(map(str, sys.version_info[:3])),
         "python_implementation": sys.implementation.name,
-        "runner": _runner(),
+        "runner": runner or None,  # what a CI runner says of its image
     }
 
 
@@ -119,9 +120,10 @@ def stable_facts(host: JsonObject) -> JsonObject:
     """Those facts of a host block that the machine class is made of; null where one is
     not known.
     """
-    runner = host.get("runner")
+    runner, size_bytes = host.get("runner"), host.get("memory_total_bytes")
     derived = {
-        "memory_gib": _gib(host.get("memory_total_bytes")),
+        # Rounded up: what a kernel keeps for itself varies, and is always a little less than one.
+        "memory_gib": math.ceil(size_bytes / (1 << 30)) if isinstance(size_bytes, int) else None,
         # 6.8.0-1021-azure and 6.8.0-1024-azure are one: a class must outlive the weekly update.
         "kernel_series": (
             ".".join(host["kernel"].split(".")[:2]) if isinstance(host.get("kernel"), str) else None
@@ -151,17 +153,6 @@ def machine_class(host: JsonObject) -> str:
         "".join(c if c.isascii() and (c.isalnum() or c in "._") else "_" for c in str(word))
         for word in words
     )
-
-
-def _gib(size_bytes: Any) -> int | None:
-    """Rounded up: what a kernel keeps for itself varies, and is always a little less than one."""
-    return math.ceil(size_bytes / (1 << 30)) if isinstance(size_bytes, int) else None
-
-
-def _runner() -> JsonObject | None:
-    """What a CI runner says of its image; null where there is none."""
-    known = {name: os.environ[name][:200] for name in RUNNER_VARIABLES if os.environ.get(name)}
-    return known or None
 
 
 def _field(root: str, path: str, wanted: str) -> str | None:

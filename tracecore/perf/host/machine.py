@@ -12,7 +12,6 @@ from tracecore.perf.host.facts import load_averages
 from tracecore.records import JsonObject
 
 PRESSURES: Final = ("cpu", "io", "memory")
-STAT_BYTES: Final = 4096
 
 
 class Machine:
@@ -54,10 +53,21 @@ class Machine:
     def _psutil_figures(self) -> JsonObject:
         if self._psutil is not None:
             try:
-                return self._ask_psutil()
+                times = self._psutil.cpu_times_percent()
+                iowait = getattr(times, "iowait", None)
+                figures = {
+                    "cpu_percent": round(max(0.0, 100.0 - times.idle - (iowait or 0.0)), 1),
+                    "cpu_percent_per_core": self._psutil.cpu_percent(percpu=True),
+                    "steal_percent": getattr(times, "steal", None),
+                    "iowait_percent": iowait,
+                    "memory_available_bytes": int(self._psutil.virtual_memory().available),
+                }
+                json.dumps(figures, allow_nan=False)  # raises: what no file could hold is no figure
             # whatever psutil does: a slice is worth more than its samples
             except Exception as error:
                 self.trouble = f"psutil: {type(error).__name__}: {error}"
+            else:
+                return figures
         return dict.fromkeys(
             (
                 "cpu_percent",
@@ -67,19 +77,6 @@ class Machine:
                 "memory_available_bytes",
             )
         )
-
-    def _ask_psutil(self) -> JsonObject:
-        times = self._psutil.cpu_times_percent()
-        iowait = getattr(times, "iowait", None)
-        figures = {
-            "cpu_percent": round(max(0.0, 100.0 - times.idle - (iowait or 0.0)), 1),
-            "cpu_percent_per_core": self._psutil.cpu_percent(percpu=True),
-            "steal_percent": getattr(times, "steal", None),
-            "iowait_percent": iowait,
-            "memory_available_bytes": int(self._psutil.virtual_memory().available),
-        }
-        json.dumps(figures, allow_nan=False)  # raises: what no file could hold is no figure
-        return figures
 
     def _pressure(self, elapsed_s: float) -> JsonObject | None:
         """Percent of the time in which some, or all, work waited for a resource; null where the
@@ -128,8 +125,9 @@ def read_tree(root: int) -> tuple[int, float, int]:
     todo = [root]
     while todo:
         pid = todo.pop()
-        stat = _stat(pid)
-        if stat is None:
+        # the fields behind the name, which may hold anything; none when the process is gone
+        stat = descendants.read_proc(f"{pid}/stat").rpartition(b")")[2].split()
+        if not stat:
             continue
         # Fields 14 to 17 of proc(5): its own time, and that of the children it has waited for.
         ticks += sum(map(int, stat[11:15]))
@@ -137,12 +135,3 @@ def read_tree(root: int) -> tuple[int, float, int]:
         alive += stat[0] != b"Z"
         todo += descendants.children_of(pid)
     return pages * page_bytes, ticks / ticks_per_s, alive
-
-
-def _stat(pid: int) -> list[bytes] | None:
-    """The fields behind the name, which may hold anything; None when the process is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read(STAT_BYTES).rpartition(b")")[2].split()
-    except OSError:
-        return None

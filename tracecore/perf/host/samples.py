@@ -53,7 +53,6 @@ class Samples:
         self._next_s = self._began_s + interval_s
         self._finished, self._failed, self._artifact_bytes = already_done, 0, 0
         self._finished_before = already_done
-        self._in_flight = 0
         self._count = self._skipped = 0
         self._trouble: str | None = None
         self._spool: IO[bytes] | None = None
@@ -68,23 +67,21 @@ class Samples:
 
     def look(self, in_flight: int) -> None:
         """Take a sample if it is time to."""
-        self._in_flight = in_flight
         now_s = self._monotonic_s()
         if now_s < self._next_s:
             return
         late = int((now_s - self._next_s) / self._interval_s)
         self._skipped += late
         self._next_s += (late + 1) * self._interval_s
-        self._take(now_s)
+        self._take(now_s, in_flight)
 
     def finish(self) -> None:
         """Take the last sample, unless the one before is hardly over: percentages of a moment mean
         nothing.
         """
         now_s = self._monotonic_s()
-        self._in_flight = 0
         if not self._count or now_s - self._taken_s >= self._interval_s / 2:
-            self._take(now_s)
+            self._take(now_s, in_flight=0)
 
     def write(self, path: str) -> None:
         """Put all samples into the file at ``path``.
@@ -108,14 +105,14 @@ class Samples:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _take(self, now_s: float) -> None:
+    def _take(self, now_s: float, in_flight: int) -> None:
         figures = self._machine.read()
         elapsed_s, self._taken_s = now_s - self._taken_s, now_s
         finished, self._finished_before = self._finished - self._finished_before, self._finished
         sample: JsonObject = {
             "offset_s": now_s - self._began_s,
             **figures,
-            "episodes_in_flight": self._in_flight,
+            "episodes_in_flight": in_flight,
             "episodes_finished": self._finished,
             "episodes_failed": self._failed,
             "rate_eps": finished / elapsed_s if elapsed_s > 0 else None,

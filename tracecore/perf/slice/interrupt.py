@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tracecore.exit_codes import EXIT_INTERRUPTED
+from tracecore.frames import close_all
 from tracecore.record import mutable_record
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -50,20 +51,15 @@ def watch_for_interruption() -> Iterator[Interruption]:
         interruption.signal = number
         os.write(write_fd, b"!")
 
-    before: dict[signal.Signals, Any] = {}
-    try:
+    with contextlib.ExitStack() as undoing:
+        undoing.callback(close_all, (wake_fd, write_fd))
         for number in SIGNALS:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup: it shall outlive its terminal
             # not in the main thread: signals are the caller's
             with contextlib.suppress(ValueError):
-                before[number] = signal.signal(number, note)
+                undoing.callback(signal.signal, number, signal.signal(number, note))
         yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(wake_fd)
-        os.close(write_fd)
 
 
 def _write_if_heard(words: str) -> None:

@@ -78,7 +78,9 @@ def create_journal(
         if os.fstat(fd).st_size:
             raise InputError(path, "", "a journal", "none: that slice can be resumed, not started")
         journal = Journal(path, fd, header, episodes, fsync=fsync, monotonic_s=monotonic_s)
-        journal._start()  # noqa: SLF001  # the two functions that make a Journal belong to it
+        journal._append(header_line(journal.parts[0], episodes, header))  # noqa: SLF001 - as below
+        if fsync != "none":
+            journal.sync()
         undoing.pop_all()
     return journal
 
@@ -251,11 +253,6 @@ class Journal:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-    def _start(self) -> None:
-        self._append(header_line(self.parts[0], self.episodes, self.header))
-        if self._fsync != "none":
-            self.sync()
 
     def _begin_part(self) -> None:
         self.parts.append(clock.utc_text())

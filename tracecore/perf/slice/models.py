@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
 
 from tracecore.command_line.options import require_packages
 from tracecore.errors import OptionError
@@ -10,8 +9,9 @@ from tracecore.perf.slice.options import RunOptions
 from tracecore.records import GatewayAddress
 
 
-@contextlib.contextmanager
-def reach_models(options: RunOptions, *, reaches_hosts: bool) -> Iterator[GatewayAddress | None]:
+def reach_models(
+    options: RunOptions, *, reaches_hosts: bool
+) -> contextlib.AbstractContextManager[GatewayAddress | None]:
     """A gateway until the end of the ``with`` block; ``None`` where nothing is to be reached.
 
     Args:
@@ -25,8 +25,7 @@ def reach_models(options: RunOptions, *, reaches_hosts: bool) -> Iterator[Gatewa
     if options.models is None and options.model_calls != "live":
         raise OptionError("--model-calls", "", options.model_calls, "--models with it")
     if options.models is None and not reaches_hosts:
-        yield None
-        return
+        return contextlib.nullcontext()
     if options.models is not None:
         require_packages("--models", "aiohttp")
     from tracecore.gateway.process import open_gateway  # noqa: PLC0415
@@ -37,5 +36,4 @@ def reach_models(options: RunOptions, *, reaches_hosts: bool) -> Iterator[Gatewa
         recordings=os.path.abspath(options.recordings),
         is_delayed=options.model_delay == "recorded",
     )
-    with open_gateway(options.models, calling) as address:
-        yield address
+    return open_gateway(options.models, calling)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Final
 
 from tracecore.errors import as_output_error, describe
@@ -112,7 +113,7 @@ def compare_runs(
     runs_dir: str,
     second_runs_dir: str,
 ) -> Determinism:
-    """Hold each second run against the first of the same episode, as they come.
+    """Hold each second run against the first of the same episode.
 
     Args:
         chosen: The first runs.
@@ -123,7 +124,7 @@ def compare_runs(
     """
     first_rows = {row.episode_index: row for row in chosen}
     result = Determinism(requested)
-    for second in second_rows:
+    for second in sorted(second_rows, key=attrgetter("episode_index")):
         first = first_rows[second.episode_index]
         result.checked += 1
         if first.artifact_hash != second.artifact_hash:
@@ -133,8 +134,6 @@ def compare_runs(
             place = first_difference(old, new) if old is not None and new is not None else None
             result.differences.append(_difference(first, second, place))
         result.work.append(_work(second))
-    result.work.sort(key=lambda counted: int(counted["episode_index"]))
-    result.differences.sort(key=lambda difference: int(difference["episode_index"]))
     return result
 
 
