@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import os
+import pathlib
 import shutil
 import tempfile
 import time
@@ -35,9 +36,10 @@ def check_writable(*folders: str) -> None:
     Raises:
         OptionError: They cannot, and why. None of the folders is there that was not there before.
     """
-    made: list[str] = []
+    made: list[pathlib.Path] = []
     for folder in folders:
-        made += reversed(_missing(folder))
+        outermost_first = reversed([pathlib.Path(folder), *pathlib.Path(folder).parents])
+        made += [path for path in outermost_first if not os.path.lexists(path)]
         try:
             os.makedirs(folder, exist_ok=True)
             _probe(folder)
@@ -50,15 +52,6 @@ def check_writable(*folders: str) -> None:
             raise OptionError(
                 folder, "", found, "a folder in which files can be written, linked and renamed"
             ) from error
-
-
-def _missing(folder: str) -> list[str]:
-    """The folders that have to be made for this one to be there, the innermost first."""
-    missing = []
-    while folder and not os.path.lexists(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    return missing
 
 
 def _probe(folder: str) -> None:

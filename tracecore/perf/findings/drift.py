@@ -16,8 +16,7 @@ from tracecore.perf.findings.columns import (
 )
 from tracecore.perf.host.noise import HostNoise
 from tracecore.ranks import kendall, theil_sen
-from tracecore.record import record
-from tracecore.records import JsonObject
+from tracecore.record import as_dict, record
 from tracecore.stats import ROUNDING, normal_quantile, normal_tail
 
 Blocks = Sequence[int]  # the block of each episode
@@ -42,7 +41,7 @@ class Trend:
     """How a figure changed from the first block to the last."""
 
     ratio: float  # of the middle of the last quarter of blocks to that of the first
-    slope: float  # per block, of the logarithm
+    slope_per_block: float  # of the logarithm
     p: float  # of a rise or fall, two-sided, were blocks independent of their neighbours
     p_corrected: float  # the same with what neighbouring blocks share taken into account
     blocks: tuple[float, ...]  # in the figure's own unit
@@ -50,7 +49,7 @@ class Trend:
     @property
     def is_rise(self) -> bool:
         """Whether it rises, beyond chance and by enough to matter."""
-        return self.slope > 0 and self.p < RISE_P and self.ratio >= RISE_RATIO
+        return self.slope_per_block > 0 and self.p < RISE_P and self.ratio >= RISE_RATIO
 
     @property
     def is_rise_of_times(self) -> bool:
@@ -91,7 +90,7 @@ def late_drift(columns: Columns, course: Blocks | None) -> list[Finding] | None:
         f"Episodes at the end took {found.ratio - 1:.0%} longer than at the beginning, relative"
         " to their scenario's median."
     )
-    return [Finding("late_drift", "warn", text, _evidence(found))]
+    return [Finding("late_drift", "warn", text, as_dict(found))]
 
 
 def memory_growth(columns: Columns, course: Blocks | None, host: HostNoise) -> list[Finding] | None:
@@ -108,7 +107,7 @@ def memory_growth(columns: Columns, course: Blocks | None, host: HostNoise) -> l
         f"Episodes at the end needed {found.ratio - 1:.0%} more memory than at the beginning, at"
         " their highest."
     )
-    evidence = {**_evidence(found), "median_bytes": median_bytes}
+    evidence = {**as_dict(found), "median_bytes": median_bytes}
     return [*own, Finding("memory_growth", "warn", text, evidence)]
 
 
@@ -135,7 +134,7 @@ def artifact_growth(columns: Columns, course: Blocks | None) -> list[Finding] | 
         f"Artifacts at the end are {found.ratio - 1:.0%} larger than at the beginning: their"
         " bytes grow faster than the number of episodes."
     )
-    evidence = {**_evidence(found), "mean_bytes": mean_bytes}
+    evidence = {**as_dict(found), "mean_bytes": mean_bytes}
     return [Finding("artifact_growth_nonlinear", "warn", text, evidence)]
 
 
@@ -145,16 +144,6 @@ def _trend_of(
     if course is None:
         return None
     return trend(block_figures(course, columns.relative(values), figure))
-
-
-def _evidence(found: Trend) -> JsonObject:
-    return {
-        "ratio": found.ratio,
-        "slope_per_block": found.slope,
-        "p": found.p,
-        "p_corrected": found.p_corrected,
-        "blocks": list(found.blocks),
-    }
 
 
 # --- blocks of episodes in the order of their start, and whether they rise ---

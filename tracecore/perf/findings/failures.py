@@ -3,7 +3,7 @@
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from tracecore.perf.findings.columns import (
@@ -78,7 +78,9 @@ def _clearest(
     ]
     # A seed is looked at because it failed repeatedly: its chance is shared among all seeds there
     # are.
-    corrected = holm([suspect.p for suspect in suspects] + [1.0] * _other_seeds(columns, suspects))
+    seeds = sum(suspect.kind == "seed" for suspect in suspects)
+    others = len(set(columns.seeds)) - seeds if seeds else 0
+    corrected = holm([suspect.p for suspect in suspects] + [1.0] * others)
     clustered = [suspect for suspect, p in zip(suspects, corrected, strict=False) if p < CHANCE]
     return min(clustered, key=lambda suspect: suspect.p, default=None)
 
@@ -105,11 +107,6 @@ def _suspects(kind: str, key_of: KeyOf, failed: "array[int]", left: bytearray) -
         for key, total in totals.items()
         if total < population
     ]
-
-
-def _other_seeds(columns: Columns, suspects: Sequence[_Suspect]) -> int:
-    own = sum(suspect.kind == "seed" for suspect in suspects)
-    return len(set(columns.seeds)) - own if own else 0
 
 
 def _cluster_finding(

@@ -145,15 +145,14 @@ def cold_start(columns: Columns) -> list[Finding] | None:
     ratios = sorted(relative[place] for place in firsts)
     slow = sum(ratio > usual for ratio in ratios)
     # In seconds: a cold start of a long scenario costs more than one of a short.
-    excess_s = sum(
+    excess = sum(
         columns.walls_s[place] * (1 - 1 / relative[place])
         for place in firsts
         if relative[place] > 0
-    )
-    excess = excess_s / sum(wall_s for wall_s in columns.walls_s if not math.isnan(wall_s))
-    if 4 * slow < 3 * len(ratios) or middle(ratios) < COLD_RATIO or excess < COLD_SHARE:
-        return []
+    ) / sum(wall_s for wall_s in columns.walls_s if not math.isnan(wall_s))
     ratio = middle(ratios)
+    if 4 * slow < 3 * len(ratios) or ratio < COLD_RATIO or excess < COLD_SHARE:
+        return []
     text = (
         f"First episodes of workers took {ratio:.3g} times their scenario's median; the excess is"
         f" {excess:.0%} of all time."

@@ -8,7 +8,7 @@ match them exactly from run to run.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import add
 from typing import Any, Final
 
@@ -165,20 +165,22 @@ def bencher_metrics(
     ``latency`` and ``cpu-time`` are nanoseconds, ``peak-rss`` bytes, ``failures`` episodes,
     ``throughput`` episodes per second.
     """
-    benchmarks: dict[str, dict[str, dict[str, float]]] = {}
+    benchmarks = {}
     for name, group in figures.items():
-        measures = benchmarks[name] = {}
-        if group.walls_s:
-            measures["latency"] = _nanoseconds(group.walls_s)
-            measures["cpu-time"] = _nanoseconds(group.cpus_s)
-        if group.peak_rss_bytes:
-            measures["peak-rss"] = {"value": group.peak_rss_bytes}
-        measures["failures"] = {"value": group.failures}
+        times = {"latency": group.walls_s, "cpu-time": group.cpus_s} if group.walls_s else {}
+        amounts = {"peak-rss": group.peak_rss_bytes or None, "failures": group.failures}
+        benchmarks[name] = {kind: _nanoseconds(seconds) for kind, seconds in times.items()}
+        benchmarks[name] |= _values(amounts)
     if summary["episodes"]:
-        benchmarks[ALL] = {"failures": {"value": summary["failure_count"]}}
-        if summary["summary"]["throughput_eps"] is not None:
-            benchmarks[ALL]["throughput"] = {"value": summary["summary"]["throughput_eps"]}
+        throughput_eps = summary["summary"]["throughput_eps"]
+        benchmarks[ALL] = _values(
+            {"failures": summary["failure_count"], "throughput": throughput_eps}
+        )
     return benchmarks
+
+
+def _values(amounts: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
+    return {kind: {"value": amount} for kind, amount in amounts.items() if amount is not None}
 
 
 def _nanoseconds(seconds: Sequence[float]) -> dict[str, float]:

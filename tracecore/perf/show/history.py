@@ -113,10 +113,8 @@ def _measure_row(
 def _value_text(name: str, value: Any) -> str:
     if value is None:
         return NONE_TEXT
-    if name == "work_lines":
-        return f"{value:,}"
-    if name == "artifact_bytes":
-        return f"{value:,.0f} B"
+    if not isinstance(value, dict):
+        return f"{value:,.0f} B" if name == "artifact_bytes" else f"{value:,}"
     median, low, high = (seconds_text(value[part]) for part in ("median", "low", "high"))
     return f"{median} ({low} to {high})"
 

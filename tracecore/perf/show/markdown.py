@@ -29,6 +29,15 @@ from tracecore.perf.show.page import (
 from tracecore.record import replace
 
 TEXT_CHARACTERS: Final = 500  # of one piece of text; a message of an agent may be a megabyte
+ESCAPES: Final = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "\\`*_{}[]#!|~$"},
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+        "@": "&#64;",
+    }
+)
 
 
 def write_markdown(page: Page, level: int = 1) -> str:
@@ -143,17 +152,11 @@ def escape(text: str) -> str:
     """
     text = one_line(text[: TEXT_CHARACTERS + 1])
     text = text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1] + "…"
-    text = re.sub(r"([\\`*_{}\[\]#!|~$])", r"\\\1", text)
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = text.replace("@", "&#64;").replace("://", "&#58;//")
+    text = text.translate(ESCAPES).replace("://", "&#58;//")
     text = re.sub(r"\b(www)\.", r"\1&#46;", text)
     # What would begin a list, a rule or a heading.
-    return re.sub(r"^([-+=]+(?=\s|$)|\d+(?=[.)](?:\s|$)))", _escape_start, text)
-
-
-def _escape_start(found: re.Match[str]) -> str:
-    start = found[0]
-    return f"{start}\\" if start[0].isdigit() else f"\\{start}"
+    text = re.sub(r"^([-+=]+)(?=\s|$)", r"\\\1", text)
+    return re.sub(r"^(\d+)(?=[.)](?:\s|$))", r"\1\\", text)
 
 
 def code(text: str, *, in_table: bool) -> str:

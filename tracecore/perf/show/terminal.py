@@ -4,6 +4,7 @@ with labels on the left, sentences wrapped and columns aligned.
 All text of a page goes through ``one_line``: what agents and tasks wrote moves no cursor.
 """
 
+import itertools
 import os
 import select
 import sys
@@ -16,7 +17,6 @@ from tracecore.perf.show.page import (
     Badge,
     Block,
     Bullets,
-    Card,
     Cards,
     Code,
     Facts,
@@ -137,34 +137,33 @@ class _Writer:
         self._width, self._has_colour = width, has_colour
 
     def section(self, section: Section) -> Iterator[str]:
-        label = section.name
+        labels = itertools.chain(
+            [section.name], itertools.repeat("")
+        )  # the first line alone has it
         for block in section.blocks:
-            yield from self._block(block, label)
-            label = ""
+            yield from self._block(block, labels)
 
-    def _block(self, block: Block, label: str) -> Iterator[str]:
+    def _block(self, block: Block, labels: Iterator[str]) -> Iterator[str]:
         match block:
             case Sentence(line):
-                yield from self._hang(label, line)
+                yield from self._hang(next(labels), line)
             case Bullets(lines):
-                for place, line in enumerate(lines):
-                    yield from self._hang(label if place == 0 else "", line)
+                for line in lines:
+                    yield from self._hang(next(labels), line)
             case Facts(facts):
                 for fact in facts:
                     yield from self._hang(fact.name, with_detail(fact.line, ", ", fact.detail))
             case Table():
-                if label:
+                if label := next(labels):
                     yield f"  {label}"
                 yield from self._table(block)
             case Cards(cards):
-                for place, card in enumerate(cards):
-                    yield from self._card(card, label if place == 0 else "")
+                for card in cards:
+                    line = with_detail(card.line, ": ", card.detail)
+                    yield from self._hang(next(labels), line)
+                    yield from (f"{INDENT}  {one_line(command)}" for command in card.commands)
             case Picture():
                 pass
-
-    def _card(self, card: Card, label: str) -> Iterator[str]:
-        yield from self._hang(label, with_detail(card.line, ": ", card.detail))
-        yield from (f"{INDENT}  {one_line(command)}" for command in card.commands)
 
     def _hang(self, label: str, line: Line) -> Iterator[str]:
         """The line behind its label, wrapped; further lines begin where the first one does."""
