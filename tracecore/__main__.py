@@ -45,15 +45,13 @@ def build_parser() -> Parser:
     from tracecore import __version__
     from tracecore.command_line.parser import Parser
     from tracecore.command_line.run import program_name
-    from tracecore.commands import checks, episodes, listing
+    from tracecore.commands.table import COMMANDS
+    from tracecore.exit_codes import as_help
 
     parser = Parser(program_name(), DESCRIPTION, EPILOG)
     parser.add_version(f"tracecore {__version__}")
-    for add in (
-        *(episodes.add_run, episodes.add_show, checks.add_check, checks.add_check_task),
-        *(episodes.add_replay, listing.add, checks.add_doctor),
-    ):
-        add(parser)
+    for name, (do, summary, text, exits, options) in COMMANDS.items():
+        parser.add_command(name, do, summary, text, as_help(exits)).add_options(options)
     return parser
 
 

@@ -5,90 +5,10 @@ import glob
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
 
-from tracecore.command_line.options import Option, flag, path
-from tracecore.command_line.parser import Parser
 from tracecore.command_line.run import program_name, write, write_line
-from tracecore.commands.parts import add_command
 from tracecore.errors import InputError, one_line
 from tracecore.records import JsonObject, Limits
-
-CHECK_TEXT: Final = """\
-Checks run artifacts: whether each is JSON, keeps to the schema, and has the hashes of what it
-holds. Prints a line for each named file that is valid, a line for each problem of one that is
-not, and a total; of a folder only the problems.
-"""
-CHECK_TASK_TEXT: Final = """\
-Checks task folders, for their authors: manifest, functions and parameters, then the task's own
-code, which is run in this process. Prints a line for each thing that is wrong.
-"""
-DOCTOR_TEXT: Final = """\
-Tries out, in processes confined as agents are, which layers of confinement are in force on this
-machine, and what each of them stops.
-"""
-
-
-def add_check(parser: Parser) -> None:
-    """Add ``check``."""
-    add_command(
-        parser,
-        check,
-        "check run artifacts",
-        CHECK_TEXT,
-        {
-            0: "all are valid",
-            1: "some are not",
-            2: "a wrong option, or a file that cannot be read; the others have been checked",
-        },
-        {
-            "files": Option(
-                "files",
-                "FILE",
-                path,
-                help="a run artifact of at most 64 MiB, or a folder of them",
-                nargs="+",
-                is_required=True,
-            )
-        },
-    )
-
-
-def add_check_task(parser: Parser) -> None:
-    """Add ``check-task``."""
-    add_command(
-        parser,
-        check_task,
-        "check a task's folder for its author",
-        CHECK_TASK_TEXT,
-        {
-            0: "nothing wrong was found",
-            1: "something was",
-            2: "a wrong option, or a folder that cannot be read; the others have been checked",
-        },
-        {
-            "folders": Option(
-                "folders",
-                "DIR",
-                path,
-                help="a task's folder, with its task.toml",
-                nargs="+",
-                is_required=True,
-            )
-        },
-    )
-
-
-def add_doctor(parser: Parser) -> None:
-    """Add ``doctor``."""
-    add_command(
-        parser,
-        doctor,
-        "try which layers confine agents here",
-        DOCTOR_TEXT,
-        {0: "it was found out", 2: "a wrong option", 4: "tracecore itself failed"},
-        {"json": flag("--json", "one JSON object instead of text")},
-    )
 
 
 def check(arguments: argparse.Namespace) -> tuple[int, str | None]:

@@ -4,35 +4,9 @@ import argparse
 import glob
 import os
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
-from tracecore.command_line.options import flag, options_of
-from tracecore.command_line.parser import Parser
-from tracecore.commands.parts import add_command
 from tracecore.errors import InputError, TaskError, one_line
-from tracecore.perf.slice.options import OutputOptions, RunOptions
-
-TEXT: Final = """\
-Lists the tasks and agents that a reference can name, bundled scenarios, the slices in the output
-folder (finished, or to be finished with --resume) and published baselines.
-"""
-EXITS: Final = {0: "it was listed", 2: "a wrong option"}
-
-
-def add(parser: Parser) -> None:
-    """Add the command."""
-    add_command(
-        parser,
-        list_,
-        "list tasks, agents, scenarios and slices",
-        TEXT,
-        EXITS,
-        {
-            "tasks_dirs": options_of(RunOptions)["tasks_dirs"],
-            "output_dir": options_of(OutputOptions)["output_dir"],
-            "json": flag("--json", "one JSON object"),
-        },
-    )
 
 
 def list_(arguments: argparse.Namespace) -> tuple[int, Any]:
