@@ -107,19 +107,14 @@ def _lock(path: str) -> Iterator[os.stat_result | None]:
     """Hold the lock of a journal; gives None where another process has it, or where that cannot be
     known.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        yield None
-        return
-    try:
-        status = None
-        with contextlib.suppress(OSError):  # held, or a file system without locks
+    status = None
+    with contextlib.ExitStack() as undoing:
+        with contextlib.suppress(OSError):  # not there, held, or a file system without locks
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            undoing.callback(os.close, fd)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             status = os.fstat(fd)
         yield status
-    finally:
-        os.close(fd)
 
 
 def _remove(path: str) -> bool:

@@ -156,15 +156,11 @@ def _find_all(
     it.
     """
     found: dict[str, Source] = {}
-    wrong: set[str] = set()
-    for place, ref in enumerate(refs):
-        if ref in found or ref in wrong:
-            continue
+    for ref in dict.fromkeys(refs):
         try:
             found[ref] = find(ref)
         except InputError as error:
-            wrong.add(ref)
-            where = f"scenario[{place}].{field}"
+            where = f"scenario[{refs.index(ref)}].{field}"
             if error.path not in {AGENT_REFERENCE, TASK_REFERENCE}:  # it names a file of its own
                 where += f": {error.path}" + (f": {error.field}" if error.field else "")
             mistakes.append((where, error.found, error.expected))

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any, Final
 from tracecore.errors import MISSING, ScenarioError
 from tracecore.record import field, record
 from tracecore.records import Allowance, JsonObject, ModelLimits
-from tracecore.strict import decode_utf8, json_mistakes, parse_toml, read_file
+from tracecore.strict import BOOL, LIST, Kind, decode_utf8, json_mistakes, parse_toml, read_file
 
 Mistake = tuple[str, object, str]  # field, what was found, what was expected
 
@@ -23,12 +24,22 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 _ROWS = "a list of at least one row: {agent, task_ref, seed}"
 _KEYS = ("agent", "task_ref", "seed", "allow", "preload", "models")
 _ALLOW_KEYS = ("read", "network")
-_LIMITS = {
-    "calls": ((int,), "a whole number"),
-    "bytes": ((int,), "a whole number"),
-    "wait_s": ((int, float), "a number"),
+_SEED: Final[Kind] = (
+    lambda value: type(value) is int and MIN_SEED <= value <= MAX_SEED,  # True is none
+    "an integer of 64 bits: -2**63 to 2**63 - 1",
+)
+_WHOLE: Final[Kind] = (
+    lambda value: type(value) is int and value >= 0,
+    "a whole number of at least 0",
+)
+_LIMITS: Final[dict[str, Kind]] = {
+    "calls": _WHOLE,
+    "bytes": _WHOLE,
+    "wait_s": (
+        lambda value: type(value) in {int, float} and 0 <= value < math.inf,
+        "a number of at least 0",
+    ),
 }
-_SEEDS = "an integer of 64 bits: -2**63 to 2**63 - 1"
 
 
 @record
@@ -71,7 +82,7 @@ def read_scenario(path: str) -> tuple[ScenarioRow, ...]:
     document = _PARSERS[suffix](path, data)
     rows = _find_rows(path, document, allow_list=suffix == ".json")
     mistakes: list[Mistake] = []
-    found = [_Row(f"scenario[{place}]", row, mistakes).read() for place, row in enumerate(rows)]
+    found = [_read_row(f"scenario[{place}]", row, mistakes) for place, row in enumerate(rows)]
     if mistakes:
         raise ScenarioError.of_all(path, mistakes)
     return tuple(found)
@@ -111,78 +122,77 @@ def _find_rows(path: str, document: Any, *, allow_list: bool) -> list[Any]:
     return rows
 
 
-class _Row:
-    """Reads a row; what is wrong with it goes into ``mistakes``, and the row is of no use then."""
+def _read_row(where: str, row: Any, mistakes: list[Mistake]) -> ScenarioRow:
+    """A row; of no use where anything was added to ``mistakes``."""
+    top = _Table(where, row, _KEYS, mistakes)
+    return ScenarioRow(
+        agent=top.take("agent", _text("the path of an agent file")),
+        task_ref=top.take("task_ref", _text("<task id>@<version>")),
+        seed=top.take("seed", _SEED, 0),
+        allow=_read_allowance(top.table("allow", _ALLOW_KEYS)),
+        preload=top.take("preload", BOOL, True),
+        models=_read_limits(top.table("models", tuple(_LIMITS))),
+    )
 
-    def __init__(self, where: str, row: Any, mistakes: list[Mistake]) -> None:
-        self._where, self._row, self._mistakes = where, row, mistakes
 
-    def read(self) -> ScenarioRow:
-        row = self._table(self._where, self._row, _KEYS)
-        if row is None:
-            return ScenarioRow("", "")
-        where = self._where
-        agent = row.get("agent", MISSING)
-        task_ref = row.get("task_ref", MISSING)
-        seed, preload = row.get("seed", 0), row.get("preload", True)
-        # True is an int to isinstance
-        is_seed = type(seed) is int and MIN_SEED <= seed <= MAX_SEED
-        return ScenarioRow(
-            agent=self._text(f"{where}.agent", agent, "the path of an agent file"),
-            task_ref=self._text(f"{where}.task_ref", task_ref, "<task id>@<version>"),
-            seed=self._checked(f"{where}.seed", seed, is_seed, _SEEDS),
-            allow=self._allowance(f"{where}.allow", row.get("allow", {})),
-            preload=self._checked(
-                f"{where}.preload", preload, isinstance(preload, bool), "true or false"
-            ),
-            models=self._limits(f"{where}.models", row.get("models", {})),
-        )
+def _read_allowance(table: "_Table") -> Allowance:
+    return Allowance(
+        read=table.take_all("read", _text("the path of a file or folder")),
+        network=table.take_all("network", _text("a host and a port")),
+    )
 
-    def _allowance(self, where: str, value: Any) -> Allowance:
-        table = self._table(where, value, _ALLOW_KEYS) or {}
-        read, network = table.get("read", []), table.get("network", [])
-        return Allowance(
-            read=self._texts(f"{where}.read", read, "the path of a file or folder"),
-            network=self._texts(f"{where}.network", network, "a host and a port"),
-        )
 
-    def _limits(self, where: str, value: Any) -> ModelLimits:
-        table = self._table(where, value, tuple(_LIMITS)) or {}
-        for key, one in table.items():
-            kinds, words = _LIMITS[key]
-            is_limit = type(one) in kinds and 0 <= one < float("inf")
-            self._checked(f"{where}.{key}", one, is_limit, f"{words} of at least 0")
-        return ModelLimits(**table)
+def _read_limits(table: "_Table") -> ModelLimits:
+    given = {key: table.take(key, _LIMITS[key]) for key in table.data if key in _LIMITS}
+    return ModelLimits(**given)
 
-    def _texts(self, where: str, value: Any, meaning: str) -> tuple[str, ...]:
-        self._checked(where, value, isinstance(value, list), "a list")
-        texts = value if isinstance(value, list) else ()
-        return tuple(
-            self._text(f"{where}[{place}]", text, meaning) for place, text in enumerate(texts)
-        )
 
-    def _table(self, where: str, table: Any, known: tuple[str, ...]) -> JsonObject | None:
-        """``table`` without keys that are not known; None where it is none."""
-        if not isinstance(table, dict):
-            self._mistakes.append((where, table, f"an object: {{{', '.join(known)}}}"))
-            return None
-        self._mistakes += [_unknown_key(where, key, known) for key in table if key not in known]
-        return {key: value for key, value in table.items() if key in known}
-
-    def _text(self, where: str, value: Any, meaning: str) -> Any:
-        # Control characters and lone surrogates are in no file's name, and the calls that look for
-        # one answer them oddly.
-        is_text = (
+def _text(meaning: str) -> Kind:
+    # Control characters and lone surrogates are in no file's name, and the calls that look for one
+    # answer them oddly.
+    return (
+        lambda value: (
             isinstance(value, str)
             and value.strip() != ""
             and not any(c < " " or "\ud800" <= c <= "\udfff" for c in value)
-        )
-        return self._checked(where, value, is_text, f"{meaning}, as text")
+        ),
+        f"{meaning}, as text",
+    )
 
-    def _checked(self, where: str, value: Any, is_right: bool, expected: str) -> Any:
-        if not is_right:
-            self._mistakes.append((where, value, expected))
+
+class _Table:
+    """An object of a row, which hands out its fields and notes what is wrong with them."""
+
+    def __init__(
+        self, where: str, value: Any, known: tuple[str, ...], mistakes: list[Mistake]
+    ) -> None:
+        is_table = isinstance(value, dict)
+        self.data: JsonObject = value if is_table else {}
+        self._where, self._mistakes = where, mistakes if is_table else []
+        if not is_table:  # the one mistake: that it lacks fields is none beside it
+            mistakes.append((where, value, f"an object: {{{', '.join(known)}}}"))
+        self._mistakes += [_unknown_key(where, key, known) for key in self.data if key not in known]
+
+    def table(self, key: str, known: tuple[str, ...]) -> "_Table":
+        return _Table(f"{self._where}.{key}", self.data.get(key, {}), known, self._mistakes)
+
+    def take(self, key: str, kind: Kind, default: Any = MISSING) -> Any:
+        value = self.data.get(key, default)
+        self._check(f"{self._where}.{key}", value, kind)
         return value
+
+    def take_all(self, key: str, kind: Kind) -> tuple[Any, ...]:
+        values = self.take(key, LIST, [])
+        if not isinstance(values, list):
+            return ()
+        for place, value in enumerate(values):
+            self._check(f"{self._where}.{key}[{place}]", value, kind)
+        return tuple(values)
+
+    def _check(self, where: str, value: Any, kind: Kind) -> None:
+        is_of_kind, expected = kind
+        if not is_of_kind(value):
+            self._mistakes.append((where, value, expected))
 
 
 def _unknown_key(where: str, key: str, known: tuple[str, ...]) -> Mistake:
