@@ -55,9 +55,7 @@ class Companion(Protocol):
     another. An OSError means that the machine refuses it what it needs, and ends the batch.
     """
 
-    @property
-    def pids(self) -> frozenset[int]:
-        """Processes that stay between jobs, and are not to be swept."""
+    pids: frozenset[int]  # of processes that stay between jobs, and are not to be swept
 
     @property
     def fds(self) -> Iterable[int]:

@@ -140,8 +140,7 @@ class _Episode:
             "task_exception", "loading the task", lambda: compile_task(self._job.task).execute()
         )
         manifest = self._facts.manifest = self._task.manifest
-        self._steps_left = manifest.budgets.steps
-        self._tool_calls_left = manifest.budgets.tool_calls
+        self._budgets = manifest.budgets
         self._task_json = canon.encode({"id": manifest.id, "description": manifest.description})
 
     def _set_up(self) -> None:
@@ -160,7 +159,7 @@ class _Episode:
         return {
             "id": manifest.id,
             "description": manifest.description,
-            "budgets": {"steps": manifest.budgets.steps, "tool_calls": manifest.budgets.tool_calls},
+            "budgets": {"steps": self._budgets.steps, "tool_calls": self._budgets.tool_calls},
             "actions": self._task.surface.parameters,
             "sandbox": {
                 "filesystem_roots": list(manifest.filesystem_roots),
@@ -178,8 +177,8 @@ class _Episode:
             raise End("timeout", f"{limit} was over before the next step")
         if self._trace_bytes > TRACE_BYTES_MOST or self._trace_commas > TRACE_COMMAS_MOST:
             self._end_if_trace_is_too_large()
-        if self._steps_left <= 0:
-            raise End("steps_exhausted", f"all {self._task.manifest.budgets.steps} steps were used")
+        if facts.steps_used >= self._budgets.steps:
+            raise End("steps_exhausted", f"all {self._budgets.steps} steps were used")
         observation = self._observe()
         begun_s = monotonic_s()
         end: End | None = None
@@ -191,7 +190,6 @@ class _Episode:
         except InvalidAction as invalid:
             action_json = canon.encode({"repr": stable_words(invalid.text)})
             end = End("invalid_action", f"{invalid.reason}: {invalid.words}")
-        self._steps_left -= 1
         facts.steps_used += 1
         if end is None:
             action_json = canon.encode(action)
@@ -207,8 +205,8 @@ class _Episode:
             result=result,
             io_audit=audit,
             llm_trace=take_llm_entries(llm_offered, self._job.settings.redaction, facts.llm),
-            steps_left=self._steps_left,
-            tool_calls_left=self._tool_calls_left,
+            steps_left=self._budgets.steps - facts.steps_used,
+            tool_calls_left=self._budgets.tool_calls - facts.tool_calls_used,
             tool_calls_spent=spent,
             latency_ms=(monotonic_s() - begun_s) * 1000,
             error=None if end is None or end.words is None else stable_words(end.words),
@@ -236,8 +234,8 @@ class _Episode:
             self._visible_state = visible_state
             self._visible_state_json = canon.encode(visible_state)
         observation = OBSERVATION % (
-            self._steps_left,
-            self._tool_calls_left,
+            self._budgets.steps - self._facts.steps_used,
+            self._budgets.tool_calls - self._facts.tool_calls_used,
             self._last_action,
             self._last_result,
             self._facts.steps_used + 1,
@@ -257,10 +255,9 @@ class _Episode:
         invalid = surface.why_invalid(action)
         if invalid is not None:
             return End("invalid_action", f"{invalid[0]}: {invalid[1]}"), NULL, 0
-        if self._tool_calls_left <= 0:
-            used = self._facts.tool_calls_used
+        used = self._facts.tool_calls_used
+        if used >= self._budgets.tool_calls:
             return End("tool_calls_exhausted", f"all {used} tool calls were used"), NULL, 0
-        self._tool_calls_left -= 1
         self._facts.tool_calls_used += 1
         # of this action alone, not of what setup or the validator may have tried
         env.violation = None

@@ -88,13 +88,10 @@ def run_job_debug(job: Job) -> EpisodeResult:
     def show(error: BaseException) -> None:
         sys.excepthook(type(error), error, error.__traceback__)
 
-    before = os.getcwd()
-    os.chdir(os.path.dirname(job.agent.path))  # where agents stand, also when they are confined
-    try:
-        start = functools.partial(InProcessAgent, show_error=show)
+    start = functools.partial(InProcessAgent, show_error=show)
+    # where agents stand, also when they are confined
+    with contextlib.chdir(os.path.dirname(job.agent.path)):
         return publish(unlimited, run_episode(unlimited, start, is_debugged=True))
-    finally:
-        os.chdir(before)
 
 
 def settle(ended: Ended) -> EpisodeResult:

@@ -66,14 +66,16 @@ def _make_siblings_importable(path: str) -> None:
 def _pick_class(module: ModuleType, path: str) -> type:
     classes = [value for value in vars(module).values() if isinstance(value, type)]
     own = [value for value in classes if value.__module__ == MODULE_NAME]
-    picked = getattr(module, "Agent", None)
-    if not any(candidate is picked for candidate in own):
-        picked = next((candidate for candidate in own if not _lacks(candidate)), picked)
-    if not isinstance(picked, type):
+    named = getattr(module, "Agent", None)
+    if not isinstance(named, type) or named not in own:
+        for candidate in own:
+            if not _lacks(candidate):
+                return candidate
+    if not isinstance(named, type):
         raise AgentError(path, "", MISSING, "a class Agent, or a class with reset, observe and act")
-    if missing := _lacks(picked):
+    if missing := _lacks(named):
         raise AgentError(path, "Agent", f"no method {', '.join(missing)}", "reset, observe and act")
-    return picked
+    return named
 
 
 def _lacks(candidate: type) -> list[str]:

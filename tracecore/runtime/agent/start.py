@@ -3,9 +3,8 @@
 import contextlib
 import os
 import sys
-import time
 from types import CodeType
-from typing import Any, Final
+from typing import Any
 
 from tracecore import descendants
 from tracecore.confinement import layers
@@ -15,9 +14,6 @@ from tracecore.errors import TracecoreError
 from tracecore.records import Limits
 from tracecore.runtime.agent.agent import compile_agent
 from tracecore.runtime.agent.host import serve
-
-# of a spawned agent whose episode is over, so that the zygote can ask how much memory it has used
-LINGER_S: Final = 0.5
 
 
 def serve_forked(
@@ -63,7 +59,6 @@ def serve_spawned(
     layers.confine(confinement)
     layers.confine_agent(confinement, answer_fd, nonce)
     serve(code, path, nonce, (question_fd, answer_fd), limits.message_bytes)
-    time.sleep(LINGER_S)
 
 
 def _take_ends(fds: list[int]) -> tuple[int, int]:

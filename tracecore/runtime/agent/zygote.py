@@ -99,7 +99,6 @@ class _Agent:
     proof_fd: int  # has a byte once it is compiled, where its own process does that; else -1
     leaves_by_s: float = math.inf  # then it is killed
     killed: bool = False
-    own_peak_bytes: int | None = None
 
 
 class _Zygote:
@@ -229,8 +228,6 @@ class _Zygote:
     def _kill(self, agent: _Agent) -> None:
         self._leaving.pop(agent.serial, None)
         if not descendants.has_ended(agent.pid):
-            if self._setup.method == processes.SPAWN:
-                agent.own_peak_bytes = processes.own_peak_rss_bytes(agent.pid)
             agent.killed = True
             descendants.kill_group(agent.pid)
             if agent.died_fd is not None:
@@ -258,7 +255,8 @@ class _Zygote:
         os.close(agent.life_fd)
         if agent.died_fd is not None:
             os.close(agent.died_fd)
-        peak = agent.own_peak_bytes or processes.peak_rss_bytes(usage)
+        # Of a spawned one what the zygote has counts too, which is no more than its own begin.
+        peak = processes.peak_rss_bytes(usage)
         words = (agent.serial, usage.ru_utime, usage.ru_stime, peak, usage.ru_minflt)
         try:  # noqa: SIM105 - as above
             self._control.send(" ".join(map(str, words)).encode())
