@@ -1,21 +1,29 @@
 """The action surface of a task: what an agent may do, and why an action is invalid."""
 
-from collections.abc import Callable, Iterable, Mapping
-from types import FunctionType, ModuleType
+from collections.abc import Callable, Iterable, KeysView, Mapping
+from types import FunctionType, ModuleType, NoneType
 from typing import Any
 
 from tracecore import canon
 from tracecore.errors import TaskError, one_line
 from tracecore.record import record
 
-Action = Callable[..., Any]
+Function = Callable[..., Any]
 
-_NO_ARGS: dict[str, Any] = {}
 _SET_ENV = "set_env"  # the one public function of an action module that is no action
 _SHOWN = 120  # characters of names that a message repeats
 _HAS_ANY_KEYWORDS = 0x08  # CO_VARKEYWORDS
 # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR: calling it runs nothing
 _IS_NO_PLAIN_CALL = 0x20 | 0x80 | 0x200
+_KINDS = {
+    NoneType: "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
 
 
 class ActionSurface:
@@ -31,16 +39,11 @@ class ActionSurface:
         TaskError: A function cannot be called with arguments by name.
     """
 
-    __slots__ = ("_functions", "_signatures", "parameters")
+    __slots__ = ("_actions", "parameters")
 
-    def __init__(self, functions: Mapping[str, Action]) -> None:
-        self._functions = dict(functions)
-        self._signatures = {
-            name: _read_signature(name, function) for name, function in functions.items()
-        }
-        self.parameters = {
-            name: list(signature.names) for name, signature in self._signatures.items()
-        }
+    def __init__(self, functions: Mapping[str, Function]) -> None:
+        self._actions = {name: _read_action(name, function) for name, function in functions.items()}
+        self.parameters = {name: list(known.names) for name, known in self._actions.items()}
 
     def why_invalid(self, action: object) -> tuple[str, str] | None:
         """Why ``action`` cannot be executed: the reason, and one bounded line of words; None if it
@@ -51,50 +54,40 @@ class ActionSurface:
         ``args_must_be_dict``, ``missing_arg``, ``unexpected_arg``. The words are the same for the
         same action always.
         """
-        # one look at the usual case, which every step takes
-        if type(action) is dict and type(name := action.get("type")) is str:
-            signature = self._signatures.get(name)
-            args = action.get("args")
-            if args is None:
-                args = _NO_ARGS
-            if signature is not None and type(args) is dict:
-                given = args.keys()
-                if given >= signature.needed and given <= signature.known:
-                    return None
-        return self._explain(action)
-
-    def _explain(self, action: object) -> tuple[str, str] | None:
         if not isinstance(action, dict):
             return "action_must_be_dict", f"the action is {_kind(action)}, expected an object"
         name = action.get("type")
         if not isinstance(name, str):
             found = _kind(name) if "type" in action else "missing"
             return "invalid_action_type", f"the action's type is {found}, expected a string"
-        signature = self._signatures.get(name)
-        if signature is None:
+        known = self._actions.get(name)
+        if known is None:
             return "unknown_action", self._unknown(name)
         args = action.get("args")
-        if args is not None and not isinstance(args, dict):
+        if args is None:
+            args = {}
+        if not isinstance(args, dict):
             return "args_must_be_dict", f"the args of {name} are {_kind(args)}, expected an object"
-        return signature.why_invalid(name, args or {})
+        if known.required <= args.keys() <= known.names:
+            return None
+        return known.why_invalid(name, args)
 
     def _unknown(self, name: str) -> str:
         import difflib  # noqa: PLC0415 - of use here alone
 
-        nearest = difflib.get_close_matches(name[:_SHOWN], self._functions, cutoff=0.4)
+        nearest = difflib.get_close_matches(name[:_SHOWN], self._actions, cutoff=0.4)
         hint = f"; nearest: {_shown(nearest)}" if nearest else ""
-        return (
-            f"there is no action {_shown([name])}, expected one of {_shown(self._functions)}{hint}"
-        )
+        return f"there is no action {_shown([name])}, expected one of {_shown(self._actions)}{hint}"
 
     def call(self, action: Mapping[str, Any]) -> bytes:
         """Execute an action that is valid; what its function returns, as canonical JSON: what task
         code changes in it later must not show. What it raises is passed on.
         """
-        return canon.encode_foreign(self._functions[action["type"]](**(action.get("args") or {})))
+        function = self._actions[action["type"]].function
+        return canon.encode_foreign(function(**(action.get("args") or {})))
 
 
-def public_functions(module: ModuleType) -> dict[str, Action]:
+def public_functions(module: ModuleType) -> dict[str, Function]:
     """The actions that ``module`` offers: its public functions, in order, without ``set_env`` and
     what it imports.
     """
@@ -109,11 +102,10 @@ def public_functions(module: ModuleType) -> dict[str, Action]:
 
 
 @record
-class _Signature:
-    names: tuple[str, ...]
-    known: frozenset[str]  # the same
-    required: tuple[str, ...]  # those without a default
-    needed: frozenset[str]  # the same
+class _Action:
+    function: Function
+    names: KeysView[str]  # of its parameters, in order
+    required: KeysView[str]  # those without a default
     takes_any: bool  # has **kwargs
 
     def why_invalid(self, action: str, args: Mapping[Any, Any]) -> tuple[str, str] | None:
@@ -132,9 +124,9 @@ class _Signature:
 
 
 # Read from the code object: the inspect module is far heavier than the four facts that are needed.
-def _read_signature(name: str, function: Action) -> _Signature:
-    function = _innermost(function)
-    code = function.__code__
+def _read_action(name: str, function: Function) -> _Action:
+    inner = _innermost(function)
+    code = inner.__code__
     if code.co_posonlyargcount:
         expected = "parameters that can be given by name"
         raise TaskError(code.co_filename, name, "positional-only parameters", expected)
@@ -143,20 +135,17 @@ def _read_signature(name: str, function: Action) -> _Signature:
         raise TaskError(code.co_filename, name, found, "a plain function")
     positional = code.co_varnames[: code.co_argcount]
     by_name = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    defaults = function.__kwdefaults__ or {}
-    names = positional + by_name
-    required = positional[: len(positional) - len(function.__defaults__ or ())]
-    required += tuple([parameter for parameter in by_name if parameter not in defaults])
-    return _Signature(
-        names=names,
-        known=frozenset(names),
-        required=required,
-        needed=frozenset(required),
+    required = positional[: len(positional) - len(inner.__defaults__ or ())]
+    required += tuple([one for one in by_name if one not in (inner.__kwdefaults__ or ())])
+    return _Action(
+        function=function,
+        names=dict.fromkeys(positional + by_name).keys(),
+        required=dict.fromkeys(required).keys(),
         takes_any=bool(code.co_flags & _HAS_ANY_KEYWORDS),
     )
 
 
-def _innermost(function: Action) -> FunctionType:
+def _innermost(function: Function) -> FunctionType:
     """The function that a decorator made with functools.wraps stands for: its parameters are the
     real ones.
     """
@@ -170,20 +159,7 @@ def _kind(value: object) -> str:
     """What ``value`` is, in JSON's words: a repr could be huge, or hold an address that differs
     from run to run.
     """
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a string"
-        case list():
-            return "a list"
-        case dict():
-            return "an object"
-    return f"a Python {type(value).__name__}"[:_SHOWN]
+    return _KINDS.get(type(value)) or f"a Python {type(value).__name__}"[:_SHOWN]
 
 
 def _shown(names: Iterable[object]) -> str:
