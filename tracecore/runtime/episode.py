@@ -15,11 +15,9 @@ from tracecore.record import replace
 from tracecore.records import Job, JsonObject, Outcome
 from tracecore.runtime.artifact import EpisodeFacts, build_outcome
 from tracecore.runtime.endings import AgentViolation, End, InvalidAction
-from tracecore.runtime.env import Environment
 from tracecore.runtime.foreign.printed import Tail, as_text
 from tracecore.runtime.foreign.stable_text import stable_words, without_strings
 from tracecore.runtime.foreign.stack import give_full_depth
-from tracecore.runtime.sandbox import Sandbox
 from tracecore.runtime.task.calls import TaskCalls, ask_validator, ending_of
 from tracecore.runtime.task.task import Task, compile_task
 from tracecore.runtime.trace import StepRecord, TraceEntry, take_llm_entries, trace_entry
@@ -113,20 +111,20 @@ class _Episode:
     def run(self, start_agent: Callable[[Job], Agent]) -> None:
         """Never returns: every path raises :class:`End`."""
         limit_before = give_full_depth()
-        self._call_task.arm()
         try:
-            self._load_task()
-            try:
-                self._play(start_agent(self._job))
-            finally:
-                self._task.close()
+            with self._call_task:
+                self._load_task()
+                try:
+                    self._play(start_agent(self._job))
+                finally:
+                    self._task.close()
         finally:
-            self._call_task.disarm()
             sys.setrecursionlimit(limit_before)
 
     def _play(self, agent: Agent) -> None:
         try:
-            self._set_up()
+            self._env = self._task.make_world(self._job.seed, self._call_task)
+            self._env.audit = []  # what setup did belongs to no step
             agent.reset(self._task_spec(), self._deadline_s)
             while True:
                 self._step(agent)
@@ -142,17 +140,6 @@ class _Episode:
         manifest = self._facts.manifest = self._task.manifest
         self._budgets = manifest.budgets
         self._task_json = canon.encode({"id": manifest.id, "description": manifest.description})
-
-    def _set_up(self) -> None:
-        task = self._task
-        self._env = Environment(
-            Sandbox(task.manifest.filesystem_roots, task.manifest.network_hosts)
-        )
-        if task.setup is not None:
-            self._call_task("task_exception", "setup", task.setup, self._job.seed, self._env)
-        if task.set_env is not None:
-            self._call_task("task_exception", "set_env", task.set_env, self._env)
-        self._env.audit = []  # what setup did belongs to no step
 
     def _task_spec(self) -> JsonObject:
         manifest = self._task.manifest

@@ -20,6 +20,7 @@ from tracecore.runtime.foreign.stable_text import (
 from tracecore.runtime.sandbox import SandboxViolation
 
 RING_INTERVAL_S: Final = 0.05
+LEAST_S: Final = 1e-6  # of a timer: none at all turns it off
 # Of what a validator gives.
 FLAGS: Final = frozenset({"ok", "terminal"})
 KNOWN_KEYS: Final = FLAGS | {
@@ -34,9 +35,9 @@ KNOWN_KEYS: Final = FLAGS | {
 class TaskCalls:
     """The way into one task's code, until a deadline.
 
-    ``arm`` sets a timer that interrupts task code at the deadline, so that an episode whose task
-    loops still keeps its trace. Task code that cannot be interrupted (native code, or code that
-    catches everything) is the business of the process's owner.
+    In its ``with`` block a timer interrupts task code at the deadline, so that an episode whose
+    task loops still keeps its trace. Task code that cannot be interrupted (native code, or code
+    that catches everything) is the business of the process's owner.
 
     Args:
         task: The task; errors name it by its reference.
@@ -48,10 +49,8 @@ class TaskCalls:
         self._task, self._timeout_s, self._deadline_s = task, timeout_s, deadline_s
         self._pid = os.getpid()
         self._is_running = False
-        self._handler_before: Any = None
-        # seconds until it rings, and between its rings, when ours took its place
-        self._timer_before = (0.0, 0.0)
-        self._armed_s = 0.0
+        # The handler and the timer that were there before, and when ours took their place.
+        self._before: tuple[Any, tuple[float, float], float] | None = None
 
     def __call__(self, reason: str, what: str, function: Callable[..., Any], *args: Any) -> Any:
         """Call ``function``, which is the task's.
@@ -77,49 +76,44 @@ class TaskCalls:
                     # Task code forked, and both came back: a second episode would go on here, ask
                     # the same agent, and give another result.
                     os._exit(0)
-        except _TimeIsOver as over:
-            limit = f"the time limit of {self._timeout_s:g} s"
-            raise End("timeout", f"{what} had not finished within {limit}") from over
-        except SandboxViolation as violation:
-            if reason == "action_exception":
-                traceback = own_traceback(violation, self._task.folder)
-                raise End("sandbox_violation", str(violation), traceback=traceback) from violation
-            raise self._raised(reason, what, violation) from violation
         except End:
             raise
         # a task may raise anything; the one exit of the episode must still be reached
         except BaseException as error:
-            raise self._raised(reason, what, error) from error
+            raise self._end_by(error, reason, what) from error
 
-    def _raised(self, reason: str, what: str, error: BaseException) -> End:
+    def _end_by(self, error: BaseException, reason: str, what: str) -> End:
+        if isinstance(error, _TimeIsOver):
+            limit = f"the time limit of {self._timeout_s:g} s"
+            return End("timeout", f"{what} had not finished within {limit}")
+        traceback = own_traceback(error, self._task.folder)
+        if isinstance(error, SandboxViolation) and reason == "action_exception":
+            return End("sandbox_violation", str(error), traceback=traceback)
         kind, message = describe_error(error, [(self._task.folder, self._task.ref)])
         words = f"{what} raised {kind}: {message}" if message else f"{what} raised {kind}"
-        return End(reason, words, traceback=own_traceback(error, self._task.folder))
+        return End(reason, words, traceback=traceback)
 
-    def arm(self) -> None:
-        """Set the timer."""
-        left_s = self._deadline_s - monotonic_s()
-        if left_s <= 0:
-            return
+    def __enter__(self) -> None:
         try:
-            self._handler_before = signal.signal(signal.SIGALRM, self._ring)
-        except (ValueError, AttributeError):
-            return  # not the main thread, or a platform without the signal
+            handler = signal.signal(signal.SIGALRM, self._ring)
+        except ValueError:
+            return  # not the main thread
+        begun_s = monotonic_s()
+        left_s = max(self._deadline_s - begun_s, LEAST_S)
         # Again and again: an alarm that rings between two pieces of task code must not be the last
         # one.
-        self._armed_s = monotonic_s()
-        self._timer_before = signal.setitimer(signal.ITIMER_REAL, left_s, RING_INTERVAL_S)
+        timer = signal.setitimer(signal.ITIMER_REAL, left_s, RING_INTERVAL_S)
+        self._before = (handler, timer, begun_s)
 
-    def disarm(self) -> None:
-        """Give back the timer and the handler that were there before."""
+    def __exit__(self, *_raised: object) -> None:
         self._is_running = False
-        if self._handler_before is None:
+        if self._before is None:
             return
+        handler, (left_s, interval_s), begun_s = self._before
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._handler_before)
-        left_s, interval_s = self._timer_before
+        signal.signal(signal.SIGALRM, handler)
         if left_s > 0:  # one that would have rung in the meantime rings at once
-            left_s = max(left_s - (monotonic_s() - self._armed_s), 1e-6)
+            left_s = max(left_s - (monotonic_s() - begun_s), LEAST_S)
             signal.setitimer(signal.ITIMER_REAL, left_s, interval_s)
 
     def _ring(self, _number: int, _frame: object) -> None:

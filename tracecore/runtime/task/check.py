@@ -2,28 +2,21 @@
 
 import ast
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import Any, Final
 
 from tracecore import canon
 from tracecore.clock import monotonic_s
-from tracecore.errors import InputError, TaskError, describe
+from tracecore.errors import MISSING, InputError, TaskError, describe
 from tracecore.record import record, replace
 from tracecore.records import TaskSource
 from tracecore.runtime.endings import End
-from tracecore.runtime.env import Environment, snapshot
+from tracecore.runtime.env import snapshot
 from tracecore.runtime.foreign.stable_text import cut_words
-from tracecore.runtime.sandbox import Sandbox
 from tracecore.runtime.task.calls import TaskCalls, ask_validator
 from tracecore.runtime.task.folder import MANIFEST_NAME, compile_source, read_folder
-from tracecore.runtime.task.manifest import (
-    Entrypoint,
-    Manifest,
-    is_task_id,
-    parse_toml,
-    read_fields,
-)
+from tracecore.runtime.task.manifest import Entrypoint, Manifest, parse_toml, read_fields
 from tracecore.runtime.task.task import Task, TaskCode, TaskModules
 
 TIME_LIMIT_S: Final = 30.0  # of all that is executed
@@ -32,13 +25,18 @@ World = dict[str, Any]
 
 
 @record
-class _Sources:
-    """A task's files as they were read."""
+class _Source:
+    """One of a task's files."""
 
-    folder: str
-    manifest: Manifest
-    trees: dict[str, ast.Module]
-    codes: dict[str, CodeType]
+    tree: ast.Module
+    code: CodeType
+
+    def function(self, name: str) -> ast.FunctionDef | None:
+        functions = (node for node in self.tree.body if isinstance(node, ast.FunctionDef))
+        return next((node for node in functions if node.name == name), None)
+
+
+Sources = dict[str, _Source]  # by the names of the files, of those that are Python
 
 
 def check_task_folder(folder: str) -> list[str]:
@@ -52,25 +50,23 @@ def check_task_folder(folder: str) -> list[str]:
     """
     folder = os.path.abspath(folder)
     content = read_folder(folder)
-    manifest, problems = _check_manifest(folder, content.kept.get(MANIFEST_NAME))
-    trees, codes = {}, {}
+    manifest, problems = _check_manifest(folder, content.kept.pop(MANIFEST_NAME, None))
+    sources: Sources = {}
     for name, data in content.kept.items():
-        if name != MANIFEST_NAME:
-            try:
-                codes[name] = compile_source(os.path.join(folder, name), data, TaskError)
-                trees[name] = ast.parse(data)
-            except TaskError as error:
-                problems.append(_inside(folder, error))
-    sources = _Sources(folder, manifest, trees, codes)
-    do_all_compile = len(codes) == len(content.kept.keys() - {MANIFEST_NAME})
+        try:
+            code = compile_source(os.path.join(folder, name), data, TaskError)
+            sources[name] = _Source(ast.parse(data), code)
+        except TaskError as error:
+            problems.append(_inside(folder, error))
     if manifest.setup is not None:
         problems += _check_entrypoint(sources, manifest.setup, ("seed", "env"))
-    problems += _check_actions(sources)
-    problems += _check_validator(sources)
+    problems += _check_actions(sources, manifest.action_source)
+    problems += _check_validator(sources, manifest.validator)
     wanted = {manifest.action_source, manifest.validator.file}
-    if do_all_compile and wanted <= codes.keys():
-        source = TaskSource(f"{manifest.id}@{manifest.version}", folder, content.sha256)
-        problems += _check_running(TaskCode(source, manifest, TaskModules(manifest.id, codes)))
+    if sources.keys() == content.kept.keys() >= wanted:
+        task = TaskSource(f"{manifest.id}@{manifest.version}", folder, content.sha256)
+        codes = {name: source.code for name, source in sources.items()}
+        problems += _check_running(TaskCode(task, manifest, TaskModules(manifest.id, codes)))
     return problems
 
 
@@ -78,37 +74,22 @@ def _check_manifest(folder: str, data: bytes | None) -> tuple[Manifest, list[str
     """The manifest with what is usual in place of what is wrong, so that the rest can be checked
     too.
     """
-    problems: list[str] = []
-    document: dict[str, Any] = {}
+    path = os.path.join(folder, MANIFEST_NAME)
     try:
         if data is None:
-            problems.append(f"{MANIFEST_NAME}: found nothing, expected the task's manifest")
-        else:
-            document = parse_toml(os.path.join(folder, MANIFEST_NAME), data)
+            raise TaskError(path, "", MISSING, "the task's manifest")  # noqa: TRY301 - as if no TOML
+        document, unread = parse_toml(path, data), []
     except TaskError as error:
-        problems.append(_inside(folder, error))
+        document, unread = {}, [_inside(folder, error)]
     manifest, wrong = read_fields(folder, document)
-    if document or not problems:
-        problems += [
-            f"{MANIFEST_NAME}: {field}: found {describe(found)}, expected {expected}"
-            for field, found, expected in wrong
-        ]
-    fields = {field.partition(".")[0] for field, _found, _expected in wrong}
-    has_setup = os.path.exists(os.path.join(folder, "setup.py"))
-    if manifest.setup is None and has_setup and "setup" not in fields:
-        fields.add("setup")
+    problems = unread or [
+        f"{MANIFEST_NAME}: {field}: found {describe(found)}, expected {expected}"
+        for field, found, expected in wrong
+    ]
+    if manifest.setup is None and os.path.exists(os.path.join(folder, "setup.py")):
+        manifest = replace(manifest, setup=Entrypoint("setup.py", "setup"))
         if document:
             problems.append(f"{MANIFEST_NAME}: setup.py is never run without a table setup")
-    name = os.path.basename(folder)
-    usual: dict[str, dict[str, Any]] = {
-        "id": {"id": name if is_task_id(name) else "task"},
-        "action_surface": {"action_source": "actions.py"},
-        "validator": {"validator": Entrypoint("validate.py", "validate")},
-        "setup": {"setup": Entrypoint("setup.py", "setup")},
-        "sandbox": {"filesystem_roots": ("/",), "network_hosts": ()},
-    }
-    for field in fields & usual.keys():
-        manifest = replace(manifest, **usual[field])
     return manifest, problems
 
 
@@ -119,23 +100,17 @@ def _inside(folder: str, error: InputError) -> str:
 # --- what can be seen without running it ---
 
 
-def _function(sources: _Sources, file: str, name: str) -> ast.FunctionDef | None:
-    tree = sources.trees.get(file)
-    found = [node for node in tree.body if isinstance(node, ast.FunctionDef)] if tree else []
-    return next((node for node in found if node.name == name), None)
-
-
 def _check_entrypoint(
-    sources: _Sources, entrypoint: Entrypoint, expected: tuple[str, ...]
+    sources: Sources, entrypoint: Entrypoint, expected: tuple[str, ...]
 ) -> Iterator[str]:
     file, name = entrypoint.file, entrypoint.function
     form = f"{name}({', '.join(expected)})"
-    if file not in sources.trees:
+    if file not in sources:
         return
-    function = _function(sources, file, name)
+    function = sources[file].function(name)
     if function is None:
         # it may be imported, or assigned
-        if name not in sources.codes[file].co_names:
+        if name not in sources[file].code.co_names:
             yield f"{file}: there is no function {name}, expected {form}"
         return
     names = [parameter.arg for parameter in (*function.args.posonlyargs, *function.args.args)]
@@ -148,18 +123,17 @@ def _check_entrypoint(
         yield f"{where} cannot be called with {len(expected)} arguments, expected {form}"
 
 
-def _check_actions(sources: _Sources) -> Iterator[str]:
-    file = sources.manifest.action_source
-    if file not in sources.trees:
+def _check_actions(sources: Sources, file: str) -> Iterator[str]:
+    if file not in sources:
         return
-    names = sources.codes[file].co_names
-    if "set_env" not in names:
+    source = sources[file]
+    if "set_env" not in source.code.co_names:
         yield f"{file}: there is no set_env(env), so that no action can reach the world"
-    elif _function(sources, file, "set_env") is not None:
+    elif source.function("set_env") is not None:
         yield from _check_entrypoint(sources, Entrypoint(file, "set_env"), ("env",))
     actions = [
         node
-        for node in sources.trees[file].body
+        for node in source.tree.body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and not node.name.startswith("_")
         and node.name != "set_env"
@@ -179,36 +153,35 @@ def _check_actions(sources: _Sources) -> Iterator[str]:
             )
 
 
-def _check_validator(sources: _Sources) -> Iterator[str]:
-    entrypoint = sources.manifest.validator
+def _check_validator(sources: Sources, entrypoint: Entrypoint) -> Iterator[str]:
     yield from _check_entrypoint(sources, entrypoint, ("env",))
-    trees = sources.trees.values()
-    values = [value for tree in trees for value in _values_of_ok(tree)]
-    is_there = any(
-        isinstance(node, ast.Constant) and node.value == "ok"
-        for tree in trees
-        for node in ast.walk(tree)
-    )
-    file = sources.trees.get(entrypoint.file)
-    own = [] if file is None else list(_values_of_ok(file))
-    never = [isinstance(value, ast.Constant) and value.value is not True for value in own or values]
-    if file is not None and ((never and all(never)) or not (values or is_there)):
+    if entrypoint.file not in sources:
+        return
+    nodes = [node for source in sources.values() for node in ast.walk(source.tree)]
+    own = ast.walk(sources[entrypoint.file].tree)
+    values = list(_values_of_ok(own)) or list(_values_of_ok(nodes))
+    if values:
+        may_be = any(not isinstance(value, ast.Constant) or value.value is True for value in values)
+    else:
+        may_be = any(map(_is_ok, nodes))
+    if not may_be:
         yield f"{entrypoint.file}: {entrypoint.function} can never say ok: no step solves the task"
 
 
-def _values_of_ok(tree: ast.Module) -> Iterator[ast.expr]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Dict):
-            for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and key.value == "ok":
-                    yield value
-        elif isinstance(node, ast.keyword) and node.arg == "ok":
-            yield node.value
-        elif isinstance(node, ast.Assign):
-            for target in node.targets:
-                place = target.slice if isinstance(target, ast.Subscript) else None
-                if isinstance(place, ast.Constant) and place.value == "ok":
-                    yield node.value
+def _values_of_ok(nodes: Iterable[ast.AST]) -> Iterator[ast.expr]:
+    for node in nodes:
+        match node:
+            case ast.Dict(keys=keys, values=values):
+                yield from (one for key, one in zip(keys, values, strict=True) if _is_ok(key))
+            case ast.keyword(arg="ok", value=value):
+                yield value
+            case ast.Assign(targets=targets, value=value):
+                places = (one.slice for one in targets if isinstance(one, ast.Subscript))
+                yield from (value for place in places if _is_ok(place))
+
+
+def _is_ok(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value == "ok"
 
 
 # --- what shows when it runs ---
@@ -217,14 +190,12 @@ def _values_of_ok(tree: ast.Module) -> Iterator[ast.expr]:
 def _check_running(code: TaskCode) -> list[str]:
     deadline_s = monotonic_s() + TIME_LIMIT_S
     calls = TaskCalls(code.source, TIME_LIMIT_S, deadline_s)
-    calls.arm()
     try:
-        return list(_check_worlds(code, calls))
+        with calls:
+            return list(_check_worlds(code, calls))
     except End as end:
         place = (end.traceback or "").splitlines()[-3:-1]
         return [" ".join([str(end.words), *(line.strip() for line in place)])]
-    finally:
-        calls.disarm()
 
 
 def _check_worlds(code: TaskCode, calls: TaskCalls) -> Iterator[str]:
@@ -247,14 +218,9 @@ def _check_worlds(code: TaskCode, calls: TaskCalls) -> Iterator[str]:
 
 def _make_world(code: TaskCode, calls: TaskCalls, seed: int) -> World:
     """All that setup leaves of ``seed``, and what the validator gives for it."""
-    manifest = code.manifest
-    env = Environment(Sandbox(manifest.filesystem_roots, manifest.network_hosts))
     task: Task = calls("task_exception", "loading the task", code.execute)
     try:
-        if task.setup is not None:
-            calls("task_exception", "setup", task.setup, seed, env)
-        if task.set_env is not None:
-            calls("task_exception", "set_env", task.set_env, env)
+        env = task.make_world(seed, calls)
         world = {part: _plain(value) for part, value in snapshot(env).items()}
         arguments = (ask_validator, task.validate, env)
         world["verdict"] = calls("validator_exception", "validate", *arguments)

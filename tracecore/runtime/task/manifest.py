@@ -126,8 +126,8 @@ def parse_manifest(folder: str, data: bytes) -> Manifest:
 
 
 def read_fields(folder: str, document: dict[str, Any]) -> tuple[Manifest, list[Problem]]:
-    """The manifest that a document holds, and all that is wrong with it; a field that is wrong is
-    something harmless in the manifest.
+    """The manifest that a document holds, and all that is wrong with it; in the place of a field
+    that is wrong stands what is usual.
     """
     problems: list[Problem] = []
     top = _Table("", document, _FIELDS, problems)
@@ -150,7 +150,7 @@ def read_fields(folder: str, document: dict[str, Any]) -> tuple[Manifest, list[P
         setup=_read_entrypoint(top.table("setup", ("entrypoint",)), folder)
         if "setup" in top.data
         else None,
-        filesystem_roots=tuple(sandbox.take("filesystem_roots", _ROOTS, [])),
+        filesystem_roots=tuple(sandbox.take("filesystem_roots", _ROOTS, ["/"])),
         network_hosts=tuple(sandbox.take("network_hosts", _HOSTS, [])),
     )
     if "schema" in actions.data:
@@ -168,7 +168,8 @@ def parse_toml(path: str, data: bytes) -> dict[str, Any]:
 class _Table:
     """One table of the manifest, which hands out its fields and notes what is wrong with them.
 
-    A field that is wrong is handed out as something harmless: the manifest is refused at the end.
+    In the place of a field that is wrong it hands out what is usual: the manifest is refused at
+    the end.
     """
 
     def __init__(
@@ -192,20 +193,19 @@ class _Table:
         self.note(key, f"a table with {', '.join(known)}")
         return _Table(key, {}, known, [])  # what it lacks is noted by the line above
 
-    def take(self, key: str, kind: Kind, harmless: T) -> T:
+    def take(self, key: str, kind: Kind, usual: T) -> T:
         value: T = self.data.get(key)  # type: ignore[assignment]
         is_of_kind, expected = kind
         if is_of_kind(value):
             return value
         self.note(key, expected)
-        return harmless
+        return usual
 
 
 def _read_id(top: _Table, folder_name: str) -> str:
-    value = top.take("id", _ID, "")
-    if value != folder_name:
+    if top.take("id", _ID, "") != folder_name:
         top.note("id", f"the name of its folder, {folder_name!r}")
-    return value
+    return folder_name if is_task_id(folder_name) else "task"
 
 
 def _read_entrypoint(table: _Table, folder: str) -> Entrypoint:
@@ -215,9 +215,11 @@ def _read_entrypoint(table: _Table, folder: str) -> Entrypoint:
     file, colon, function = table.take("entrypoint", (_TEXT[0], expected), "").partition(":")
     if not _is_python_file_name(file) or (colon and not function.isidentifier()):
         table.note("entrypoint", expected)
-    elif not os.path.isfile(os.path.join(folder, file)):
+        return Entrypoint(f"{usual[0]}.py", usual[0])
+    if not os.path.isfile(os.path.join(folder, file)):
         table.note("entrypoint", f"{expected}, of a file that is in the folder")
-    elif not colon:
+        return Entrypoint(f"{usual[0]}.py", usual[0])
+    if not colon:
         source = read_source(os.path.join(folder, file), TaskError)
         function = next((name for name in usual if b"def %b(" % name.encode() in source), usual[0])
     return Entrypoint(file, function)
@@ -228,6 +230,7 @@ def _read_file_name(table: _Table, folder: str) -> str:
     file = table.take("source", (_TEXT[0], expected), "")
     if not _is_python_file_name(file) or not os.path.isfile(os.path.join(folder, file)):
         table.note("source", expected)
+        return "actions.py"
     return file
 
 

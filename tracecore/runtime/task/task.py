@@ -1,10 +1,12 @@
 """A task's code: compiled once per process, executed afresh for every episode."""
 
+import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.machinery import ModuleSpec
+from itertools import accumulate
 from types import CodeType, ModuleType
 from typing import Any, cast
 
@@ -12,11 +14,11 @@ from tracecore.errors import MISSING, TaskError
 from tracecore.record import record
 from tracecore.records import TaskSource
 from tracecore.runtime.env import Environment
+from tracecore.runtime.sandbox import Sandbox
 from tracecore.runtime.task.actions import ActionSurface, public_functions
 from tracecore.runtime.task.folder import MANIFEST_NAME, compile_source, read_folder
 from tracecore.runtime.task.manifest import Entrypoint, Manifest, parse_manifest
 
-_compiled: "dict[tuple[str, str, str], TaskCode]" = {}
 _ROOT = "tasks"
 _RESERVED = sys.stdlib_module_names | {"tracecore", _ROOT, "__main__", "__init__"}
 
@@ -34,6 +36,17 @@ class Task:
     validate: Callable[[Environment], object]
     # takes the task's modules out of the interpreter; needed only if the process lives on
     close: Callable[[], None]
+
+    def make_world(self, seed: int, call: Callable[..., object]) -> Environment:
+        """The world of a seed as setup leaves it, and as the actions have been given it; ``call``
+        is the way into task code.
+        """
+        env = Environment(Sandbox(self.manifest.filesystem_roots, self.manifest.network_hosts))
+        if self.setup is not None:
+            call("task_exception", "setup", self.setup, seed, env)
+        if self.set_env is not None:
+            call("task_exception", "set_env", self.set_env, env)
+        return env
 
 
 @record
@@ -62,30 +75,22 @@ class TaskCode:
             raise
 
     def _load(self) -> Task:
-        setup = self._load_function(self.manifest.setup) if self.manifest.setup else None
-        actions = self._load_module(self.manifest.action_source)
+        manifest, file = self.manifest, self.manifest.action_source
+        setup = self._function(manifest.setup) if manifest.setup else None
+        actions = self.modules.load(file)
         has_set_env = hasattr(actions, "set_env")
         return Task(
-            manifest=self.manifest,
+            manifest=manifest,
             setup=setup,
-            set_env=self._function(actions, "set_env", self.manifest.action_source)
-            if has_set_env
-            else None,
+            set_env=self._function(Entrypoint(file, "set_env")) if has_set_env else None,
             surface=ActionSurface(public_functions(actions)),
-            validate=self._load_function(self.manifest.validator),
+            validate=self._function(manifest.validator),
             close=self.modules.uninstall,
         )
 
-    def _load_function(self, entrypoint: Entrypoint) -> Callable[..., Any]:
-        return self._function(
-            self._load_module(entrypoint.file), entrypoint.function, entrypoint.file
-        )
-
-    def _load_module(self, file: str) -> ModuleType:
-        return self.modules.load(file.removesuffix(".py"))
-
-    def _function(self, module: ModuleType, name: str, file: str) -> Callable[..., Any]:
-        value = getattr(module, name, MISSING)
+    def _function(self, entrypoint: Entrypoint) -> Callable[..., Any]:
+        file, name = entrypoint.file, entrypoint.function
+        value = getattr(self.modules.load(file), name, MISSING)
         if not callable(value):
             # The reference, not the folder's path, and the type, not the value: these words may end
             # up in an artifact, which is the same on every machine.
@@ -102,34 +107,26 @@ def compile_task(source: TaskSource) -> TaskCode:
             files is not Python (file and line are named), or one never mentions the function that
             the manifest wants from it.
     """
-    key = (source.ref, source.folder, source.sha256)
-    code = _compiled.get(key)
-    if code is None:
-        code = _compiled[key] = _read_task(source)
-    return code
+    return _compile_task(source.ref, source.folder, source.sha256)
 
 
-def _read_task(source: TaskSource) -> TaskCode:
-    content = read_folder(source.folder)
-    if content.sha256 != source.sha256:
-        raise TaskError(
-            source.folder, "sha256", content.sha256, f"{source.sha256}, as it was when it was found"
-        )
-    if MANIFEST_NAME not in content.kept:
-        raise TaskError(
-            os.path.join(source.folder, MANIFEST_NAME), "", MISSING, "the task's manifest"
-        )
-    manifest = parse_manifest(source.folder, content.kept[MANIFEST_NAME])
+@functools.cache
+def _compile_task(ref: str, folder: str, sha256: str) -> TaskCode:
+    content = read_folder(folder)
+    if content.sha256 != sha256:
+        expected = f"{sha256}, as it was when it was found"
+        raise TaskError(folder, "sha256", content.sha256, expected)
+    manifest = parse_manifest(folder, content.kept.get(MANIFEST_NAME, b""))
     codes = {
-        name: compile_source(os.path.join(source.folder, *name.split("/")), data, TaskError)
+        name: compile_source(os.path.join(folder, name), data, TaskError)
         for name, data in content.kept.items()
         if name != MANIFEST_NAME
     }
     for entrypoint in filter(None, (manifest.setup, manifest.validator)):
         if not _may_define(codes[entrypoint.file], entrypoint.function):
-            path = os.path.join(source.folder, entrypoint.file)
+            path = os.path.join(folder, entrypoint.file)
             raise TaskError(path, entrypoint.function, MISSING, "a function of that name")
-    return TaskCode(source, manifest, TaskModules(manifest.id, codes))
+    return TaskCode(TaskSource(ref, folder, sha256), manifest, TaskModules(manifest.id, codes))
 
 
 def _may_define(code: CodeType, name: str) -> bool:
@@ -162,19 +159,20 @@ class TaskModules:
 
     def __init__(self, task_id: str, codes: Mapping[str, CodeType]) -> None:
         self._package = f"{_ROOT}.{task_id}"
-        self._codes = _name_modules(self._package, codes)
-        self._packages = _name_packages(self._codes) | {_ROOT, self._package}
-        self._aliases = _name_aliases(self._package, self._packages | self._codes.keys())
-        self._specs = {name: self._make_spec(name) for name in self._packages | self._codes.keys()}
+        self._codes, packages = _name_modules(self._package, codes)
+        self._aliases = _name_aliases(self._package, packages | self._codes.keys())
+        loader = cast("Any", self)  # typeshed still asks loaders for the load_module of old
+        self._specs = {
+            name: ModuleSpec(name, loader, is_package=name in packages)
+            for name in (*packages, *self._codes, *self._aliases)
+        }
         self._displaced: dict[str, ModuleType] = {}
 
-    def load(self, stem: str) -> ModuleType:
-        """The task's module of that name, executed if it has not been since ``install``; raises
-        what its code does.
+    def load(self, file: str) -> ModuleType:
+        """The module of one of the task's files, executed if it has not been since ``install``;
+        raises what its code does.
         """
-        self._load(_ROOT)
-        self._load(self._package)
-        return self._load(f"{self._package}.{stem}")
+        return self._load(f"{self._package}.{file.removesuffix('.py')}")
 
     def install(self) -> None:
         """Make the task's modules importable, none executed yet; those of another task go."""
@@ -193,19 +191,14 @@ class TaskModules:
         if _installed is not self:
             return
         sys.meta_path.remove(cast("Any", self))
-        for name in (*self._specs, *self._aliases):
+        for name in self._specs:
             sys.modules.pop(name, None)
         sys.modules.update(self._displaced)
         self._displaced = {}
         _installed = None
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, *_place: object) -> ModuleSpec | None:
         """What the import system asks of every finder."""
-        del path, target
-        if name in self._aliases:
-            return self._make_spec(name)
         return self._specs.get(name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
@@ -223,15 +216,14 @@ class TaskModules:
             module.__file__ = code.co_filename
             exec(code, module.__dict__)  # noqa: S102 - running the task is the point
 
-    def _make_spec(self, name: str) -> ModuleSpec:
-        loader = cast("Any", self)  # typeshed still asks loaders for the load_module of old
-        return ModuleSpec(name, loader, is_package=name in self._packages)
-
     # What import_module does, without its locks and its search: those cost a fresh fork more than
     # the task's own code.
     def _load(self, name: str) -> ModuleType:
         if name in sys.modules:
             return sys.modules[name]
+        parent, _, stem = name.rpartition(".")
+        if parent:
+            self._load(parent)
         spec = self._specs[name]
         module = ModuleType(name)
         module.__spec__, module.__loader__, module.__package__ = spec, spec.loader, spec.parent
@@ -243,8 +235,7 @@ class TaskModules:
         except BaseException:
             sys.modules.pop(name, None)
             raise
-        if name != _ROOT:
-            parent, _, stem = name.rpartition(".")
+        if parent:
             setattr(sys.modules[parent], stem, module)
         return module
 
@@ -258,34 +249,27 @@ class TaskModules:
         return [name for name in sys.modules if name in tops or name.startswith(prefixes)]
 
 
-def _name_modules(package: str, codes: Mapping[str, CodeType]) -> dict[str, CodeType]:
-    """``shared.py`` is ``<package>.shared``, ``lib/__init__.py`` is ``<package>.lib``."""
-    named = {}
+def _name_modules(
+    package: str, codes: Mapping[str, CodeType]
+) -> tuple[dict[str, CodeType], set[str]]:
+    """The modules and the packages that the files are: ``shared.py`` is ``<package>.shared``,
+    ``lib/__init__.py`` and the folder of ``lib/deep.py`` are ``<package>.lib``.
+    """
+    modules, packages = {}, {_ROOT, package}
     for path, code in codes.items():
-        parts = path.removesuffix(".py").split("/")
-        if parts[-1] == "__init__":
-            parts.pop()
+        *folders, stem = path.removesuffix(".py").split("/")
         # what no import statement can name is no module
-        if all(part.isidentifier() for part in parts):
-            named[".".join([package, *parts])] = code
-    return named
+        if all(part.isidentifier() for part in (*folders, stem)):
+            lying_in = list(accumulate([package, *folders], "{}.{}".format))
+            packages.update(lying_in)
+            modules[lying_in[-1] if stem == "__init__" else f"{lying_in[-1]}.{stem}"] = code
+    return modules, packages
 
 
-def _name_packages(codes: Mapping[str, CodeType]) -> set[str]:
-    """Everything that another module lies in: ``a.b`` and ``a`` for ``a.b.c``."""
-    packages = {
-        name for name, code in codes.items() if os.path.basename(code.co_filename) == "__init__.py"
-    }
-    for name in codes:
-        parts = name.split(".")
-        packages |= {".".join(parts[:length]) for length in range(1, len(parts))}
-    return packages
-
-
-def _name_aliases(package: str, names: Iterable[str]) -> dict[str, str]:
+def _name_aliases(package: str, names: set[str]) -> dict[str, str]:
     """The plain names of what lies in the package, at any depth, but those that mean something else
     already.
     """
-    start = len(package) + 1
-    plain = [name[start:] for name in names if name.startswith(f"{package}.")]
-    return {name: f"{package}.{name}" for name in plain if name.partition(".")[0] not in _RESERVED}
+    start = f"{package}."
+    plain = [name.removeprefix(start) for name in names if name.startswith(start)]
+    return {name: start + name for name in plain if name.partition(".")[0] not in _RESERVED}
