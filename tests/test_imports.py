@@ -60,7 +60,7 @@ ON_REQUEST |= {f"tracecore.runtime.work.{name}" for name in ("counter", "second_
 # `python -m tracecore`: a command line, which stands above every floor.
 FRONT_DOOR = "tracecore.__main__"
 # What a wrong Python can import, to be refused in one line.
-FOR_ANY_PYTHON = {FRONT_DOOR, "tracecore.command_line.run", "tracecore.command_line.parser"}
+FOR_ANY_PYTHON = {FRONT_DOOR, "tracecore.command_line.run"}
 
 
 def name_of(path: pathlib.Path) -> str:

@@ -157,19 +157,29 @@ def require_packages(option: str, *names: str) -> None:
 # --- readers of values ------------------------------------------------------------------------
 
 
+def reader(expected: str, parse: Callable[[str], T | None]) -> Callable[[str], T]:
+    """Reads what ``parse`` makes of a text; complains where that is None, or a ValueError."""
+
+    def read(text: str) -> T:
+        with contextlib.suppress(ValueError):
+            if (value := parse(text)) is not None:
+                return value
+        raise wrong(text, expected)
+
+    return read
+
+
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     """Reads an integer from ``low`` to ``high``, written in plain digits."""
 
-    def read(text: str) -> int:
+    def parse(text: str) -> int | None:
         digits = text.removeprefix("-" if low < 0 else "+")
         # Not int() alone: it takes "1_000" and other scripts' digits, and refuses 5000 digits with
         # words of its own.
         is_number = digits.isascii() and digits.isdigit() and len(digits) <= 20
-        if is_number and low <= int(text) <= high:
-            return int(text)
-        raise wrong(text, f"a whole number from {low} to {high}")
+        return int(text) if is_number and low <= int(text) <= high else None
 
-    return read
+    return reader(f"a whole number from {low} to {high}", parse)
 
 
 def seconds(high: int, *, zero: bool = False) -> Callable[[str], float]:
@@ -177,15 +187,12 @@ def seconds(high: int, *, zero: bool = False) -> Callable[[str], float]:
     ``high``.
     """
 
-    def read(text: str) -> float:
-        with contextlib.suppress(ValueError):
-            value = float(text)
-            if text.isascii() and "_" not in text and (0 < value <= high or (zero and value == 0)):
-                return value
-        least = "0 or more" if zero else "more than 0"
-        raise wrong(text, f"a number of seconds, {least} and at most {high}")
+    def parse(text: str) -> float | None:
+        value = float(text) if text.isascii() and "_" not in text else -1.0
+        return value if 0 < value <= high or (zero and value == 0) else None
 
-    return read
+    least = "0 or more" if zero else "more than 0"
+    return reader(f"a number of seconds, {least} and at most {high}", parse)
 
 
 def size(low: int, high: int, example: str) -> Callable[[str], int]:
@@ -193,17 +200,15 @@ def size(low: int, high: int, example: str) -> Callable[[str], int]:
     to ``high``.
     """
 
-    def read(text: str) -> int:
+    def parse(text: str) -> int | None:
         unit = text.lstrip("0123456789")
-        digits = text[: len(text) - len(unit)]
-        if unit.lower() in SPELLINGS and 0 < len(digits) <= 20:
-            value = int(digits) * SPELLINGS[unit.lower()]
-            if low <= value <= high:
-                return value
-        span = f"from {size_text(low)} to {size_text(high)}"
-        raise wrong(text, f"bytes, or a size such as {example}, {span}")
+        digits = text.removesuffix(unit)
+        is_size = unit.lower() in SPELLINGS and 0 < len(digits) <= 20
+        count = int(digits) * SPELLINGS[unit.lower()] if is_size else -1
+        return count if low <= count <= high else None
 
-    return read
+    span = f"from {size_text(low)} to {size_text(high)}"
+    return reader(f"bytes, or a size such as {example}, {span}", parse)
 
 
 def size_text(count: int) -> str:
@@ -214,39 +219,18 @@ def size_text(count: int) -> str:
 
 def one_of(*words: str) -> Callable[[str], str]:
     """Reads one of ``words``."""
-
-    def read(text: str) -> str:
-        if text in words:
-            return text
-        raise wrong(text, f"{', '.join(words[:-1])} or {words[-1]}")
-
-    return read
+    expected = f"{', '.join(words[:-1])} or {words[-1]}"
+    return reader(expected, lambda text: text if text in words else None)
 
 
 def some_of(*words: str) -> Callable[[str], tuple[str, ...]]:
     """Reads some of ``words``, with commas between them."""
 
-    def read(text: str) -> tuple[str, ...]:
+    def parse(text: str) -> tuple[str, ...] | None:
         chosen = tuple(dict.fromkeys(text.split(",")))
-        if all(word in words for word in chosen):
-            return chosen
-        raise wrong(text, f"some of {', '.join(words)}, with commas between them")
+        return chosen if set(chosen) <= set(words) else None
 
-    return read
-
-
-def path(text: str) -> str:
-    """Reads a path, of something that need not exist."""
-    if not text or "\0" in text:
-        raise wrong(text, "a path")
-    return text
-
-
-def folder(text: str) -> str:
-    """Reads the path of a folder that exists."""
-    if not os.path.isdir(text):
-        raise wrong(text, "a folder that exists")
-    return text
+    return reader(f"some of {', '.join(words)}, with commas between them", parse)
 
 
 def wrong(found: str, expected: str) -> argparse.ArgumentTypeError:
@@ -257,3 +241,8 @@ def wrong(found: str, expected: str) -> argparse.ArgumentTypeError:
 def quote(text: str) -> str:
     """``text`` as a complaint shows it, cut where it is long."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+# a path, of something that need not exist; that of a folder which does
+path: Final = reader("a path", lambda text: text if text and "\0" not in text else None)
+folder: Final = reader("a folder that exists", lambda text: text if os.path.isdir(text) else None)

@@ -1,17 +1,14 @@
 """A parser made of :class:`~tracecore.command_line.options.Option`, with commands, that raises
-instead of leaving. Can be imported by any Python 3, as :mod:`tracecore.command_line.run` can.
+instead of leaving.
 """
-
-from __future__ import annotations
 
 import argparse
 import difflib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from tracecore.command_line.options import Option
+from tracecore.command_line.options import APPEND, EXTEND, Option, quote
+from tracecore.errors import UsageError
 
 # an unknown word is near a known one from here: --probe and --progress share 0.7
 NEAR, NEAR_COMMAND = 0.75, 0.6
@@ -70,7 +67,13 @@ class Parser(argparse.ArgumentParser):
         self._required: list[str] = []
         self._choice: Any = None
         if short_help:
-            self.add_argument("-h", action=_ShortHelp, help="the options of every day")
+            self.add_argument(
+                "-h",
+                action=_ShortHelp,
+                nargs=0,
+                default=argparse.SUPPRESS,
+                help="the options of every day",
+            )
             self.add_argument("--help", action="help", help="all options")
         else:
             self.add_argument("-h", "--help", action="help", help="this text")
@@ -81,7 +84,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_command(
         self, name: str, do: Callable[..., Any], summary: str, description: str, epilog: str = ""
-    ) -> Parser:
+    ) -> "Parser":
         """Add a command, which ``do`` does; its parser, for its own options."""
         if self._choice is None:
             self._choice = self.add_subparsers(title="commands", metavar="COMMAND", dest="command")
@@ -99,27 +102,27 @@ class Parser(argparse.ArgumentParser):
             self._add(group, name, one)
 
     def _add(self, group: Any, name: str, one: Option) -> None:
-        more: dict[str, Any] = {"action": one.action, "help": one.explained().replace("%", "%%")}
-        if one.read is not None:
-            more |= {"type": one.read, "metavar": one.metavar}
-        if one.nargs is not None:
-            more["nargs"] = one.nargs
-        typed = f"{one.metavar} ..." if one.nargs == "+" else str(one.metavar)
-        if one.flag.startswith("-"):
-            more |= {"dest": name, "required": one.is_required}
-            more["default"] = (
-                list(one.default) if one.action in {"append", "extend"} else one.default
-            )
-            if one.bare is not None:
-                more["const"] = one.bare
-            flags = [one.short, one.flag] if one.short else [one.flag]
-            action = group.add_argument(*flags, **more)
-            self._flags += flags
-            typed = f"{one.flag} {typed}"
-        else:
-            action = group.add_argument(name, **more)
+        is_named = one.flag.startswith("-")
+        flags = [word for word in (one.short, one.flag) if word] if is_named else []
+        more = {
+            "type": one.read,
+            "metavar": one.metavar,
+            "nargs": one.nargs,
+            "const": one.bare,
+            "default": list(one.default) if one.action in {APPEND, EXTEND} else one.default,
+            "required": one.is_required if is_named else None,
+        }
+        action = group.add_argument(
+            *flags,
+            dest=name,
+            action=one.action,
+            help=one.explained().replace("%", "%%"),
+            **{key: value for key, value in more.items() if value is not None},
+        )
+        self._flags += flags
         if one.is_required:
-            self._required.append(typed)
+            values = f"{one.metavar} ..." if one.nargs == "+" else str(one.metavar)
+            self._required.append(f"{one.flag} {values}" if is_named else values)
         if not one.is_everyday:
             self._rare.append(action)
 
@@ -156,19 +159,14 @@ class Parser(argparse.ArgumentParser):
             if name.startswith("-") and not _is_number(name) and name not in self._flags:
                 self.error(_unknown(name, "no such option", self._flags))
 
-    def format_usage(self) -> str:
-        return f"usage: {self._usage_line()}\n"
-
     def format_help(self) -> str:
         self.usage = self._usage_line().replace("%", "%%")
         return super().format_help()
 
     def _usage_line(self) -> str:
-        words = [self.prog, *self._required, "[option ...]"]
-        line = " ".join(words)
-        for command in self._commands.values():
-            line += f"\n       {command._usage_line()}"  # noqa: SLF001
-        return line
+        own = " ".join([self.prog, *self._required, "[option ...]"])
+        below = (command._usage_line() for command in self._commands.values())  # noqa: SLF001
+        return "\n       ".join([own, *below])
 
     def format_short_help(self) -> str:
         """What ``-h`` prints; it can be asked for once."""
@@ -183,8 +181,6 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UsageError: Always.
         """
-        from tracecore.errors import UsageError  # noqa: PLC0415  (see the top)
-
         raise UsageError(f"{self._reword(message)}; try --help")
 
     def _reword(self, message: str) -> str:
@@ -206,9 +202,6 @@ class Parser(argparse.ArgumentParser):
 class _ShortHelp(argparse.Action):
     """``-h``: the everyday options."""
 
-    def __init__(self, option_strings: Sequence[str], **more: Any) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=more["help"])
-
     def __call__(self, parser: Any, *_arguments: Any) -> None:
         print(parser.format_short_help(), end="")
         parser.exit()
@@ -216,8 +209,6 @@ class _ShortHelp(argparse.Action):
 
 def _unknown(word: str, what: str, known: Iterable[str]) -> str:
     """That there is no such thing, and the nearest that there is."""
-    from tracecore.command_line.options import quote  # noqa: PLC0415  (see the top)
-
     names = list(known)
     near = [SYNONYMS[word]] if SYNONYMS.get(word) in names else []
     near += [name for name in names if len(word) >= len("--xx") and name.startswith(word)]

@@ -1,7 +1,7 @@
 """The way of both command lines: streams, a parser, a command, and errors that become exit codes.
 
-This module, the parser and both command lines can be imported by any Python 3, so that a wrong one
-is refused in one line; what needs Python 3.11 is imported once that is known.
+This module and both command lines can be imported by any Python 3, so that a wrong one is refused
+in one line; what needs Python 3.11 is imported once that is known.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def run_command_line(
         write(sys.stderr, f"{program}: {one_line(complaint)}\n")
         if errors_on_stdout:
             text = _as_text({"ok": False, "exit_code": exit_code, "error": complaint})
-    if is_process:
+    if is_process and not refusal:
         # all is done and written: what is printed of it, and the exit code, shall agree with that
         ignore_interrupts()
     if (trouble := write(sys.stdout, text)) in NO_ROOM and errors_on_stdout:
@@ -144,9 +144,8 @@ def open_closed_streams() -> None:
 def ignore_interrupts() -> None:
     """Ignore the signals that ask for an end; Python keeps this up until its process has ended."""
     with contextlib.suppress(ValueError):  # not in the main thread: signals are the caller's
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def write_line(line: str) -> None:
