@@ -107,7 +107,8 @@ def sweep(spare: frozenset[int] | set[int] = frozenset()) -> list[int]:
         while fresh := tree_below(orphans) - frozen:
             for pid in fresh:
                 send_signal(pid, signal.SIGSTOP)
-                swept.setdefault(pid, _session_of(pid))
+                with contextlib.suppress(OSError):
+                    swept.setdefault(pid, os.getsid(pid))
             frozen |= fresh
         for pid in frozen:
             send_signal(pid, signal.SIGKILL)
@@ -115,13 +116,6 @@ def sweep(spare: frozenset[int] | set[int] = frozenset()) -> list[int]:
             break
         time.sleep(0.0005)  # a killed process needs a moment to become one that can be reaped
     return list(swept.values())
-
-
-def _session_of(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return 0
 
 
 def reap(pid: int) -> bool:

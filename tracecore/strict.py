@@ -77,9 +77,7 @@ def decode_utf8(name: str, data: bytes, *, error: type[InputError] = InputError)
         ) from cause
 
 
-def parse_json(
-    name: str, data: bytes, *, where: str = "", error: type[InputError] = InputError
-) -> Any:
+def parse_json(name: str, data: bytes, *, where: str = "") -> Any:
     """The value of a JSON text as the standard has it: no NaN, no number beyond a double, no key
     twice.
 
@@ -87,14 +85,13 @@ def parse_json(
         name: What errors call the text: its file, usually.
         data: UTF-8; the caller bounds its size.
         where: Its place in what ``name`` means.
-        error: What is raised.
 
     Raises:
-        InputError: As ``error``: it is none.
+        InputError: It is none.
     """
-    text = decode_utf8(name, data, error=error)
-    with json_mistakes(name, where, error=error):
-        return _StrictDecoder(name, where, error).decode(text)
+    text = decode_utf8(name, data)
+    with json_mistakes(name, where):
+        return _StrictDecoder(name, where).decode(text)
 
 
 @contextlib.contextmanager
@@ -120,8 +117,8 @@ def json_mistakes(
 class _StrictDecoder(json.JSONDecoder):
     """Refuses what JSON has not got, and names the place."""
 
-    def __init__(self, name: str, where: str, error: type[InputError]) -> None:
-        self._name, self._where, self._error = name, where, error
+    def __init__(self, name: str, where: str) -> None:
+        self._name, self._where = name, where
         super().__init__(
             object_pairs_hook=self._read_object,
             parse_constant=self._refuse_constant,
@@ -129,12 +126,12 @@ class _StrictDecoder(json.JSONDecoder):
         )
 
     def _refuse_constant(self, text: str) -> NoReturn:
-        raise self._error(self._name, self._where, text, "a number that JSON has")
+        raise InputError(self._name, self._where, text, "a number that JSON has")
 
     def _read_float(self, text: str) -> float:
         value = float(text)
         if not math.isfinite(value):
-            raise self._error(self._name, self._where, text, "a number that a double can hold")
+            raise InputError(self._name, self._where, text, "a number that a double can hold")
         return value
 
     def _read_object(self, pairs: list[tuple[str, Any]]) -> JsonObject:
@@ -143,7 +140,7 @@ class _StrictDecoder(json.JSONDecoder):
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
             place = ".".join(filter(None, [self._where, twice]))
-            raise self._error(self._name, place, "this key twice", "every key once")
+            raise InputError(self._name, place, "this key twice", "every key once")
         return document
 
 

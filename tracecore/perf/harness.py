@@ -75,7 +75,6 @@ def run_episodes(slice_: Slice) -> Run:
     aborted = next((broken.text for broken in map(abort.add, before) if broken), None)
     noise = HostWatch(host)
     sampler = SystemSampler()
-    sampler.start()
     begun_s = clock.monotonic_s()
     trouble = None
     remove_leftovers(slice_)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tracecore import clock
 from tracecore.errors import InputError, OutputError
 from tracecore.perf.slice import journal as journal_module
 from tracecore.perf.slice import journal_file
@@ -290,7 +291,8 @@ def test_a_line_that_breaks_off_is_cut_off_at_once_or_before_the_next(
 def test_durability_is_bought_as_asked(path, make_row, monkeypatch, fsync, expected):
     calls, now_s = [], [0.0]
     monkeypatch.setattr(os, "fdatasync", calls.append)
-    with create_journal(path, HEADER, 1100, fsync=fsync, monotonic_s=lambda: now_s[0]) as journal:
+    monkeypatch.setattr(clock, "monotonic_s", lambda: now_s[0])
+    with create_journal(path, HEADER, 1100, fsync=fsync) as journal:
         for index in range(1098):
             journal.add(make_row(index))
         now_s[0] = 1.0  # a batch is over after a second

@@ -46,15 +46,11 @@ RUNNER_VARIABLES: Final = (
 
 
 class SystemSampler:
-    """The ``system_samples`` of a slice: started before it, sampled after it."""
+    """The ``system_samples`` of a slice: made before it, sampled after it."""
 
     def __init__(self) -> None:
         self._psutil: Any = None
-
-    def start(self) -> None:
-        """Begin measuring: psutil's first figure is always 0.0, and the second covers the time
-        since the first.
-        """
+        # psutil's first figure is always 0.0, and the second covers the time since the first
         with contextlib.suppress(Exception):  # missing, too old, or unable to read this system
             import psutil  # noqa: PLC0415  # optional: everything but these figures works without it
 

@@ -43,11 +43,10 @@ class Samples:
         interval_s: float,
         *,
         already_done: int = 0,
-        machine: Machine | None = None,
         monotonic_s: Callable[[], float] = clock.monotonic_s,
     ) -> None:
         self._interval_s, self._monotonic_s = interval_s, monotonic_s
-        self._machine = Machine() if machine is None else machine
+        self._machine = Machine()
         self._began_at, self._began_s = clock.utc_text(), monotonic_s()
         self._taken_s = self._began_s
         self._next_s = self._began_s + interval_s

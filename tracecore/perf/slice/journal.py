@@ -18,7 +18,7 @@ line at the end, which does not parse. Lines of others are passed over and count
 import contextlib
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, Literal, Self
 
 from tracecore import clock
@@ -54,7 +54,6 @@ def create_journal(
     episodes: int,
     *,
     fsync: Fsync = "batch",
-    monotonic_s: Callable[[], float] = clock.monotonic_s,
 ) -> "Journal":
     """A new journal at ``path``, where there is nothing yet, or an empty file that reserves the
     name.
@@ -65,7 +64,6 @@ def create_journal(
         episodes: Of the whole slice; every row's index lies below.
         fsync: When rows are made to survive a power cut: never, every 500 rows or second, or each.
             A killed process loses nothing under any of them.
-        monotonic_s: By which a second is over.
 
     Raises:
         InputError: It is being written by another process, or holds something.
@@ -77,7 +75,7 @@ def create_journal(
         lock(fd, path)
         if os.fstat(fd).st_size:
             raise InputError(path, "", "a journal", "none: that slice can be resumed, not started")
-        journal = Journal(path, fd, header, episodes, fsync=fsync, monotonic_s=monotonic_s)
+        journal = Journal(path, fd, header, episodes, fsync=fsync)
         journal._append(header_line(journal.parts[0], episodes, header))  # noqa: SLF001 - as below
         if fsync != "none":
             journal.sync()
@@ -85,9 +83,7 @@ def create_journal(
     return journal
 
 
-def resume_journal(
-    path: str, *, fsync: Fsync = "batch", monotonic_s: Callable[[], float] = clock.monotonic_s
-) -> "Journal":
+def resume_journal(path: str, *, fsync: Fsync = "batch") -> "Journal":
     """Open the journal of an unfinished slice, to read its rows and add the missing ones.
 
     A line that is torn at the end is cut off, and lines that are no rows are passed over: those
@@ -103,9 +99,7 @@ def resume_journal(
         undoing.callback(os.close, fd)
         lock(fd, path)
         about, end = read_header(fd, path)
-        journal = Journal(
-            path, fd, about["header"], about["episodes"], fsync=fsync, monotonic_s=monotonic_s
-        )
+        journal = Journal(path, fd, about["header"], about["episodes"], fsync=fsync)
         journal.parts = [about["began_at"]]
         journal._recover(end)  # noqa: SLF001  # the two functions that make a Journal belong to it
         undoing.pop_all()
@@ -135,10 +129,9 @@ class Journal:
         episodes: int,
         *,
         fsync: Fsync,
-        monotonic_s: Callable[[], float],
     ) -> None:
         self.path, self.header, self.episodes, self.rows = path, header, episodes, 0
-        self._fd, self._fsync, self._monotonic_s = fd, fsync, monotonic_s
+        self._fd, self._fsync = fd, fsync
         self._offsets = array("q", [ABSENT]) * episodes  # where each episode's line begins
         self._lengths = array("I", [0]) * episodes  # of it, newline included
         self._end = 0  # behind the last whole line
@@ -146,7 +139,7 @@ class Journal:
         self.alien_lines, self.parts = 0, [clock.utc_text()]
         self._has_begun = True  # the part that is running now stands in the file
         self.lost: list[int] = []
-        self._unsynced_rows, self._synced_at_s = 0, monotonic_s()
+        self._unsynced_rows, self._synced_at_s = 0, clock.monotonic_s()
 
     def add(self, row: EpisodeResult) -> bool:
         """Append a finished episode; False, and nothing written, if it already has a row.
@@ -212,7 +205,7 @@ class Journal:
         """
         with as_output_error(self.path):
             os.fdatasync(self._fd)
-        self._unsynced_rows, self._synced_at_s = 0, self._monotonic_s()
+        self._unsynced_rows, self._synced_at_s = 0, clock.monotonic_s()
 
     def close(self, *, sync: bool = True) -> None:
         """Let go of the file and its lock; closing twice is fine. ``sync`` makes it durable first,
@@ -298,7 +291,7 @@ class Journal:
         return (
             self._fsync == "full"
             or self._unsynced_rows >= BATCH_ROWS
-            or self._monotonic_s() - self._synced_at_s >= BATCH_S
+            or clock.monotonic_s() - self._synced_at_s >= BATCH_S
         )
 
     def _recover(self, end: int) -> None:
