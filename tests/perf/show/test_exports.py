@@ -105,7 +105,7 @@ def test_what_has_no_value_has_no_entry(reduced):
     # it only timed out: null would be read as 0, a great improvement
     assert "b@1 / wall median" not in names
     assert github_benchmark(*reduce([])) == []
-    assert github_benchmark_bigger(reduce([])[1]) == []
+    assert github_benchmark_bigger(*reduce([])) == []
     assert bencher_metrics(*reduce([])) == {}
 
 
@@ -119,7 +119,7 @@ def test_names_hold_no_stamp_and_no_count(make_row):
 
 
 def test_what_is_better_when_bigger_stands_in_a_file_of_its_own(reduced):
-    entries = github_benchmark_bigger(reduced[1])
+    entries = github_benchmark_bigger(*reduced)
     jsonschema.validate(entries, GITHUB_SCHEMA)
     assert {entry["name"]: entry["value"] for entry in entries} == {
         "all / throughput": 2.0,

@@ -8,7 +8,7 @@ match them exactly from run to run.
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import add
 from typing import Any, Final
 
@@ -77,16 +77,12 @@ def write_formats(
     Raises:
         OutputError: One of them could not be written.
     """
-    files: dict[str, tuple[str, Any]] = {}
-    if "github-benchmark" in formats:
-        files["github_benchmark"] = GITHUB_FILE, github_benchmark(figures, summary)
-        files["github_benchmark_bigger"] = GITHUB_BIGGER_FILE, github_benchmark_bigger(summary)
-    if "bmf" in formats:
-        files["bmf"] = BMF_FILE, bencher_metrics(figures, summary)
     paths = {}
-    for kind, (name, document) in files.items():
-        paths[kind] = os.path.join(folder, name)
-        write_atomic(paths[kind], json_document(document), fsync=True)
+    for kind, (format_, name, document_of) in FILES.items():
+        if format_ in formats:
+            paths[kind] = os.path.join(folder, name)
+            document = json_document(document_of(figures, summary))
+            write_atomic(paths[kind], document, fsync=True)
     return paths
 
 
@@ -115,7 +111,7 @@ def github_benchmark(figures: Figures, summary: JsonObject) -> list[JsonObject]:
     return entries
 
 
-def github_benchmark_bigger(summary: JsonObject) -> list[JsonObject]:
+def github_benchmark_bigger(_figures: Figures, summary: JsonObject) -> list[JsonObject]:
     """The entries for its tool ``customBiggerIsBetter``."""
     totals = summary["summary"]
     entries = [
@@ -186,3 +182,11 @@ def _values(amounts: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
 def _nanoseconds(seconds: Sequence[float]) -> dict[str, float]:
     names = {"value": 50, "lower_value": 5, "upper_value": 95}
     return {name: nearest_rank(seconds, percent) * 1e9 for name, percent in names.items()}
+
+
+# By what it is: its format, its name, and what makes it.
+FILES: Final[dict[str, tuple[str, str, Callable[[Figures, JsonObject], Any]]]] = {
+    "github_benchmark": ("github-benchmark", GITHUB_FILE, github_benchmark),
+    "github_benchmark_bigger": ("github-benchmark", GITHUB_BIGGER_FILE, github_benchmark_bigger),
+    "bmf": ("bmf", BMF_FILE, bencher_metrics),
+}

@@ -71,12 +71,15 @@ def human_summary(
     """
     files = {kind: path for kind, path in paths.items() if not kind.startswith("chart_")}
     following = {"next": next_command} if next_command else {}
+    answer = answer_of(summary)
+    word = (_badge(answer), "" if answer.is_good else f" (exit {answer.exit_code})")
+    verdict = Bullets((word, *_answers(answer), *_warnings(summary)))
     sections = sections_of(
         Section("figures", "", (Facts(key_figures(summary).facts[1:]),)),
         Section("failures", "", failure_reasons(summary, REASONS_SHOWN)),
         Section("finding", "", findings(summary)),
         *comparison_sections(summary.get("comparison")),
-        Section("verdict", "", _verdict_lines(summary)),
+        Section("verdict", "", (verdict,)) if summary.get("verdict") else None,
         Section("files", "", _files(files | following)),
     )
     lines = write_text(sections, width, has_colour=has_colour)
@@ -169,16 +172,6 @@ def _warnings(summary: JsonObject) -> tuple[Line, ...]:
     shown = (summary.get("comparison") or {}).get("reasons") or ()
     warnings = [warning for warning in answer_of(summary).warnings if warning not in shown]
     return tuple((Badge("warn", "warning:"), f" {warning}") for warning in warnings)
-
-
-def _verdict_lines(summary: JsonObject) -> tuple[Block, ...]:
-    """The verdict for a terminal."""
-    if not summary.get("verdict"):
-        return ()
-    answer = answer_of(summary)
-    exit_code = "" if answer.is_good else f" (exit {answer.exit_code})"
-    word = (_badge(answer), exit_code)
-    return (Bullets((word, *_answers(answer), *_warnings(summary))),)
 
 
 def _about(summary: JsonObject, manifest: JsonObject) -> tuple[Line, ...]:
