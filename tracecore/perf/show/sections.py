@@ -104,12 +104,11 @@ def key_figures(summary: JsonObject) -> Facts:
 
 def gate(answer: Answer, summary: JsonObject) -> tuple[Block, ...]:
     blocks: list[Block] = [Sentence(answer.gate), *thresholds(answer)]
-    determinism = summary.get("determinism")
-    if isinstance(determinism, dict) and determinism.get("requested"):
-        checked, asked, differing = (
-            _figure("count", summary, "determinism", name)
-            for name in ("checked", "requested", "differing")
-        )
+    checked, asked, differing = (
+        _figure("count", summary, "determinism", name)
+        for name in ("checked", "requested", "differing")
+    )
+    if asked.value:
         blocks.append(
             Sentence((*("Run a second time: ", checked, " of ", asked), " episodes; of those, ",
                       differing, " came out otherwise."))
@@ -238,10 +237,14 @@ def scenario_rows(rows: Sequence[JsonObject]) -> tuple[Block, ...]:
 
 def allowances(manifest: JsonObject) -> tuple[Block, ...]:
     """What scenario rows allow their agents beyond the rule."""
-    found: dict[Line, None] = {}
-    for row in manifest.get("scenario") or ():
-        if isinstance(row, dict) and isinstance(allow := row.get("allow"), dict):
-            words = [f"{verb} {what}" for verb, key in ALLOWED for what in allow.get(key) or ()]
-            agent, task = Code(str(row.get("agent"))), Code(str(row.get("task_ref")))
-            found["Allowed by its row: ", agent, " on ", task, f" may {', '.join(words)}."] = None
+    found: dict[Line, None] = dict.fromkeys(
+        ("Allowed by its row: ", Code(row["agent"]), " on ", Code(row["task_ref"]), _may(allow))
+        for row in manifest["scenario"]
+        if (allow := row.get("allow"))
+    )
     return (Bullets(tuple(found)),) if found else ()
+
+
+def _may(allow: JsonObject) -> str:
+    words = (f"{verb} {what}" for verb, key in ALLOWED for what in allow.get(key, ()))
+    return f" may {', '.join(words)}."

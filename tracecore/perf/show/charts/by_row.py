@@ -37,7 +37,7 @@ def draw_distribution(data: ReportData) -> Picture:
             axes.plot(
                 [value * scale for value in x], y, linestyle=dash, color=colour,
                 drawstyle="steps-post", marker=marker, markersize=4,
-                markevery=(group.number % every if every > 1 else 0, every), label=group.label,
+                markevery=(group.number % every, every), label=group.label,
             )  # fmt: skip
     for percent in (50, 95):
         axes.axhline(percent, color=GRID, linewidth=0.9, linestyle=":")
