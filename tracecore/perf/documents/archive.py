@@ -75,11 +75,8 @@ class ArchivedSet:
                 raise InputError(name, where, "a further row", expected)
             row = read_row(name, where, parse_json(name, line, where=where))
             if row.episode_index <= last_index:
-                place, expected = (
-                    f"{where}.episode_index",
-                    f"more than {last_index}, the one before",
-                )
-                raise InputError(name, place, row.episode_index, expected)
+                expected = f"more than {last_index}, the one before"
+                raise InputError(name, f"{where}.episode_index", row.episode_index, expected)
             last_index = row.episode_index
             yield row
         if count < episodes:
@@ -102,10 +99,8 @@ def read_sets(path: str) -> list[ArchivedSet]:
     Raises:
         InputError: There is none, or one of them cannot be trusted.
     """
-    try:
+    with _refusing_damage(path, expected=UNREADABLE):  # a NUL in the path is a ValueError
         kind = os.stat(path).st_mode
-    except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
-        raise _refusal(path, "", error, UNREADABLE) from error
     if stat.S_ISDIR(kind):
         return _read_folder(path)
     if not stat.S_ISREG(kind):
@@ -127,11 +122,8 @@ def read_sets(path: str) -> list[ArchivedSet]:
 
 
 def _read_folder(folder: str) -> list[ArchivedSet]:
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in itertools.islice(entries, MAX_FOLDER_NAMES + 1)]
-    except OSError as error:
-        raise _refusal(folder, "", error, UNREADABLE) from error
+    with _refusing_damage(folder, expected=UNREADABLE), os.scandir(folder) as entries:
+        names = [entry.name for entry in itertools.islice(entries, MAX_FOLDER_NAMES + 1)]
     if len(names) > MAX_FOLDER_NAMES:
         raise InputError(
             folder, "", f"more than {MAX_FOLDER_NAMES} files", "a folder of perf files"
@@ -165,12 +157,9 @@ def _read_zip(path: str) -> ArchivedSet:
     stamp, members = _zip_members(path)
 
     def open_document(kind: str) -> IO[bytes]:
-        try:
-            # the archive is closed when its member is: zipfile counts the open ones
-            with _open_zip(path) as archive:
-                return archive.open(members[kind])
-        except _DAMAGE as error:
-            raise _refusal(path, members[kind], error, DAMAGED) from error
+        # the archive is closed when its member is: zipfile counts the open ones
+        with _refusing_damage(path, members[kind]), _open_zip(path) as archive:
+            return archive.open(members[kind])
 
     return _make_set(path, stamp, members, open_document)
 
@@ -204,11 +193,8 @@ def _open_zip(path: str) -> zipfile.ZipFile:
 
 def _zip_members(path: str) -> tuple[str, dict[str, str]]:
     """The stamp of the set in a zip and its four members; anything beside them is refused."""
-    try:
-        with _open_zip(path) as archive:
-            infos = archive.infolist()
-    except _DAMAGE as error:
-        raise _refusal(path, "", error, DAMAGED) from error
+    with _refusing_damage(path), _open_zip(path) as archive:
+        infos = archive.infolist()
     members: dict[str, re.Match[str]] = {}
     for info in infos[: len(DOCUMENTS) + 1]:
         # no separator fits the pattern, so nothing can point elsewhere
@@ -262,11 +248,8 @@ def _make_set(
 
 
 def _read_document(name: str, open_document: Callable[[str], IO[bytes]], kind: str) -> Any:
-    try:
-        with contextlib.closing(open_document(kind)) as file:
-            data = file.read(MAX_DOCUMENT_BYTES + 1)
-    except _DAMAGE as error:
-        raise _refusal(name, "", error, DAMAGED) from error
+    with _refusing_damage(name), contextlib.closing(open_document(kind)) as file:
+        data = file.read(MAX_DOCUMENT_BYTES + 1)
     if len(data) > MAX_DOCUMENT_BYTES:
         expected = "a document no larger than that"
         raise InputError(name, "", f"more than {MAX_DOCUMENT_BYTES} bytes", expected)
@@ -281,26 +264,27 @@ def _read_document(name: str, open_document: Callable[[str], IO[bytes]], kind: s
 def _row_lines(archived: ArchivedSet) -> Iterator[bytes]:
     """The rows of a JSON list that has one on a line, as the harness writes it."""
     name, expected = archived.names["series"], "a JSON list with a row on every line"
-    try:
-        with contextlib.closing(archived.open("series")) as file:
+    with _refusing_damage(name), contextlib.closing(archived.open("series")) as file:
+        line = file.readline(MAX_ROW_BYTES)
+        if line not in {b"[\n", b"[]\n"}:
+            raise InputError(name, "", line[:80] or MISSING, expected)
+        end, has_more = (b"]\n", True) if line == b"[\n" else (b"", False)
+        while has_more:
             line = file.readline(MAX_ROW_BYTES)
-            if line not in {b"[\n", b"[]\n"}:
-                raise InputError(name, "", line[:80] or MISSING, expected)
-            end, has_more = (b"]\n", True) if line == b"[\n" else (b"", False)
-            while has_more:
-                line = file.readline(MAX_ROW_BYTES)
-                if not line.endswith(b"\n"):
-                    found = "a longer line" if len(line) == MAX_ROW_BYTES else line[-80:] or MISSING
-                    raise InputError(name, "", found, expected)
-                yield line.rstrip(b",\n")
-                has_more = line.endswith(b",\n")
-            left = file.read(80)
-            if left != end:
-                raise InputError(name, "", left or MISSING, "nothing behind the list but its end")
+            if not line.endswith(b"\n"):
+                found = "a longer line" if len(line) == MAX_ROW_BYTES else line[-80:] or MISSING
+                raise InputError(name, "", found, expected)
+            yield line.rstrip(b",\n")
+            has_more = line.endswith(b",\n")
+        left = file.read(80)
+        if left != end:
+            raise InputError(name, "", left or MISSING, "nothing behind the list but its end")
+
+
+@contextlib.contextmanager
+def _refusing_damage(path: str, field: str = "", expected: str = DAMAGED) -> Iterator[None]:
+    try:
+        yield
     except _DAMAGE as error:
-        raise _refusal(name, "", error, DAMAGED) from error
-
-
-def _refusal(path: str, field: str, error: Exception, expected: str) -> InputError:
-    found = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return InputError(path, field, found, expected)
+        found = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(path, field, found, expected) from error
