@@ -38,6 +38,7 @@ class Worker:
         ready: Whether it takes jobs.
         running: By ticket what has a slot, and since which monotonic second.
         waiting: What it has at hand for slots that become free, in this order.
+        reports: What it sends.
     """
 
     def __init__(self, setup: WorkerSetup, needed: tuple[Any, ...]) -> None:
@@ -57,7 +58,7 @@ class Worker:
         self.ready = False
         self.running: dict[int, tuple[Assignment, float]] = {}
         self.waiting: deque[Assignment] = deque()
-        self._jobs, self._reports = frames.Outbox(jobs_w), frames.Inbox(results_r)
+        self._jobs, self.reports = frames.Outbox(jobs_w), frames.Inbox(results_r)
 
     @property
     def free_slots(self) -> int:
@@ -100,10 +101,6 @@ class Worker:
             return self._jobs.flush()
         except BrokenPipeError:
             return False
-
-    def read(self) -> tuple[list[bytes], bool]:
-        """What it has sent, and whether that was the last."""
-        return self._reports.read()
 
     def become_ready(self) -> None:
         """It takes its first jobs now."""

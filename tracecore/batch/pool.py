@@ -147,7 +147,7 @@ class _Pool:
             events = self._selector.select(self._patience_s())
             if any(key.data is None for key, _ in events):
                 for worker in self._workers:  # what they have sent by now: the batch is to end
-                    yield from self._take_reports(worker, worker.read()[0])
+                    yield from self._take_reports(worker, worker.reports.read()[0])
                 return
             for key, event in events:
                 worker = key.data
@@ -289,7 +289,7 @@ class _Pool:
 
     def _hear(self, worker: Worker) -> Iterator[Ended]:
         """Read what a worker has sent; at the end of its line, which is its death, bury it."""
-        messages, ended = worker.read()
+        messages, ended = worker.reports.read()
         yield from self._take_reports(worker, messages)
         if ended:
             yield from self._bury(worker)

@@ -11,6 +11,7 @@ import functools
 import math
 import os
 import pickle
+import resource
 import select
 import signal
 import sys
@@ -115,8 +116,6 @@ def run_worker(setup: WorkerSetup, jobs_fd: int, results_fd: int) -> None:
 
 def allow_open_files(count: int) -> None:
     """Raise the soft limit of open files, as far as the hard one permits."""
-    import resource  # noqa: PLC0415 - not there on every platform, and used once
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
         with contextlib.suppress(ValueError, OSError):
@@ -178,8 +177,6 @@ class _Worker:
             self._poll.unregister(fd)
 
     def _patience_ms(self) -> float | None:
-        if self._can_start():
-            return 0.0
         first_s = self._due_s
         if self._waiting and self._free:
             first_s = min(first_s, self._pause_until_s)
