@@ -42,24 +42,18 @@ class PipeTail:
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self.fd, self._tail = fd, Tail()
+        self._pipe = io.FileIO(fd, closefd=False)
 
     def drain(self) -> bool:
         """Take some of what is there; whether more may come."""
-        try:
-            data = os.read(self.fd, READ_BYTES)
-        except BlockingIOError:
-            return True
-        self._tail.write(data)
-        return bool(data)
+        data = self._pipe.read(READ_BYTES)  # None: nothing is there yet
+        self._tail.write(data or b"")
+        return data != b""
 
     def text(self) -> str | None:
         """Take what is left, and give its last characters."""
         for _ in range(READS_MOST):
-            try:
-                data = os.read(self.fd, READ_BYTES)
-            except BlockingIOError:
-                break
-            if not data:
+            if not (data := self._pipe.read(READ_BYTES)):
                 break
             self._tail.write(data)
         return self._tail.text()

@@ -2,11 +2,12 @@
 agent, task and interpreter lie; and of a traceback, its author's own frames.
 """
 
+import itertools
 import os
 import re
 import sys
 from collections.abc import Iterable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Final
 
 import tracecore
@@ -107,11 +108,12 @@ def own_traceback(error: BaseException, folder: str) -> str | None:
         error: The exception, which carries its traceback.
         folder: Of the agent's file, or of the task. Paths are relative to it.
     """
-    frames = [
-        _frame_text(frame, line, path)
-        for frame, line in _walk(error.__traceback__)
-        if (path := _own_path(frame.f_code.co_filename, folder))
-    ]
+    frames: list[str] = []
+    entry = error.__traceback__
+    while entry is not None:
+        if path := _own_path(entry.tb_frame.f_code.co_filename, folder):
+            frames.append(_frame_text(entry.tb_frame, entry.tb_lineno, path))
+        entry = entry.tb_next
     if not frames:
         return None
     kind, message = describe_error(error, [(folder, "")])
@@ -120,14 +122,6 @@ def own_traceback(error: BaseException, folder: str) -> str | None:
     while len(HEAD) + sum(map(len, kept)) + len(last) > TRACEBACK_MOST and len(kept) > 1:
         kept.pop(0)
     return (HEAD + "".join(kept) + last)[:TRACEBACK_MOST]
-
-
-def _walk(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
-    found = []
-    while traceback is not None:
-        found.append((traceback.tb_frame, traceback.tb_lineno))
-        traceback = traceback.tb_next
-    return found
 
 
 def _own_path(path: str, folder: str) -> str:
@@ -152,9 +146,6 @@ def _line_of(path: str, number: int) -> str:
     # `linecache` reads as much, and brings `tokenize` and `re` into every agent that fails.
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            for place, text in enumerate(file, 1):
-                if place == number:
-                    return text.strip()[:LINE_MOST]
+            return next(itertools.islice(file, number - 1, None), "").strip()[:LINE_MOST]
     except OSError:
-        pass
-    return ""
+        return ""

@@ -4,9 +4,9 @@ code on one version of Python, however busy the machine is.
 What depends on the clock is not counted: waiting for the other process, and what labels times.
 """
 
-import contextlib
 import gc
 import os
+import resource
 import sys
 from collections.abc import Callable
 from types import CodeType, FrameType
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tracecore import clock, frames
 from tracecore.records import JsonObject
-from tracecore.runtime.foreign.stable_text import PACKAGE_FOLDER, library_places
+from tracecore.runtime.foreign.stable_text import library_places
 
 # Code in these files, and all that it calls: how often it waits is a matter of time.
 WAITING: Final = frozenset((frames.__file__, clock.__file__, __file__))
@@ -38,8 +38,7 @@ class WorkCounter:
     """
 
     def __init__(self, places: tuple[tuple[str, str], ...]) -> None:
-        found = [*places, *library_places(), (PACKAGE_FOLDER, "tracecore")]
-        self._places = sorted(found, key=lambda place: -len(place[0]))
+        self._places = sorted((*places, *library_places()), key=lambda place: -len(place[0]))
         # each code object's counts, and what counts its lines; none for one that is not counted
         self._known: dict[CodeType, tuple[list[int], Trace] | None] = {}
         self._waits_in: FrameType | None = None
@@ -113,10 +112,6 @@ class WorkCounter:
         return path if path.startswith("<") else os.path.basename(path)
 
 
-def page_faults() -> int | None:
-    """Minor page faults of this process since it started; ``None`` where they cannot be learnt."""
-    with contextlib.suppress(ImportError):
-        import resource  # noqa: PLC0415 - not there on every platform
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    return None
+def page_faults() -> int:
+    """Minor page faults of this process since it started."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

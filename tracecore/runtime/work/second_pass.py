@@ -8,7 +8,6 @@ second leaves counts.
 import os
 from typing import Any
 
-from tracecore import canon
 from tracecore.clock import monotonic_s
 from tracecore.record import replace
 from tracecore.records import Job, JsonObject, Outcome
@@ -26,14 +25,14 @@ def run_counted(job: Job, link: AgentLink) -> tuple[Outcome, JsonObject | None]:
         The outcome of the first pass, and its work; ``None`` if the second pass does not come to
         the same, or no time is left for it.
     """
-    agent = _AgentInTwoPasses(ProcessAgent(job, link))
+    agent = _AgentInTwoPasses(job, link)
     deadline_s = monotonic_s() + job.settings.timeout_s
     try:
         first = run_episode(job, lambda _job: agent)
-        sent = {"messages": agent.messages, "bytes_written": agent.bytes + first.stable_bytes}
+        sent = {"messages": agent.messages, "bytes_written": agent.bytes_sent + first.stable_bytes}
         counts = _count_second_pass(job, agent, first, deadline_s)
     finally:
-        agent.process.close()
+        ProcessAgent.close(agent)
     return first, counts and {**counts, **sent}
 
 
@@ -48,13 +47,13 @@ def _count_second_pass(
     folder = os.path.dirname(job.agent.path)
     counter = WorkCounter(((job.task.folder, "task"), (folder, "agent")))
     try:
-        agent.process.count(is_beginning=True, deadline_s=deadline_s)
+        agent.count(is_beginning=True, deadline_s=deadline_s)
         counter.start()
         try:
             second = run_episode(again, lambda _job: agent)
         finally:
             counter.stop()
-        of_agent = agent.process.count(is_beginning=False, deadline_s=deadline_s)
+        of_agent = agent.count(is_beginning=False, deadline_s=deadline_s)
     except End:
         return None
     if second.head["trace_hash"] != first.head["trace_hash"] or not _are_counts(of_agent):
@@ -70,8 +69,7 @@ def _are_counts(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and value.keys() == {"lines", "calls", "functions", "page_faults"}
-        and type(value["lines"]) is type(value["calls"]) is int
-        and isinstance(value["page_faults"], int | None)
+        and all(type(value[name]) is int for name in ("lines", "calls", "page_faults"))
         and isinstance(value["functions"], dict)
         and all(
             isinstance(counts, list) and [type(count) for count in counts] == [int, int]
@@ -80,25 +78,16 @@ def _are_counts(value: Any) -> bool:
     )
 
 
-class _AgentInTwoPasses:
+class _AgentInTwoPasses(ProcessAgent):
     """An agent whose process stays for the second pass, and what the episode has sent it."""
 
-    def __init__(self, process: ProcessAgent) -> None:
-        self.process = process
-        self.messages = self.bytes = 0
-
-    def reset(self, task_spec: JsonObject, deadline_s: float) -> None:
-        """Hand it the task."""
-        self.messages += 2
-        self.bytes += len(canon.encode(task_spec))
-        self.process.reset(task_spec, deadline_s)
-
-    def step(self, observation: bytes, deadline_s: float) -> tuple[JsonObject, Any]:
-        """Hand it an observation, take its action."""
-        self.messages += 2
-        self.bytes += len(observation)
-        return self.process.step(observation, deadline_s)
+    messages = bytes_sent = 0
 
     def close(self) -> str | None:
         """Keep it; what it has printed so far."""
-        return self.process.printed()
+        return self.printed()
+
+    def _ask(self, call: str, value: bytes, deadline_s: float) -> Any:
+        self.messages += 2
+        self.bytes_sent += len(value)
+        return super()._ask(call, value, deadline_s)
