@@ -3,15 +3,17 @@
 Kept apart from what the workers load.
 """
 
+import contextlib
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from tracecore import canon
 from tracecore.errors import MISSING, AgentError, TaskError
 from tracecore.records import AgentSource, TaskSource
 from tracecore.runtime.task.folder import MANIFEST_NAME, hash_folder, read_source, words_of
-from tracecore.runtime.task.manifest import is_task_id, read_manifest
+from tracecore.runtime.task.manifest import TASK_ID, read_manifest
 
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 AGENT_REF_LIMIT = 4096  # characters
@@ -19,6 +21,7 @@ AGENT_REF_LIMIT = 4096  # characters
 AGENT_REFERENCE = "agent reference"
 TASK_REFERENCE = "task reference"
 
+_TASK_REF = re.compile(rf"(?P<id>{TASK_ID})(@(0|[1-9][0-9]{{0,79}}))?")
 _NEAREST = 3  # references that an error suggests
 
 
@@ -41,14 +44,20 @@ def find_task(ref: str, tasks_dirs: Sequence[str] = ()) -> TaskSource:
         if os.path.lexists(os.path.join(tasks_dir, MANIFEST_NAME)):
             holder = os.path.normpath(os.path.join(tasks_dir, os.pardir))
             raise TaskError(tasks_dir, "", "a task's own folder", f"the one it lies in: {holder}")
-    task_id, version = _split_task_ref(ref)
+    # Only what a manifest can hold gets through: no path, no `..`, no control character ever
+    # reaches the disk.
+    match = _TASK_REF.fullmatch(ref)
+    if match is None:
+        expected = "<id>@<version> or <id>: lower-case letters, digits, _ and - only"
+        raise TaskError(TASK_REFERENCE, "", ref, expected)
+    task_id: str = match["id"]
     places = [*tasks_dirs, os.path.join(PACKAGE_FOLDER, "tasks")]
     found: dict[str, str] = {}  # reference -> folder, the first one of each
     for folder in _folders_of(task_id, places):
         found.setdefault(read_manifest(folder).ref, folder)
-        if version and f"{task_id}@{version}" in found:
+        if ref in found:
             break
-    wanted = [known for known in found if not version or known == f"{task_id}@{version}"]
+    wanted = [known for known in found if ref in (known, task_id)]
     if not wanted:
         raise TaskError(TASK_REFERENCE, "", ref, _suggest(ref, _known_task_refs(places)))
     if len(wanted) > 1:
@@ -77,27 +86,6 @@ def find_agent(ref: str) -> AgentSource:
     raise AgentError(AGENT_REFERENCE, "", ref, _suggest(ref, _known_agent_refs(ref)))
 
 
-def _split_task_ref(ref: str) -> tuple[str, str]:
-    """Id and version, which is "" if none is given."""
-    task_id, separator, version = ref.partition("@")
-    # Only what a manifest can hold gets through: no path, no `..`, no control character ever
-    # reaches the disk.
-    good_version = (
-        len(version) <= 80
-        and version.isascii()
-        and version.isdigit()
-        and (version[0] != "0" or version == "0")
-    )
-    if not is_task_id(task_id) or (separator and not good_version):
-        raise TaskError(
-            TASK_REFERENCE,
-            "",
-            ref,
-            "<id>@<version> or <id>: lower-case letters, digits, _ and - only",
-        )
-    return task_id, version
-
-
 def _folders_of(task_id: str, places: Iterable[str]) -> Iterator[str]:
     for place in places:
         folder = os.path.abspath(os.path.join(place, task_id))
@@ -115,10 +103,8 @@ def _known_task_refs(places: Iterable[str]) -> list[str]:
     refs = set()
     for place in places:
         for name in _list_folder(place):
-            try:
+            with contextlib.suppress(TaskError):  # what is broken cannot be suggested
                 refs.add(read_manifest(os.path.join(place, name)).ref)
-            except TaskError:
-                continue  # what is broken cannot be suggested
     return sorted(refs)
 
 

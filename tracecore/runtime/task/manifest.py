@@ -1,6 +1,7 @@
 """A task's ``task.toml``: read, and every field checked."""
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
@@ -37,12 +38,12 @@ _FUNCTIONS = {"setup": ("setup",), "validator": ("validate", "validator")}
 # field, what was found, what was expected
 Problem = tuple[str, object, str]
 
-_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+TASK_ID: Final = "[a-z0-9_-]{1,80}"
 
 
 def is_task_id(text: str) -> bool:
     """Whether ``text`` is made of lower-case letters, digits, ``_`` and ``-``, 1 to 80 of them."""
-    return 0 < len(text) <= 80 and _ID_CHARACTERS.issuperset(text)
+    return re.fullmatch(TASK_ID, text) is not None
 
 
 _ID: Final[Kind] = (
@@ -210,28 +211,32 @@ def _read_id(top: _Table, folder_name: str) -> str:
 
 def _read_entrypoint(table: _Table, folder: str) -> Entrypoint:
     """``file.py:function``; a file alone means the function that the table is named after."""
-    usual = _FUNCTIONS[table.name]
-    expected = f"file.py:function, or file.py for its function {usual[0]}"
-    file, colon, function = table.take("entrypoint", (_TEXT[0], expected), "").partition(":")
-    if not _is_python_file_name(file) or (colon and not function.isidentifier()):
-        table.note("entrypoint", expected)
-        return Entrypoint(f"{usual[0]}.py", usual[0])
+    names = _FUNCTIONS[table.name]
+    expected = f"file.py:function, or file.py for its function {names[0]}"
+    text = table.take("entrypoint", (_is_entrypoint, expected), f"{names[0]}.py")
+    file, colon, function = text.partition(":")
     if not os.path.isfile(os.path.join(folder, file)):
         table.note("entrypoint", f"{expected}, of a file that is in the folder")
-        return Entrypoint(f"{usual[0]}.py", usual[0])
+        return Entrypoint(f"{names[0]}.py", names[0])
     if not colon:
         source = read_source(os.path.join(folder, file), TaskError)
-        function = next((name for name in usual if b"def %b(" % name.encode() in source), usual[0])
+        function = next((name for name in names if b"def %b(" % name.encode() in source), names[0])
     return Entrypoint(file, function)
 
 
+def _is_entrypoint(value: object) -> bool:
+    file, colon, function = str(value).partition(":")
+    is_well_formed = _is_python_file_name(file) and (not colon or function.isidentifier())
+    return isinstance(value, str) and is_well_formed
+
+
 def _read_file_name(table: _Table, folder: str) -> str:
-    expected = "the name of a .py file in the folder"
-    file = table.take("source", (_TEXT[0], expected), "")
-    if not _is_python_file_name(file) or not os.path.isfile(os.path.join(folder, file)):
-        table.note("source", expected)
-        return "actions.py"
-    return file
+    def is_there(value: object) -> bool:
+        is_file_name = isinstance(value, str) and _is_python_file_name(value)
+        return is_file_name and os.path.isfile(os.path.join(folder, str(value)))
+
+    kind = (is_there, "the name of a .py file in the folder")
+    return table.take("source", kind, "actions.py")
 
 
 def _is_python_file_name(text: str) -> bool:

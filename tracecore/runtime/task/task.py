@@ -67,26 +67,23 @@ class TaskCode:
             TaskError: A function that the manifest names is not there, or an action cannot be
                 called by name.
         """
+        manifest, file = self.manifest, self.manifest.action_source
         self.modules.install()
         try:
-            return self._load()
+            setup = self._function(manifest.setup) if manifest.setup else None
+            actions = self.modules.load(file)
+            has_set_env = hasattr(actions, "set_env")
+            return Task(
+                manifest=manifest,
+                setup=setup,
+                set_env=self._function(Entrypoint(file, "set_env")) if has_set_env else None,
+                surface=ActionSurface(public_functions(actions)),
+                validate=self._function(manifest.validator),
+                close=self.modules.uninstall,
+            )
         except BaseException:
             self.modules.uninstall()
             raise
-
-    def _load(self) -> Task:
-        manifest, file = self.manifest, self.manifest.action_source
-        setup = self._function(manifest.setup) if manifest.setup else None
-        actions = self.modules.load(file)
-        has_set_env = hasattr(actions, "set_env")
-        return Task(
-            manifest=manifest,
-            setup=setup,
-            set_env=self._function(Entrypoint(file, "set_env")) if has_set_env else None,
-            surface=ActionSurface(public_functions(actions)),
-            validate=self._function(manifest.validator),
-            close=self.modules.uninstall,
-        )
 
     def _function(self, entrypoint: Entrypoint) -> Callable[..., Any]:
         file, name = entrypoint.file, entrypoint.function
