@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any, Final
 
 from tracecore.errors import one_line
 from tracecore.perf.compare.columns import RowKey
 from tracecore.perf.compare.comparison import compare_runs
+from tracecore.perf.compare.legs import SHAPE_METRICS
 from tracecore.perf.compare.runs import RunRecord, lines_of, read_runs, row_names
 from tracecore.perf.compare.samples import gather_samples
 from tracecore.perf.compare.work import BOTH
@@ -84,22 +86,29 @@ def _release(group: Sequence[RunRecord]) -> JsonObject:
 def _changes(before: Sequence[RunRecord], after: Sequence[RunRecord]) -> JsonObject:
     """What the legs find in a release against the one before it."""
     document = compare_runs(before, after, JudgeOptions())
+    found = [
+        (one["row"], "behaviour")
+        for one in document.get("exact", {}).get("changes", ())
+        if _has_moved(one)
+    ]
+    found += [
+        (one["row"], "work")
+        for one in document.get("work", ())
+        if (one["process"], one["quantity"]) == (BOTH, "lines")
+    ]
+    found += [
+        (one["row"], "shape" if one["metric"] in SHAPE_METRICS else "time")
+        for one in document.get("decisions", ())
+        if _has_moved(one)
+    ]
     changes: dict[str, list[str]] = {}
-    for one in document.get("exact", {}).get("changes", ()):
-        if one["gates"] and one["verdict"] in {"regressed", "improved"}:
-            changes.setdefault(one["row"], []).append("behaviour")
-    for one in document.get("work", ()):
-        if one["process"] == BOTH and one["quantity"] == "lines":
-            changes.setdefault(one["row"], []).append("work")
-    for one in document.get("decisions", ()):
-        if one["gates"] and one["verdict"] in {"regressed", "improved"}:
-            leg = "shape" if one["metric"].endswith("_adjusted") else "time"
-            changes.setdefault(one["row"], []).append(leg)
-    return {
-        "verdict": document["verdict"],
-        "answer": document["answer"],
-        "changes": {row: list(dict.fromkeys(legs)) for row, legs in changes.items()},
-    }
+    for row, leg in dict.fromkeys(found):
+        changes.setdefault(row, []).append(leg)
+    return {"verdict": document["verdict"], "answer": document["answer"], "changes": changes}
+
+
+def _has_moved(one: JsonObject) -> bool:
+    return one["gates"] and one["verdict"] in {"regressed", "improved"}
 
 
 def _point(group: Sequence[RunRecord], row: RowKey, name: str) -> JsonObject:
@@ -126,5 +135,4 @@ def _spread(values: Sequence[float]) -> JsonObject | None:
     """The median of the runs' medians, and the least and the largest of them."""
     if not values:
         return None
-    ordered = sorted(values)
-    return {"median": ordered[(len(ordered) - 1) // 2], "low": ordered[0], "high": ordered[-1]}
+    return {"median": statistics.median_low(values), "low": min(values), "high": max(values)}

@@ -75,16 +75,13 @@ def folders_of(path: str) -> list[str]:
     """``path`` itself, or where it is a folder without perf files, the folders below it that have
     some: ``--repeat`` and ``ab --output-dir`` leave one per run.
     """
-    if not os.path.isdir(path) or any(map(_is_of_a_set, os.listdir(path))):
-        return [path]
-    below = sorted(os.path.join(path, name) for name in os.listdir(path))
-    found = [one for folder in below if os.path.isdir(folder) for one in folders_of(folder)]
-    with_sets = [one for one in found if any(map(_is_of_a_set, os.listdir(one)))]
-    return with_sets or [path]
-
-
-def _is_of_a_set(name: str) -> bool:
-    return name.startswith("perf-") and name.endswith((".json", ".zip"))
+    found = []
+    for folder, below, names in os.walk(path, followlinks=True):
+        below.sort()
+        if any(name.startswith("perf-") and name.endswith((".json", ".zip")) for name in names):
+            found.append(folder)
+            below.clear()
+    return found or [path]
 
 
 def read_run(archived: ArchivedSet) -> RunRecord:
@@ -212,19 +209,18 @@ def _condition(manifest: JsonObject, field: str) -> Any:
     )
 
 
-def _where_scenarios_part(sides: Sequence[Sequence[Sequence[str]]]) -> list[list[str]]:
+def _where_scenarios_part(sides: Sequence[Sequence[tuple[str, ...]]]) -> list[list[str]]:
     """Each scenario by its length and the first row that is not the same in all: there may be
     thousands of rows.
     """
-    rows = itertools.zip_longest(*itertools.chain(*sides))
-    place = next(place for place, row in enumerate(rows) if len(set(row)) > 1)
-    return [[_row_text(scenario, place) for scenario in side] for side in sides]
-
-
-def _row_text(scenario: Sequence[str], place: int) -> str:
-    count = len(scenario)
-    row = scenario[place] if place < count else "nothing"
-    return f"{row} in row {place + 1} of {count}"
+    scenarios = list(itertools.chain(*sides))
+    rows = enumerate(itertools.zip_longest(*scenarios, fillvalue="nothing"), 1)
+    number, parted = next((number, row) for number, row in rows if len(set(row)) > 1)
+    texts = {
+        scenario: f"{row} in row {number} of {len(scenario)}"
+        for scenario, row in zip(scenarios, parted, strict=True)
+    }
+    return [[texts[scenario] for scenario in side] for side in sides]
 
 
 def _host_mismatches(base: Sequence[RunRecord], new: Sequence[RunRecord]) -> list[Mismatch]:

@@ -5,6 +5,7 @@ process and in its agent's. They are compared within one Python version alone: a
 executes the same source in other lines.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ FAULTS_SHARE: Final = 0.25
 CALLS_SLACK: Final = 1  # on 3.13 one call comes or goes from run to run
 GREW_MOST: Final = 5  # functions, and modules, named of one row
 
-Lines = dict[tuple[str, str], tuple[int, int]]  # by process and function: before and now
+Lines = Mapping[tuple[str, str], int]  # by process and function, as "module:name"
 Measure = tuple[str, str]  # process, or both, and quantity
 MEASURES: Final[tuple[Measure, ...]] = (
     *((process, name) for name in OF_PROCESSES for process in (BOTH, *PROCESSES)),
@@ -43,7 +44,7 @@ class CountedEpisode:
     row: RowKey
     episode_index: int
     counts: Mapping[Measure, int]
-    lines: Mapping[tuple[str, str], int]  # by process and function, as "module:name"
+    lines: Lines
 
 
 @record
@@ -199,13 +200,7 @@ def _change(
         verdict = "regressed" if share > 0 else "improved"
     gates = measure in GATING
     floor = FAULTS_SHARE if quantity == "page_faults" else WARN_SHARE
-    functions: Lines = {}
-    if gates and new > base:
-        before_lines, now_lines = old[0].lines, now[0].lines
-        functions = {
-            name: (before_lines.get(name, 0), now_lines.get(name, 0))
-            for name in {**before_lines, **now_lines}
-        }
+    lines = [old[0].lines, now[0].lines] if gates and new > base else [{}, {}]
     return WorkChange(
         row=row,
         process=process,
@@ -216,23 +211,22 @@ def _change(
         base=base,
         new=new,
         ratio=new / base if base and new else None,
-        grew=_most(functions),
-        modules=_most(_by_module(functions)),
+        grew=_most(*lines),
+        modules=_most(*map(_by_module, lines)),
     )
 
 
 def _by_module(functions: Lines) -> Lines:
-    modules: Lines = {}
-    for (process, name), (base, new) in functions.items():
-        module = (process, name.partition(":")[0])
-        known = modules.get(module, (0, 0))
-        modules[module] = (known[0] + base, known[1] + new)
+    modules: Counter[tuple[str, str]] = Counter()
+    for (process, name), count in functions.items():
+        modules[process, name.partition(":")[0]] += count
     return modules
 
 
-def _most(lines: Lines) -> tuple[JsonObject, ...]:
+def _most(before: Lines, now: Lines) -> tuple[JsonObject, ...]:
     """Those that execute more than before, by how many lines more."""
-    grown = sorted(lines.items(), key=lambda one: one[1][0] - one[1][1])[:GREW_MOST]
+    both = {key: (before.get(key, 0), now.get(key, 0)) for key in {**before, **now}}
+    grown = sorted(both.items(), key=lambda one: one[1][0] - one[1][1])[:GREW_MOST]
     return tuple(
         {
             "process": process,
