@@ -90,11 +90,11 @@ def _placed(chunk: Chunk, folder: str) -> list[Job]:
             expected = "a file or folder that the scenario allows, at the same place on each node"
             raise InputError(path, "", MISSING, expected)
     here = replace(settings, runs_dir=runs_dir)
-    moved: list[Job] = []
-    for job in chunk.jobs:
-        agent, task = places[job.agent, job.task]
-        moved.append(replace(job, agent=agent, task=task, settings=here))
-    return moved
+    return [
+        replace(job, agent=agent, task=task, settings=here)
+        for job in chunk.jobs
+        for agent, task in [places[job.agent, job.task]]
+    ]
 
 
 def _taken(runs_dir: str, row: EpisodeResult) -> bytes:

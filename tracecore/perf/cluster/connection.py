@@ -14,16 +14,18 @@ import contextlib
 import importlib
 import json
 import logging
+import os
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from multiprocessing import resource_tracker
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final
 
 from tracecore import clock, processes
 from tracecore.errors import InputError, OptionError, one_line
 from tracecore.perf.cluster import node
-from tracecore.perf.cluster.nodes import ClusterOptions, Node, common, complaint_of
+from tracecore.perf.cluster.nodes import Node, common, complaint_of
 from tracecore.perf.slice.interrupt import Interruption
+from tracecore.perf.slice.options import ClusterOptions, RunOptions
 from tracecore.record import as_dict
 from tracecore.records import JsonObject
 
@@ -33,30 +35,35 @@ ANSWER_S: Final = 5.0  # for the scheduler to list its nodes
 CLOSE_S: Final = 2.0
 CLOSE_LOCAL_S: Final = 5.0  # for workers of our own to end
 
-T = TypeVar("T")
-
 
 class Cluster:
-    """A connection to a cluster whose nodes have been checked. To be closed, as by a ``with``
-    block.
+    """A connection to a cluster whose nodes have been checked. To be closed.
 
     Attributes:
+        address: Of its scheduler, or ``local:N``.
+        artifacts: Where those of episodes are left: return, node or shared.
+        runs_dir: Where they are left, as a node is asked for it.
+        run: How episodes are run.
         nodes: Every worker that has been used, by its address.
         client: Dask's.
         is_gone: Whether its scheduler was lost.
         loop: Where everything of it runs; not between two calls.
         woken: Done when an interruption has come.
         mine: What this machine's tracecore and Python are.
-        options: Which cluster, and how it is used.
     """
 
     def __init__(
-        self, options: ClusterOptions, interruption: Interruption, write: Callable[[str], None]
+        self,
+        run: RunOptions,
+        asked: ClusterOptions,
+        interruption: Interruption,
+        write: Callable[[str], None],
     ) -> None:
         """Connect.
 
         Args:
-            options: Which cluster.
+            run: How episodes are run.
+            asked: Which cluster.
             interruption: Ends the wait, and later the run.
             write: For people: a node that is refused, or lost.
 
@@ -65,7 +72,11 @@ class Cluster:
                 tracecore or Python.
             KeyboardInterrupt: A signal came while it was waited for.
         """
-        self.options, self._interruption, self._write = options, interruption, write
+        self.run, self._interruption, self._write = run, interruption, write
+        self.address, self.artifacts = asked.address or "", asked.artifacts or "return"
+        # Where artifacts stay on the node, a relative folder is one of the node's.
+        is_nodes_own = self.artifacts == "node"
+        self.runs_dir = run.runs_dir if is_nodes_own else os.path.abspath(run.runs_dir)
         self.mine = node.about()
         self.nodes: dict[str, Node] = {}
         self.client: Any = None
@@ -75,7 +86,7 @@ class Cluster:
         self.woken: asyncio.Future[None] = self.loop.create_future()
         self.loop.add_reader(interruption.wake_fd, self._wake)
         try:
-            self.loop.run_until_complete(self._connect())
+            self.loop.run_until_complete(self._connect_unless_woken())
         except BaseException:
             self.close()
             raise
@@ -115,8 +126,6 @@ class Cluster:
 
     def close(self) -> None:
         """Let go of the cluster; one of our own ends. Never raises, and never waits long."""
-        if self.loop.is_closed():
-            return
         with contextlib.suppress(Exception):
             self.loop.run_until_complete(self._disconnect())
         self.loop.remove_reader(self._interruption.wake_fd)
@@ -128,45 +137,41 @@ class Cluster:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     # --- connecting ---
 
     def _wake(self) -> None:
         self.loop.remove_reader(self._interruption.wake_fd)
-        if not self.woken.done():
-            self.woken.set_result(None)
+        self.woken.set_result(None)
+
+    async def _connect_unless_woken(self) -> None:
+        connecting = asyncio.create_task(self._connect())
+        await asyncio.wait({connecting, self.woken}, return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            connecting.cancel()
+            await asyncio.wait({connecting}, timeout=CLOSE_S)
+            raise KeyboardInterrupt
+        await connecting
 
     async def _connect(self) -> None:
-        await self._unless_woken(self._open_client())
-        deadline_s = clock.monotonic_s() + CONNECT_S
-        while not (threads := await self._unless_woken(self.ask_threads())):
-            if clock.monotonic_s() > deadline_s:
-                raise OptionError(
-                    "--cluster",
-                    "",
-                    f"{self.options.address} without a worker",
-                    "a scheduler with a worker",
-                )
-            await self._unless_woken(asyncio.sleep(0.2))
-        await self._unless_woken(self._check_all(threads))
+        """Open the connection, and check the nodes that are there.
 
-    async def _unless_woken(self, work: Coroutine[Any, Any, T]) -> T:
-        task = self.loop.create_task(work)
-        waiting: set[Any] = {task, self.woken}
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=CLOSE_S)
-            raise KeyboardInterrupt
-        return task.result()
+        Raises:
+            OptionError: There is none, or one of them cannot be used; it is named.
+        """
+        await self._open_client()
+        deadline_s = clock.monotonic_s() + CONNECT_S
+        while not (threads := await self.ask_threads()):
+            if clock.monotonic_s() > deadline_s:
+                found = f"{self.address} without a worker"
+                raise OptionError("--cluster", "", found, "a scheduler with a worker")
+            await asyncio.sleep(0.2)
+        abouts = await asyncio.gather(*map(self.describe, threads))
+        for address, about in zip(threads, abouts, strict=True):
+            if complaint := self.take_in(address, threads[address], about):
+                raise complaint
 
     async def _open_client(self) -> None:
-        address = self.options.address
+        address = self.address
         try:
             # imported only where a cluster is asked for
             distributed: Any = importlib.import_module("distributed")
@@ -206,27 +211,14 @@ class Cluster:
         """How many threads each worker of the cluster has, by its address; raises OSError or
         TimeoutError.
         """
-        found: dict[str, int] = dict(await asyncio.wait_for(self.client.nthreads(), ANSWER_S))
-        return found
-
-    async def _check_all(self, threads: dict[str, int]) -> None:
-        """Check the nodes that are there when the slice begins.
-
-        Raises:
-            OptionError: One of them cannot be used; it is named.
-        """
-        abouts = await asyncio.gather(*map(self.describe, threads))
-        for address, about in zip(threads, abouts, strict=True):
-            if complaint := self.complaint_of(address, about):
-                raise complaint
-            self.add_node(address, threads[address], about)
+        return dict(await asyncio.wait_for(self.client.nthreads(), ANSWER_S))
 
     async def describe(self, address: str) -> JsonObject:
         """What the node says of itself; or ``failure``, why it does not."""
-        options, limits = self.options, json.dumps(as_dict(self.options.limits))
+        method, limits = self.run.method, json.dumps(as_dict(self.run.limits))
         try:
             asking = self.client.run(
-                node.describe_node, options.method, limits, options.runs_dir, workers=[address]
+                node.describe_node, method, limits, self.runs_dir, workers=[address]
             )
             return dict(json.loads((await asyncio.wait_for(asking, DESCRIBE_S))[address]))
         # whatever dask raises for a node that has gone, or that cannot import what it is asked for
@@ -235,19 +227,16 @@ class Cluster:
             nothing = {"name": "", "host": {}, "machine_class": "", "confinement": {}}
             return {**nothing, "hostname": address, "failure": failure}
 
-    def complaint_of(self, address: str, about: JsonObject) -> InputError | None:
-        """Why a node cannot be used, in what it says of itself; None where it can."""
-        return complaint_of(address, about, self.mine, self.options.limits)
-
-    def add_node(self, address: str, threads: int, about: JsonObject) -> None:
-        """A node that is to be used."""
+    def take_in(self, address: str, threads: int, about: JsonObject) -> InputError | None:
+        """Know a node by what it says of itself; why it cannot be used, which gives it no slots."""
+        complaint = complaint_of(address, about, self.mine, self.run.limits)
         numbered = sum(one.slots for one in self.nodes.values())
         used = sum(one.slots for one in self.nodes.values() if not one.refused)
-        most = self.options.slots_most
-        slots = threads if most is None else max(0, min(threads, most - used))
-        stays = self.options.artifacts != "return"
-        runs_dir = about.get("runs_dir") if stays else None
+        free = threads if self.run.workers is None else self.run.workers - used
+        slots = 0 if complaint else max(0, min(threads, free))
+        runs_dir = None if self.artifacts == "return" else about.get("runs_dir")
         self.nodes[address] = Node(address, about, numbered, slots, runs_dir=runs_dir)
+        return complaint
 
     def write_line(self, words: str) -> None:
         """Write a line for people."""

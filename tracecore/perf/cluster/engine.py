@@ -13,25 +13,19 @@ from tracecore.command_line.options import require_packages
 from tracecore.files import write_atomic
 from tracecore.perf.cluster.chunks import Chunk, Chunks
 from tracecore.perf.cluster.connection import Cluster
-from tracecore.perf.cluster.nodes import ClusterOptions
 from tracecore.perf.cluster.run import ClusterRun
 from tracecore.perf.cluster.sources import pack_sources
-from tracecore.perf.slice import options
 from tracecore.perf.slice.engine import Engine, Look
 from tracecore.perf.slice.interrupt import Interruption
-from tracecore.perf.slice.options import RunOptions
+from tracecore.perf.slice.options import ClusterOptions, RunOptions
 from tracecore.perf.slice.plan import Plan
 from tracecore.record import replace
 from tracecore.records import EpisodeResult, Job, JsonObject
 
 
-@contextlib.contextmanager
 def use_cluster(
-    run: RunOptions,
-    asked: options.ClusterOptions,
-    interruption: Interruption,
-    write: Callable[[str], None],
-) -> Iterator["ClusterEngine"]:
+    run: RunOptions, asked: ClusterOptions, interruption: Interruption, write: Callable[[str], None]
+) -> "contextlib.closing[ClusterEngine]":
     """A cluster that has been asked and checked, until the end of the ``with`` block.
 
     Raises:
@@ -40,18 +34,7 @@ def use_cluster(
         KeyboardInterrupt: An interruption came while it was being asked.
     """
     require_packages("--cluster", "distributed")
-    # Where artifacts stay on the node, a relative folder is one of the node's.
-    is_nodes_own = asked.artifacts == "node"
-    cluster_options = ClusterOptions(
-        address=asked.address or "",
-        method=run.method,
-        limits=run.limits,
-        artifacts=asked.artifacts or "return",
-        runs_dir=run.runs_dir if is_nodes_own else os.path.abspath(run.runs_dir),
-        slots_most=run.workers,
-    )
-    with ClusterEngine(cluster_options, interruption, write) as cluster:
-        yield cluster
+    return contextlib.closing(ClusterEngine(run, asked, interruption, write))
 
 
 class ClusterEngine(Cluster, Engine):
@@ -59,8 +42,8 @@ class ClusterEngine(Cluster, Engine):
 
     def document(self) -> JsonObject:
         """The ``cluster`` block of the manifest."""
-        about = {"artifacts": self.options.artifacts, "machine_class": self.machine_class()}
-        return {"address": self.options.address, **about, "nodes": self.node_documents()}
+        about = {"artifacts": self.artifacts, "machine_class": self.machine_class()}
+        return {"address": self.address, **about, "nodes": self.node_documents()}
 
     def episodes(
         self, plan: Plan, jobs: Iterator[Job], count: int, look: Look | None = None
@@ -77,7 +60,7 @@ class ClusterEngine(Cluster, Engine):
             EngineError: The scheduler is gone, or no node is left that can run them.
             OutputError: An artifact that came back could not be written.
         """
-        return self._episodes(plan, Chunks(jobs, count), self.options.artifacts, look)
+        return self._episodes(plan, Chunks(jobs, count), self.artifacts, look)
 
     def episodes_again(
         self, plan: Plan, jobs: Iterator[Job], count: int
@@ -90,13 +73,13 @@ class ClusterEngine(Cluster, Engine):
     ) -> Generator[EpisodeResult, None, None]:
         pairs = tuple(dict.fromkeys(plan.sources))
         # Where artifacts stay on the node, a relative folder is one of the node's.
-        runs_dir = self.options.runs_dir if artifacts == "node" else plan.settings.runs_dir
+        runs_dir = self.runs_dir if artifacts == "node" else plan.settings.runs_dir
         empty = Chunk(
             slice_id=f"{plan.slice_id}-{os.urandom(4).hex()}",
             jobs=(),
             pairs=pairs,
             parcel=pack_sources(pairs),
-            method=self.options.method,
+            method=self.run.method,
             artifacts=artifacts,
         )
         with _shared(empty, plan.settings.runs_dir) as shown:

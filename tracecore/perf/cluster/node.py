@@ -32,10 +32,9 @@ from tracecore.runtime.task.folder import read_folder
 
 LEAVE_PATIENCE_S: Final = 5.0  # for a chunk's process whose line has ended: it kills and reaps
 
-_running: dict[str, set["subprocess.Popen[bytes]"]] = {}  # by slice
-_guard = threading.Lock()
 # One chunk at a time: it fills all slots of the node.
 _turn = threading.Lock()
+_running: dict[str, "subprocess.Popen[bytes]"] = {}  # that of this turn, by its slice
 
 
 def about() -> JsonObject:
@@ -100,9 +99,7 @@ async def end_slice(slice_id: str) -> None:
 
 
 def _end_slice(slice_id: str) -> None:
-    with _guard:
-        running = list(_running.pop(slice_id, ()))
-    for process in running:
+    if process := _running.pop(slice_id, None):
         _hang_up(process)
 
 
@@ -120,8 +117,7 @@ def _run_beside(chunk: Chunk, folder: str, slots: int, node: str) -> ChunkEnd:
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C in the terminal of a cluster's worker is for that worker
     )
-    with _guard:
-        _running.setdefault(chunk.slice_id, set()).add(process)
+    _running[chunk.slice_id] = process
     rows: list[tuple[EpisodeResult, bytes]] = []
     trouble = death = None
     try:
@@ -134,8 +130,7 @@ def _run_beside(chunk: Chunk, folder: str, slots: int, node: str) -> ChunkEnd:
         _hang_up(process)
         death = processes.describe_code(process.returncode)
     finally:
-        with _guard:
-            _running.get(chunk.slice_id, set()).discard(process)
+        _running.pop(chunk.slice_id, None)
         _hang_up(process)
     return ChunkEnd(
         node=node,

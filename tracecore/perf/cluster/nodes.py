@@ -4,21 +4,8 @@ from typing import Any
 
 from tracecore.confinement import doctor
 from tracecore.errors import InputError, OptionError, one_line
-from tracecore.record import mutable_record, record
+from tracecore.record import mutable_record
 from tracecore.records import JsonObject, Limits
-
-
-@record
-class ClusterOptions:
-    """Which cluster, and how it is used."""
-
-    address: str  # tcp://host:port, or local:N
-    method: str  # auto, fork or spawn
-    limits: Limits
-    artifacts: str  # return, node or shared
-    runs_dir: str  # as it was written
-    # episodes at the same time, if not as many as the cluster has threads
-    slots_most: int | None = None
 
 
 @mutable_record

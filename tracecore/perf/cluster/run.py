@@ -11,6 +11,7 @@ from tracecore.errors import EngineError
 from tracecore.perf.cluster import node
 from tracecore.perf.cluster.chunks import Chunk, ChunkEnd, Chunks, Share
 from tracecore.perf.cluster.connection import Cluster
+from tracecore.perf.cluster.nodes import Node
 from tracecore.perf.slice.engine import Look
 from tracecore.record import record, replace
 from tracecore.records import Ended, EpisodeResult, Job, Running, Usage, WorkerLost
@@ -25,10 +26,6 @@ MISSES_MOST: Final = 2
 NODES_PATIENCE_S: Final = 30.0  # for a new node, when all are lost
 TICK_S: Final = 0.1  # between two looks at what is running
 LET_GO_S: Final = 2.5  # for nodes to end what they run: Ctrl-C is waiting
-
-
-class SchedulerLost(EngineError):
-    """The scheduler is gone; what had finished is in the journal."""
 
 
 @record
@@ -51,16 +48,12 @@ class ClusterRun:
         self._begun_s = clock.monotonic_s()
         self._asked: dict[asyncio.Task[ChunkEnd], _Asked] = {}
         self._joining: dict[str, asyncio.Task[None]] = {}  # by address
-        self._watching: asyncio.Task[None] | None = None
+        self._watching = cluster.loop.create_task(self._watch_nodes())
         self._alone_since_s: float | None = None
-        self._numbers = 0
 
     async def next_rows(self) -> list[EpisodeResult] | None:
         """The rows of the next chunks to end; None when all have, or an interruption has come."""
-        if self._watching is None:
-            self._watching = asyncio.get_running_loop().create_task(self._watch_nodes())
         while not self._cluster.woken.done():
-            self._check_scheduler()
             self._hand_out()
             if not self._asked and self._chunks.is_empty:
                 return None
@@ -78,14 +71,11 @@ class ClusterRun:
 
     async def end(self) -> None:
         """Take back what is still out, and have all nodes end what they run of it."""
-        tasks: list[asyncio.Task[Any]] = [*self._asked, *self._joining.values()]
-        tasks += [self._watching] if self._watching else []
-        is_cut_short = bool(self._asked)
+        tasks: list[asyncio.Task[Any]] = [self._watching, *self._asked, *self._joining.values()]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=LET_GO_S)
-        if is_cut_short and not self._cluster.is_gone:
+        await asyncio.wait(tasks, timeout=LET_GO_S)
+        if self._asked and not self._cluster.is_gone:
             addresses = [one.address for one in self._cluster.nodes.values() if not one.is_lost]
             # Whatever has gone by now: the processes of a chunk end with the worker beside them.
             with contextlib.suppress(Exception):
@@ -109,8 +99,9 @@ class ClusterRun:
 
     def _check_scheduler(self) -> None:
         if self._cluster.is_gone or self._cluster.client.status != "running":
+            # What had finished is in the journal.
             self._cluster.is_gone = True
-            raise SchedulerLost(f"the scheduler of {self._cluster.options.address} is gone")
+            raise EngineError(f"the scheduler of {self._cluster.address} is gone")
 
     def _see_threads(self, threads: Mapping[str, int]) -> None:
         """Which nodes there are now: new ones are checked, missing ones are lost."""
@@ -118,7 +109,7 @@ class ClusterRun:
             known = self._cluster.nodes.get(address)
             if known is None or known.is_lost:
                 joining = self._admit(address, threads[address])
-                self._joining[address] = asyncio.get_running_loop().create_task(joining)
+                self._joining[address] = asyncio.create_task(joining)
         for one in self._cluster.nodes.values():
             if one.address not in threads and not one.is_lost:
                 one.is_lost, one.refused = True, f"{one.words} was lost"
@@ -134,16 +125,13 @@ class ClusterRun:
         """Check a node that is new."""
         try:
             about = await self._cluster.describe(address)
-            complaint = self._cluster.complaint_of(address, about)
-            self._cluster.add_node(address, 0 if complaint else threads, about)
-            if complaint:
-                self._refuse(address, str(complaint))
+            if complaint := self._cluster.take_in(address, threads, about):
+                self._refuse(self._cluster.nodes[address], str(complaint))
         finally:
             self._joining.pop(address, None)
 
-    def _refuse(self, address: str, why: str) -> None:
-        one = self._cluster.nodes.get(address)
-        if one and not one.refused:
+    def _refuse(self, one: Node, why: str) -> None:
+        if not one.refused:
             one.refused = why
             self._cluster.write_line(f"{why}; it gets no more episodes")
 
@@ -174,11 +162,10 @@ class ClusterRun:
         usable = tuple(self._usable())
         while len(self._asked) < len(usable) and not self._chunks.is_empty:
             share = self._chunks.take(max(1, self._cluster.slots // len(usable)), len(usable))
-            asking = asyncio.get_running_loop().create_task(self._ask(share.jobs, usable))
+            asking = asyncio.create_task(self._ask(share.jobs, usable))
             self._asked[asking] = _Asked(share, usable, clock.monotonic_s())
 
     async def _ask(self, jobs: tuple[Job, ...], usable: tuple[str, ...]) -> ChunkEnd:
-        self._numbers += 1
         here = replace(jobs[0].settings, runs_dir=self._runs_dir)
         chunk = replace(self._empty, jobs=tuple(replace(job, settings=here) for job in jobs))
         slots = {address: self._cluster.nodes[address].slots for address in usable}
@@ -186,7 +173,7 @@ class ClusterRun:
             node.run_chunk,
             chunk,
             slots,
-            key=f"{self._empty.slice_id}-{os.urandom(4).hex()}-{self._numbers}",
+            key=f"{self._empty.slice_id}-{os.urandom(8).hex()}",
             workers=list(usable),
             allow_other_workers=False,
             pure=False,
@@ -211,22 +198,21 @@ class ClusterRun:
         end = task.result()
         one = self._cluster.nodes[end.node]
         one.is_used = True
-        rows = self._rows(asked, end)
+        rows = self._rows(asked, end, one)
         self._chunks.learn(len(rows), sum(row.wall_clock_s for row in rows))
         done = {row.episode_index for row in rows}
         left = tuple(job for job in asked.share.jobs if job.index not in done)
         if end.trouble:
             self._chunks.put_back(replace(asked.share, jobs=left))
-            self._refuse(end.node, f"{one.words} cannot go on: {end.trouble}")
+            self._refuse(one, f"{one.words} cannot go on: {end.trouble}")
         elif end.death:
             why = f"{one.words} lost the process that ran it, which {end.death}"
             rows += self._blame(asked, left, why)
         return rows
 
-    def _rows(self, asked: _Asked, end: ChunkEnd) -> list[EpisodeResult]:
+    def _rows(self, asked: _Asked, end: ChunkEnd, one: Node) -> list[EpisodeResult]:
         """The rows as they stand in this slice, with the artifacts that came with them kept."""
         jobs = {job.index: job for job in asked.share.jobs}
-        one = self._cluster.nodes[end.node]
         # The clock of its batch began about when the chunk did.
         shift_s = clock.monotonic_s() - end.spent_s - self._begun_s
         rows = []
@@ -238,16 +224,15 @@ class ClusterRun:
                 worker=one.first_slot + row.worker,
                 host=one.about["hostname"],
             )
-            rows.append(
-                keep_returned(jobs[row.episode_index], here, artifact) if artifact else here
-            )
+            job = jobs[row.episode_index]
+            rows.append(keep_returned(job, here, artifact) if artifact else here)
         return rows
 
     def _blame(self, asked: _Asked, jobs: tuple[Job, ...], why: str) -> list[EpisodeResult]:
         """Jobs went down with what ran them: each is tried once more, alone, or else given up."""
-        if asked.share.attempt < ATTEMPTS_MOST:
-            self._chunks.put_back(*(Share((job,), asked.share.attempt + 1) for job in jobs))
-            return []
         attempts = asked.share.attempt
+        if attempts < ATTEMPTS_MOST:
+            self._chunks.put_back(*(Share((job,), attempts + 1) for job in jobs))
+            return []
         usage = Usage(wall_clock_s=clock.monotonic_s() - asked.since_s, attempt=attempts)
         return [settle(Ended(job, WorkerLost(attempts, why), usage)) for job in jobs]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from tracecore import canon, frames
-from tracecore.errors import InputError, OutputError, TaskError
+from tracecore.errors import InputError, TaskError, as_output_error
 from tracecore.files import write_atomic
 from tracecore.record import replace
 from tracecore.records import AgentSource, TaskSource
@@ -50,7 +50,9 @@ def lay_out_sources(parcel: bytes, folder: str, pairs: Sequence[Pair]) -> tuple[
         path = os.path.normpath(os.path.join(folder, *name.split("/")))
         if not path.startswith(os.path.join(folder, "")) or canon.sha256(data) != sha256:
             raise InputError(name, "sha256", canon.sha256(data), f"{sha256}, as it was sent")
-        _write(path, data)
+        with as_output_error(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        write_atomic(path, data)
     return tuple(
         _verified(pair, place, folder) for pair, place in zip(pairs, _places(pairs), strict=True)
     )
@@ -68,14 +70,6 @@ def _verified(pair: Pair, place: tuple[str, str], folder: str) -> Pair:
                 path, "sha256", found, f"{expected}, as it was when the slice was planned"
             )
     return agent, task
-
-
-def _write(path: str, data: bytes) -> None:
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-    except OSError as error:
-        raise OutputError(path, error) from error
-    write_atomic(path, data)
 
 
 def _places(pairs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
