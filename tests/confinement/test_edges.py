@@ -1,10 +1,20 @@
+import contextlib
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
-from tracecore.confinement.readable import Reach, landlock_paths, readable, secret_folders
+from tracecore.confinement import namespaces
+from tracecore.confinement.kernel import Kernel
+from tracecore.confinement.readable import (
+    Reach,
+    Readable,
+    landlock_paths,
+    readable,
+    secret_folders,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 RUDE = """\
@@ -33,6 +43,27 @@ def test_agents_may_lie_beside_tasks(tmp_path: pathlib.Path) -> None:
     folders = secret_folders((str(tmp_path),), str(tmp_path / "runs"))
     found = [path for path in folders if path.startswith(str(tmp_path))]
     assert found == [str(tmp_path / name) for name in ("a", "runs")]
+
+
+def test_the_machines_own_file_is_covered_and_never_written(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "hosts").write_text("the machine's")
+    hosts, folder, layers = str(tmp_path / "hosts"), str(tmp_path), namespaces.FLAGS
+    found = Readable(folders=(folder,), files=frozenset(), hidden=(), native=(), folder=folder)
+    pid = os.fork()
+    if pid == 0:
+        seen = ""
+        with contextlib.suppress(Exception):
+            kernel = Kernel()
+            seen = "not permitted"
+            if all(left is True for left in namespaces.enter(kernel, layers).values()):
+                namespaces.enter_private_root(kernel, found, {hosts: "the agents'"})
+                seen = pathlib.Path(hosts).read_text()
+        os._exit({"the agents'": 0, "not permitted": 3}.get(seen, 1))
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code == 3:
+        pytest.skip("this machine permits no mount namespace")
+    assert code == 0
+    assert (tmp_path / "hosts").read_text() == "the machine's"
 
 
 def test_an_agents_words_reach_the_terminal_as_plain_text(tmp_path: pathlib.Path) -> None:

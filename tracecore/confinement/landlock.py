@@ -22,14 +22,10 @@ NEWEST_RIGHTS: Final = 0xFFFF
 
 
 def restrict(
-    kernel: Kernel,
-    readable: Iterable[str],
-    listable: Iterable[str],
-    writable: Iterable[str],
-    *,
-    ports: Iterable[int],
+    kernel: Kernel, readable: Iterable[str], listable: Iterable[str], ports: Iterable[int]
 ) -> None:
-    """Leave to this process, and all it starts, only these files.
+    """Leave to this process, and all it starts, only these files; and the null device, for writing
+    too.
 
     Needs no-new-privileges.
 
@@ -37,38 +33,38 @@ def restrict(
         kernel: The way into it.
         readable: Files, and folders with all that is below them.
         listable: Folders of which the names are given away, with those below.
-        writable: Single files (devices).
         ports: To which TCP connections stay possible.
 
     Raises:
         OSError: The kernel has it not, or refused.
     """
-    version = kernel.syscall(CREATE_RULESET, 0, 0, 1)  # of the interface
+    version = kernel.call("syscall", CREATE_RULESET, 0, 0, 1)  # of the interface
     files = FILE_RIGHTS.get(version, NEWEST_RIGHTS)
-    net, scoped = (3 if version >= 4 else 0), (3 if version >= 6 else 0)
-    size = 24 if version >= 6 else 16 if version >= 4 else 8
-    rules = kernel.syscall(CREATE_RULESET, struct.pack("QQQ", files, net, scoped), size, 0)
+    handled = (files, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
+    # Older versions know fewer fields, and take the others as long as they are 0.
+    attributes = struct.pack("QQQ", *handled)
+    rules = kernel.call("syscall", CREATE_RULESET, attributes, len(attributes), 0)
     try:
         for path in readable:
-            _allow(kernel, rules, path, READ_FILE, READ_DIR)
+            _allow(kernel, rules, path, READ_FILE | READ_DIR)
         for path in listable:
-            _allow(kernel, rules, path, 0, READ_DIR)
-        for path in writable:
-            _allow(kernel, rules, path, files & (READ_FILE | WRITE_FILE | TRUNCATE), 0)
-        if version >= 4:
-            for port in ports:
-                kernel.syscall(ADD_RULE, rules, RULE_PORT, struct.pack("QQ", CONNECT_TCP, port), 0)
-        kernel.syscall(RESTRICT_SELF, rules, 0)
+            _allow(kernel, rules, path, READ_DIR)
+        _allow(kernel, rules, os.devnull, files & (READ_FILE | WRITE_FILE | TRUNCATE))
+        for port in ports if version >= 4 else ():
+            one = struct.pack("QQ", CONNECT_TCP, port)
+            kernel.call("syscall", ADD_RULE, rules, RULE_PORT, one, 0)
+        kernel.call("syscall", RESTRICT_SELF, rules, 0)
     finally:
         os.close(rules)
 
 
-def _allow(kernel: Kernel, rules: int, path: str, rights: int, folder_rights: int) -> None:
-    with contextlib.suppress(OSError):  # what is not there needs no permission
+def _allow(kernel: Kernel, rules: int, path: str, rights: int) -> None:
+    # What is not there needs no permission; nor does a file of which only the names in it are
+    # allowed, which the kernel refuses.
+    with contextlib.suppress(OSError):
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
-            wanted = rights | (folder_rights if os.path.isdir(path) else 0)
-            if wanted:
-                kernel.syscall(ADD_RULE, rules, RULE_PATH, struct.pack("=Qi", wanted, fd), 0)
+            own = rights if os.path.isdir(path) else rights & ~READ_DIR
+            kernel.call("syscall", ADD_RULE, rules, RULE_PATH, struct.pack("=Qi", own, fd), 0)
         finally:
             os.close(fd)

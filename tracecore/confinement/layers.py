@@ -100,7 +100,7 @@ def begin(limits: Limits, reach: Reach) -> Confinement:
     """Nothing is in force yet."""
     confinement = Confinement(limits, reach)
     if limits.confinement != "off":
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(ImportError, OSError):
             confinement.kernel = Kernel()
     return confinement
 
@@ -201,8 +201,7 @@ def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
 
 def before_fork(confinement: Confinement) -> None:
     """In the zygote, before each agent: every one of them gets the same process id."""
-    if confinement.last_pid_fd >= 0:
-        namespaces.begin_pids_again(confinement.last_pid_fd)
+    namespaces.begin_pids_again(confinement.last_pid_fd)
 
 
 def _put_on(
@@ -237,7 +236,7 @@ def _turn_to_own_folder(folder: str) -> None:
 
 
 def _give_up_new_privileges(_confinement: Confinement, kernel: Kernel) -> None:
-    kernel.prctl(PR_SET_NO_NEW_PRIVS, 1)
+    kernel.call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def _give_up_capabilities(confinement: Confinement, kernel: Kernel) -> None:
@@ -252,7 +251,7 @@ def _restrict_files(confinement: Confinement, kernel: Kernel) -> None:
     direct = confinement.direct
     ports = {port for _host, port in direct} | {one.port for one in confinement.doors}
     names = {NAMES_PORT} if direct else set()
-    landlock.restrict(kernel, whole, listed, [os.devnull], ports=sorted(ports | names))
+    landlock.restrict(kernel, whole, listed, ports | names)
 
 
 def _filter_calls(confinement: Confinement, kernel: Kernel) -> None:
@@ -267,7 +266,8 @@ def _filter_calls(confinement: Confinement, kernel: Kernel) -> None:
     network = seccomp.NO_NETWORK
     if confinement.reach.has_doors:
         network = seccomp.ANY_NETWORK if confinement.direct else seccomp.STREAMS
-    kernel.add_filter(seccomp.zygote_filter(machine, network=network))
+    if kernel.prepare_filter(seccomp.zygote_filter(machine, network=network))(0):
+        raise OSError(0, "the kernel has no seccomp filters, or refused this one")
     confinement.last_filter = last_filter
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from tracecore.confinement.kernel import Kernel
@@ -20,13 +20,7 @@ FLAGS: Final = {
     "pid_namespace": 0x20000000,
     "mount_namespace": 0x00020000,
 }
-PROC_LINKS: Final = {
-    "user_namespace": "user",
-    "network_namespace": "net",
-    "ipc_namespace": "ipc",
-    "pid_namespace": "pid_for_children",
-    "mount_namespace": "mnt",
-}
+PID_MAX: Final = "/proc/sys/kernel/pid_max"
 LAST_PID: Final = "/proc/sys/kernel/ns_last_pid"
 PID_MAX_PER_TABLE: Final = (6, 14)  # the first kernel with one bound for each process table
 PID_MAX_OF_NEW_TABLE: Final = 1 << 22
@@ -34,37 +28,35 @@ RESERVED_PIDS: Final = 300
 
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 MS_RDONLY, MS_BIND, MS_REC, MS_PRIVATE = 1, 0x1000, 0x4000, 0x40000
-# The same on every architecture, but for the last.
+# the same on every architecture
 OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
-PIVOT_ROOT: Final = {"x86_64": 155, "aarch64": 41}
+MNT_DETACH: Final = 2
 OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH = 1, 4
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 PLACES: Final = ("/tmp", "/mnt", "/usr")  # noqa: S108 - folders that are there; what lies in them is not touched
 
 
-def enter(kernel: Kernel, wanted: Iterable[str]) -> dict[str, bool | str]:
+def enter(kernel: Kernel, wanted: Collection[str]) -> dict[str, bool | str]:
     """Leave the namespaces of the parent, as many as the kernel permits; gives which, or why not.
 
     The process ids change for children only. All at once where a user namespace is permitted, since
     inside one the others are too; else one by one.
     """
-    names = [name for name in FLAGS if name in set(wanted)]
-    together = sum(FLAGS[name] for name in names)
+    names = [name for name in FLAGS if name in wanted]
     uid, gid = os.getuid(), os.getgid()
-    try:
-        kernel.unshare(together)
-    except OSError as error:
-        return {name: _enter_alone(kernel, name, error) for name in names}
+    together = _leave(kernel, names)
+    if together is not True:
+        return {
+            name: together if name == "user_namespace" else _leave(kernel, [name]) for name in names
+        }
     if "user_namespace" in names:
         _map_only(uid, gid)
     return dict.fromkeys(names, True)
 
 
-def _enter_alone(kernel: Kernel, name: str, refusal: OSError) -> bool | str:
-    if name == "user_namespace":
-        return f"not permitted ({refusal.strerror})"
+def _leave(kernel: Kernel, names: Iterable[str]) -> bool | str:
     try:
-        kernel.unshare(FLAGS[name])
+        kernel.call("unshare", sum(FLAGS[name] for name in names))
     except OSError as error:
         return f"not permitted ({error.strerror})"
     return True
@@ -92,12 +84,10 @@ def bound_process_table(most: int) -> None:
     round the lowest one is 300: there may be ``most``, or up to 300 more. In older kernels the same
     file bounds the whole machine, and is not touched.
     """
-    if _kernel_version() < PID_MAX_PER_TABLE:
+    version = os.uname().release.replace("-", ".").split(".")[:2]
+    if tuple(int(word) for word in version if word.isdigit()) < PID_MAX_PER_TABLE:
         return
-    with (
-        contextlib.suppress(OSError),
-        open("/proc/sys/kernel/pid_max", "r+", encoding="ascii") as file,
-    ):
+    with contextlib.suppress(OSError), open(PID_MAX, "r+", encoding="ascii") as file:
         if int(file.read()) == PID_MAX_OF_NEW_TABLE:
             file.seek(0)
             file.write(str(RESERVED_PIDS + most))
@@ -123,11 +113,6 @@ def begin_pids_again(fd: int) -> bool:
         return False
 
 
-def _kernel_version() -> tuple[int, ...]:
-    release = os.uname().release.split("-")[0].split(".")[:2]
-    return tuple(int(word) for word in release if word.isdigit())
-
-
 # --- a disk of one's own ---
 #
 # Everything is copied as a mount, which costs nothing, is made once in the zygote and inherited by
@@ -136,7 +121,7 @@ def _kernel_version() -> tuple[int, ...]:
 
 def enter_private_root(kernel: Kernel, found: Readable, written: Mapping[str, str]) -> None:
     """In a mount namespace of one's own: leave the disk for one that holds what ``found`` lists,
-    read-only.
+    read-only. The working folder is to be chosen anew.
 
     Hidden folders inside of readable ones are empty there; links on the way are there too. Files
     that ``written`` has hold its text there.
@@ -144,38 +129,31 @@ def enter_private_root(kernel: Kernel, found: Readable, written: Mapping[str, st
     Raises:
         OSError: The kernel refused. The disk is as it was.
     """
-    number = PIVOT_ROOT.get(os.uname().machine)
-    place = next(
-        (path for path in PLACES if os.path.isdir(path) and not os.path.islink(path)), None
-    )
-    if number is None or place is None:
-        raise OSError(0, "no number of the call, or no folder to begin with")
+    # nothing can be mounted where there is none
+    place = next((path for path in PLACES if os.path.isdir(path) and not os.path.islink(path)), "")
     links, copied, emptied = _plan(found)
-    copied = [path for path in copied if path not in written]
-    kernel.mount("none", "/", "none", MS_REC | MS_PRIVATE)
+    kernel.call("mount", "none", "/", "none", MS_REC | MS_PRIVATE, 0)
     trees: dict[str, int] = {}
     try:
         for path in copied:
-            trees[path] = kernel.syscall(
-                OPEN_TREE,
-                AT_FDCWD,
-                os.fsencode(path),
-                OPEN_TREE_CLONE | os.O_CLOEXEC | AT_RECURSIVE,
-            )
-        kernel.mount("none", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+            if path not in written:
+                flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_RECURSIVE
+                trees[path] = kernel.call("syscall", OPEN_TREE, AT_FDCWD, path, flags)
+        kernel.call("mount", "none", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
         try:
-            _furnish(kernel, place, links, trees, emptied)
-            _write(place, written)
-            _turn_to(kernel, number, place)
+            _furnish(kernel, place, trees, {**dict.fromkeys(emptied, ""), **written})
+            _link(place, links)
+            os.chdir(place)
+            kernel.call("pivot_root", ".", ".")
+            kernel.call("umount2", ".", MNT_DETACH)  # the old disk, which lies over the new
         except OSError:
-            kernel.unmount(place)
+            kernel.call("umount2", place, MNT_DETACH)
             raise
     finally:
         for fd in trees.values():
             os.close(fd)
-    kernel.syscall(
-        MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, struct.pack("QQQQ", MS_RDONLY, 0, 0, 0), 32
-    )
+    read_only = struct.pack("QQQQ", MS_RDONLY, 0, 0, 0)
+    kernel.call("syscall", MOUNT_SETATTR, AT_FDCWD, "/", AT_RECURSIVE, read_only, len(read_only))
 
 
 def _plan(found: Readable) -> tuple[dict[str, str], list[str], list[str]]:
@@ -206,56 +184,38 @@ def _innermost(path: str, folders: Iterable[str]) -> str:
 
 
 def _furnish(
-    kernel: Kernel, place: str, links: dict[str, str], trees: dict[str, int], emptied: list[str]
+    kernel: Kernel, place: str, trees: Mapping[str, int], covered: Mapping[str, str]
 ) -> None:
-    for path in sorted({*trees, *emptied}):
+    """Put every tree in its place; over each path that is ``covered`` an empty folder, or a file
+    with that text.
+    """
+    for path in sorted({*trees, *covered}):  # what lies in a folder comes after it
         there = place + path.rstrip("/")
-        if path in emptied and os.path.isdir(there):
-            kernel.mount(
-                "none", there, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k,mode=755"
+        is_folder = os.path.isdir(there)
+        if path in trees:  # by path it may be out of sight already
+            is_folder = stat.S_ISDIR(os.fstat(trees[path]).st_mode)
+        if not os.path.lexists(there):
+            os.makedirs(there if is_folder else os.path.dirname(there), exist_ok=True)
+            if not is_folder:
+                os.mknod(there)
+        if path in trees:
+            kernel.call(
+                "syscall", MOVE_MOUNT, trees[path], "", AT_FDCWD, there, MOVE_MOUNT_F_EMPTY_PATH
             )
-            continue
-        if path in emptied:
-            _put_nothing_over(kernel, there, place + "/nothing")
-            continue
-        if stat.S_ISDIR(os.fstat(trees[path]).st_mode):  # by path it may be out of sight already
-            os.makedirs(there, exist_ok=True)
-        else:
-            os.makedirs(os.path.dirname(there), exist_ok=True)
-            if not os.path.lexists(there):
-                os.close(os.open(there, os.O_CREAT | os.O_WRONLY, 0o600))
-        kernel.syscall(
-            MOVE_MOUNT, trees[path], b"", AT_FDCWD, os.fsencode(there), MOVE_MOUNT_F_EMPTY_PATH
-        )
+        elif is_folder:
+            flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+            kernel.call("mount", "none", there, "tmpfs", flags, "size=64k,mode=755")
+        else:  # never written itself: it may be the machine's own file
+            cover = place + "/cover"
+            with open(cover, "w", encoding="ascii") as file:
+                file.write(covered[path])
+            kernel.call("mount", cover, there, "none", MS_BIND, 0)
+            os.unlink(cover)
+
+
+def _link(place: str, links: Mapping[str, str]) -> None:
     for path, target in links.items():
         there = place + path
         if not os.path.lexists(there):
             os.makedirs(os.path.dirname(there), exist_ok=True)
             os.symlink(target, there)
-
-
-def _write(place: str, written: Mapping[str, str]) -> None:
-    for path, text in written.items():
-        os.makedirs(os.path.dirname(place + path), exist_ok=True)
-        with open(place + path, "w", encoding="ascii") as file:
-            file.write(text)
-
-
-def _put_nothing_over(kernel: Kernel, path: str, nothing: str) -> None:
-    os.close(os.open(nothing, os.O_CREAT | os.O_WRONLY, 0o600))
-    kernel.mount(nothing, path, "none", MS_BIND)
-    os.unlink(nothing)
-
-
-def _turn_to(kernel: Kernel, number: int, place: str) -> None:
-    before = os.getcwd()
-    os.chdir(place)
-    try:
-        kernel.syscall(number, b".", b".")
-    except OSError:
-        os.chdir(before)
-        raise
-    kernel.unmount(".")  # the old disk, which lies over the new
-    os.chdir("/")
-    with contextlib.suppress(OSError):  # it may be none that agents see
-        os.chdir(before)

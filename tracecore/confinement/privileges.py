@@ -4,15 +4,15 @@ resources.
 
 import contextlib
 import os
+import resource
 from collections.abc import Callable
 from typing import Final
 
 from tracecore.confinement import namespaces
 from tracecore.confinement.kernel import Kernel
-from tracecore.confinement.readable import Reach, library_folders
+from tracecore.confinement.readable import Reach, library_folders, walk_to
 from tracecore.records import Limits
 
-CAPSET: Final = {"x86_64": 126, "aarch64": 91}
 CAPABILITY_VERSION: Final = (0x20080522).to_bytes(4, "little") + bytes(4)
 CAP_DAC_READ_SEARCH: Final = 1 << 2
 CAP_CHECKPOINT_RESTORE: Final = 1 << 40
@@ -28,17 +28,15 @@ def bound(limits: Limits, *, own_user: bool) -> None:
             in each by itself, and elsewhere this would count those of the whole machine. It counts
             none of root's, wherever they are.
     """
-    import resource  # noqa: PLC0415 - not there on every platform, and used once
-
-    wanted = [
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_FSIZE, limits.file_bytes),
-        (resource.RLIMIT_NOFILE, limits.open_files),
-        (resource.RLIMIT_CORE, 0),
-        (getattr(resource, "RLIMIT_NPROC", None), limits.processes if own_user else None),
-    ]
-    for which, value in wanted:
-        if which is not None and value is not None:
+    wanted = {
+        resource.RLIMIT_AS: limits.memory_bytes,
+        resource.RLIMIT_FSIZE: limits.file_bytes,
+        resource.RLIMIT_NOFILE: limits.open_files,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NPROC: limits.processes if own_user else None,
+    }
+    for which, value in wanted.items():
+        if value is not None:
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(which, (value, value))
 
@@ -58,20 +56,16 @@ def give_up_capabilities(
         0 when that is done. ``None`` where nothing was kept.
 
     Raises:
-        OSError: The kernel refused, or its number of the call is not known.
+        OSError: The kernel refused.
     """
-    number = CAPSET.get(os.uname().machine)
-    if number is None:
-        raise OSError(0, f"no numbers of system calls for {os.uname().machine}")
     kept = CAP_DAC_READ_SEARCH if needs_privilege(reach) else 0
-    if last_pid_fd >= 0:
-        data, set_them = kernel.prepare_capset(
-            number, CAPABILITY_VERSION, _capabilities(kept | CAP_CHECKPOINT_RESTORE)
-        )
-        if not set_them() and namespaces.begin_pids_again(last_pid_fd):
-            data[:] = _capabilities(kept)
-            return set_them
-    kernel.syscall(number, CAPABILITY_VERSION, _capabilities(kept))
+    sets = bytearray(_capabilities(kept | CAP_CHECKPOINT_RESTORE))
+    set_them = kernel.prepare("capset", bytearray(CAPABILITY_VERSION), sets)
+    can_begin_again = not set_them() and namespaces.begin_pids_again(last_pid_fd)
+    sets[:] = _capabilities(kept)
+    if can_begin_again:
+        return set_them
+    kernel.call("capset", CAPABILITY_VERSION, bytes(sets))
     return None
 
 
@@ -79,19 +73,13 @@ def needs_privilege(reach: Reach) -> bool:
     """Whether this user may read what agents need only because it is root."""
     if os.geteuid() != 0:
         return False
-    todo, seen = [os.__file__, *library_folders(), reach.folder, *reach.agents, *reach.read], set()
-    while todo:
-        path = os.path.realpath(todo.pop())
-        if path in seen:
-            continue
-        seen.add(path)
+    read = (os.__file__, *library_folders(), reach.folder, *reach.agents, *reach.read)
+    for place in {place for path in read for place in walk_to(os.path.realpath(path))[1]}:
         with contextlib.suppress(OSError):
-            status = os.stat(path)
-            for_others = 0o001 if os.path.isdir(path) else 0o004
+            status = os.stat(place)
+            for_others = 0o001 if os.path.isdir(place) else 0o004
             if status.st_uid != 0 and not status.st_mode & for_others:
                 return True
-        if path != "/":
-            todo.append(os.path.dirname(path))
     return False
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tracecore import descendants, frames, processes
-from tracecore.confinement import layers, namespaces, privileges
+from tracecore.confinement import layers, privileges
 from tracecore.confinement.layers import LAYERS, NAMESPACES, Confinement, State
 from tracecore.confinement.readable import Reach
 from tracecore.confinement.witness import VIOLATION_EXIT
@@ -260,9 +260,9 @@ TRIALS: Final[dict[str, Any]] = {
     "capabilities": _is_without_capabilities,
     "seccomp": _signal_parent,
     "landlock": _open_users,
-    "user_namespace": _has_left(namespaces.PROC_LINKS["user_namespace"]),
+    "user_namespace": _has_left("user"),
     "network_namespace": _connect_to_itself,
-    "ipc_namespace": _has_left(namespaces.PROC_LINKS["ipc_namespace"]),
+    "ipc_namespace": _has_left("ipc"),
     "pid_namespace": _has_left("pid"),
     "mount_namespace": _write_or_see_disk,
 }

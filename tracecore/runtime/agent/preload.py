@@ -237,7 +237,7 @@ def _threads(confinement: Confinement) -> int:
     # The ids of threads follow that of their process, or begin again below it.
     for tid in {*range(pid + 1, pid + THREAD_IDS_SEARCHED), *range(1, min(pid, 512))}:
         with contextlib.suppress(OSError):
-            kernel.syscall(number, pid, tid, 0)
+            kernel.call("syscall", number, pid, tid, 0)
             found += 1
     return found
 
