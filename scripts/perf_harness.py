@@ -103,8 +103,8 @@ def run(arguments: argparse.Namespace) -> tuple[int, dict[str, Any] | None]:
         output=fill(OutputOptions, arguments),
         cluster=fill(ClusterOptions, arguments),
     )
-    end = run_slices(options)
-    return end.exit_code, None if options.output.quiet_json else end.document
+    document = run_slices(options)
+    return document["exit_code"], None if options.output.quiet_json else document
 
 
 def ab(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,10 +20,8 @@ from helpers.slices import ROOT
 from tracecore import record
 
 FAKE_HARNESS = """\
-import collections, sys
+import sys
 from tracecore.errors import EngineError, OutputError, ScenarioError
-
-SliceEnd = collections.namedtuple("SliceEnd", "exit_code document")
 
 def run_slice(options):
     print("on stderr: the harness was reached", file=sys.stderr)
@@ -34,10 +31,10 @@ def run_slice(options):
         case "no worker": raise EngineError("no worker could be kept alive")
         case "bug": raise KeyError("who would have thought")
         case "ctrl-c": raise KeyboardInterrupt
-        case "nan": return SliceEnd(0, {"ok": float("nan")})
-        case "some failed": return SliceEnd(1, {"ok": False})
-        case "big": return SliceEnd(5, {"text": "x" * 1_000_000})
-    return SliceEnd(0, {"ok": True, "path": "\\udcff\\u00e9"})
+        case "nan": return {"ok": float("nan"), "exit_code": 0}
+        case "some failed": return {"ok": False, "exit_code": 1}
+        case "big": return {"exit_code": 5, "text": "x" * 1_000_000}
+    return {"ok": True, "path": "\\udcff\\u00e9", "exit_code": 0}
 """
 
 
@@ -57,9 +54,9 @@ def read_options(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What a command line asks of the harness, by field."""
     asked: list[Any] = []
 
-    def run_slice(options: object) -> SimpleNamespace:
+    def run_slice(options: object) -> dict[str, object]:
         asked.append(options)
-        return SimpleNamespace(exit_code=0, document={"ok": True})
+        return {"ok": True, "exit_code": 0}
 
     def read(*words: str) -> dict[str, object]:
         done = slices.call(*words)
@@ -265,7 +262,7 @@ def test_every_error_has_its_exit_code_and_leaves_one_json_object(
 @pytest.mark.usefixtures("harness")
 def test_the_exit_code_is_the_one_that_the_slice_ended_with() -> None:
     done = slices.call("--scenario", "some failed")
-    assert (done.exit_code, done.stdout) == (1, '{"ok": false}\n')
+    assert (done.exit_code, done.stdout) == (1, '{"ok": false, "exit_code": 1}\n')
 
 
 def test_stdout_is_one_ascii_line_in_any_locale(clone: pathlib.Path) -> None:
@@ -307,7 +304,7 @@ def test_closed_standard_streams_change_nothing(clone: pathlib.Path, closed: str
     command = ["sh", "-c", script, sys.executable, str(clone / "scripts" / "perf_harness.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stdout in ("", '{"ok": false}\n')
+    assert done.stdout in ("", '{"ok": false, "exit_code": 1}\n')
     assert done.stderr in ("", "on stderr: the harness was reached\n")
 
 

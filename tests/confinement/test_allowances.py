@@ -36,7 +36,7 @@ class Agent:
 
 def run(tmp_path: pathlib.Path, rows: list[dict], **options: object) -> tuple[list[dict], dict]:
     (tmp_path / "scenario.json").write_text(json.dumps(rows))
-    end = run_slice(
+    document = run_slice(
         SliceOptions(
             run=RunOptions(
                 episodes=len(rows),
@@ -48,7 +48,7 @@ def run(tmp_path: pathlib.Path, rows: list[dict], **options: object) -> tuple[li
             output=OutputOptions(output_dir=str(tmp_path / "out"), progress="never"),
         )
     )
-    paths = end.document["artifacts"]
+    paths = document["artifacts"]
     return [json.loads(pathlib.Path(paths[name]).read_text()) for name in ("series", "manifest")]  # type: ignore[return-value]
 
 

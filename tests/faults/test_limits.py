@@ -63,7 +63,7 @@ def run(tmp_path: pathlib.Path, agent: str, **options: Any) -> dict[str, Any]:
     (tmp_path / "agent" / "agent.py").write_text(agent)
     rows = [{"agent": str(tmp_path / "agent" / "agent.py"), "task_ref": "plain@1"}]
     (tmp_path / "scenario.json").write_text(json.dumps(rows))
-    end = run_slice(
+    document = run_slice(
         SliceOptions(
             run=RunOptions(
                 episodes=1,
@@ -76,7 +76,7 @@ def run(tmp_path: pathlib.Path, agent: str, **options: Any) -> dict[str, Any]:
             output=OutputOptions(output_dir=str(tmp_path / "out"), progress="never"),
         )
     )
-    artifacts = end.document["artifacts"]
+    artifacts = document["artifacts"]
     (row,) = json.loads(pathlib.Path(artifacts["series"]).read_text())
     limits = json.loads(pathlib.Path(artifacts["manifest"]).read_text())["limits"]
     return {**row, "limits": limits}

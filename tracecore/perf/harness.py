@@ -1,4 +1,4 @@
-"""A slice from beginning to end: prepare, run, run some again, reduce, judge, write."""
+"""A slice from beginning to end: prepare, run, run some again, reduce and judge, write, show."""
 
 import contextlib
 from typing import Any
@@ -9,8 +9,7 @@ from tracecore.exit_codes import EXIT_GOOD, EXIT_UNWRITTEN, FINISHED
 from tracecore.perf.host import provenance
 from tracecore.perf.host.facts import SystemSampler, host_block
 from tracecore.perf.host.noise import HostWatch
-from tracecore.perf.judge.aggregates import AbortWatch, evaluate
-from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
+from tracecore.perf.judge.aggregates import AbortWatch
 from tracecore.perf.prepare import Slice, prepare
 from tracecore.perf.reduce import Reduced, Run, reduce_rows, write_files
 from tracecore.perf.show.github import show_in_job, view_of_slice
@@ -30,20 +29,12 @@ from tracecore.perf.slice.second_runs import (
     compare_runs,
     second_runs_folder,
 )
-from tracecore.record import record, replace
-from tracecore.records import JsonObject, Verdict
+from tracecore.record import replace
+from tracecore.records import JsonObject
 
 
-@record
-class SliceEnd:
-    """How a slice ended."""
-
-    exit_code: int
-    document: JsonObject  # for stdout
-
-
-def run_slice(options: SliceOptions) -> SliceEnd:
-    """Run a slice and write its files.
+def run_slice(options: SliceOptions) -> JsonObject:
+    """Run a slice and write its files; how it ended, for stdout.
 
     Raises:
         InputError: Something that was given is wrong; nothing has run.
@@ -54,11 +45,10 @@ def run_slice(options: SliceOptions) -> SliceEnd:
         try:
             run = run_again(slice_, run)
             reduced = reduce_rows(slice_, run)
-            verdict = judge_slice(slice_, run, reduced)
             paths = write_files(slice_, reduced)
         except OutputError as error:
             return end_unwritten(slice_, run.trouble or str(error))
-        return show(slice_, reduced, verdict, paths)
+        return show(slice_, reduced, paths)
 
 
 # --- run --------------------------------------------------------------------------------------
@@ -124,7 +114,7 @@ def watch_progress(slice_: Slice) -> Progress:
         options.run.episodes,
         slice_.console,
         mode=mode,
-        already_done=slice_.already_done,
+        already_done=slice_.journal.rows,
         repro=repro_of(options.run),
     )
 
@@ -142,12 +132,7 @@ def run_again(slice_: Slice, run: Run) -> Run:
         # the slice itself is whole, and is shown; that it was not checked is too
         except (EngineError, OutputError) as error:
             slice_.console.write_line(f"perf_harness: the second runs could not go on: {error}")
-    return replace(
-        run,
-        determinism=determinism.document(),
-        work=determinism.work,
-        interrupted=slice_.interruption.is_set,
-    )
+    return replace(run, determinism=determinism, interrupted=slice_.interruption.is_set)
 
 
 def compare_with_second_runs(slice_: Slice, count: int) -> Determinism:
@@ -181,50 +166,27 @@ def compare_with_second_runs(slice_: Slice, count: int) -> Determinism:
             )
 
 
-# --- judge ------------------------------------------------------------------------------------
-
-
-def judge_slice(slice_: Slice, run: Run, reduced: Reduced) -> Verdict:
-    """Hold the slice against its thresholds; the verdict, which the summary gains as its last
-    block.
-    """
-    gate = slice_.gate
-    statuses = tuple(
-        evaluate(threshold, reduced.summary, reduced.rows) for threshold in gate.thresholds
-    )
-    comparison = reduced.summary.get("comparison", {})
-    breaches, warnings = (tuple(comparison.get(name, ())) for name in ("breaches", "warnings"))
-    if gate.is_off:
-        breaches, warnings = (), (*breaches, *warnings)
-    verdict = judge(
-        reduced.summary, Evidence(statuses, reduced.trouble, run.aborted, breaches, warnings)
-    )
-    reduced.summary["verdict"] = verdict_document(verdict, gate)
-    return verdict
-
-
 # --- show -------------------------------------------------------------------------------------
 
 
-def show(slice_: Slice, reduced: Reduced, verdict: Verdict, paths: dict[str, str]) -> SliceEnd:
+def show(slice_: Slice, reduced: Reduced, paths: dict[str, str]) -> JsonObject:
     """Show what came of the slice on the console, and in the job of a code host where it runs in
     one; the end, for stdout.
     """
-    options, console = slice_.options, slice_.console
-    resume = None
-    if verdict.exit_code in FINISHED:
+    options, console, summary = slice_.options, slice_.console, reduced.summary
+    exit_code, resume = summary["verdict"]["exit_code"], None
+    if exit_code in FINISHED:
         slice_.journal.remove()
     else:
         resume = resume_command(
             without_cluster(options) if slice_.engine.is_gone else options, slice_.stamp
         )
-    if reduced.trouble:
-        console.write_line(f"perf_harness: {reduced.trouble}")
+    if trouble := reduced.manifest["trouble"]:
+        console.write_line(f"perf_harness: {trouble}")
     if aliens := slice_.journal.alien_lines:
         console.write_line(
             f"perf_harness: {aliens} foreign lines in {slice_.journal.path}, passed over"
         )
-    summary = reduced.summary
     if not options.output.quiet:
         console.write_line(
             human_summary(
@@ -238,18 +200,17 @@ def show(slice_: Slice, reduced: Reduced, verdict: Verdict, paths: dict[str, str
         )
     view = view_of_slice(summary, reduced.manifest, reduced.metrics, paths)
     show_in_job(view, options.output.step_summary, console.write_line)
-    document = {
-        "ok": verdict.exit_code == EXIT_GOOD,
+    return {
+        "ok": exit_code == EXIT_GOOD,
         "stamp": slice_.stamp,
         "artifacts": paths,
         "summary": summary,
-        "exit_code": verdict.exit_code,
+        "exit_code": exit_code,
         "reasons": summary["verdict"]["reasons"],
     }
-    return SliceEnd(verdict.exit_code, document)
 
 
-def end_unwritten(slice_: Slice, trouble: str) -> SliceEnd:
+def end_unwritten(slice_: Slice, trouble: str) -> JsonObject:
     """The end of a slice whose perf files could not be written: what had finished stays in the
     journal.
     """
@@ -258,11 +219,10 @@ def end_unwritten(slice_: Slice, trouble: str) -> SliceEnd:
     kept = f"{slice_.journal.rows} of {slice_.plan.episodes} episodes are kept"
     slice_.console.write_line(f"perf_harness: {trouble}")
     slice_.console.write_line(f"{kept}; to finish: {resume}")
-    document = {
+    return {
         "ok": False,
         "exit_code": EXIT_UNWRITTEN,
         "error": trouble,
         "stamp": slice_.stamp,
         "resume": resume,
     }
-    return SliceEnd(EXIT_UNWRITTEN, document)

@@ -21,12 +21,12 @@ from tracecore.perf.slice.engine import Engine
 from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
 from tracecore.perf.slice.journal import Journal
 from tracecore.perf.slice.models import reach_models
-from tracecore.perf.slice.options import OutputOptions, RunOptions, SliceOptions
+from tracecore.perf.slice.options import RunOptions, SliceOptions
 from tracecore.perf.slice.plan import Finders, Plan
 from tracecore.perf.slice.plan import plan as plan_rows
 from tracecore.perf.slice.scenario import DEFAULT_SCENARIO, ScenarioRow, read_scenario
 from tracecore.record import record, replace
-from tracecore.records import Settings, TaskSource
+from tracecore.records import GatewayAddress, Settings, TaskSource
 from tracecore.runtime.task.catalog import find_agent, find_task
 from tracecore.runtime.task.task import compile_task
 from tracecore.runtime.trace import REDACTIONS
@@ -52,7 +52,6 @@ class Slice:
     confinement: doctor.Probe  # begun, and asked when all is done
     interruption: Interruption
     console: Console
-    already_done: int  # episodes that had finished before, of a resumed slice
 
 
 @contextlib.contextmanager
@@ -75,7 +74,8 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         gate = read_gate(options.judge, episodes=run.episodes, keep_runs=run.keep_runs)
         engine = around.enter_context(find_engine(options, interruption, console))
         plan = plan_slice(options.run, check_here=options.cluster.address is None)
-        plan = replace(plan, settings=around.enter_context(find_gateway(options, plan)))
+        gateway = around.enter_context(find_gateway(options, plan))
+        plan = replace(plan, settings=replace(plan.settings, gateway=gateway))
         check_selectors(
             gate.thresholds,
             [
@@ -96,7 +96,11 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         around.enter_context(journal)
         # Tried while the workers start: what agents of this slice are kept from.
         confinement = around.enter_context(doctor.Probe(run.limits, run.method, thorough=False))
-        samples = around.enter_context(take_samples(options.output, journal))
+        samples = None
+        if interval_s := options.output.sample_interval_s:
+            samples = around.enter_context(
+                Samples(options.output.output_dir, interval_s, already_done=journal.rows)
+            )
         yield Slice(
             options=options,
             stamp=stamp,
@@ -109,7 +113,6 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
             confinement=confinement,
             interruption=interruption,
             console=console,
-            already_done=journal.rows,
         )
 
 
@@ -180,9 +183,10 @@ def find_rows(options: RunOptions) -> tuple[ScenarioRow, ...]:
     return (ScenarioRow(options.agent, options.task, options.seed or 0),)
 
 
-@contextlib.contextmanager
-def find_gateway(options: SliceOptions, plan: Plan) -> Iterator[Settings]:
-    """The settings of a plan, with the gateway to what its agents may reach.
+def find_gateway(
+    options: SliceOptions, plan: Plan
+) -> "contextlib.AbstractContextManager[GatewayAddress | None]":
+    """The gateway to what the agents of a plan may reach; of nothing where that is nothing.
 
     Raises:
         InputError: The file of models, or an option that goes with it, is wrong.
@@ -191,17 +195,7 @@ def find_gateway(options: SliceOptions, plan: Plan) -> Iterator[Settings]:
     reaches_hosts = any(allow.network for allow in plan.allowances)
     if options.cluster.address and reaches_hosts:
         raise OptionError("--cluster", "", options.cluster.address, "no allow.network with it")
-    with reach_models(options.run, reaches_hosts=reaches_hosts) as gateway:
-        yield replace(plan.settings, gateway=gateway)
-
-
-def take_samples(
-    options: OutputOptions, journal: Journal
-) -> "contextlib.AbstractContextManager[Samples | None]":
-    """The samples of this slice, begun now; of nothing where none are wanted."""
-    if not options.sample_interval_s:
-        return contextlib.nullcontext()
-    return Samples(options.output_dir, options.sample_interval_s, already_done=journal.rows)
+    return reach_models(options.run, reaches_hosts=reaches_hosts)
 
 
 def find_sound_task(ref: str, tasks_dirs: Sequence[str] = ()) -> TaskSource:

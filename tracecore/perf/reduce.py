@@ -1,4 +1,4 @@
-"""What the rows of a slice come to, and the files that hold it."""
+"""What the rows of a slice come to, how it is judged, and the files that hold it."""
 
 import os
 from collections.abc import Sequence
@@ -13,10 +13,13 @@ from tracecore.perf.findings.findings import Circumstances, findings_document
 from tracecore.perf.host.facts import machine_class
 from tracecore.perf.host.noise import HostNoise
 from tracecore.perf.host.samples import samples_name
+from tracecore.perf.judge.aggregates import evaluate
+from tracecore.perf.judge.verdicts import Evidence, judge, verdict_document
 from tracecore.perf.prepare import Slice
 from tracecore.perf.resume import where_artifacts_lie
 from tracecore.perf.show.exports import scenario_figures, write_formats
 from tracecore.perf.slice.commands import repro_of, slice_command
+from tracecore.perf.slice.second_runs import Determinism
 from tracecore.record import as_dict, field, record, replace
 from tracecore.records import JsonObject
 
@@ -32,8 +35,7 @@ class Run:
     host: JsonObject  # as it was when the run began: its load is that of others
     aborted: str | None  # the threshold that ended it
     noise: HostNoise  # what the host did meanwhile
-    determinism: JsonObject = field(default_factory=dict)  # what second runs came to
-    work: list[JsonObject] = field(default_factory=list)  # what was counted in them
+    determinism: Determinism = field(default_factory=Determinism)  # what second runs came to
 
     @property
     def is_cut_short(self) -> bool:
@@ -45,16 +47,15 @@ class Run:
 class Reduced:
     """What the rows come to."""
 
-    summary: JsonObject  # gains its verdict when the slice is judged
+    summary: JsonObject
     metrics: list[JsonObject]
     manifest: JsonObject
     rows: Rows
-    trouble: str | None  # why the slice is not as it was run, if it is not
 
 
 def reduce_rows(slice_: Slice, run: Run) -> Reduced:
     """One pass over the rows: the series goes to its file as it is read, the other documents come
-    back.
+    back, with the verdict in the summary.
 
     Raises:
         OutputError: The series could not be written.
@@ -66,6 +67,7 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
     run = replace(run, trouble=run.trouble or losses.sentence(slice_.journal.lost))
     parts = parts_document(rows, slice_.journal.parts, run.elapsed_s)
     manifest = {**manifest_document(slice_, run), "parts": parts}
+    determinism = run.determinism.document()
     facts = SliceFacts(
         episodes_requested=options.run.episodes,
         workers=slice_.engine.slots,
@@ -76,7 +78,7 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
     )
     about = Circumstances(
         host=run.noise,
-        determinism=run.determinism,
+        determinism=determinism,
         is_resumed=len(parts) > 1,
         repro=repro_of(options.run),
         slice_command=slice_command(options),
@@ -84,8 +86,8 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
     summary = {
         **summary_document(rows, facts),
         "parts": parts,
-        "determinism": run.determinism,
-        "work": run.work,
+        "determinism": determinism,
+        "work": run.determinism.work,
         **findings_document(rows, about),
         "preload": slice_.engine.preload(),
     }
@@ -94,13 +96,20 @@ def reduce_rows(slice_: Slice, run: Run) -> Reduced:
         summary["comparison"] = baseline.document(
             options.output.output_dir, manifest, summary, rows, is_complete=is_complete
         )
-    return Reduced(
-        summary=summary,
-        metrics=metrics_document(rows),
-        manifest=manifest,
-        rows=rows,
-        trouble=run.trouble,
-    )
+    summary["verdict"] = judge_slice(slice_, run, summary, rows)
+    return Reduced(summary, metrics_document(rows), manifest, rows)
+
+
+def judge_slice(slice_: Slice, run: Run, summary: JsonObject, rows: Rows) -> JsonObject:
+    """Hold the slice against its thresholds; the ``verdict`` block of its summary."""
+    gate = slice_.gate
+    statuses = tuple(evaluate(threshold, summary, rows) for threshold in gate.thresholds)
+    comparison = summary.get("comparison", {})
+    breaches, warnings = (tuple(comparison.get(name, ())) for name in ("breaches", "warnings"))
+    if gate.is_off:
+        breaches, warnings = (), (*breaches, *warnings)
+    evidence = Evidence(statuses, run.trouble, run.aborted, breaches, warnings)
+    return verdict_document(judge(summary, evidence), gate)
 
 
 def parts_document(rows: Rows, began_at: Sequence[str], elapsed_s: float) -> list[JsonObject]:

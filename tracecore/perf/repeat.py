@@ -5,7 +5,7 @@ from typing import Final
 
 from tracecore.errors import OptionError
 from tracecore.exit_codes import EXIT_CODES, EXIT_GOOD, FINISHED
-from tracecore.perf.harness import SliceEnd, run_slice
+from tracecore.perf.harness import run_slice
 from tracecore.perf.show.terminal import Console
 from tracecore.perf.slice.options import SliceOptions
 from tracecore.records import JsonObject
@@ -14,9 +14,9 @@ from tracecore.stats import median
 FIGURES: Final = ("p50_wall_clock_s", "p95_wall_clock_s", "throughput_eps")  # of each summary
 
 
-def run_slices(options: SliceOptions) -> SliceEnd:
+def run_slices(options: SliceOptions) -> JsonObject:
     """Run a slice as often as is asked, each time with fresh workers and a set of files of its own;
-    one that could not be finished is the last.
+    one that could not be finished is the last. Gives what stdout holds.
 
     Raises:
         InputError: Something that was given is wrong.
@@ -27,15 +27,15 @@ def run_slices(options: SliceOptions) -> SliceEnd:
         return run_slice(options)
     if options.run.resume is not None:
         raise OptionError("--repeat", "", str(asked), "one of the two: it, or --resume")
-    ends: list[SliceEnd] = []
-    while len(ends) < asked:
-        ends.append(run_slice(options))
-        if ends[-1].exit_code not in FINISHED:
+    slices: list[JsonObject] = []
+    while len(slices) < asked:
+        slices.append(run_slice(options))
+        if slices[-1]["exit_code"] not in FINISHED:
             break
-    document = document_of([end.document for end in ends], asked)
+    document = document_of(slices, asked)
     if not options.output.quiet:
         Console().write_line("\n".join(as_lines(document)))
-    return SliceEnd(document["exit_code"], document)
+    return document
 
 
 def document_of(slices: Sequence[JsonObject], asked: int) -> JsonObject:

@@ -48,9 +48,7 @@ def open_journal(options: SliceOptions, plan: Plan) -> tuple[str, Plan, Journal]
     if run.resume is not None:
         path = journal_path(folder, run.resume)
         journal = reopen_journal(path, plan, fsync)
-        plan = replace(plan, slice_id=journal.header["slice_id"])
-        check_rows(journal, plan)
-        return run.resume, plan, journal
+        return run.resume, replace(plan, slice_id=journal.header["slice_id"]), journal
     stamp = reserve_stamp(folder)
     header = {"slice_id": plan.slice_id, **what_decides(plan)}
     path = journal_path(folder, stamp)
@@ -82,46 +80,35 @@ def reopen_journal(path: str, plan: Plan, fsync: Any) -> Journal:
     """The journal of the slice to resume.
 
     Raises:
-        InputError: There is none, or it was begun with something else than is given now; the field
-            is named.
+        InputError: There is none, or it is that of another slice.
     """
     journal = resume_journal(path, fsync=fsync)
-    now = what_decides(plan)
-    for name, value in now.items():
-        if journal.header.get(name) != value:
-            journal.close(sync=False)
-            raise InputError(path, *_first_difference(name, journal.header.get(name), value))
-    return journal
-
-
-def check_rows(journal: Journal, plan: Plan) -> None:
-    """Refuse rows that this slice has not written: found at the end only, they would spoil what has
-    been run until then.
-
-    Raises:
-        InputError: There is one; the journal has been closed.
-    """
     try:
-        foreign = next(
-            (
-                row
-                for row in journal.rows_in_order()
-                if row.run_id != plan.job(row.episode_index).run_id
-            ),
-            None,
-        )
+        check_journal(journal, plan)
     except BaseException:
         journal.close(sync=False)
         raise
-    if foreign:
-        journal.close(sync=False)
-        expected = f"{plan.job(foreign.episode_index).run_id!r}, as this slice would have given"
-        raise InputError(
-            journal.path,
-            f"row of episode {foreign.episode_index + 1}: run_id",
-            foreign.run_id,
-            expected,
-        )
+    return journal
+
+
+def check_journal(journal: Journal, plan: Plan) -> None:
+    """Refuse the journal of a slice that was begun with something else than is given now, and rows
+    that it has not written: found at the end only, they would spoil what has been run until then.
+
+    Raises:
+        InputError: The first field or row that is another.
+    """
+    now = what_decides(plan)
+    then = {name: journal.header.get(name) for name in now}
+    if then != now:
+        raise InputError(journal.path, *_first_difference("", then, now))
+    begun = replace(plan, slice_id=journal.header["slice_id"])
+    for row in journal.rows_in_order():
+        run_id = begun.job(row.episode_index).run_id
+        if row.run_id != run_id:
+            where = f"row of episode {row.episode_index + 1}: run_id"
+            expected = f"{run_id!r}, as this slice would have given"
+            raise InputError(journal.path, where, row.run_id, expected)
 
 
 def where_artifacts_lie(options: SliceOptions) -> str | None:
@@ -145,11 +132,10 @@ def drop_lost(journal: Journal, folder: str | None) -> str | None:
 def _first_difference(name: str, then: Any, now: Any) -> tuple[str, Any, str]:
     """Where two values differ: field, what stands now, and what the slice was begun with."""
     if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        for place, (a, b) in enumerate(zip(then, now, strict=True)):
-            if a != b:
-                return _first_difference(f"{name}[{place}]", a, b)
-    if isinstance(then, dict) and isinstance(now, dict) and then.keys() == now.keys():
-        for key in now:
-            if then[key] != now[key]:
-                return _first_difference(f"{name}.{key}", then[key], now[key])
-    return name, now, f"{then!r}, as when the slice was begun"
+        parts = [(f"{name}[{place}]", place) for place in range(len(now))]
+    elif isinstance(then, dict) and isinstance(now, dict) and then.keys() == now.keys():
+        parts = [(f"{name}.{key}" if name else key, key) for key in now]
+    else:
+        return name, now, f"{then!r}, as when the slice was begun"
+    inner, key = next((inner, key) for inner, key in parts if then[key] != now[key])
+    return _first_difference(inner, then[key], now[key])
