@@ -94,7 +94,7 @@ def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
 
 def hypergeometric_tail(least: int, population: int, successes: int, draws: int) -> float:
     """The chance of at least ``least`` successes in ``draws`` from a population without putting
-    back.
+    back: the one-sided p of Fisher's exact test ("The Logic of Inductive Inference", 1935).
 
     Johnson, Kemp and Kotz, "Univariate Discrete Distributions", 2005, chapter 6. Asks whether the 7
     failures among the 50 episodes of one task are more than that task's share of all failures.
@@ -128,20 +128,6 @@ def hypergeometric_tail(least: int, population: int, successes: int, draws: int)
         for k in range(least, highest + 1)
     )
     return min(1.0, math.fsum(math.exp(log - all_ways) for log in logs))
-
-
-def fisher_greater(a: int, b: int, c: int, d: int) -> float:
-    """The one-sided exact p that the first row of the table ``a b / c d`` has more than its share
-    of the first column.
-
-    Fisher, "The Logic of Inductive Inference", 1935.
-
-    Raises:
-        ValueError: A count is negative.
-    """
-    if min(a, b, c, d) < 0:
-        raise ValueError(f"a negative count in the table {a} {b} / {c} {d}")
-    return hypergeometric_tail(a, a + b + c + d, a + c, a + b)
 
 
 def _log_comb(n: int, k: int) -> float:

@@ -15,7 +15,7 @@ from tracecore.perf.findings.columns import (
 )
 from tracecore.ranks import holm
 from tracecore.record import record
-from tracecore.stats import MAD_TO_SIGMA, fisher_greater, nearest_rank
+from tracecore.stats import MAD_TO_SIGMA, hypergeometric_tail, nearest_rank
 
 CLOCK_GRAIN_S: Final = 1e-6
 OUTLIER_SIGMAS: Final = 10.0  # robust ones, and also
@@ -62,12 +62,7 @@ def scenario_spike(columns: Columns, outliers: Outliers) -> tuple[list[Finding],
     counts = Counter(columns.scenario[place] for place, _ in outliers.found)
     timed_total = outliers.timed.total()
     p_values = [
-        fisher_greater(
-            counts[number],
-            timed - counts[number],
-            counts.total() - counts[number],
-            timed_total - timed - counts.total() + counts[number],
-        )
+        hypergeometric_tail(counts[number], timed_total, counts.total(), timed)
         for number, timed in outliers.timed.items()
     ]
     corrected = holm(p_values)
