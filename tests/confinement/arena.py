@@ -19,7 +19,7 @@ from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.confinement.layers import NAMESPACES, WALL
 from tracecore.confinement.readable import secret_folders
 from tracecore.confinement.witness import place_of
-from tracecore.perf.slice.limits import limit_behind_timeout
+from tracecore.perf.slice.engine import limit_behind_timeout
 from tracecore.record import replace
 from tracecore.records import Allowance, EpisodeResult, Job, Limits, Settings
 from tracecore.runtime.agent.process import Preparation

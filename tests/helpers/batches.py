@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterable
 
 from tracecore.batch.pool import BatchOptions, run_batch
-from tracecore.perf.slice.limits import limit_behind_timeout
+from tracecore.perf.slice.engine import limit_behind_timeout
 from tracecore.records import EpisodeResult, Job, Limits, Settings
 from tracecore.runtime.agent.process import Preparation
 from tracecore.runtime.job import make_ready, run_job, settle

@@ -10,9 +10,8 @@ from tracecore import processes
 from tracecore.batch.pool import BatchOptions, run_batch
 from tracecore.confinement.readable import secret_folders
 from tracecore.perf.show.progress import TICK_S
-from tracecore.perf.slice.engine import Engine, Look
+from tracecore.perf.slice.engine import Engine, Look, limit_behind_timeout
 from tracecore.perf.slice.interrupt import Interruption, watch_for_interruption
-from tracecore.perf.slice.limits import limit_behind_timeout
 from tracecore.perf.slice.options import WORKERS, RunOptions
 from tracecore.perf.slice.plan import Plan
 from tracecore.records import EpisodeResult, Job, JsonObject

@@ -23,7 +23,7 @@ from tracecore.perf.cluster.chunks import Chunk
 from tracecore.perf.cluster.sources import TASKS, lay_out_sources
 from tracecore.perf.documents.files import check_writable
 from tracecore.perf.slice.cleanup import remove_doubtful_artifacts
-from tracecore.perf.slice.limits import limit_behind_timeout
+from tracecore.perf.slice.engine import limit_behind_timeout
 from tracecore.record import replace
 from tracecore.records import EpisodeResult, Job
 from tracecore.runtime.agent.process import Preparation

@@ -8,7 +8,7 @@ import os
 from typing import Any, Final
 
 from tracecore import clock, descendants
-from tracecore.perf.host.facts import load_averages
+from tracecore.perf.host.facts import load_averages, read_text
 from tracecore.records import JsonObject
 
 PRESSURES: Final = ("cpu", "io", "memory")
@@ -97,14 +97,9 @@ class Machine:
 
 
 def _stalled_s(resource: str) -> dict[str, float]:
-    try:
-        with open(f"/proc/pressure/{resource}", encoding="ascii") as file:
-            lines = file.read().splitlines()
-    except (OSError, ValueError):
-        return {}
     totals = {
         line.split()[0]: int(line.rpartition("total=")[2]) / 1e6
-        for line in lines
+        for line in read_text("/", f"proc/pressure/{resource}").splitlines()
         if "total=" in line
     }
     # All work waiting for a processor is what the kernel itself calls meaningless for a whole

@@ -11,11 +11,11 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from tracecore.command_line.options import words_of
 from tracecore.perf.slice.options import ClusterOptions, RunOptions, SliceOptions
-from tracecore.record import replace
+from tracecore.record import as_dict, replace
 from tracecore.records import EpisodeResult, JsonObject
 
 REDACTION_VARIABLE: Final = "TRACECORE_LLM_TRACE_REDACTION"
@@ -58,18 +58,19 @@ def repro_command(
         redaction: How prompts and completions were redacted, which shows in artifacts; None for
             what this process's environment asks for.
     """
+    given = row if isinstance(row, dict) else as_dict(row)
     words = [*_redaction_words(redaction), *module_words(), "run"]
-    words += ["--agent", str(_value(row, "agent")), "--task", str(_value(row, "task_ref"))]
-    seed = int(_value(row, "seed"))
+    words += ["--agent", str(given["agent"]), "--task", str(given["task_ref"])]
+    seed = int(given["seed"])
     # Joined by "=": a negative seed would pass for an option.
     words += [f"--seed={seed}"] if seed < 0 else ["--seed", str(seed)]
     words += options
-    allow = _value(row, "allow") or {}
+    allow = given.get("allow") or {}
     for path in allow.get("read", ()):
         words += ["--allow-read", as_typed(path)]
     for host in allow.get("network", ()):
         words += ["--allow-network", host]
-    if limits := _value(row, "model_limits"):
+    if limits := given.get("model_limits"):
         words += ["--model-limits", ",".join(f"{name}={most}" for name, most in limits.items())]
     return as_command(words)
 
@@ -140,7 +141,3 @@ def as_typed(path: str) -> str:
     except (OSError, ValueError):  # the working directory is gone; another drive
         return path
     return path if relative.split(os.sep, 1)[0] == os.pardir else relative
-
-
-def _value(row: EpisodeResult | JsonObject, name: str) -> Any:
-    return row.get(name) if isinstance(row, dict) else getattr(row, name)

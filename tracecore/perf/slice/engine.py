@@ -1,12 +1,23 @@
 """What runs the episodes of a slice: this machine or a cluster, as the harness sees it."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
+from tracecore import processes
 from tracecore.perf.slice.plan import Plan
 from tracecore.records import EpisodeResult, Job, JsonObject, Running
 
 Look = Callable[[Sequence[Running]], None]  # called with what is running, as time goes by
+
+# Behind the time limit of an episode, for its own process to write down that the agent was too
+# slow; then its worker kills it. A spawned process counts its time from when it is up, and needs a
+# while for that on a busy machine.
+GRACE_S: Final = {processes.FORK: 1.0, processes.SPAWN: 5.0}
+
+
+def limit_behind_timeout(method: str) -> Callable[[Job], float]:
+    """How many seconds the process of a job has before it is killed."""
+    return lambda job: job.settings.timeout_s + GRACE_S[method]
 
 
 class Engine(Protocol):

@@ -15,7 +15,9 @@ from tracecore.runtime.task.catalog import AGENT_REFERENCE, TASK_REFERENCE
 
 Source = TypeVar("Source", AgentSource, TaskSource)
 
-_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9a-fA-F:]+\]")
+_ADDRESS: Final = re.compile(
+    r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9a-fA-F:]+\]):(?P<port>[0-9]{1,5})"
+)
 _PORT_MOST: Final = 65_535
 
 
@@ -186,16 +188,11 @@ def resolve_allowance(allow: Allowance, secret: tuple[str, ...]) -> tuple[Allowa
             expected = "no folder of tasks or runs: those are closed to every agent"
             mistakes.append((where, written, expected))
     for place, address in enumerate(allow.network):
-        if not _is_address(address):
+        match = _ADDRESS.fullmatch(address)
+        if match is None or not 0 < int(match["port"]) <= _PORT_MOST:
             expected = "a host and a port, such as api.example.org:443"
             mistakes.append((f"network[{place}]", address, expected))
     return Allowance(paths, tuple(map(str.lower, allow.network))), mistakes
-
-
-def _is_address(text: str) -> bool:
-    host, separator, port = text.rpartition(":")
-    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= _PORT_MOST
-    return bool(separator) and is_port and _HOST.fullmatch(host) is not None
 
 
 def _check_last_seed(place: int, seed: int, row_count: int, episodes: int) -> list[Mistake]:
