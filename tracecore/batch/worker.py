@@ -262,14 +262,15 @@ class _Worker:
         except OSError:
             self._spares.put_back(spare)
             raise
-        self._watch_companion(frozenset(self._companion.fds))
+        self._watch_companion(self._companion)
         return spare, link
 
-    def _watch_companion(self, fds: frozenset[int]) -> None:
+    def _watch_companion(self, companion: Companion) -> None:
+        fds = frozenset(companion.fds)
         for fd in self._companion_fds - fds:
             self._forget(fd)
         for fd in fds - self._companion_fds:
-            self._watch(fd, functools.partial(self._hear_companion, fd))
+            self._watch(fd, functools.partial(self._hear_companion, companion, fd))
         self._companion_fds = fds
 
     def _listen(self, run: Run) -> None:
@@ -294,10 +295,9 @@ class _Worker:
         else:
             self._finish(run, None)
 
-    def _hear_companion(self, fd: int) -> None:
-        if self._companion:
-            self._companion.hear(fd)
-            self._finish_known(self._companion)
+    def _hear_companion(self, companion: Companion, fd: int) -> None:
+        companion.hear(fd)
+        self._finish_known(companion)
 
     def _finish_known(self, companion: Companion) -> None:
         for run in list(self._ending):

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import socket
-import sys
 from typing import Any
 
 from tracecore import frames, processes
@@ -24,7 +23,6 @@ from tracecore.runtime.agent.zygote import (
 def run_nursery(control_fd: int, setup: NurserySetup) -> None:
     """Start a zygote for each request, until the worker's side of the socket is closed."""
     nursery = socket.socket(fileno=control_fd)
-    sys.dont_write_bytecode = True
     while True:
         message, fds = frames.receive_with_fds(nursery, MESSAGE_BYTES, 1)
         with contextlib.suppress(ChildProcessError):

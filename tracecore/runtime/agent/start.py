@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 from types import CodeType
 from typing import Any
 
@@ -45,7 +44,6 @@ def serve_spawned(
     """The start of an agent process that was not forked from its zygote, and so has inherited
     nothing but the network that its doors are in.
     """
-    sys.dont_write_bytecode = True
     descendants.become_subreaper()
     question_fd, answer_fd = _take_ends(fds)
     reach, (doors, network) = where

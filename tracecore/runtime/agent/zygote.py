@@ -26,7 +26,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from typing import Any, Final
 
 from tracecore import descendants, frames, processes
@@ -72,7 +71,6 @@ def run_zygote(
     control_fd: int, setup: NurserySetup, confinement: Confinement, preload: tuple[str, ...]
 ) -> None:
     """Serve one worker until its side of the socket is closed."""
-    sys.dont_write_bytecode = True
     layers.bound_process_table(confinement)
     descendants.prepare_prctl()  # while there is a way to find it
     if setup.method == processes.FORK:
