@@ -43,7 +43,7 @@ def episode_lines(artifact: JsonObject, row: EpisodeResult) -> list[str]:
     calls = f"{row.tool_calls_used} of {row.tool_calls_budget} tool calls"
     return [
         _headline(artifact, row),
-        *_line("because", (artifact["success"] and row.error) or _why(artifact)),
+        *_line("because", _reason(artifact, row)),
         *_line("agent", row.agent),
         *_line("task", f"{row.task_ref}, seed {row.seed}"),
         *_line("used", f"{steps}, {calls}, {seconds_text(row.wall_clock_s)}"),
@@ -61,6 +61,12 @@ def _headline(artifact: JsonObject, row: EpisodeResult) -> str:
         return "failed: its artifact is invalid"
     reason, kind = artifact["termination_reason"], artifact["failure_type"]
     return one_line(f"failed: {reason}" if kind == reason else f"failed: {reason} ({kind})")
+
+
+def _reason(artifact: JsonObject, row: EpisodeResult) -> str:
+    if artifact["success"]:
+        return row.error or _why(artifact)
+    return artifact["failure_reason"] or "nobody said why"
 
 
 def _model_calls(row: EpisodeResult) -> list[str]:

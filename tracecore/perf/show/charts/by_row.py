@@ -101,8 +101,10 @@ def draw_baseline(data: ReportData, baseline: ReportData) -> Picture:
     for place, (new, old) in enumerate(pairs):
         for percent, shift, marker in ((50, -0.15, "o"), (95, 0.15, "s")):
             ends = [nearest_rank(group.good_walls_s, percent) * scale for group in (old, new)]
-            labels = [f"p{percent}, {which}" for which in ("baseline", "this slice")]
-            before, now = labels if place == 0 else (None, None)
+            before, now = (
+                f"p{percent}, {which}" if place == 0 else None
+                for which in ("baseline", "this slice")
+            )
             axes.plot(ends, [place + shift] * 2, "-", color=GRID, linewidth=1)
             axes.plot(
                 ends[0], place + shift, marker, markerfacecolor="none", color=INK, markersize=6,
