@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from glob import glob
 
 from tracecore import canon
 from tracecore.errors import MISSING, AgentError, TaskError
@@ -102,7 +103,7 @@ def _folders_of(task_id: str, places: Iterable[str]) -> Iterator[str]:
 def _known_task_refs(places: Iterable[str]) -> list[str]:
     refs = set()
     for place in places:
-        for name in _list_folder(place):
+        for name in glob("*", root_dir=place):
             with contextlib.suppress(TaskError):  # what is broken cannot be suggested
                 refs.add(read_manifest(os.path.join(place, name)).ref)
     return sorted(refs)
@@ -133,22 +134,10 @@ def _known_agent_refs(ref: str) -> list[str]:
     referenced.
     """
     folder = os.path.dirname(ref)
-    siblings = [os.path.join(folder, name) for name in _list_folder(folder or ".")]
-    bundled = [f"agents/{name}" for name in _list_folder(os.path.join(PACKAGE_FOLDER, "agents"))]
-    return sorted({known for known in [*siblings, *bundled] if known.endswith(".py")})
+    siblings = (os.path.join(folder, name) for name in glob("*.py", root_dir=folder or "."))
+    return sorted({*siblings, *glob("agents/*.py", root_dir=PACKAGE_FOLDER)})
 
 
 def _suggest(ref: str, known: list[str]) -> str:
     nearest = difflib.get_close_matches(ref, known, n=_NEAREST, cutoff=0.4) or known[:_NEAREST]
-    return (
-        f"one that exists; nearest: {', '.join(nearest)}"
-        if nearest
-        else "one that exists; there is none"
-    )
-
-
-def _list_folder(path: str) -> list[str]:
-    try:
-        return sorted(os.listdir(path))
-    except OSError:
-        return []
+    return "one that exists; " + (f"nearest: {', '.join(nearest)}" if nearest else "there is none")

@@ -120,17 +120,12 @@ def _compile_task(ref: str, folder: str, sha256: str) -> TaskCode:
         if name != MANIFEST_NAME
     }
     for entrypoint in filter(None, (manifest.setup, manifest.validator)):
-        if not _may_define(codes[entrypoint.file], entrypoint.function):
+        code = codes[entrypoint.file]
+        # The module's top level mentions what it can hold, or imports `*`.
+        if entrypoint.function not in code.co_names and ("*",) not in code.co_consts:
             path = os.path.join(folder, entrypoint.file)
             raise TaskError(path, entrypoint.function, MISSING, "a function of that name")
     return TaskCode(TaskSource(ref, folder, sha256), manifest, TaskModules(manifest.id, codes))
-
-
-def _may_define(code: CodeType, name: str) -> bool:
-    """Whether a module with this code can hold ``name``: its top level mentions it, or imports
-    ``*``.
-    """
-    return name in code.co_names or ("*",) in code.co_consts
 
 
 class TaskModules:
