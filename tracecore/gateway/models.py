@@ -1,5 +1,6 @@
 """Which models agents may call, as a file says: TOML with ``[[model]]`` tables."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from tracecore.strict import Kind, parse_toml, read_file
 
 FORM: Final = "a TOML file with [[model]] tables"
 FILE_BYTES_MOST: Final = 1 << 20
+NAME: Final = re.compile("(?=.{1,40}$)[-_]*[a-z0-9][a-z0-9_-]*")
 NEEDED: Final = ("name", "upstream")
 VARIABLE: Final[Kind] = (
     lambda value: isinstance(value, str) and value.isidentifier(),
@@ -17,7 +19,7 @@ VARIABLE: Final[Kind] = (
 )
 KINDS: Final[dict[str, Kind]] = {
     "name": (
-        lambda value: isinstance(value, str) and _is_name(value),
+        lambda value: isinstance(value, str) and NAME.fullmatch(value) is not None,
         "lower-case letters, digits, - and _",
     ),
     "upstream": (
@@ -103,11 +105,6 @@ def _model(table: dict[str, Any]) -> Model:
         base_url_env=table.get("base_url_env", f"{prefix}_BASE_URL"),
         api_key_env=table.get("api_key_env", f"{prefix}_API_KEY"),
     )
-
-
-def _is_name(text: str) -> bool:
-    plain = text.replace("-", "").replace("_", "")
-    return 0 < len(text) <= 40 and plain.isascii() and plain.isalnum() and text == text.lower()
 
 
 def _is_url(text: str) -> bool:

@@ -39,52 +39,42 @@ def serve(setup: JsonObject, leash_fd: int, ready_fd: int) -> None:
         leash_fd: A pipe that the harness holds the other end of.
         ready_fd: A byte goes there once the control socket is there.
     """
-    asyncio.run(_serve(setup, leash_fd, ready_fd))
+    asyncio.run(_Gateway(setup).serve(leash_fd, ready_fd))
 
 
-async def _serve(setup: JsonObject, leash_fd: int, ready_fd: int) -> None:
-    gateway, over = Gateway(setup), asyncio.Event()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
-        control.bind(setup["control"])
-        control.listen(LISTEN_BACKLOG)
-        control.setblocking(False)
-        await gateway.start()
-        os.write(ready_fd, b"+")
-        accepting = asyncio.create_task(gateway.accept(control))
-        asyncio.get_running_loop().add_reader(leash_fd, over.set)
-        await over.wait()
-        accepting.cancel()
-        await gateway.stop()
-
-
-class Gateway:
+class _Gateway:
     """All sessions of a slice, and the sockets by which their agents come."""
 
     def __init__(self, setup: JsonObject) -> None:
-        self._secret: str = setup["secret"]
-        self._models = {model["name"]: Model(**model) for model in setup["models"]}
-        self._keys: dict[str, str | None] = setup["keys"]
+        self._setup = setup
         self._calling = Calling(**setup["calling"])
         self._sessions: dict[str, Session] = {}  # by token
         self._tasks: set[asyncio.Task[Any]] = set()
         self._upstream: Any = None
 
-    async def start(self) -> None:
-        """Make ready to answer."""
-        if self._models:
-            from tracecore.gateway.upstream import Upstream  # noqa: PLC0415  (needs the extra)
+    async def serve(self, leash_fd: int, ready_fd: int) -> None:
+        over = asyncio.Event()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+            control.bind(self._setup["control"])
+            control.listen(LISTEN_BACKLOG)
+            control.setblocking(False)
+            models = {model["name"]: Model(**model) for model in self._setup["models"]}
+            if models:
+                from tracecore.gateway.upstream import Upstream  # noqa: PLC0415  (needs the extra)
 
-            self._upstream = Upstream(self._models, self._keys, self._sessions, self._calling)
-            await self._upstream.start()
+                keys = self._setup["keys"]
+                self._upstream = Upstream(models, keys, self._sessions, self._calling)
+                await self._upstream.start()
+            os.write(ready_fd, b"+")
+            self._keep(self._accept(control))
+            asyncio.get_running_loop().add_reader(leash_fd, over.set)
+            await over.wait()
+            for task in self._tasks:
+                task.cancel()
+            if self._upstream is not None:
+                await self._upstream.stop()
 
-    async def stop(self) -> None:
-        """Let go of everything."""
-        for task in self._tasks:
-            task.cancel()
-        if self._upstream is not None:
-            await self._upstream.stop()
-
-    async def accept(self, control: socket.socket) -> None:
+    async def _accept(self, control: socket.socket) -> None:
         """Take connections to the control socket, for ever."""
         loop = asyncio.get_running_loop()
         while True:
@@ -101,7 +91,7 @@ class Gateway:
         """One connection: a listening socket that is handed over, or the session of an episode."""
         with contextlib.suppress(OSError, EOFError, ValueError):
             request, fds = await _first_request(line)
-            if not hmac.compare_digest(str(request.get("secret")), self._secret):
+            if not hmac.compare_digest(str(request.get("secret")), self._setup["secret"]):
                 line.close()
                 return
             reader, writer = await asyncio.open_connection(sock=line)
