@@ -8,8 +8,6 @@ to who polls.
 import contextlib
 import os
 import select
-import socket
-from array import array
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -130,31 +128,6 @@ def _end_of_message(data: bytes | bytearray, at: int) -> int | None:
         return None
     end = at + HEADER_BYTES + int.from_bytes(data[at : at + HEADER_BYTES], "big")
     return end if len(data) >= end else None
-
-
-def send_with_fds(control: socket.socket, message: bytes, fds: list[int]) -> None:
-    """Send a message and descriptors over a socket that keeps messages whole.
-
-    As the standard library's ``send_fds``, which imports a module and makes two more objects for
-    each message, in a process that forks.
-    """
-    control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))])
-
-
-def receive_with_fds(
-    control: socket.socket, limit_bytes: int, most: int
-) -> tuple[bytes, list[int]]:
-    """Take a message, and as many descriptors as came with it; an empty one at the end."""
-    space = socket.CMSG_SPACE(most * _FD_BYTES)
-    message, ancillary, _flags, _address = control.recvmsg(limit_bytes, space)
-    fds = array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % _FD_BYTES])
-    return message, fds.tolist()
-
-
-_FD_BYTES: Final = array("i").itemsize
 
 
 # A stream that is read beside the messages, and what takes some of it: whether more may come.

@@ -24,7 +24,7 @@ def run_nursery(control_fd: int, setup: NurserySetup) -> None:
     """Start a zygote for each request, until the worker's side of the socket is closed."""
     nursery = socket.socket(fileno=control_fd)
     while True:
-        message, fds = frames.receive_with_fds(nursery, MESSAGE_BYTES, 1)
+        message, fds, _flags, _address = socket.recv_fds(nursery, MESSAGE_BYTES, 1)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass  # zygotes that were closed
@@ -44,7 +44,7 @@ def refuse(control_fd: int, error: OSError) -> None:
     """In place of a zygote that could not be started: report that for each agent."""
     control = socket.socket(fileno=control_fd)
     while True:
-        message, fds = frames.receive_with_fds(control, MESSAGE_BYTES, ENDS)
+        message, fds, _flags, _address = socket.recv_fds(control, MESSAGE_BYTES, ENDS)
         frames.close_all(fds)
         if not message:
             return
@@ -90,7 +90,7 @@ def _hand_out_doors(control_fd: int, confinement: Confinement) -> None:
     doors = [(one.place, one.relay_to) for one, _listener in opened]
     with socket.socket(fileno=os.dup(control_fd)) as control:
         fds = [listener.fileno() for _door, listener in opened]
-        frames.send_with_fds(control, json.dumps({"doors": doors}).encode(), fds)
+        socket.send_fds(control, [json.dumps({"doors": doors}).encode()], fds)
     for _door, listener in opened:
         listener.close()
 

@@ -248,7 +248,7 @@ class AgentZygotes:
             return ""
         gateway = self._preparation.gateway
         assert gateway is not None, "a slice whose agents reach anything has a gateway"
-        message, fds = frames.receive_with_fds(control, MESSAGE_BYTES, DOORS_MOST)
+        message, fds, _flags, _address = socket.recv_fds(control, MESSAGE_BYTES, DOORS_MOST)
         try:
             report = json.loads(message or b"{}")
             if "doors" not in report:
@@ -271,7 +271,7 @@ class AgentZygotes:
         control, theirs = _socket_pair()
         try:
             message = json.dumps({"reach": as_dict(reach), "preload": preload}).encode()
-            frames.send_with_fds(self._nursery, message, [theirs.fileno()])
+            socket.send_fds(self._nursery, [message], [theirs.fileno()])
         except OSError as error:
             control.close()
             raise ZygoteLost(f"the nursery of agent zygotes is gone: {error}") from error
@@ -311,6 +311,6 @@ def _socket_pair() -> tuple[socket.socket, socket.socket]:
 
 def _send(zygote: _Zygote, message: bytes, fds: Iterable[int] = ()) -> None:
     try:
-        frames.send_with_fds(zygote.control, message, list(fds))
+        socket.send_fds(zygote.control, [message], list(fds))
     except OSError as error:
         raise ZygoteLost(f"the agent zygote is gone: {error}") from error

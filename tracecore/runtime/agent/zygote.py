@@ -133,7 +133,7 @@ class _Zygote:
 
     def _hear(self) -> bool:
         """Take one request; whether there was one."""
-        message, fds = frames.receive_with_fds(self._control, MESSAGE_BYTES, ENDS)
+        message, fds, _flags, _address = socket.recv_fds(self._control, MESSAGE_BYTES, ENDS)
         if not message:
             return False
         if fds:
