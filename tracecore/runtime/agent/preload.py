@@ -169,7 +169,8 @@ def _try(statement: str, fd: int, confinement: Confinement) -> bool:
     except Exception as error:
         why = f"its import raised {type(error).__name__}"
     signal.alarm(0)
-    why = why or _difference(before, _what_is_held(confinement))
+    now = _what_is_held(confinement)
+    why = why or ", ".join(change for change, held in now.items() if held != before[change])
     frames.write_message(fd, json.dumps({"done": statement, "why": why}).encode())
     return not why
 
@@ -215,17 +216,14 @@ def _package(statement: str) -> str:
 
 
 def _what_is_held(confinement: Confinement) -> dict[str, Any]:
+    """What an import should leave as it was, by what is said of one that does not."""
     return {
-        "threads": _threads(confinement),
-        "descriptors": [fd for fd in range(DESCRIPTORS_SEARCHED) if _is_open(fd)],
-        "signal handlers": [signal.getsignal(number) for number in signal.valid_signals()],
+        "it starts threads": _threads(confinement),
+        "it opens descriptors": [fd for fd in range(DESCRIPTORS_SEARCHED) if _is_open(fd)],
+        "it changes signal handlers": [
+            signal.getsignal(number) for number in signal.valid_signals()
+        ],
     }
-
-
-def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
-    changed = [name for name, held in after.items() if held != before[name]]
-    verb = {"threads": "starts", "descriptors": "opens"}
-    return ", ".join(f"it {verb.get(name, 'changes')} {name}" for name in changed)
 
 
 def _threads(confinement: Confinement) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 from types import CodeType
 from typing import Any
 
@@ -69,8 +70,6 @@ def _take_ends(fds: list[int]) -> tuple[int, int]:
 
 
 def _bound_open_files(limits: Limits) -> None:
-    import resource  # noqa: PLC0415 - not there on every platform; the zygote has loaded it
-
     if limits.open_files is not None:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limits.open_files, limits.open_files))
