@@ -33,13 +33,13 @@ def test_the_index_names_the_slice_and_holds_every_file_to_its_hash(folder):
     assert [one["episodes"] for one in index["slices"]] == [90]
     assert index["slices"][0]["exit_code"] == 1
     assert set(index["files"]) == {path.name for path in folder.iterdir()} - {"index.json"}
-    problems, verified = verify_sets(str(folder), lambda _: ("", ""))
+    problems, verified = verify_sets(str(folder))
     assert (problems, verified["indexed_files"]) == ([], 3)
     for name in ("", f"perf-summary-{STAMP}.json", f"perf-artifacts-{STAMP}.zip"):
         assert [one.stamp for one in read_sets(str(folder / name))] == [STAMP]
     (folder / f"perf-summary-{STAMP}.json").write_text("{}")
     # not what is in the zip, nor in the index
-    assert len(verify_sets(str(folder), lambda _: ("", ""))[0]) == 2
+    assert len(verify_sets(str(folder))[0]) == 2
     (folder / "large.svg").write_bytes(b"x" * published.CLASS_BYTES_MOST)
     with pytest.raises(InputError, match="at most 3 MB"):
         published.write_index(str(folder), "")

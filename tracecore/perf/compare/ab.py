@@ -63,13 +63,13 @@ class AbOptions:
     judge: JudgeOptions = field(default_factory=JudgeOptions)
 
 
-def run_ab(options: AbOptions, write: Callable[[str], None], clone: str = ROOT) -> JsonObject:
-    """Run both sides in turns and compare them; gives the document for stdout.
+def run_ab(options: AbOptions, write: Callable[[str], None]) -> JsonObject:
+    """Run both sides, base and this clone's working tree, in turns and compare them; gives the
+    document for stdout.
 
     Args:
         options: What is compared, and how thoroughly.
         write: Takes a line for people.
-        clone: The folder whose working tree is the new side.
 
     Raises:
         InputError: There is no such commit, or one side cannot run what was asked for.
@@ -81,7 +81,7 @@ def run_ab(options: AbOptions, write: Callable[[str], None], clone: str = ROOT) 
     try:
         with (
             watch_for_interruption() as interruption,
-            two_sides(clone, options.base) as (base, work, scratch),
+            two_sides(ROOT, options.base) as (base, work, scratch),
         ):
             runner = SideRunner(run_words(options), scratch, kept, interruption, write)
             document = compare_sides(options, runner, base, work)
@@ -255,10 +255,11 @@ def subjects_that_moved(document: JsonObject) -> list[str]:
     moved = []
     for one in document["decisions"]:
         floor = FLOORS[one["metric"]]
+        share = floor.fail if one["row"] in same else floor.warn
         if (
             one["gates"]
             and one["p"] < SCREEN_CHANCE
-            and abs(math.log(one["ratio"])) > math.log1p(floor.of(is_lower=one["row"] not in same))
+            and abs(math.log(one["ratio"])) > math.log1p(share)
             and abs(one["new"] - one["base"]) > floor.absolute
         ):
             moved.append(f"{one['row']} {one['metric']} moved by {share_text(one['ratio'])}")

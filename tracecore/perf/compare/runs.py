@@ -110,8 +110,8 @@ def read_run(archived: ArchivedSet) -> RunRecord:
 
 def noise_of(summary: JsonObject) -> str | None:
     """The text of the summary's finding of a noisy host; None where there is none."""
-    for finding in summary.get("findings") or ():
-        if isinstance(finding, dict) and finding.get("id") == "noisy_host":
+    for finding in summary.get("findings", ()):
+        if finding.get("id") == "noisy_host":
             return one_line(str(finding.get("text") or "noisy host"))
     return None
 

@@ -31,10 +31,6 @@ class Floor:
     fail: float
     absolute: float  # what a change must exceed besides, in the metric's own unit
 
-    def of(self, *, is_lower: bool) -> float:
-        """The share of the lower or the upper one."""
-        return self.warn if is_lower else self.fail
-
 
 # Five milliseconds of CPU were right for episodes of a hundred; here one takes ten, and is counted
 # to the microsecond.

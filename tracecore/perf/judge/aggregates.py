@@ -62,7 +62,7 @@ def evaluate(threshold: Threshold, summary_document: JsonObject, rows: Rows) -> 
     margin: float | None = None
     status: Status = "no_data"
     if observed is not None:
-        margin = _margin(observed, threshold.op, threshold.limit)
+        margin = _margin(observed, threshold.op, threshold.limit) + 0.0  # which makes 0.0 of -0.0
         holds = margin > 0 if threshold.op in {">", "<", "!="} else margin >= 0
         status = "passed" if holds else "failed"
     return ThresholdStatus(

@@ -4,7 +4,7 @@ answer that a summary with a verdict gives.
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from tracecore.exit_codes import (
     EXIT_BREACHED,
@@ -54,7 +54,7 @@ def judge(summary: JsonObject, evidence: Evidence) -> Verdict:
         reasons=tuple(reasons or _good(summary, evidence)),
         breaches=tuple(breaches),
         warnings=(*_broken(evidence.statuses, "warn"), *evidence.warnings),
-        thresholds=tuple(map(threshold_document, evidence.statuses)),
+        thresholds=tuple(map(as_dict, evidence.statuses)),
     )
 
 
@@ -70,12 +70,6 @@ def verdict_document(verdict: Verdict, gate: Gate) -> JsonObject:
         "warnings": list(verdict.warnings),
         "thresholds": list(verdict.thresholds),
     }
-
-
-def threshold_document(status: ThresholdStatus) -> JsonObject:
-    """One of the ``thresholds`` of the ``verdict`` block."""
-    margin = None if status.margin is None else status.margin + 0.0  # which makes 0.0 of -0.0
-    return {**as_dict(status), "margin": margin}
 
 
 def _reasons(summary: JsonObject, evidence: Evidence) -> dict[int, list[str]]:
@@ -142,7 +136,7 @@ def times_sentence(summary: JsonObject) -> str:
     does not give.
     """
     comparison = summary.get("comparison")
-    if not isinstance(comparison, dict):
+    if not comparison:
         return "Times were not judged: no baseline was given."
     return f"Compared with the baseline: {comparison.get('answer') or comparison.get('verdict')}."
 
@@ -173,13 +167,11 @@ class Answer:
 
 def answer_of(summary: JsonObject) -> Answer:
     """The verdict block of a summary, or what its counts say where it has none."""
-    verdict = summary.get("verdict")
-    if not isinstance(verdict, dict) or not isinstance(verdict.get("exit_code"), int):
+    verdict = summary.get("verdict") or {}
+    if "exit_code" not in verdict:
         verdict = verdict_document(judge(summary, Evidence()), Gate())
     exit_code, word = verdict["exit_code"], word_of(summary, verdict["exit_code"])
-    thresholds = tuple(
-        one for one in verdict.get("thresholds") or () if isinstance(one, dict) and "text" in one
-    )
+    thresholds = tuple(one for one in verdict.get("thresholds", ()) if "text" in one)
     return Answer(
         exit_code=exit_code,
         word=word,
@@ -187,8 +179,8 @@ def answer_of(summary: JsonObject) -> Answer:
         advice=_advice(exit_code, word, summary, is_gated=bool(thresholds)),
         correctness=_correctness(summary, thresholds),
         times=times_sentence(summary),
-        reasons=_texts(verdict.get("reasons")),
-        warnings=_texts(verdict.get("warnings")),
+        reasons=tuple(verdict.get("reasons", ())),
+        warnings=tuple(verdict.get("warnings", ())),
         thresholds=thresholds,
         gate=_gate(verdict, thresholds),
     )
@@ -198,8 +190,7 @@ def word_of(summary: JsonObject, exit_code: int) -> str:
     """PASS, FAIL or NO ANSWER: the last where a comparison was asked for and came to none."""
     if exit_code:
         return "FAIL"
-    comparison = summary.get("comparison")
-    asked = comparison.get("headline") if isinstance(comparison, dict) else None
+    asked = (summary.get("comparison") or {}).get("headline")
     return NO_ANSWER if asked == NO_ANSWER else "PASS"
 
 
@@ -222,8 +213,8 @@ def _correctness(summary: JsonObject, thresholds: Sequence[JsonObject]) -> str:
     if thresholds:
         held = sum(one.get("status") == "passed" for one in thresholds)
         parts.append(f"{held} of {len(thresholds)} thresholds hold")
-    determinism = summary.get("determinism")
-    if isinstance(determinism, dict) and determinism.get("checked"):
+    determinism = summary.get("determinism") or {}
+    if determinism.get("checked"):
         differing, checked = determinism.get("differing") or 0, determinism["checked"]
         parts.append(f"{checked - differing} of {checked} second runs agree")
     return "; ".join(parts) + "."
@@ -244,7 +235,3 @@ def _gate(verdict: JsonObject, thresholds: tuple[JsonObject, ...]) -> str:
             " leave open, and any failed episode is exit 1 by itself."
         )
     return about
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()

@@ -18,9 +18,8 @@ from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.judge.aggregates import LARGEST, ThresholdStatus, evaluate
 from tracecore.perf.judge.gate import series_fields, summary_paths
 from tracecore.perf.judge.thresholds import Severity, parse_threshold
-from tracecore.perf.judge.verdicts import Evidence, judge, threshold_document
+from tracecore.perf.judge.verdicts import Evidence, judge
 from tracecore.perf.judge.verify_files import (
-    HashArtifact,
     Problems,
     check_artifacts,
     check_index,
@@ -29,7 +28,6 @@ from tracecore.perf.judge.verify_files import (
 from tracecore.perf.slice.second_runs import DIFFERENCES_SHOWN
 from tracecore.record import replace
 from tracecore.records import EpisodeResult, JsonObject
-from tracecore.runtime.artifact import artifact_hash, trace_hash
 from tracecore.units import counted
 
 COMPARED: Final = ("observed", "limit", "margin", "status")
@@ -37,14 +35,12 @@ COMPARED: Final = ("observed", "limit", "margin", "status")
 
 def verify_sets(
     path: str,
-    hash_artifact: HashArtifact = lambda one: (artifact_hash(one), trace_hash(one)),
     runs_dir: str | None = None,
 ) -> tuple[list[str], JsonObject]:
     """Recompute what the perf files of every set at ``path`` hold.
 
     Args:
         path: As :func:`tracecore.perf.documents.archive.read_sets` takes it.
-        hash_artifact: How run artifacts are hashed.
         runs_dir: Where they lie; where the summary has them, by default, if they are still there.
 
     Returns:
@@ -56,7 +52,7 @@ def verify_sets(
     problems: list[str] = []
     verified: list[JsonObject] = []
     for archived in read_sets(path):
-        found = verify_set(archived, hash_artifact, runs_dir)
+        found = verify_set(archived, runs_dir)
         problems += [f"{archived.stamp}: {problem}" for problem in found.sentences]
         problems += [f"{archived.stamp}: and {found.hidden} more"] if found.hidden else []
         checked = {
@@ -95,15 +91,13 @@ def agreement(document: JsonObject) -> str:
     )
 
 
-def verify_set(
-    archived: ArchivedSet, hash_artifact: HashArtifact, runs_dir: str | None = None
-) -> Problems:
+def verify_set(archived: ArchivedSet, runs_dir: str | None = None) -> Problems:
     """Verify one set; see :func:`verify_sets`."""
     found = Problems()
     try:
         _check_documents(archived, found)
         check_zip(archived, found)
-        check_artifacts(archived, hash_artifact, runs_dir, found)
+        check_artifacts(archived, runs_dir, found)
     except InputError as error:
         found.complain(str(error))
     return found
@@ -167,11 +161,11 @@ def _episodes_run(recorded: JsonObject, found: Problems) -> int:
     which may be none.
     """
     rate, elapsed_s = recorded["summary"].get("throughput_eps"), recorded.get("elapsed_s")
-    if rate is None and isinstance(elapsed_s, int | float):
-        return 0
-    if not isinstance(rate, int | float) or not isinstance(elapsed_s, int | float):
+    if elapsed_s is None:
         return found.episodes
-    ran = round(rate * elapsed_s)
+    if rate is None:
+        return 0
+    ran: int = round(rate * elapsed_s)
     if not 0 < ran <= found.episodes:
         found.complain(
             f"summary.summary.throughput_eps: {rate} for {elapsed_s} s come to {ran} episodes of"
@@ -186,24 +180,21 @@ def _check_verdict(
     """Judge the slice again, by what its documents hold."""
     recorded = archived.summary
     verdict = recorded.get("verdict")
-    if not verdict or not isinstance(verdict, dict):
+    if not verdict:
         return
-    documents = _objects(verdict.get("thresholds"))
     statuses = []
-    for one in documents:
+    for one in verdict.get("thresholds", ()):
         text, status = one.get("text"), _evaluated(str(one.get("text")), recorded, rows)
         if status is None:
             found.notes.append(f"a threshold of another version was not checked: {text}")
             status = _as_recorded(one)
         else:
-            again = threshold_document(status)
             for field in COMPARED:
                 name = f"summary.verdict.thresholds: {text}: {field}"
-                found.compare(name, _as_float(one.get(field)), _as_float(again[field]))
+                found.compare(name, _as_float(one.get(field)), _as_float(getattr(status, field)))
         severity: Severity = "warn" if one.get("severity") == "warn" else "fail"
         statuses.append(replace(status, severity=severity))
-    comparison = recorded.get("comparison")
-    breaches = comparison.get("breaches") if isinstance(comparison, dict) else None
+    breaches = (recorded.get("comparison") or {}).get("breaches")
     judged = judge(
         recomputed,
         Evidence(
@@ -244,24 +235,19 @@ def _as_recorded(one: JsonObject) -> ThresholdStatus:
 def _check_counts(recorded: JsonObject, found: Problems) -> None:
     """Counts of findings and of differing episodes against what is listed beside them."""
     counts = recorded.get("finding_counts")
-    if isinstance(counts, dict):
-        listed = Counter(str(one.get("id")) for one in _objects(recorded.get("findings")))
+    if counts is not None:
+        listed = Counter(str(one.get("id")) for one in recorded.get("findings", ()))
         for kind in {**counts, **listed}:
             if listed[kind] or counts.get(kind) is not None:
                 found.compare(f"summary.finding_counts.{kind}", counts.get(kind), listed[kind])
-    determinism = recorded.get("determinism")
-    if isinstance(determinism, dict) and isinstance(determinism.get("differing"), int):
-        differing, shown = determinism["differing"], len(_objects(determinism.get("differences")))
-        if shown != min(differing, DIFFERENCES_SHOWN):
-            found.compare("summary.determinism.differing", differing, shown)
+    determinism = recorded.get("determinism") or {}
+    differing, shown = determinism.get("differing"), len(determinism.get("differences") or ())
+    if differing is not None and shown != min(differing, DIFFERENCES_SHOWN):
+        found.compare("summary.determinism.differing", differing, shown)
 
 
 def _only(recorded: JsonObject, recomputed: JsonObject) -> JsonObject:
     return {name: recorded.get(name) for name in recomputed}
-
-
-def _objects(value: Any) -> list[JsonObject]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _as_float(value: Any) -> Any:

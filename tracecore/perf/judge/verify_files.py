@@ -7,22 +7,19 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
 from typing import IO, Any, Final
 
 from tracecore.errors import InputError, describe, one_line
 from tracecore.perf.documents.archive import ArchivedSet, read_sets
 from tracecore.perf.documents.files import DOCUMENTS
 from tracecore.record import field, mutable_record
-from tracecore.records import EpisodeResult, JsonObject
+from tracecore.records import EpisodeResult
+from tracecore.runtime.artifact import artifact_hash, trace_hash
 from tracecore.strict import open_regular, read_file
 
 INDEX: Final = "index.json"
 INDEX_BYTES_MOST: Final = 1 << 24
 LARGEST_ARTIFACT_BYTES: Final = 1 << 28
-
-# From a whole run artifact to its artifact hash and its trace hash.
-HashArtifact = Callable[[JsonObject], tuple[str, str]]
 
 _ARTIFACT_FIELDS: Final = (
     "run_id",
@@ -132,15 +129,11 @@ def check_index(folder: str, found: Problems) -> None:
             )
 
 
-def check_artifacts(
-    archived: ArchivedSet, hash_artifact: HashArtifact, runs_dir: str | None, found: Problems
-) -> None:
+def check_artifacts(archived: ArchivedSet, runs_dir: str | None, found: Problems) -> None:
     """The run artifacts of a set that are still there hash, and hold, as its series has it."""
-    folder = (
-        (archived.summary.get("run_artifacts") or {}).get("root", "")
-        if runs_dir is None
-        else runs_dir
-    )
+    folder = runs_dir
+    if folder is None:
+        folder = archived.summary.get("run_artifacts", {}).get("root", "")
     missing: list[str] = []
     for row in archived.series():
         name = row.artifact
@@ -151,7 +144,7 @@ def check_artifacts(
             missing.append(name)
             continue
         found.artifacts += 1
-        _check_artifact(path, row, hash_artifact, found)
+        _check_artifact(path, row, found)
     if missing and (found.artifacts or runs_dir is not None):
         found.complain(f"{len(missing)} run artifacts are not in {folder}, among them {missing[0]}")
     elif missing:
@@ -160,14 +153,12 @@ def check_artifacts(
         )
 
 
-def _check_artifact(
-    path: str, row: EpisodeResult, hash_artifact: HashArtifact, found: Problems
-) -> None:
+def _check_artifact(path: str, row: EpisodeResult, found: Problems) -> None:
     try:
         with open(path, "rb") as file:
             data = file.read(LARGEST_ARTIFACT_BYTES)
         artifact = json.loads(data)
-        hashes = hash_artifact(artifact)
+        hashes = artifact_hash(artifact), trace_hash(artifact)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         found.complain(f"{path}: cannot be read as a run artifact: {type(error).__name__}: {error}")
         return
