@@ -214,10 +214,9 @@ def build_parser() -> Parser:
         RunOptions,
     )
 
-    of_slice = exit_codes.as_help(exit_codes.OF_A_SLICE)
-    epilog = EPILOG + of_slice + EPILOG_RANK
-    parser = Parser("perf_harness.py", DESCRIPTION, epilog, short_help=True)
-    parser.add_version(f"tracecore {__version__}")
+    epilog = EPILOG + exit_codes.as_help(exit_codes.OF_A_SLICE) + EPILOG_RANK
+    version = f"tracecore {__version__}"
+    parser = Parser("perf_harness.py", DESCRIPTION, epilog, version=version, short_help=True)
     parser.set_defaults(do=run)
     add_ab(parser)
     add_compare(parser)
@@ -234,7 +233,7 @@ def build_parser() -> Parser:
 def add_ab(parser: Parser) -> None:
     """``ab``."""
     from tracecore import exit_codes
-    from tracecore.command_line.options import FLAG, Option, options_of, path, whole_number
+    from tracecore.command_line.options import Option, flag, options_of, path, whole_number
     from tracecore.perf.slice.options import JudgeOptions, OutputOptions, RunOptions
     from tracecore.record import replace
 
@@ -273,18 +272,12 @@ def add_ab(parser: Parser) -> None:
                     "as for a run; each side has its own folder of a relative path; may be repeated"
                 ),
             ),
-            "null_control": Option(
+            "null_control": flag(
                 "--null-control",
-                action=FLAG,
-                default=False,
-                help="run base against base among the rounds; if that differs, times get no"
-                " verdict",
+                "run base against base among the rounds; if that differs, times get no verdict",
             ),
-            "no_screen": Option(
-                "--no-screen",
-                action=FLAG,
-                default=False,
-                help="go to the rounds at once, without the cheap first stage",
+            "no_screen": flag(
+                "--no-screen", "go to the rounds at once, without the cheap first stage"
             ),
             "output_dir": Option(
                 "--output-dir",

@@ -48,8 +48,8 @@ def build_parser() -> Parser:
     from tracecore.commands.table import COMMANDS
     from tracecore.exit_codes import as_help
 
-    parser = Parser(program_name(), DESCRIPTION, EPILOG)
-    parser.add_version(f"tracecore {__version__}")
+    version = f"tracecore {__version__}"
+    parser = Parser(program_name(), DESCRIPTION, EPILOG, version=version)
     for name, (do, summary, text, exits, options) in COMMANDS.items():
         parser.add_command(name, do, summary, text, as_help(exits)).add_options(options)
     return parser

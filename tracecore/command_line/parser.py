@@ -49,6 +49,7 @@ class Parser(argparse.ArgumentParser):
         description: str,
         epilog: str = "",
         *,
+        version: str = "",
         short_help: bool = False,
         **_: object,
     ) -> None:  # CPython 3.14 hands a command's parser more than that, such as colours
@@ -77,10 +78,8 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("--help", action="help", help="all options")
         else:
             self.add_argument("-h", "--help", action="help", help="this text")
-
-    def add_version(self, version: str) -> None:
-        """Add ``--version``."""
-        self.add_argument("--version", action="version", version=version, help="the version")
+        if version:
+            self.add_argument("--version", action="version", version=version, help="the version")
 
     def add_command(
         self, name: str, do: Callable[..., Any], summary: str, description: str, epilog: str = ""
