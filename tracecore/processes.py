@@ -44,13 +44,12 @@ def start(
         method: ``fork`` or ``spawn``.
         keep_fds: Descriptors that the function uses.
     """
-    kept = sorted(keep_fds)
-    if method == FORK:
-        pid = _ask_again_when_refused(os.fork)
-        if pid == 0:
-            _run_and_leave(function, args, kept)
-        return pid
-    return spawn(function, args, keep_fds=kept, needed=(function, *args))
+    if method != FORK:
+        return spawn(function, args, keep_fds=keep_fds, needed=(function, *args))
+    pid = _ask_again_when_refused(os.fork)
+    if pid == 0:
+        _run_and_leave(function, args, sorted(keep_fds))
+    return pid
 
 
 def spawn(

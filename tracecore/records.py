@@ -142,16 +142,9 @@ class Raised:
 
 @record
 class Exited:
-    """The job's process left by itself without an answer."""
+    """The job's process ended without an answer."""
 
-    code: int
-
-
-@record
-class Killed:
-    """The job's process was killed by a signal that was not ours."""
-
-    signal: int
+    code: int  # the negative of a signal where one that was not ours killed it
 
 
 @record
@@ -169,13 +162,6 @@ class FellSilent:
 
     patience_s: float  # how long it was waited for
 
-    @property
-    def words(self) -> str:
-        """What it did, in words that fit behind "the process"."""
-        return (
-            f"closed its line without an answer, and was still running {self.patience_s:g} s later"
-        )
-
 
 @record
 class WorkerLost:
@@ -185,7 +171,7 @@ class WorkerLost:
     reason: str  # how the last worker ended, in words
 
 
-Ending = Returned | Raised | Exited | Killed | TimedOut | FellSilent | WorkerLost
+Ending = Returned | Raised | Exited | TimedOut | FellSilent | WorkerLost
 
 
 @record

@@ -16,7 +16,6 @@ from tracecore.records import (
     Exited,
     Job,
     JsonObject,
-    Killed,
     Raised,
     Returned,
     TimedOut,
@@ -39,7 +38,7 @@ def job(tmp_path: pathlib.Path) -> Job:
     ("ending", "reason", "words"),
     [
         (Exited(3), "episode_crashed", "exited with code 3 without an answer"),
-        (Killed(11), "episode_crashed", "was killed by SIGSEGV"),
+        (Exited(-11), "episode_crashed", "was killed by SIGSEGV"),
         (TimedOut(2.5), "timeout", "was still running at the time limit of 2.5 s"),
         (Returned(None), "episode_crashed", "gave no result row"),
         (Raised("KeyError", "'x'", ""), "episode_crashed", "the runtime raised KeyError: 'x'"),

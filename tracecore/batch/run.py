@@ -18,7 +18,7 @@ from typing import Any, Final
 from tracecore import descendants, frames, processes
 from tracecore.clock import monotonic_s
 from tracecore.record import field, mutable_record, record
-from tracecore.records import Ending, Exited, FellSilent, Killed, Raised, TimedOut
+from tracecore.records import Ending, Exited, FellSilent, Raised, TimedOut
 
 WORDS_MOST: Final = 2_000
 LEAVE_PATIENCE_S: Final = 1.0  # between a job's answer and its death; it only has to call _exit
@@ -251,8 +251,7 @@ class Run:
         value, which the harness alone reads.
         """
         peak, code = 0, os.waitstatus_to_exitcode(self.status)
-        ending: Ending | bytes
-        ending = self.given_up or (Killed(-code) if code < 0 else Exited(code))
+        ending: Ending | bytes = self.given_up or Exited(code)
         if frames.is_whole(self.answer):
             peak, answer = pickle.loads(self.answer[frames.HEADER_BYTES :])  # noqa: S301 - from our own child
             ending = answer if isinstance(answer, bytes) else Raised(*answer)

@@ -99,7 +99,9 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         samples = None
         if interval_s := options.output.sample_interval_s:
             samples = around.enter_context(
-                Samples(options.output.output_dir, interval_s, already_done=journal.rows)
+                contextlib.closing(
+                    Samples(options.output.output_dir, interval_s, already_done=journal.rows)
+                )
             )
         yield Slice(
             options=options,

@@ -11,7 +11,7 @@ from typing import Final
 from tracecore.clock import utc_text
 from tracecore.errors import OutputError, TracecoreError
 from tracecore.files import has_room
-from tracecore.processes import describe_code, describe_past
+from tracecore.processes import describe_past
 from tracecore.record import as_dict, replace
 from tracecore.records import (
     Ended,
@@ -19,7 +19,6 @@ from tracecore.records import (
     Exited,
     FellSilent,
     Job,
-    Killed,
     Raised,
     Returned,
     TimedOut,
@@ -130,16 +129,18 @@ def mute_facts(ended: Ended) -> EpisodeFacts:
                 f"the episode process was still running at the time limit of {limit_s:g} s"
             )
         case Exited(code=code):
-            facts.failure_reason = f"the episode process {describe_code(code)} without an answer"
-        case Killed(signal=number):
-            facts.failure_reason = f"the episode process {describe_past(-number)}"
+            end = " without an answer" if code >= 0 else ""
+            facts.failure_reason = f"the episode process {describe_past(code)}{end}"
         # without the path: it is another one in every slice
         case Raised(kind=OutputError.__name__, message=message):
             facts.failure_reason = (
                 f"the episode process could not write its artifact: {_cause_in(message)}"
             )
-        case FellSilent() as silent:
-            facts.failure_reason = f"the episode process {silent.words}"
+        case FellSilent(patience_s=patience_s):
+            facts.failure_reason = (
+                "the episode process closed its line without an answer, and was still running"
+                f" {patience_s:g} s later"
+            )
         case Raised(kind=kind, message=message):
             facts.failure_reason = f"the runtime raised {kind}: {message}"
         case WorkerLost(attempts=attempts, reason=reason):

@@ -16,7 +16,7 @@ from tracecore.perf.findings.outliers import (
     scenario_spike,
     tail_outliers,
 )
-from tracecore.perf.host.noise import UNKNOWN, HostNoise
+from tracecore.perf.host.noise import HostNoise
 from tracecore.perf.slice.commands import repro_command
 from tracecore.perf.slice.second_runs import Determinism
 from tracecore.record import field, record
@@ -40,7 +40,7 @@ KINDS: Final = (
 class Circumstances:
     """What findings rest on beside the rows."""
 
-    host: HostNoise = UNKNOWN  # what else the machine did
+    host: HostNoise = HostNoise()  # what else the machine did
     # the block of the second runs
     determinism: JsonObject = field(default_factory=lambda: Determinism().document())
     is_resumed: bool = False  # whether the slice ran in parts, whose clocks each began at zero

@@ -27,9 +27,6 @@ class HostNoise:
     harness_growth_bytes: int | None = None
 
 
-UNKNOWN: Final = HostNoise()
-
-
 class HostWatch:
     """Takes the figures: made before the first episode, asked after the last."""
 

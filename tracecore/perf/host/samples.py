@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import IO, Final, Self
+from typing import IO, Final
 
 from tracecore import clock
 from tracecore.errors import as_output_error
@@ -97,12 +97,6 @@ class Samples:
             # It writes what it still held, and a full disk refuses that: it is not needed now.
             with contextlib.suppress(OSError):
                 spool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
 
     def _take(self, now_s: float, in_flight: int) -> None:
         figures = self._machine.read()

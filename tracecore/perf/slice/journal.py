@@ -23,17 +23,17 @@ from typing import Final, Literal, Self
 
 from tracecore import clock
 from tracecore.errors import InputError, OutputError, as_output_error
-from tracecore.files import write_all, write_atomic_stream
+from tracecore.files import SHARED, write_all, write_atomic_stream
 from tracecore.perf.slice.journal_file import (
     BLOCK_BYTES,
     LONGEST_LINE_BYTES,
+    OPEN_FLAGS,
     PART,
     blocks_of,
     header_line,
     line_of,
     lock,
     open_begun,
-    open_file,
     parse_part,
     parse_row,
     read_header,
@@ -69,8 +69,8 @@ def create_journal(
         InputError: It is being written by another process, or holds something.
         OutputError: It could not be written.
     """
-    fd = open_file(path, os.O_CREAT)
     with as_output_error(path), contextlib.ExitStack() as undoing:
+        fd = os.open(path, OPEN_FLAGS | os.O_CREAT, SHARED)
         undoing.callback(os.close, fd)
         lock(fd, path)
         if os.fstat(fd).st_size:

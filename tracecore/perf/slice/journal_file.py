@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, Final
 
-from tracecore.errors import InputError, OutputError, as_output_error
-from tracecore.files import SHARED
+from tracecore.errors import InputError
 from tracecore.record import field_names
 from tracecore.records import EpisodeResult, JsonObject
 from tracecore.strict import COUNT, OBJECT, TEXT, check_fields, parse_json, read_row
 
 FORMAT: Final = 2
+OPEN_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 BLOCK_BYTES: Final = 1 << 18  # copied at once
 LONGEST_LINE_BYTES: Final = 1 << 24  # anything longer is no line of ours
 EPISODES_MOST: Final = 10_000_000  # of a slice
@@ -99,12 +99,6 @@ def read_header(fd: int, path: str) -> tuple[JsonObject, int]:
     return about, len(line)
 
 
-def open_file(path: str, flags: int) -> int:
-    always = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    with as_output_error(path):
-        return os.open(path, always | flags, SHARED)
-
-
 def open_begun(path: str) -> int:
     """The file of a journal that was begun.
 
@@ -112,10 +106,10 @@ def open_begun(path: str) -> int:
         InputError: There is none.
     """
     try:
-        return open_file(path, 0)
-    except OutputError as error:
+        return os.open(path, OPEN_FLAGS)
+    except OSError as error:
         expected = "the journal of an unfinished slice"
-        raise InputError(path, "", error.cause.strerror, expected) from error
+        raise InputError(path, "", error.strerror, expected) from error
 
 
 def lock(fd: int, path: str) -> None:
