@@ -39,14 +39,19 @@ REPLAY: Final = "replay"
 
 
 def _pairs(first: Kind, second: Kind) -> Kind:
-    def holds(value: Any) -> bool:
-        pairs = value if isinstance(value, list) else [None]
-        return all(
-            isinstance(pair, list) and len(pair) == 2 and first[0](pair[0]) and second[0](pair[1])
-            for pair in pairs
-        )
-
-    return holds, f"pairs of {first[1]} and {second[1]}"
+    return (
+        lambda value: (
+            isinstance(value, list)
+            and all(
+                isinstance(pair, list)
+                and len(pair) == 2
+                and first[0](pair[0])
+                and second[0](pair[1])
+                for pair in value
+            )
+        ),
+        f"pairs of {first[1]} and {second[1]}",
+    )
 
 
 _ANSWER: Final = {
@@ -74,28 +79,6 @@ class EpisodeKey:
         return f"{agent[:40]}-{self.task_ref.replace('@', '-')[:80]}-{self.seed}-{digest}.json"
 
 
-def write_recording(folder: str, key: EpisodeKey, calls: list[Call]) -> None:
-    """Write the calls of an episode; an older recording of it is replaced.
-
-    Raises:
-        OutputError: It could not be written.
-    """
-    kept = [call for call in calls if not call.is_refused]
-    document = {
-        "format": FORMAT,
-        **as_dict(key),
-        "calls": [
-            {
-                "request": call.request.as_json(),
-                "answer": {**as_dict(call.answer), "failure": call.answer.problem},
-            }
-            for call in kept
-        ],
-    }
-    os.makedirs(folder, exist_ok=True)
-    write_atomic(os.path.join(folder, key.file_name), canon.encode(document) + b"\n")
-
-
 class Recording:
     """The calls of an episode that were recorded, each to be given once.
 
@@ -120,12 +103,12 @@ class Recording:
     def take(self, request: Request) -> tuple[int, Answer] | None:
         """The first answer left that was recorded for such a request, and its place."""
         wanted = request.as_json()
-        for one in self._left:
-            number, recorded, answer = one
-            if recorded == wanted:
-                self._left.remove(one)
-                return number, answer
-        return None
+        found = next((one for one in self._left if one[1] == wanted), None)
+        if found is None:
+            return None
+        self._left.remove(found)
+        number, _request, answer = found
+        return number, answer
 
     def nearest(self, request: Request) -> str:
         """What differs first between a request and the recording that would have come next."""
@@ -245,13 +228,26 @@ class Session:
         }
 
     def close(self) -> None:
-        """The episode has ended; its recording is written, where that was asked for.
+        """The episode has ended; its recording is written, where that was asked for, in the place
+        of an older one.
 
         Raises:
             OutputError: It could not be.
         """
-        if self._calling.mode == RECORD:
-            write_recording(self._calling.recordings, self._key, self._calls)
+        if self._calling.mode != RECORD:
+            return
+        calls = [
+            {
+                "request": call.request.as_json(),
+                "answer": {**as_dict(call.answer), "failure": call.answer.problem},
+            }
+            for call in self._calls
+            if not call.is_refused
+        ]
+        document = {"format": FORMAT, **as_dict(self._key), "calls": calls}
+        path = os.path.join(self._calling.recordings, self._key.file_name)
+        os.makedirs(self._calling.recordings, exist_ok=True)
+        write_atomic(path, canon.encode(document) + b"\n")
 
     def _waited_s(self) -> float:
         """In which at least one call was open."""

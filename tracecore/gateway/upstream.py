@@ -56,7 +56,6 @@ class Upstream:
     ) -> None:
         self._models, self._keys, self._sessions = models, keys, sessions
         self._calling = calling
-        self._client: aiohttp.ClientSession | None = None
         app = web.Application(client_max_size=BODY_BYTES_MOST)
         app.router.add_route("*", "/{model}{path:/.*}", self._handle)
         # Cancelled with its connection: nothing is asked of a model for an agent that is gone.
@@ -65,18 +64,16 @@ class Upstream:
     async def start(self) -> None:
         """Make ready to listen."""
         await self._runner.setup()
-        if self._calling.mode != REPLAY:  # which touches no network
-            self._client = aiohttp.ClientSession(
-                auto_decompress=True,
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None),
-            )
+        self._client = aiohttp.ClientSession(
+            auto_decompress=True,
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
 
     async def stop(self) -> None:
         """Let go of all connections."""
         await self._runner.cleanup()
-        if self._client is not None:
-            await self._client.close()
+        await self._client.close()
 
     async def listen(self, listener: socket.socket) -> None:
         """Take calls over a listening socket, wherever it was made."""
@@ -101,8 +98,7 @@ class Upstream:
         with session.call(request) as answer:
             if answer is None:
                 return _error(request, 409, "model_call_unrecorded", str(session.failure))
-            is_replay = self._calling.mode == REPLAY
-            if is_replay:
+            if self._calling.mode == REPLAY:
                 response = await self._replay(http, answer)
             else:
                 response = await self._pass_on(http, request, model, answer)
@@ -152,7 +148,6 @@ class Upstream:
     def _ask(
         self, http: web.Request, request: Request, model: Model
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        assert self._client is not None
         headers = {n: v for n, v in http.headers.items() if n.lower() not in NOT_PASSED}
         if (key := self._keys[model.name]) is not None:
             given = next((name for name in KEY_HEADERS if name in http.headers), None)
