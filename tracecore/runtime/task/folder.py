@@ -71,34 +71,25 @@ def _files_below(folder: str, prefix: str, trail: tuple[str, ...]) -> Iterator[t
     own down to here.
     """
     try:
-        with os.scandir(folder) as found:
-            entries = list(found)
+        names = os.listdir(folder)
     except OSError as problem:
         raise TaskError(folder, "", words_of(problem), "a folder that can be read") from None
-    for entry in entries:
-        if entry.name == "__pycache__" or entry.name.endswith(".pyc"):
+    for name in names:
+        if name == "__pycache__" or name.endswith(".pyc"):
             continue
-        target = _inside(entry, trail[0]) if entry.is_symlink() else entry.path
-        if not os.path.isdir(target):
-            yield prefix + entry.name, target
-        elif target in trail:
+        path = os.path.join(folder, name)
+        target = os.path.realpath(path)
+        if not os.path.join(target, "").startswith(os.path.join(trail[0], "")):
             raise TaskError(
-                entry.path,
-                "",
-                "a link to a folder that it lies in",
-                "links that do not go in circles",
+                path, "", "a link that leaves the task's folder", "links to files inside it"
             )
+        if not os.path.isdir(target):
+            yield prefix + name, target
+        elif target in trail:
+            expected = "links that do not go in circles"
+            raise TaskError(path, "", "a link to a folder that it lies in", expected)
         else:
-            yield from _files_below(target, f"{prefix}{entry.name}/", (*trail, target))
-
-
-def _inside(link: os.DirEntry[str], root: str) -> str:
-    target = os.path.realpath(link.path)
-    if not os.path.join(target, "").startswith(os.path.join(root, "")):
-        raise TaskError(
-            link.path, "", "a link that leaves the task's folder", "links to files inside it"
-        )
-    return target
+            yield from _files_below(target, f"{prefix}{name}/", (*trail, target))
 
 
 def read_source(path: str, error: type[InputError]) -> bytes:

@@ -22,8 +22,6 @@ from tracecore.runtime.task.manifest import Entrypoint, Manifest, parse_manifest
 _ROOT = "tasks"
 _RESERVED = sys.stdlib_module_names | {"tracecore", _ROOT, "__main__", "__init__"}
 
-_installed: "TaskModules | None" = None
-
 
 @record
 class Task:
@@ -168,26 +166,23 @@ class TaskModules:
 
     def install(self) -> None:
         """Make the task's modules importable, none executed yet; those of another task go."""
-        global _installed  # noqa: PLW0603 - sys.modules is one for the process, and so is who owns a part of it
-        if _installed is not None:
-            _installed.uninstall()
+        for finder in tuple(sys.meta_path):
+            if isinstance(finder, TaskModules):
+                finder.uninstall()
         self._displaced = {name: sys.modules.pop(name) for name in self._taken_names()}
-        sys.meta_path.insert(0, cast("Any", self))
-        _installed = self
+        sys.meta_path.insert(0, self)
 
     def uninstall(self) -> None:
         """Take the task's modules out of the interpreter again, and put back what stood in their
         place.
         """
-        global _installed  # noqa: PLW0603 - as above
-        if _installed is not self:
+        if self not in sys.meta_path:
             return
-        sys.meta_path.remove(cast("Any", self))
+        sys.meta_path.remove(self)
         for name in self._specs:
             sys.modules.pop(name, None)
         sys.modules.update(self._displaced)
         self._displaced = {}
-        _installed = None
 
     def find_spec(self, name: str, *_place: object) -> ModuleSpec | None:
         """What the import system asks of every finder."""
