@@ -29,7 +29,6 @@ LEAST_CLUSTERED: Final = 3  # episodes
 class Finding:
     """Something that a reader of the slice should know."""
 
-    id: str  # which rule
     severity: str  # "fail", "warn" or "info"
     text: str  # in a sentence
     evidence: JsonObject  # the figures behind it

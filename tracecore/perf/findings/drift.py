@@ -86,11 +86,16 @@ def late_drift(columns: Columns, course: Blocks | None) -> list[Finding] | None:
         return None
     if not found.is_rise_of_times:
         return []
-    text = (
-        f"Episodes at the end took {found.ratio - 1:.0%} longer than at the beginning, relative"
-        " to their scenario's median."
-    )
-    return [Finding("late_drift", "warn", text, as_dict(found))]
+    return [
+        Finding(
+            severity="warn",
+            text=(
+                f"Episodes at the end took {found.ratio - 1:.0%} longer than at the beginning,"
+                " relative to their scenario's median."
+            ),
+            evidence=as_dict(found),
+        )
+    ]
 
 
 def memory_growth(columns: Columns, course: Blocks | None, host: HostNoise) -> list[Finding] | None:
@@ -103,21 +108,33 @@ def memory_growth(columns: Columns, course: Blocks | None, host: HostNoise) -> l
     median_bytes = middle(size for size in sizes if not math.isnan(size))
     if not found.is_rise or (found.ratio - 1) * median_bytes < MEMORY_LEAST_BYTES:
         return own
-    text = (
-        f"Episodes at the end needed {found.ratio - 1:.0%} more memory than at the beginning, at"
-        " their highest."
-    )
-    evidence = {**as_dict(found), "median_bytes": median_bytes}
-    return [*own, Finding("memory_growth", "warn", text, evidence)]
+    return [
+        *own,
+        Finding(
+            severity="warn",
+            text=(
+                f"Episodes at the end needed {found.ratio - 1:.0%} more memory than at the"
+                " beginning, at their highest."
+            ),
+            evidence={**as_dict(found), "median_bytes": median_bytes},
+        ),
+    ]
 
 
 def _harness_growth(columns: Columns, host: HostNoise) -> list[Finding]:
     growth_bytes = host.harness_growth_bytes or 0
     if growth_bytes < max(HARNESS_LEAST_BYTES, HARNESS_BYTES_PER_EPISODE * len(columns)):
         return []
-    text = f"The harness itself grew by {growth_bytes / 1e6:.3g} MB over {len(columns)} episodes."
-    evidence = {"harness_growth_bytes": growth_bytes, "episodes": len(columns)}
-    return [Finding("memory_growth", "warn", text, evidence)]
+    return [
+        Finding(
+            severity="warn",
+            text=(
+                f"The harness itself grew by {growth_bytes / 1e6:.3g} MB over {len(columns)}"
+                " episodes."
+            ),
+            evidence={"harness_growth_bytes": growth_bytes, "episodes": len(columns)},
+        )
+    ]
 
 
 def artifact_growth(columns: Columns, course: Blocks | None) -> list[Finding] | None:
@@ -130,12 +147,16 @@ def artifact_growth(columns: Columns, course: Blocks | None) -> list[Finding] | 
     mean_bytes = mean(columns.artifact_bytes)
     if not found.is_rise or (found.ratio - 1) * mean_bytes < GROWTH_LEAST_BYTES:
         return []
-    text = (
-        f"Artifacts at the end are {found.ratio - 1:.0%} larger than at the beginning: their"
-        " bytes grow faster than the number of episodes."
-    )
-    evidence = {**as_dict(found), "mean_bytes": mean_bytes}
-    return [Finding("artifact_growth_nonlinear", "warn", text, evidence)]
+    return [
+        Finding(
+            severity="warn",
+            text=(
+                f"Artifacts at the end are {found.ratio - 1:.0%} larger than at the beginning:"
+                " their bytes grow faster than the number of episodes."
+            ),
+            evidence={**as_dict(found), "mean_bytes": mean_bytes},
+        )
+    ]
 
 
 def _trend_of(

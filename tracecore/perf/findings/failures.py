@@ -119,22 +119,26 @@ def _cluster_finding(
     )
     failures_total, episodes_total = sum(left[place] for place in columns.failed), sum(left)
     which = "" if episodes_total == len(columns) else "other "
-    text = (
-        f"{suspect.failed} of {failures_total} {which}failures are in {name}, which ran"
-        f" {suspect.episodes} of {episodes_total} {which}episodes."
-    )
-    evidence = {
-        "dimension": suspect.kind,
-        "value": suspect.key,
-        "failures": suspect.failed,
-        "failures_total": failures_total,
-        "episodes": suspect.episodes,
-        "episodes_total": episodes_total,
-        "p": suspect.p,
-    }
     own = (place for place in columns.failed if left[place] and key_of(place) == suspect.key)
     places = list(itertools.islice(own, EPISODES_SHOWN))
-    return Finding("failure_cluster", "warn", text, evidence, shown(columns, places), places[0])
+    return Finding(
+        severity="warn",
+        text=(
+            f"{suspect.failed} of {failures_total} {which}failures are in {name}, which ran"
+            f" {suspect.episodes} of {episodes_total} {which}episodes."
+        ),
+        evidence={
+            "dimension": suspect.kind,
+            "value": suspect.key,
+            "failures": suspect.failed,
+            "failures_total": failures_total,
+            "episodes": suspect.episodes,
+            "episodes_total": episodes_total,
+            "p": suspect.p,
+        },
+        episodes=shown(columns, places),
+        repro_place=places[0],
+    )
 
 
 def determinism_mismatch(columns: Columns, determinism: JsonObject) -> list[Finding] | None:
@@ -147,14 +151,19 @@ def determinism_mismatch(columns: Columns, determinism: JsonObject) -> list[Find
     first = determinism["differences"][0]
     where = "its artifact" if first["field"] is None else first["field"] or "the whole step"
     step = f"step {first['step']}, " if first["step"] is not None else ""
-    text = (
-        f"{differing} of {determinism['checked']} episodes did something else when they ran again;"
-        f" episode {first['episode']} ({first['task_ref']}, seed {first['seed']}) first differs in"
-        f" {step}{where}."
-    )
-    episodes = tuple(
-        difference["episode"] for difference in determinism["differences"][:EPISODES_SHOWN]
-    )
-    evidence = {name: determinism[name] for name in ("checked", "differing", "differences")}
     place = columns.indices.index(first["episode_index"])
-    return [Finding("determinism_mismatch", "fail", text, evidence, episodes, place)]
+    return [
+        Finding(
+            severity="fail",
+            text=(
+                f"{differing} of {determinism['checked']} episodes did something else when they ran"
+                f" again; episode {first['episode']} ({first['task_ref']}, seed {first['seed']})"
+                f" first differs in {step}{where}."
+            ),
+            evidence={name: determinism[name] for name in ("checked", "differing", "differences")},
+            episodes=tuple(
+                difference["episode"] for difference in determinism["differences"][:EPISODES_SHOWN]
+            ),
+            repro_place=place,
+        )
+    ]

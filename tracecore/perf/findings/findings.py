@@ -65,8 +65,8 @@ def findings_document(rows: Rows, about: Circumstances) -> JsonObject:
     found = _look(columns, about) if len(rows) else dict.fromkeys(KINDS)
     return {
         "findings": [
-            _document(finding, columns, about)
-            for findings in found.values()
+            _document(kind, finding, columns, about)
+            for kind, findings in found.items()
             for finding in findings or ()
         ],
         "finding_counts": {
@@ -95,13 +95,13 @@ def _look(columns: Columns, about: Circumstances) -> dict[str, list[Finding] | N
     }
 
 
-def _document(finding: Finding, columns: Columns, about: Circumstances) -> JsonObject:
+def _document(kind: str, finding: Finding, columns: Columns, about: Circumstances) -> JsonObject:
     repro, place = about.slice_command, finding.repro_place
     if place is not None:
         agent, task_ref = columns.groups[columns.scenario[place]]
         repro = about.repro({"agent": agent, "task_ref": task_ref, "seed": columns.seeds[place]})
     return {
-        "id": finding.id,
+        "id": kind,
         "severity": finding.severity,
         "text": finding.text,
         "evidence": finding.evidence,
@@ -158,8 +158,13 @@ def noisy_host(host: HostNoise) -> list[Finding] | None:
     if not signs:
         return []
     words = "; ".join(_NOISE_WORDS[name].format(**sign) for name, sign in signs.items())
-    text = f"The machine was not quiet: {words}. Times of this slice say little."
-    return [Finding("noisy_host", "warn", text, signs)]
+    return [
+        Finding(
+            severity="warn",
+            text=f"The machine was not quiet: {words}. Times of this slice say little.",
+            evidence=signs,
+        )
+    ]
 
 
 _NOISE_WORDS: Final = {
@@ -182,9 +187,18 @@ def oversubscribed(columns: Columns, host: HostNoise) -> list[Finding] | None:
     share = cpu_s / (span_s * cpus) if span_s > 0 else 0.0
     if slots <= cpus or share < BUSY_SHARE:
         return []
-    text = (
-        f"{slots} episodes were in flight on {cpus} CPUs and kept them busy {share:.0%} of the"
-        " time: they waited for each other, and their wall clocks hold that."
-    )
-    evidence = {"slots": slots, "cpus_usable": cpus, "busy_share": share, "limit": BUSY_SHARE}
-    return [Finding("oversubscribed", "info", text, evidence)]
+    return [
+        Finding(
+            severity="info",
+            text=(
+                f"{slots} episodes were in flight on {cpus} CPUs and kept them busy {share:.0%} of"
+                " the time: they waited for each other, and their wall clocks hold that."
+            ),
+            evidence={
+                "slots": slots,
+                "cpus_usable": cpus,
+                "busy_share": share,
+                "limit": BUSY_SHARE,
+            },
+        )
+    ]

@@ -78,21 +78,25 @@ def _spike_finding(columns: Columns, outliers: Outliers, number: int) -> Finding
     places = [place for place, _ in outliers.found if columns.scenario[place] == number]
     agent, task_ref = columns.groups[number]
     worst_s = columns.walls_s[places[0]]
-    text = (
-        f"{len(places)} of {outliers.timed[number]} episodes of {task_ref} ({agent}) took far"
-        f" longer than its median of {outliers.middles_s[number]:.3g} s, the worst {worst_s:.3g} s;"
-        " other scenarios have fewer such episodes."
+    return Finding(
+        severity="warn",
+        text=(
+            f"{len(places)} of {outliers.timed[number]} episodes of {task_ref} ({agent}) took far"
+            f" longer than its median of {outliers.middles_s[number]:.3g} s, the worst"
+            f" {worst_s:.3g} s; other scenarios have fewer such episodes."
+        ),
+        evidence={
+            "task_ref": task_ref,
+            "agent": agent,
+            "outliers": len(places),
+            "outliers_total": len(outliers.found),
+            "episodes": outliers.timed[number],
+            "median_s": outliers.middles_s[number],
+            "worst_s": worst_s,
+        },
+        episodes=shown(columns, places),
+        repro_place=places[0],
     )
-    evidence = {
-        "task_ref": task_ref,
-        "agent": agent,
-        "outliers": len(places),
-        "outliers_total": len(outliers.found),
-        "episodes": outliers.timed[number],
-        "median_s": outliers.middles_s[number],
-        "worst_s": worst_s,
-    }
-    return Finding("scenario_spike", "warn", text, evidence, shown(columns, places), places[0])
 
 
 def tail_outliers(columns: Columns, outliers: Outliers, spiked: set[int]) -> list[Finding]:
@@ -110,19 +114,24 @@ def tail_outliers(columns: Columns, outliers: Outliers, spiked: set[int]) -> lis
     if not is_extreme and (len(own) < TAIL_LEAST or share < TAIL_SHARE):
         return []
     which, none = ("other ", "no other scenario") if spiked else ("", "no scenario")
-    text = (
-        f"{len(own)} of {timed} {which}episodes took far longer than the median of their scenario,"
-        f" the worst {worst_s:.3g} s, {ratio:.3g} times it; {none} stands out."
-    )
-    evidence = {
-        "outliers": len(own),
-        "episodes": timed,
-        "share": share,
-        "worst_s": worst_s,
-        "worst_ratio": ratio,
-    }
-    episodes = shown(columns, [place for place, _ in own])
-    return [Finding("tail_outliers", "info", text, evidence, episodes, place)]
+    return [
+        Finding(
+            severity="info",
+            text=(
+                f"{len(own)} of {timed} {which}episodes took far longer than the median of their"
+                f" scenario, the worst {worst_s:.3g} s, {ratio:.3g} times it; {none} stands out."
+            ),
+            evidence={
+                "outliers": len(own),
+                "episodes": timed,
+                "share": share,
+                "worst_s": worst_s,
+                "worst_ratio": ratio,
+            },
+            episodes=shown(columns, [place for place, _ in own]),
+            repro_place=place,
+        )
+    ]
 
 
 def cold_start(columns: Columns) -> list[Finding] | None:
@@ -148,10 +157,15 @@ def cold_start(columns: Columns) -> list[Finding] | None:
     ratio = middle(ratios)
     if 4 * slow < 3 * len(ratios) or ratio < COLD_RATIO or excess < COLD_SHARE:
         return []
-    text = (
-        f"First episodes of workers took {ratio:.3g} times their scenario's median; the excess is"
-        f" {excess:.0%} of all time."
-    )
-    evidence = {"workers": len(ratios), "median_ratio": ratio, "share_of_time": excess}
     places = sorted(firsts, key=lambda place: -relative[place])
-    return [Finding("cold_start", "info", text, evidence, shown(columns, places))]
+    return [
+        Finding(
+            severity="info",
+            text=(
+                f"First episodes of workers took {ratio:.3g} times their scenario's median; the"
+                f" excess is {excess:.0%} of all time."
+            ),
+            evidence={"workers": len(ratios), "median_ratio": ratio, "share_of_time": excess},
+            episodes=shown(columns, places),
+        )
+    ]
