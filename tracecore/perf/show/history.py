@@ -152,9 +152,13 @@ def _draw_measure(found: JsonObject, picture_name: str, name: str, words: str) -
     names = [release["name"][:7] for release in found["releases"]]
     axes.set_xticks(range(len(names)), names)
     axes.set(ylim=(0, None), ylabel="ms" if name.endswith("_s") else words)
-    caption = f"{words}, over the releases of {found['machine_class']}, oldest first."
-    drawn = picture(figure, name, words, caption)
-    return replace(drawn, name=picture_name, file=f"perf-history-{picture_name}.svg")
+    drawn = picture(
+        figure,
+        name=picture_name,
+        title=words,
+        caption=f"{words}, over the releases of {found['machine_class']}, oldest first.",
+    )
+    return replace(drawn, file=f"perf-history-{picture_name}.svg")
 
 
 def _ends(name: str, value: Any) -> tuple[float, float, float]:

@@ -50,12 +50,16 @@ def draw_distribution(data: ReportData) -> Picture:
     axes.set(yticks=[0, 25, 50, 75, 95], ylim=(0, 101))
     axes.set(xlabel=f"wall clock, {unit}", ylabel="episodes no slower, %")
     logarithmic = " The horizontal axis is logarithmic." if is_log else ""
-    caption = (
-        "For each scenario row, how many of its successful episodes took no longer than so long."
-        " Where a line crosses 50 % is the row's median, at 95 % its p95. A step is a second group"
-        " of episodes; a long flat end is a tail." + logarithmic + left_out(data)
+    return picture(
+        figure,
+        name="distribution",
+        title="Distribution of latency",
+        caption=(
+            "For each scenario row, how many of its successful episodes took no longer than so"
+            " long. Where a line crosses 50 % is the row's median, at 95 % its p95. A step is a"
+            " second group of episodes; a long flat end is a tail." + logarithmic + left_out(data)
+        ),
     )
-    return picture(figure, "distribution", "Distribution of latency", caption)
 
 
 def _ecdf(ascending: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -85,11 +89,15 @@ def draw_artifacts(data: ReportData) -> Picture:
     )  # fmt: skip
     axes.set(ylim=(0, None), xlim=(0, len(rows)))
     axes.set(xlabel="episodes, as they finished", ylabel=f"run artifacts, {unit}")
-    caption = (
-        "Bytes of run artifacts, added up. Where the line bends away from the dotted one, episodes"
-        " write more, or less, than before."
+    return picture(
+        figure,
+        name="artifacts",
+        title="Growth of run artifacts",
+        caption=(
+            "Bytes of run artifacts, added up. Where the line bends away from the dotted one,"
+            " episodes write more, or less, than before."
+        ),
     )
-    return picture(figure, "artifacts", "Growth of run artifacts", caption)
 
 
 def draw_baseline(data: ReportData, baseline: ReportData) -> Picture:
@@ -113,11 +121,15 @@ def draw_baseline(data: ReportData, baseline: ReportData) -> Picture:
             axes.plot(ends[1], place + shift, marker, color=SERIES[0], markersize=5, label=now)
     axes.set_yticks(range(len(pairs)), [new.label for new, _ in pairs])
     axes.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(0, None), xlabel=f"wall clock, {unit}")
-    caption = (
-        "Median and p95 of each scenario row: hollow in the baseline, filled in this slice. It"
-        " shows where to look and decides nothing: two runs of the same code differ as well."
+    return picture(
+        figure,
+        name="baseline",
+        title=f"Against baseline {baseline.archived.stamp}",
+        caption=(
+            "Median and p95 of each scenario row: hollow in the baseline, filled in this slice. It"
+            " shows where to look and decides nothing: two runs of the same code differ as well."
+        ),
     )
-    return picture(figure, "baseline", f"Against baseline {baseline.archived.stamp}", caption)
 
 
 def _pairs(data: ReportData, baseline: ReportData) -> list[tuple[Group, Group]]:

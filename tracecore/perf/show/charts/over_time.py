@@ -67,12 +67,18 @@ def draw_latency(data: ReportData) -> Picture:
     axes.set(xlim=(0, None), xlabel=TIME_AXIS, ylabel=f"wall clock, {unit}")
     thinned = f" One episode in {every} is shown, and every failure." if every > 1 else ""
     logarithmic = " The vertical axis is logarithmic." if is_log else ""
-    caption = (
-        "A point is an episode: when it started, and how long it took. The line joins the medians"
-        " of equally many episodes: where it climbs, the slice slowed down. Crosses are failures,"
-        " at the upper edge if they took longer than any success." + logarithmic + thinned
+    return picture(
+        figure,
+        name="latency",
+        title="Latency over start time",
+        caption=(
+            "A point is an episode: when it started, and how long it took. The line joins the"
+            " medians of equally many episodes: where it climbs, the slice slowed down. Crosses"
+            " are failures, at the upper edge if they took longer than any success."
+            + logarithmic
+            + thinned
+        ),
     )
-    return picture(figure, "latency", "Latency over start time", caption)
 
 
 def _mark_parts(axes: Any, data: ReportData) -> None:
@@ -132,12 +138,16 @@ def draw_throughput(data: ReportData) -> Picture:
         )  # fmt: skip
     _mark_parts(axes, data)
     axes.set(ylim=(0, None), xlim=(0, edges[-1]), xlabel=TIME_AXIS, ylabel="episodes per s")
-    caption = (
-        f"Episodes that finished, per second, in steps of {width_s:g} s. It begins at zero, while"
-        " the workers start. A sag while latency stays the same is the machine's; with rising"
-        " latency, the episodes'."
+    return picture(
+        figure,
+        name="throughput",
+        title="Throughput",
+        caption=(
+            f"Episodes that finished, per second, in steps of {width_s:g} s. It begins at zero,"
+            " while the workers start. A sag while latency stays the same is the machine's; with"
+            " rising latency, the episodes'."
+        ),
     )
-    return picture(figure, "throughput", "Throughput", caption)
 
 
 def _rates(ends_s: Sequence[float], width_s: float, edges: Sequence[float]) -> list[float]:
@@ -165,11 +175,15 @@ def draw_in_flight(data: ReportData) -> Picture:
     _mark_parts(axes, data)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set(ylim=(0, None), xlim=(0, last_s), xlabel=TIME_AXIS, ylabel="episodes")
-    caption = (
-        "Episodes that were running at the same time. It should stay at the dashed line until too"
-        " few episodes are left; a slow end is a few long episodes running alone."
+    return picture(
+        figure,
+        name="in-flight",
+        title="Episodes in flight",
+        caption=(
+            "Episodes that were running at the same time. It should stay at the dashed line until"
+            " too few episodes are left; a slow end is a few long episodes running alone."
+        ),
     )
-    return picture(figure, "in-flight", "Episodes in flight", caption)
 
 
 def _means_in_flight(data: ReportData, width_s: float) -> list[float]:
@@ -206,12 +220,16 @@ def draw_machine(samples: JsonObject) -> Picture:
     upper.set(xlim=(0, None), ylim=(0, 104), ylabel="CPU, %")
     lower.set(xlim=(0, None), ylim=(0, None), ylabel="memory, MB", xlabel=TIME_AXIS)
     why = "" if samples.get("available") else f" No CPU figures: {samples.get('trouble')}."
-    caption = (
-        "Above, how busy the processors were; the band reaches from the idlest core to the busiest."
-        " Below, the resident memory of the harness and all its processes: pages that several of"
-        " them share count for each. Memory that climbs is a leak." + why
+    return picture(
+        figure,
+        name="machine",
+        title="Processors and memory",
+        caption=(
+            "Above, how busy the processors were; the band reaches from the idlest core to the"
+            " busiest. Below, the resident memory of the harness and all its processes: pages that"
+            " several of them share count for each. Memory that climbs is a leak." + why
+        ),
     )
-    return picture(figure, "machine", "Processors and memory", caption)
 
 
 def _plot_samples(
