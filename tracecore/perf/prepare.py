@@ -64,6 +64,7 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         OutputError: A folder cannot be written into.
         KeyboardInterrupt: A signal came while a cluster was waited for.
     """
+    check_together(options)
     with contextlib.ExitStack() as around:
         interruption = around.enter_context(watch_for_interruption())
         console = Console(hurry_fd=interruption.wake_fd)
@@ -118,27 +119,57 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         )
 
 
+def check_together(options: SliceOptions) -> None:
+    """Refuse options that do not go together, or not alone.
+
+    Raises:
+        OptionError: The first of them.
+    """
+    run, cluster, judge = options.run, options.cluster, options.judge
+    either = "one of the two: it, or"
+    wrong = {
+        "--repeat": (run.repeat > 1 and run.resume, str(run.repeat), f"{either} --resume"),
+        "--artifacts": (
+            cluster.artifacts and not cluster.address,
+            cluster.artifacts,
+            "--cluster with it: on this machine they lie in --runs-dir",
+        ),
+        "--models": (run.models and cluster.address, run.models, "no --cluster with it"),
+        "--seed": (
+            run.seed is not None and not run.task and not run.agent,
+            str(run.seed),
+            "--task and --agent with it",
+        ),
+        "--task": (run.task and not run.agent, run.task, "--agent with it"),
+        "--agent": (run.agent and not run.task, run.agent, "--task with it"),
+        "--scenario": (run.task and run.scenario, run.scenario, f"{either} --task"),
+        # a gate that never closes otherwise
+        "--require-conclusive": (
+            judge.require_conclusive and not judge.baseline,
+            "no --baseline",
+            "one with it: without, nothing is compared",
+        ),
+    }
+    for flag, (is_wrong, found, expected) in wrong.items():
+        if is_wrong:
+            raise OptionError(flag, "", found, expected)
+
+
 def find_engine(
     options: SliceOptions, interruption: Interruption, console: Console
 ) -> "contextlib.AbstractContextManager[Engine]":
     """What the slice runs on: this machine, or a cluster that has been asked and checked.
 
     Raises:
-        OptionError: The cluster cannot be used, or another option cannot be used with it.
+        OptionError: The cluster cannot be used.
         KeyboardInterrupt: A signal came before the cluster was ready.
     """
-    cluster = options.cluster
-    if cluster.address is None:
-        if cluster.artifacts is not None:
-            expected = "--cluster with it: on this machine they lie in --runs-dir"
-            raise OptionError("--artifacts", "", cluster.artifacts, expected)
+    if options.cluster.address is None:
         engine = LocalEngine(options.run, options.output.output_dir, interruption)
         return contextlib.nullcontext(engine)
-    if options.run.models is not None:
-        raise OptionError("--models", "", options.run.models, "no --cluster with it")
     from tracecore.perf.cluster.engine import use_cluster  # noqa: PLC0415
 
-    return use_cluster(options.run, cluster, interruption, console.write_line)
+    return use_cluster(options.run, options.cluster, interruption, console.write_line)
 
 
 def plan_slice(options: RunOptions, *, check_here: bool) -> Plan:
@@ -170,19 +201,11 @@ def find_rows(options: RunOptions) -> tuple[ScenarioRow, ...]:
     """The scenario: a file, one row by its agent and task, or the default.
 
     Raises:
-        OptionError: Two of these are asked for, or half of a row.
         ScenarioError: The file is wrong.
     """
-    if options.agent is None and options.task is None:
-        if options.seed is not None:
-            raise OptionError("--seed", "", str(options.seed), "--task and --agent with it")
-        return DEFAULT_SCENARIO if options.scenario is None else read_scenario(options.scenario)
-    if options.agent is None or options.task is None:
-        given, missing = ("--task", "--agent") if options.agent is None else ("--agent", "--task")
-        raise OptionError(given, "", str(options.task or options.agent), f"{missing} with it")
-    if options.scenario is not None:
-        raise OptionError("--scenario", "", options.scenario, "one of the two: it, or --task")
-    return (ScenarioRow(options.agent, options.task, options.seed or 0),)
+    if options.agent and options.task:
+        return (ScenarioRow(options.agent, options.task, options.seed or 0),)
+    return read_scenario(options.scenario) if options.scenario else DEFAULT_SCENARIO
 
 
 def find_gateway(
@@ -216,15 +239,10 @@ def find_baseline(options: SliceOptions, plan: Plan, engine: Engine) -> "Baselin
     """The archived runs that this slice is compared with at its end; None where none are given.
 
     Raises:
-        InputError: One cannot be read, or this slice would not be comparable with them; or an
-            answer is required of a comparison that is not made.
+        InputError: One cannot be read, or this slice would not be comparable with them.
     """
     judge = options.judge
     if not judge.baseline:
-        # A gate that never closes otherwise.
-        if judge.require_conclusive:
-            expected = "one with it: without, nothing is compared"
-            raise OptionError("--require-conclusive", "", "no --baseline", expected)
         return None
     from tracecore.perf.compare.baseline import read_baseline  # noqa: PLC0415
 

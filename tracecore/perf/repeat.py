@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-from tracecore.errors import OptionError
 from tracecore.exit_codes import EXIT_CODES, EXIT_GOOD, FINISHED
 from tracecore.perf.harness import run_slice
 from tracecore.perf.show.terminal import Console
@@ -25,8 +24,6 @@ def run_slices(options: SliceOptions) -> JsonObject:
     asked = options.run.repeat
     if asked == 1:
         return run_slice(options)
-    if options.run.resume is not None:
-        raise OptionError("--repeat", "", str(asked), "one of the two: it, or --resume")
     slices: list[JsonObject] = []
     while len(slices) < asked:
         slices.append(run_slice(options))

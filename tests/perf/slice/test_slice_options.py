@@ -3,7 +3,7 @@ import pytest
 from tracecore.command_line.options import fill, options_of, words_of
 from tracecore.command_line.parser import Parser
 from tracecore.errors import OptionError
-from tracecore.perf.prepare import find_baseline
+from tracecore.perf.prepare import check_together
 from tracecore.perf.slice.options import (
     ClusterOptions,
     JudgeOptions,
@@ -74,5 +74,5 @@ def test_a_dozen_options_are_for_every_day():
 def test_an_answer_is_required_of_a_comparison_alone():
     options = SliceOptions(judge=JudgeOptions(require_conclusive=True))
     with pytest.raises(OptionError, match="--require-conclusive: found 'no --baseline'"):
-        find_baseline(options, None, None)
-    assert find_baseline(SliceOptions(), None, None) is None
+        check_together(options)
+    check_together(SliceOptions())
