@@ -36,23 +36,18 @@ def complaint_of(
         expected = f"tracecore {mine['tracecore']}, with which it can be asked"
         return OptionError("--cluster", where, about["failure"], expected)
     theirs = about["about"]
-    for name in ("tracecore", "python"):
+    shown = {**theirs, "sources": f"another tracecore {theirs['tracecore']}"}
+    expected_of = {
+        "tracecore": f"{mine['tracecore']}, as here",
+        "python": f"{mine['python']}, as here",
+        "sources": "a package of the same files as here",
+    }
+    for name, expected in expected_of.items():
         if theirs[name] != mine[name]:
-            return OptionError(
-                "--cluster", f"{where}: {name}", theirs[name], f"{mine[name]}, as here"
-            )
-    if theirs["sources"] != mine["sources"]:
-        found = f"another tracecore {theirs['tracecore']}"
-        return OptionError(
-            "--cluster", f"{where}: sources", found, "a package of the same files as here"
-        )
+            return OptionError("--cluster", f"{where}: {name}", shown[name], expected)
     if limits.confinement == "require" and (missing := doctor.missing(about["confinement"])):
-        return OptionError(
-            "--confinement",
-            where,
-            f"require, and no {'; '.join(missing)}",
-            "every layer in force",
-        )
+        found = f"require, and no {'; '.join(missing)}"
+        return OptionError("--confinement", where, found, "every layer in force")
     return None
 
 

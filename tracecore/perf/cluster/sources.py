@@ -47,20 +47,23 @@ def lay_out_sources(parcel: bytes, folder: str, pairs: Sequence[Pair]) -> tuple[
     at = frames.HEADER_BYTES + int.from_bytes(parcel[: frames.HEADER_BYTES], "big")
     for name, size, sha256 in json.loads(parcel[frames.HEADER_BYTES : at]):
         data, at = parcel[at : at + size], at + size
-        path = os.path.normpath(os.path.join(folder, *name.split("/")))
+        path = os.path.normpath(os.path.join(folder, name))
         if not path.startswith(os.path.join(folder, "")) or canon.sha256(data) != sha256:
             raise InputError(name, "sha256", canon.sha256(data), f"{sha256}, as it was sent")
         with as_output_error(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
         write_atomic(path, data)
+    agents, tasks = _places(pairs)
     return tuple(
-        _verified(pair, place, folder) for pair, place in zip(pairs, _places(pairs), strict=True)
+        _verified(
+            replace(agent, path=os.path.join(folder, agents[agent.path])),
+            replace(task, folder=os.path.join(folder, tasks[task.folder])),
+        )
+        for agent, task in pairs
     )
 
 
-def _verified(pair: Pair, place: tuple[str, str], folder: str) -> Pair:
-    agent = replace(pair[0], path=os.path.join(folder, *place[0].split("/")))
-    task = replace(pair[1], folder=os.path.join(folder, *place[1].split("/")))
+def _verified(agent: AgentSource, task: TaskSource) -> Pair:
     for path, found, expected in (
         (agent.path, canon.sha256(read_source(agent.path, InputError)), agent.sha256),
         (task.folder, hash_folder(task.folder), task.sha256),
@@ -72,32 +75,32 @@ def _verified(pair: Pair, place: tuple[str, str], folder: str) -> Pair:
     return agent, task
 
 
-def _places(pairs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
-    """Where agent and task of each pair lie in the parcel: a folder of its own for each that
-    differs.
-    """
-    agents = list(dict.fromkeys(agent.path for agent, _ in pairs))
-    tasks = list(dict.fromkeys(task.folder for _, task in pairs))
-    for agent, task in pairs:
-        # The names stay as they are: an agent may look at its own, and a task's folder is named
-        # like the task.
-        yield (
-            f"{AGENTS}/{agents.index(agent.path)}/{os.path.basename(agent.path)}",
-            f"{TASKS}/{tasks.index(task.folder)}/{os.path.basename(task.folder)}",
+def _places(pairs: Sequence[Pair]) -> tuple[dict[str, str], dict[str, str]]:
+    """By its path, where each agent and each task lies in the parcel: in a folder of its own."""
+    # The names stay as they are: an agent may look at its own, and a task's folder is named like
+    # the task.
+    agents, tasks = (
+        {
+            path: f"{kind}/{number}/{os.path.basename(path)}"
+            for number, path in enumerate(dict.fromkeys(paths))
+        }
+        for kind, paths in (
+            (AGENTS, [agent.path for agent, _ in pairs]),
+            (TASKS, [task.folder for _, task in pairs]),
         )
+    )
+    return agents, tasks
 
 
 def _files_of(pairs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
     """(name in the parcel, path) of each file."""
-    seen: set[str] = set()
-    for (agent, task), (agent_place, task_place) in zip(pairs, _places(pairs), strict=True):
-        if agent_place not in seen:
-            yield agent_place, agent.path
-            folder = agent_place.rpartition("/")[0]
-            yield from ((f"{folder}/{name}", path) for name, path in imported_beside(agent.path))
-        if task_place not in seen:
-            yield from ((f"{task_place}/{name}", path) for name, path in files_below(task.folder))
-        seen |= {agent_place, task_place}
+    agents, tasks = _places(pairs)
+    for path, place in agents.items():
+        yield place, path
+        folder = os.path.dirname(place)
+        yield from ((f"{folder}/{name}", beside) for name, beside in imported_beside(path))
+    for folder, place in tasks.items():
+        yield from ((f"{place}/{name}", path) for name, path in files_below(folder))
 
 
 def imported_beside(path: str) -> list[tuple[str, str]]:
@@ -112,7 +115,7 @@ def imported_beside(path: str) -> list[tuple[str, str]]:
     while todo:
         for module in _imports_of(todo.pop()):
             for name in _files_of_module(folder, module):
-                beside = os.path.join(folder, *name.split("/"))
+                beside = os.path.join(folder, name)
                 if name not in found and beside != path:
                     found[name] = beside
                     todo.append(beside)

@@ -3,11 +3,9 @@
 import hashlib
 import math
 from array import array
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from tracecore.perf.documents.rows import Rows
-from tracecore.stats import median
 
 COUNTS: Final = (
     "steps_used",
@@ -40,7 +38,6 @@ class RunColumns:
 
     def __init__(self, table: Rows) -> None:
         self._table, self._cut_off = table, table.is_cut_off()
-        self._amounts = {metric: table[name] for metric, name in AMOUNTS.items()}
         self.rows: dict[RowKey, array[int]] = {}
         columns = zip(table["group"], table["seed"], table["episode_index"], strict=True)
         for place, (group, seed, index) in enumerate(columns):
@@ -70,16 +67,18 @@ class RunColumns:
         name = "error" if quantity == REASON else quantity
         return self._table.text(name, self._table[name][place])
 
-    def is_measured(self, metric: str, place: int) -> bool:
-        """Whether an episode has such an amount: a cut-off one took as long as its limit, or as it
-        took to die, and no process takes no time and no memory.
+    def logs(self, metric: str) -> "array[float]":
+        """The logarithm of one amount of every episode. NaN where it has none: a cut-off one took
+        as long as its limit, or as it took to die, and no process takes no time and no memory.
         """
-        return not self._cut_off[place] and self._amounts[metric][place] > 0
-
-    def log_median(self, metric: str, places: Iterable[int]) -> float:
-        """The median of the logarithm of one amount over these episodes, all of which have it."""
-        amounts = self._amounts[metric]
-        return median([math.log(amounts[place]) for place in places])
+        amounts = zip(self._table[AMOUNTS[metric]], self._cut_off, strict=True)
+        return array(
+            "d",
+            (
+                math.log(amount) if amount > 0 and not is_cut_off else math.nan
+                for amount, is_cut_off in amounts
+            ),
+        )
 
     def cut_off(self, row: RowKey) -> int:
         """How many episodes of a scenario row the clock or a crash ended."""

@@ -179,9 +179,8 @@ def find_mismatches(
     among themselves too.
     """
     found: list[Mismatch] = []
-    for field in ("machine_class", "scenario", "workers", "strict_spec"):
-        if field == "scenario" and not expect_same_scenario:
-            continue
+    scenario = ("scenario",) if expect_same_scenario else ()
+    for field in ("machine_class", *scenario, "workers", "strict_spec"):
         sides = [
             list(dict.fromkeys(_condition(run.manifest, field) for run in side))
             for side in (base, new)

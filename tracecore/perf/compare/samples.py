@@ -3,10 +3,11 @@ effect that counts; what so many runs can show.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tracecore.perf.compare.columns import AMOUNTS, RowKey, RunColumns
+from tracecore.perf.compare.columns import AMOUNTS, RowKey
 from tracecore.perf.compare.runs import RunRecord
 from tracecore.ranks import smallest_p
 from tracecore.record import record
@@ -87,12 +88,13 @@ def gather_samples(
 ) -> list[Sample]:
     """Per metric and scenario row one number of each run; see :func:`make_samples`."""
     runs = [run.columns for run in [*base, *new]]
-    medians = {
-        metric: {
-            name: found for row, name in names.items() if (found := _row_medians(runs, row, metric))
+    medians: dict[str, dict[str, list[float]]] = {}
+    for metric in METRICS:
+        logs = [run.logs(metric) for run in runs]
+        found = {
+            name: _medians([run.by_seed(row) for run in runs], logs) for row, name in names.items()
         }
-        for metric in METRICS
-    }
+        medians[metric] = {name: values for name, values in found.items() if values}
     return make_samples(medians, len(base), gate_on, in_turns=in_turns)
 
 
@@ -165,22 +167,14 @@ def _adjust(rows: Mapping[str, Sequence[float]], split: int) -> dict[str, list[f
     return adjusted
 
 
-def _row_medians(runs: Sequence[RunColumns], row: RowKey, metric: str) -> list[float] | None:
-    """Of each run the median over the same seeds; None where there is no episode that all have,
+def _medians(by_seed: Sequence[Mapping[int, int]], logs: Sequence[Sequence[float]]) -> list[float]:
+    """Of each run the median over the same seeds; none where there is no episode that all have,
     measured, and none cut short.
     """
-    by_seed = [run.by_seed(row) for run in runs]
+    runs = list(zip(by_seed, logs, strict=True))
     shared = [
         seed
         for seed in by_seed[0]
-        if all(
-            seed in places and run.is_measured(metric, places[seed])
-            for run, places in zip(runs, by_seed, strict=True)
-        )
+        if all(seed in places and not math.isnan(own[places[seed]]) for places, own in runs)
     ]
-    if not shared:
-        return None
-    return [
-        run.log_median(metric, (places[seed] for seed in shared))
-        for run, places in zip(runs, by_seed, strict=True)
-    ]
+    return [median([own[places[seed]] for seed in shared]) for places, own in runs if shared]

@@ -11,6 +11,7 @@ The aggregates of a field over the selected rows:
 No data fails, and never passes: an empty slice, a task that did not run, a value that is null.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -161,16 +162,12 @@ def _wanted(rows: Rows, field: str, text: str) -> frozenset[Any]:
         words: list[str | None] = [text, None] if text == "null" else [text]
         found = {rows.number_of(field, word) for word in words}
         return frozenset(found - {None})
-    if field == "success":
-        return frozenset(value for value, word in ((1, "true"), (0, "false")) if word == text)
-    for read in (int, float):
-        try:
-            value = read(text)
-        except ValueError:
-            continue
-        if str(value) == text:
-            return frozenset([value])
-    return frozenset()
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return frozenset()
+    is_of_field = isinstance(value, bool) is (field == "success") and value is not None
+    return frozenset([value] if is_of_field and json.dumps(value) == text else [])
 
 
 def _count_true(rows: Rows, threshold: Threshold, values: Sequence[Any]) -> int:

@@ -55,16 +55,15 @@ def verify_sets(
         found = verify_set(archived, runs_dir)
         problems += [f"{archived.stamp}: {problem}" for problem in found.sentences]
         problems += [f"{archived.stamp}: and {found.hidden} more"] if found.hidden else []
-        checked = {
-            "episodes": found.episodes,
-            "run_artifacts": found.artifacts,
-            "files": found.files,
-        }
         verified.append(
             {
                 "stamp": archived.stamp,
                 "path": archived.path,
-                "checked": checked,
+                "checked": {
+                    "episodes": found.episodes,
+                    "run_artifacts": found.artifacts,
+                    "files": found.files,
+                },
                 "notes": found.notes,
             }
         )
