@@ -3,25 +3,19 @@ would open what it names.
 """
 
 import pytest
-from helpers.tables import words
 from system_calls import NoSuchSystemCall, NotSupportedSystemCall, syscalls
 
 from tracecore.confinement import landlock, namespaces, seccomp
 
 KERNEL_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
 RETIRED = {"nfsservctl"}  # which newer kernels no longer list, and older ones have
-BY_ARGUMENT = words("""
-    SOCKET SOCKETPAIR SENDTO IOCTL FCNTL PRLIMIT64 PRCTL CLONE CLONE3 KILL TGKILL MADVISE PREADV2
-    PWRITEV2 SETSOCKOPT BIND
-""")
 
 
 def rows() -> list[tuple[str, str, str]]:
     """Name, and number or "-" on x86_64 and aarch64, of every call in the filters."""
-    tables = (seccomp.ALLOWED, seccomp.REFUSED, seccomp.NETWORK, seccomp.LAST, seccomp.STARTS)
-    listed = [tuple(row.split()) for table in tables for row in table.split(";")]
-    by_argument = [(name.lower(), *map(str, getattr(seccomp, name))) for name in BY_ARGUMENT]
-    return [*listed, *by_argument]  # type: ignore[list-item]
+    listed = (seccomp.ALLOWED, seccomp.REFUSED, seccomp.NETWORK, seccomp.LAST, seccomp.STARTS)
+    tables = (*listed, seccomp.BY_ARGUMENT)
+    return [tuple(row.split()) for table in tables for row in table.split(";")]  # type: ignore[misc]
 
 
 def number_of(name: str, machine: str) -> int | None:

@@ -21,6 +21,18 @@ HELP: Final = {
     **dict.fromkeys(layers.NAMESPACES, _NAMESPACES_HELP),
 }
 
+WALL: Final = """\
+The kernel confines agents: this is a wall for what docs/security.md lists, and
+agents may load native code (NumPy, pydantic, ctypes and their kin).
+"""
+GUARD_RAIL: Final = """\
+Missing for the wall: {}.
+Against code that means harm, this is a guard rail and no wall. Native code beyond
+Python's own library is refused; --confinement off lets it run, with nothing confined.
+"""
+DOORS: Final = "Models and allowed hosts are reached by sockets in the agents' own network.\n"
+LOOPBACK: Final = "Models are reached over the loopback, where a token alone tells agents apart.\n"
+
 
 def probe(limits: Limits, method: str = "auto", *, thorough: bool = True) -> State:
     """Each layer: true when it is in force in a process confined like an agent, else why not.
@@ -77,7 +89,7 @@ def as_json(state: State) -> JsonObject:
     """For ``--json``."""
     return {
         "platform": sys.platform,
-        "is_wall": is_wall(state),
+        "is_wall": not layers.missing_for_wall(state),
         "layers": {
             layer: {
                 "in_force": found is True,
@@ -98,28 +110,7 @@ def as_text(state: State) -> str:
         if found is not True:
             help_ = f"; {HELP[layer]}" if layer in HELP and found != layers.SWITCHED_OFF else ""
             lines.append(f"       {'':18} here: {found}{help_}")
-    return "\n".join([*lines, "", *_verdict(state), *_gateway(state), ""])
-
-
-def _gateway(state: State) -> list[str]:
-    if state.get("network_namespace") is True:
-        return ["Models and allowed hosts are reached by sockets in the agents' own network."]
-    return ["Models are reached over the loopback, where a token alone tells agents apart."]
-
-
-def _verdict(state: State) -> list[str]:
-    if is_wall(state):
-        return [
-            "The kernel confines agents: this is a wall for what docs/security.md lists, and",
-            "agents may load native code (NumPy, pydantic, ctypes and their kin).",
-        ]
-    return [
-        f"Missing for the wall: {', '.join(layers.missing_for_wall(state))}.",
-        "Against code that means harm, this is a guard rail and no wall. Native code beyond",
-        "Python's own library is refused; --confinement off lets it run, with nothing confined.",
-    ]
-
-
-def is_wall(state: State) -> bool:
-    """Whether the kernel itself bounds system calls and files, whatever happens inside Python."""
-    return not layers.missing_for_wall(state)
+    gaps = ", ".join(layers.missing_for_wall(state))
+    verdict = GUARD_RAIL.format(gaps) if gaps else WALL
+    gateway = DOORS if state.get("network_namespace") is True else LOOPBACK
+    return "\n".join([*lines, "", verdict + gateway])

@@ -71,9 +71,7 @@ def open_doors(reach: Reach, *, in_namespace: bool) -> list[tuple[Door, socket.s
             doors.append(Door(address, target[1], target))
     found = []
     for door in doors:
-        listener = socket.socket()
-        listener.bind((door.address, door.port))
-        listener.listen(BACKLOG)
+        listener = socket.create_server((door.address, door.port), backlog=BACKLOG)
         port: int = listener.getsockname()[1]
         found.append((Door(door.address, port, door.relay_to), listener))
     return found

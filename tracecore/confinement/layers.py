@@ -73,7 +73,7 @@ class Confinement:
     reach: Reach
     state: State = field(default_factory=dict)
     kernel: Kernel | None = None
-    files: Readable | None = None
+    files: Readable = Readable()
     witness: Witness | None = None
     last_filter: Callable[[int], int] | None = None
     last_pid_fd: int = -1  # of the zygote; -1 where process ids cannot be begun again
@@ -85,8 +85,12 @@ class Confinement:
         """Hosts and ports that agents reach without a door: where they have no network of their
         own.
         """
-        in_namespace = self.state.get("network_namespace") is True
-        return () if in_namespace else tuple(map(target_of, self.reach.network))
+        network = () if self.has("network_namespace") else self.reach.network
+        return tuple(map(target_of, network))
+
+    def has(self, layer: str) -> bool:
+        """Whether a layer is in force."""
+        return self.state.get(layer) is True
 
     def wants(self, layer: str) -> bool:
         """Whether a layer is asked for; where it is not, the state has that."""
@@ -134,7 +138,7 @@ def open_doors(confinement: Confinement) -> list[tuple[Door, socket.socket]]:
     Raises:
         OSError: The kernel refused.
     """
-    in_namespace = confinement.state.get("network_namespace") is True
+    in_namespace = confinement.has("network_namespace")
     opened = door.open_doors(confinement.reach, in_namespace=in_namespace)
     confinement.doors = tuple(one for one, _listener in opened)
     return opened
@@ -144,25 +148,24 @@ def bound_process_table(confinement: Confinement) -> None:
     """In the first process of a process table, before its disk is closed: bound how many there may
     be in it.
     """
-    most = confinement.limits.processes
-    in_own_table = confinement.state.get("pid_namespace") is True
-    if in_own_table and confinement.wants("resource_limits") and most is not None:
+    most = confinement.limits.processes if confinement.wants("resource_limits") else None
+    if confinement.has("pid_namespace") and most is not None:
         namespaces.bound_process_table(most)
 
 
 def confine(confinement: Confinement) -> None:
     """The part that forks inherit for nothing: everything but what :func:`confine_agent` does."""
     limits, reach = confinement.limits, confinement.reach
-    if confinement.state.get("pid_namespace") is True:
+    if confinement.has("pid_namespace"):
         confinement.last_pid_fd = namespaces.open_last_pid()
     confinement.files = readable(reach)
     answers.prepare(has_network=bool(reach.network))
-    if confinement.state.get("mount_namespace") is True:
+    if confinement.has("mount_namespace"):
         _put_on(confinement, "mount_namespace", _leave_disk)
     _turn_to_own_folder(reach.folder)
     confinement.state["own_session"] = True
     if confinement.wants("resource_limits"):
-        privileges.bound(limits, own_user=confinement.state.get("user_namespace") is True)
+        privileges.bound(limits, own_user=confinement.has("user_namespace"))
         confinement.state["resource_limits"] = True
     for layer, put in (
         ("no_new_privileges", _give_up_new_privileges),
@@ -199,11 +202,6 @@ def confine_agent(confinement: Confinement, write_fd: int, nonce: str) -> None:
         confinement.state["audit_hook"] = True
 
 
-def before_fork(confinement: Confinement) -> None:
-    """In the zygote, before each agent: every one of them gets the same process id."""
-    namespaces.begin_pids_again(confinement.last_pid_fd)
-
-
 def _put_on(
     confinement: Confinement, layer: str, put: Callable[[Confinement, Kernel], None]
 ) -> None:
@@ -218,13 +216,11 @@ def _put_on(
 
 
 def _leave_disk(confinement: Confinement, kernel: Kernel) -> None:
-    assert confinement.files is not None
-    doors = confinement.doors
-    written = {"/etc/hosts": hosts_text(doors), "/etc/nsswitch.conf": "hosts: files\n"}
-    in_namespace = confinement.state.get("network_namespace") is True
-    namespaces.enter_private_root(
-        kernel, confinement.files, written if doors and in_namespace else {}
-    )
+    written = {}
+    if confinement.doors and confinement.has("network_namespace"):
+        written["/etc/hosts"] = hosts_text(confinement.doors)
+        written["/etc/nsswitch.conf"] = "hosts: files\n"
+    namespaces.enter_private_root(kernel, confinement.files, written)
 
 
 def _turn_to_own_folder(folder: str) -> None:
@@ -246,7 +242,6 @@ def _give_up_capabilities(confinement: Confinement, kernel: Kernel) -> None:
 
 
 def _restrict_files(confinement: Confinement, kernel: Kernel) -> None:
-    assert confinement.files is not None
     whole, listed = landlock_paths(confinement.files)
     direct = confinement.direct
     ports = {port for _host, port in direct} | {one.port for one in confinement.doors}
@@ -273,7 +268,6 @@ def _filter_calls(confinement: Confinement, kernel: Kernel) -> None:
 
 def _close_imports(confinement: Confinement) -> None:
     """Leave importable what may be read, so that looking for a module is no attempt."""
-    assert confinement.files is not None
     folders = confinement.files.folders
     sys.path[:] = [
         path
@@ -281,12 +275,11 @@ def _close_imports(confinement: Confinement) -> None:
         if os.path.exists(path) and is_below(os.path.realpath(path), folders)
     ]
     sys.meta_path.insert(0, answers.Finder(_why_no_native_code(confinement.state)))
-    if confinement.state.get("mount_namespace") is not True:
+    if not confinement.has("mount_namespace"):
         answers.forget_mime_types()
 
 
 def _witness_of(confinement: Confinement) -> Witness:
-    assert confinement.files is not None
     peers = {one.place for one in confinement.doors}
     hosts = {one.relay_to[0] if one.relay_to else one.address for one in confinement.doors}
     for host, port in confinement.direct:

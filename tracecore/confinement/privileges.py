@@ -10,7 +10,7 @@ from typing import Final
 
 from tracecore.confinement import namespaces
 from tracecore.confinement.kernel import Kernel
-from tracecore.confinement.readable import Reach, library_folders, walk_to
+from tracecore.confinement.readable import Reach, folders_around, library_folders
 from tracecore.records import Limits
 
 CAPABILITY_VERSION: Final = (0x20080522).to_bytes(4, "little") + bytes(4)
@@ -74,7 +74,7 @@ def needs_privilege(reach: Reach) -> bool:
     if os.geteuid() != 0:
         return False
     read = (os.__file__, *library_folders(), reach.folder, *reach.agents, *reach.read)
-    for place in {place for path in read for place in walk_to(os.path.realpath(path))[1]}:
+    for place in set().union(*map(folders_around, read)):
         with contextlib.suppress(OSError):
             status = os.stat(place)
             for_others = 0o001 if os.path.isdir(place) else 0o004

@@ -75,13 +75,15 @@ def as_here(value: Any) -> Any:
 
 @record
 class Readable:
-    """A reach on this machine. Every path stands as written and with its links resolved."""
+    """A reach on this machine; nothing, as it begins. Every path stands as written and with its
+    links resolved.
+    """
 
-    folders: tuple[str, ...]  # with all below
-    files: frozenset[str]
-    hidden: tuple[str, ...]  # folders with all below, and files, in or outside of the above
-    native: tuple[str, ...]  # where shared objects may be loaded from
-    folder: str  # the agent's own
+    folders: tuple[str, ...] = ()  # with all below
+    files: frozenset[str] = frozenset()
+    hidden: tuple[str, ...] = ()  # folders with all below, and files, in or outside of the above
+    native: tuple[str, ...] = ()  # where shared objects may be loaded from
+    folder: str = "/"  # the agent's own
 
 
 def secret_folders(tasks_dirs: Iterable[str], *others: str) -> tuple[str, ...]:
@@ -160,12 +162,13 @@ def is_below(path: str, folders: Sequence[str]) -> bool:
 
 def is_of_task(path: str) -> bool:
     """Whether ``path`` is, or lies in, a folder of a task."""
-    place = os.path.realpath(path)
-    while place != os.path.dirname(place):
-        if os.path.lexists(os.path.join(place, TASK_MARK)):
-            return True
-        place = os.path.dirname(place)
-    return False
+    places = folders_around(path) - {"/"}
+    return any(os.path.lexists(os.path.join(place, TASK_MARK)) for place in places)
+
+
+def folders_around(path: str) -> set[str]:
+    """Where ``path`` really lies, and every folder around that."""
+    return set(walk_to(os.path.realpath(path))[1])
 
 
 def walk_to(path: str) -> tuple[str, dict[str, str]]:
@@ -201,26 +204,20 @@ def landlock_paths(found: Readable) -> tuple[list[str], list[str]]:
     """The files and whole folders to allow, and the folders that can only be listed since something
     hidden lies below.
     """
-    whole: list[str] = list(found.files)
-    listed: list[str] = []
-    for folder in found.folders:
-        _open_up(os.path.realpath(folder), found.hidden, whole, listed)
+    whole, listed = list(found.files), []
+    todo = list(map(os.path.realpath, found.folders))
+    for path in todo:  # which grows
+        if is_below(path, found.hidden):
+            continue
+        if not any(is_below(secret, (path,)) for secret in found.hidden):
+            whole.append(path)
+            continue
+        # Landlock allows whole folders and knows no exceptions: around a hidden one, each neighbour
+        # is allowed by itself.
+        listed.append(path)
+        below = (os.path.join(path, name) for name in _names_in(path))
+        todo += [child for child in below if not os.path.islink(child)]
     return list(dict.fromkeys(whole)), list(dict.fromkeys(listed))
-
-
-def _open_up(path: str, hidden: tuple[str, ...], whole: list[str], listed: list[str]) -> None:
-    # Landlock allows whole folders and knows no exceptions: around a hidden one, each neighbour is
-    # allowed by itself.
-    if is_below(path, hidden):
-        return
-    if not any(is_below(secret, (path,)) for secret in hidden):
-        whole.append(path)
-        return
-    listed.append(path)
-    for name in _names_in(path):
-        child = os.path.join(path, name)
-        if not os.path.islink(child):
-            _open_up(child, hidden, whole, listed)
 
 
 # --- where this interpreter's library lies, and what it is linked to ---

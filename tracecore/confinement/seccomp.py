@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, constant
+Rules = dict[str, list[Instruction]]  # name of a system call: what always returns
 
 # column of the tables, AUDIT_ARCH
 ARCHITECTURES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -62,42 +63,47 @@ def zygote_filter(machine: str, *, network: str) -> bytes:
         network: ``NO_NETWORK``; ``STREAMS`` where agents share a network of their own, in which
             datagrams would be a way from one to another; or ``ANY_NETWORK``.
     """
-    column, arch = ARCHITECTURES[machine]
     has_network, may_bind = network != NO_NETWORK, network == ANY_NETWORK
-    program: list[Instruction] = [
-        (_LOAD, 0, 0, _ARCH),
-        (_EQUAL, 1, 0, arch),
-        _return(RET_KILL),
-        (_LOAD, 0, 0, _NUMBER),
-        *([(_ANY_BIT, 0, 1, X32_BIT), _return(RET_KILL)] if machine == "x86_64" else []),
+    by_argument: Rules = {
         # its flags lie in memory: callers fall back to clone
-        *_when(CLONE3[column], [_return(RET_ERRNO | ENOSYS)]),
-        *_when(SOCKET[column], _sockets(network)),
-        *_when(SOCKETPAIR[column], _socket_pairs(network)),
-        *_when(
-            IOCTL[column],
-            [*_each(1, IOCTL_ATTEMPTS, RET_KILL), *_one_of(1, IOCTL_QUERIES, RET_ERRNO | ENOTTY)],
-        ),
-        *_when(FCNTL[column], _one_of(1, FCNTL_HARMLESS, RET_KILL)),
-        *_when(MADVISE[column], _one_of(2, MADVISE_HARMLESS, RET_ERRNO | EINVAL)),
+        "clone3": [_return(RET_ERRNO | ENOSYS)],
+        "socket": _sockets(network),
+        "socketpair": _socket_pairs(network),
+        "ioctl": [
+            *_each(1, IOCTL_ATTEMPTS, RET_KILL),
+            *_one_of(1, IOCTL_QUERIES, RET_ERRNO | ENOTTY),
+        ],
+        "fcntl": _one_of(1, FCNTL_HARMLESS, RET_KILL),
+        "madvise": _one_of(2, MADVISE_HARMLESS, RET_ERRNO | EINVAL),
         # With no flags, as Python calls them: one flag shows whether a file has been read lately.
-        *_when(PREADV2[column], _one_of(5, (0,), RET_KILL)),
-        *_when(PWRITEV2[column], _one_of(5, (0,), RET_KILL)),
-        *_when(SETSOCKOPT[column], _without_larger_buffers()),
-    ]
-    # A socket pair's own ends may be written to; a call that names an address is a message to the
-    # outside.
-    program += _when(SENDTO[column], [_return(RET_ALLOW)] if has_network else _null_pointer(4))
-    for name in (KILL, TGKILL, CLONE, PRCTL, PRLIMIT64):
-        program += _when(name[column], [_return(RET_ALLOW)])
-    program += _listed(LAST, column, RET_ALLOW)
-    program += _listed(NETWORK, column, RET_ALLOW if has_network else RET_KILL)
-    program += _when(BIND[column], [_return(RET_ALLOW if may_bind else RET_ERRNO | EACCES)])
-    program += _listed(STARTS, column, RET_ERRNO | EACCES)
-    program += _listed(REFUSED, column, RET_KILL)
-    program += _listed(ALLOWED, column, RET_ALLOW)
-    program.append(_return(RET_ERRNO | ENOSYS))
-    return _pack(program)
+        "preadv2": _one_of(5, (0,), RET_KILL),
+        "pwritev2": _one_of(5, (0,), RET_KILL),
+        "setsockopt": _without_larger_buffers(),
+        # A socket pair's own ends may be written to; a call that names an address is a message to
+        # the outside.
+        "sendto": [_return(RET_ALLOW)] if has_network else _null_pointer(4),
+        "bind": [_return(RET_ALLOW if may_bind else RET_ERRNO | EACCES)],
+    }
+    # which agents lose, most of it: see below
+    kept = {
+        name: [_return(RET_ALLOW)] for name in ("kill", "tgkill", "clone", "prctl", "prlimit64")
+    }
+    return _pack(
+        [
+            (_LOAD, 0, 0, _ARCH),
+            (_EQUAL, 1, 0, ARCHITECTURES[machine][1]),
+            _return(RET_KILL),
+            (_LOAD, 0, 0, _NUMBER),
+            *([(_ANY_BIT, 0, 1, X32_BIT), _return(RET_KILL)] if machine == "x86_64" else []),
+            *_by_name(machine, {**by_argument, **kept}),
+            *_listed(machine, LAST, RET_ALLOW),
+            *_listed(machine, NETWORK, RET_ALLOW if has_network else RET_KILL),
+            *_listed(machine, STARTS, RET_ERRNO | EACCES),
+            *_listed(machine, REFUSED, RET_KILL),
+            *_listed(machine, ALLOWED, RET_ALLOW),
+            _return(RET_ERRNO | ENOSYS),
+        ]
+    )
 
 
 def _sockets(network: str) -> list[Instruction]:
@@ -106,15 +112,9 @@ def _sockets(network: str) -> list[Instruction]:
     # Looking names up tries a local socket, one to the kernel and a datagram, and goes on without
     # them. By a local one, a path leads to any socket of the machine.
     refused = (AF_UNIX, AF_NETLINK) if network == STREAMS else (AF_UNIX,)
-    streams = [
-        (_LOAD, 0, 0, _ARGS + 8),
-        (_AND, 0, 0, TYPE_MASK),
-        (_EQUAL, 1, 0, SOCK_STREAM),
-        _return(RET_ERRNO | EACCES),
-    ]
     return [
         *_each(0, refused, RET_ERRNO | EACCES),
-        *(streams if network == STREAMS else ()),
+        *(_only_streams() if network == STREAMS else ()),
         *_one_of(0, (AF_INET, AF_INET6, AF_NETLINK), RET_KILL),
     ]
 
@@ -123,12 +123,16 @@ def _socket_pairs(network: str) -> list[Instruction]:
     if network == NO_NETWORK:
         return _one_of(0, (AF_UNIX,), RET_KILL)
     # One that takes datagrams can be connected to a path.
+    return [*_only_streams(), *_one_of(0, (AF_UNIX,), RET_KILL)]
+
+
+def _only_streams() -> list[Instruction]:
+    """Go on where the second argument is the type of a stream."""
     return [
         (_LOAD, 0, 0, _ARGS + 8),
         (_AND, 0, 0, TYPE_MASK),
         (_EQUAL, 1, 0, SOCK_STREAM),
         _return(RET_ERRNO | EACCES),
-        *_one_of(0, (AF_UNIX,), RET_KILL),
     ]
 
 
@@ -136,28 +140,28 @@ def agent_filter(machine: str, pid: int, *, may_bind: bool) -> bytes:
     """The second stage, for the agent process ``pid``: no process but threads, no program, no
     signal but to itself; unless it ``may_bind``, no name of a socket.
     """
-    column, _arch = ARCHITECTURES[machine]
-    program: list[Instruction] = [
-        (_LOAD, 0, 0, _NUMBER),
-        *_when(
-            CLONE[column],
-            [
-                (_LOAD, 0, 0, _ARGS),
-                (_ANY_BIT, 1, 0, CLONE_THREAD),
-                _return(RET_KILL),
-                _return(RET_ALLOW),
-            ],
-        ),
-        *_when(PRCTL[column], _one_of(0, PRCTL_HARMLESS, RET_KILL)),
-        *_when(PRLIMIT64[column], _null_pointer(2)),
-        *_when(KILL[column], _one_of(0, (pid,), RET_KILL)),
-        *_when(TGKILL[column], _one_of(0, (pid,), RET_KILL)),
-        *_listed(LAST, column, RET_KILL),
-        *_listed(STARTS, column, RET_KILL),
-        *([] if may_bind else _when(BIND[column], [_return(RET_KILL)])),
-        _return(RET_ALLOW),
-    ]
-    return _pack(program)
+    by_argument: Rules = {
+        "clone": [
+            (_LOAD, 0, 0, _ARGS),
+            (_ANY_BIT, 1, 0, CLONE_THREAD),
+            _return(RET_KILL),
+            _return(RET_ALLOW),
+        ],
+        "prctl": _one_of(0, PRCTL_HARMLESS, RET_KILL),
+        "prlimit64": _null_pointer(2),
+        "kill": _one_of(0, (pid,), RET_KILL),
+        "tgkill": _one_of(0, (pid,), RET_KILL),
+        "bind": [_return(RET_ALLOW if may_bind else RET_KILL)],
+    }
+    return _pack(
+        [
+            (_LOAD, 0, 0, _NUMBER),
+            *_by_name(machine, by_argument),
+            *_listed(machine, LAST, RET_KILL),
+            *_listed(machine, STARTS, RET_KILL),
+            _return(RET_ALLOW),
+        ]
+    )
 
 
 def places_of(program: bytes, constant: int) -> tuple[int, ...]:
@@ -169,15 +173,25 @@ def places_of(program: bytes, constant: int) -> tuple[int, ...]:
     )
 
 
-def _when(number: int, body: list[Instruction]) -> list[Instruction]:
-    """``body``, which always returns, for one system call."""
-    return [(_EQUAL, 0, len(body), number), *body]
+def numbers_of(table: str, machine: str) -> dict[str, int]:
+    """The system calls of a table that there are on a machine, by name."""
+    column = 1 + ARCHITECTURES[machine][0]
+    rows = [row.split() for row in table.split(";")]
+    return {row[0]: int(row[column]) for row in rows if row[column] != "-"}
 
 
-def _listed(table: str, column: int, action: int) -> list[Instruction]:
-    words = [row.split()[1 + column] for row in table.split(";")]
-    numbers = sorted(int(word) for word in words if word != "-")
+def _by_name(machine: str, rules: Rules) -> list[Instruction]:
+    numbers = numbers_of(BY_ARGUMENT, machine)
+    return [step for name, rule in rules.items() for step in _when(numbers[name], rule)]
+
+
+def _listed(machine: str, table: str, action: int) -> list[Instruction]:
+    numbers = sorted(numbers_of(table, machine).values())
     return [step for number in numbers for step in _when(number, [_return(action)])]
+
+
+def _when(number: int, rule: list[Instruction]) -> list[Instruction]:
+    return [(_EQUAL, 0, len(rule), number), *rule]
 
 
 def _one_of(argument: int, values: Iterable[int], otherwise: int) -> list[Instruction]:
@@ -306,11 +320,10 @@ LAST: Final = """
 STARTS: Final = """
     execve 59 221; execveat 322 281
 """
-BIND: Final = (49, 200)
 
 # Allowed or refused by their arguments.
-SOCKET, SOCKETPAIR, SENDTO, IOCTL, FCNTL = (41, 198), (53, 199), (44, 206), (16, 29), (72, 25)
-PRLIMIT64, PRCTL, CLONE, CLONE3 = (302, 261), (157, 167), (56, 220), (435, 435)
-KILL, TGKILL = (62, 129), (234, 131)
-MADVISE, PREADV2, PWRITEV2 = (28, 233), (327, 286), (328, 287)
-SETSOCKOPT: Final = (54, 208)
+BY_ARGUMENT: Final = """
+    socket 41 198; socketpair 53 199; sendto 44 206; ioctl 16 29; fcntl 72 25; prlimit64 302 261;
+    prctl 157 167; clone 56 220; clone3 435 435; kill 62 129; tgkill 234 131; madvise 28 233;
+    preadv2 327 286; pwritev2 328 287; setsockopt 54 208; bind 49 200
+"""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -48,10 +49,12 @@ class LeanTrial:
 
     def found(self, patience_s: float) -> Any:
         """What it has found, as soon as it has; ``None`` if it dies first, or takes too long."""
-        try:
-            return json.loads(read_within(self._read_fd, patience_s))
-        except (frames.ChannelClosed, ValueError):
-            return None
+        readable = select.poll()
+        readable.register(self._read_fd, select.POLLIN)
+        with contextlib.suppress(frames.ChannelClosed, ValueError):
+            if readable.poll(patience_s * 1000):
+                return json.loads(frames.read_message(self._read_fd))
+        return None
 
     def close(self) -> None:
         """Leave no process of it."""
@@ -86,7 +89,7 @@ def _state_of(limits: Limits, reach: Reach, method: str) -> State:
     status = run_confined(report, limits, reach, method)
     os.close(write_fd)
     try:
-        state: State = json.loads(read_within(read_fd, PATIENCE_S))
+        state: State = json.loads(frames.read_message(read_fd))
     except (frames.ChannelClosed, ValueError):
         return dict.fromkeys(LAYERS, f"a confined process {processes.describe_status(status)}")
     finally:
@@ -169,7 +172,6 @@ def run_confined(
                 layers.confine(confinement)
             if words_fd is None:
                 words_fd = os.open(os.devnull, os.O_RDWR)
-            confinement.state.setdefault("audit_hook", True)
             layers.confine_agent(confinement, words_fd, PROBE_NONCE)
             code = function(confinement)
         os._exit(code)
@@ -183,19 +185,6 @@ def _pass_on(status: int) -> int:
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def read_within(fd: int, patience_s: float) -> bytes:
-    """A message, if it begins in time.
-
-    Raises:
-        ChannelClosed: It does not, or the other side is gone.
-    """
-    readable = select.poll()
-    readable.register(fd, select.POLLIN)
-    if not readable.poll(patience_s * 1000):
-        raise frames.ChannelClosed
-    return frames.read_message(fd)
-
-
 # --- the attempts: true, or OSError, when they were stopped; a death by the layer counts too ---
 
 
@@ -204,23 +193,9 @@ def _open_users() -> bool:
         return False
 
 
-def _grow_file() -> bool:
-    import resource  # noqa: PLC0415 - not there on every platform
-
-    return resource.getrlimit(resource.RLIMIT_FSIZE)[1] == 0
-
-
-def _read_status(name: str) -> str:
+def _read_status(name: str) -> int:
     with open("/proc/self/status", encoding="ascii") as file:
-        return next(line.split()[1] for line in file if line.startswith(name + ":"))
-
-
-def _is_without_new_privileges() -> bool:
-    return _read_status("NoNewPrivs") == "1"
-
-
-def _is_without_capabilities() -> bool:
-    return int(_read_status("CapEff"), 16) & ~privileges.CAP_DAC_READ_SEARCH == 0
+        return next(int(line.split()[1], 16) for line in file if line.startswith(name + ":"))
 
 
 def _signal_parent() -> bool:
@@ -255,9 +230,9 @@ def _write_or_see_disk() -> bool:
 
 TRIALS: Final[dict[str, Any]] = {
     "audit_hook": _open_users,
-    "resource_limits": _grow_file,
-    "no_new_privileges": _is_without_new_privileges,
-    "capabilities": _is_without_capabilities,
+    "resource_limits": lambda: resource.getrlimit(resource.RLIMIT_FSIZE)[1] == 0,
+    "no_new_privileges": lambda: _read_status("NoNewPrivs") == 1,
+    "capabilities": lambda: _read_status("CapEff") & ~privileges.CAP_DAC_READ_SEARCH == 0,
     "seccomp": _signal_parent,
     "landlock": _open_users,
     "user_namespace": _has_left("user"),

@@ -231,7 +231,8 @@ def _threads(confinement: Confinement) -> int:
     machine, kernel = seccomp.architecture(), confinement.kernel
     if machine is None or kernel is None:
         return thread_count()
-    number, pid, found = seccomp.TGKILL[seccomp.ARCHITECTURES[machine][0]], os.getpid(), 0
+    number = seccomp.numbers_of(seccomp.BY_ARGUMENT, machine)["tgkill"]
+    pid, found = os.getpid(), 0
     # The ids of threads follow that of their process, or begin again below it.
     for tid in {*range(pid + 1, pid + THREAD_IDS_SEARCHED), *range(1, min(pid, 512))}:
         with contextlib.suppress(OSError):

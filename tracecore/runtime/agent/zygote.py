@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from tracecore import descendants, frames, processes
 from tracecore.clock import monotonic_s
-from tracecore.confinement import layers
+from tracecore.confinement import layers, namespaces
 from tracecore.confinement.layers import Confinement
 from tracecore.record import as_dict, mutable_record, record, replace
 from tracecore.records import Limits
@@ -171,7 +171,7 @@ class _Zygote:
                 proof += os.pipe()
             work = (code, path, sha256, nonce, fds, limits, proof[-1] if proof else -1)
             arguments = (self._confinement, self._may_fork, work)
-            layers.before_fork(self._confinement)
+            namespaces.begin_pids_again(self._confinement.last_pid_fd)
         else:
             confinement = self._confinement
             network = (confinement.doors, confinement.state.get("network_namespace"))
@@ -244,7 +244,7 @@ class _Zygote:
                 del self._by_fd[fd]
                 self._poll.unregister(fd)
         self._take_proof(agent, usage.ru_utime + usage.ru_stime)
-        if self._may_fork and self._confinement.state.get("pid_namespace") is True:
+        if self._may_fork and self._confinement.has("pid_namespace"):
             _sweep_table({one.pid for one in self._agents.values()})
         try:  # noqa: SIM105 - eight more objects for a parent of forks to copy
             os.write(agent.life_fd, b"[%d,%d]" % (status, agent.killed))
