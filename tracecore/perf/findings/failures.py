@@ -151,7 +151,6 @@ def determinism_mismatch(columns: Columns, determinism: JsonObject) -> list[Find
     first = determinism["differences"][0]
     where = "its artifact" if first["field"] is None else first["field"] or "the whole step"
     step = f"step {first['step']}, " if first["step"] is not None else ""
-    place = columns.indices.index(first["episode_index"])
     return [
         Finding(
             severity="fail",
@@ -164,6 +163,6 @@ def determinism_mismatch(columns: Columns, determinism: JsonObject) -> list[Find
             episodes=tuple(
                 difference["episode"] for difference in determinism["differences"][:EPISODES_SHOWN]
             ),
-            repro_place=place,
+            repro_place=columns.indices.index(first["episode_index"]),
         )
     ]

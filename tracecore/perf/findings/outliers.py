@@ -157,7 +157,6 @@ def cold_start(columns: Columns) -> list[Finding] | None:
     ratio = middle(ratios)
     if 4 * slow < 3 * len(ratios) or ratio < COLD_RATIO or excess < COLD_SHARE:
         return []
-    places = sorted(firsts, key=lambda place: -relative[place])
     return [
         Finding(
             severity="info",
@@ -166,6 +165,6 @@ def cold_start(columns: Columns) -> list[Finding] | None:
                 f" excess is {excess:.0%} of all time."
             ),
             evidence={"workers": len(ratios), "median_ratio": ratio, "share_of_time": excess},
-            episodes=shown(columns, places),
+            episodes=shown(columns, sorted(firsts, key=lambda place: -relative[place])),
         )
     ]

@@ -84,14 +84,19 @@ def comparison_sections(comparison: JsonObject | None) -> tuple[Section, ...]:
     """The section on a comparison, wherever there was one."""
     if not comparison:
         return ()
-    blocks = (
-        *_answer(comparison),
-        *_row_table(comparison),
-        *_behaviour(comparison),
-        *_work(comparison),
-        *_moved(comparison),
+    return (
+        Section(
+            "compared",
+            "Comparison",
+            (
+                *_answer(comparison),
+                *_row_table(comparison),
+                *_behaviour(comparison),
+                *_work(comparison),
+                *_moved(comparison),
+            ),
+        ),
     )
-    return (Section("compared", "Comparison", blocks),)
 
 
 def _answer(comparison: JsonObject) -> Iterable[Block]:
@@ -126,8 +131,11 @@ def _behaviour(comparison: JsonObject) -> tuple[Block, ...]:
         )
         for change in comparison.get("exact", {}).get("changes", ())
     ]
-    head = ("scenario row", "behaviour", "changed episodes", "verdict", "for example")
-    return first_rows(rows, "Changes of behaviour", head)
+    return first_rows(
+        rows,
+        "Changes of behaviour",
+        head=("scenario row", "behaviour", "changed episodes", "verdict", "for example"),
+    )
 
 
 def _work(comparison: JsonObject) -> tuple[Block, ...]:
@@ -144,8 +152,11 @@ def _work(comparison: JsonObject) -> tuple[Block, ...]:
         for one in comparison.get("work", ())
         if one["verdict"] != "unchanged"
     ]
-    head = ("scenario row", "work", "base", "new", "change", "most in")
-    return first_rows(rows, "Changes of work", head)
+    return first_rows(
+        rows,
+        "Changes of work",
+        head=("scenario row", "work", "base", "new", "change", "most in"),
+    )
 
 
 def _functions(one: JsonObject) -> str:

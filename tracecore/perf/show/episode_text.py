@@ -154,9 +154,8 @@ def _why(artifact: JsonObject) -> str:
 def _step_section(entry: JsonObject) -> Section:
     latency = seconds_text(entry["telemetry"]["action_metrics"]["latency_ms"] / 1000)
     calls = [Sentence(Soft(_model_text(one))) for one in entry.get("llm_trace") or ()]
-    result = Sentence(f"{_result_text(entry)}  ({latency})")
-    blocks = (*calls, Sentence(_action_text(entry["action"])), result)
-    return Section(f"step {entry['step']}", "", blocks)
+    did = Sentence(_action_text(entry["action"])), Sentence(f"{_result_text(entry)}  ({latency})")
+    return Section(f"step {entry['step']}", "", (*calls, *did))
 
 
 def _model_text(call: JsonObject) -> str:

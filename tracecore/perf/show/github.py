@@ -73,10 +73,9 @@ def view_of_comparison(document: JsonObject) -> JobView:
         for one in comparison.get("decisions", ())
         if one["warns"]
     ]
-    bad = comparison.get("breaches") or document["reasons"] if document["exit_code"] else ()
     return JobView(
         page=lambda: comparison_page(document),
-        errors=bad,
+        errors=(comparison.get("breaches") or document["reasons"]) if document["exit_code"] else (),
         warnings=warnings,
         outputs={
             "verdict": headline_of(document).lower().replace(" ", "_"),

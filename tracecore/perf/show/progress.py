@@ -164,8 +164,7 @@ class Progress:
         """The line in pieces, those at the end are left out first."""
         ran, elapsed_s = self._done - self._already_done, now_s - self._began_s
         percent = self._done * 100 // max(self._total, 1)
-        most = self._kinds.most_common(KINDS_SHOWN)
-        kinds = ", ".join(f"{kind} {count}" for kind, count in most)
+        kinds = ", ".join(f"{kind} {count}" for kind, count in self._kinds.most_common(KINDS_SHOWN))
         parts = [
             f"{self._done}/{self._total} ({percent}%)",
             f"{self._kinds.total()} failed{f' ({kinds})' if kinds else ''}",

@@ -155,17 +155,17 @@ def no_findings(summary: JsonObject) -> tuple[Block, ...]:
 
 def failure_reasons(summary: JsonObject, most: int = ROWS_SHOWN) -> tuple[Block, ...]:
     """Why episodes failed, the most frequent first."""
-    reasons = summary.get("failure_reasons") or {}
     rows = [
         (Figure("count", count, ("summary", "failure_reasons", text)), text)
-        for text, count in sorted(reasons.items(), key=lambda item: -item[1])
+        for text, count in sorted(
+            summary.get("failure_reasons", {}).items(), key=lambda item: -item[1]
+        )
     ]
     return first_rows(rows, "Reasons of failures", ("times", "reason"), "in the summary file", most)
 
 
 def job_commands(summary: JsonObject) -> tuple[Block, ...]:
-    failures = summary.get("failures") or ()
-    commands = [Code(one["repro"]) for one in failures[:JOB_COMMANDS]]
+    commands = [Code(one["repro"]) for one in summary.get("failures", ())[:JOB_COMMANDS]]
     return (Sentence("To repeat one:"), Bullets(tuple(commands))) if commands else ()
 
 
