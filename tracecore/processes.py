@@ -227,14 +227,14 @@ def peak_rss_bytes(usage: Any) -> int:
     return int(usage.ru_maxrss) * 1024
 
 
-def own_peak_rss_bytes(pid: int | str = "self") -> int | None:
-    """The high-water mark of a live process's own memory; ``None`` when it is gone.
+def own_peak_rss_bytes() -> int:
+    """The high-water mark of this process's own memory; 0 when it cannot be read.
 
     Unlike the figure of ``wait4`` it begins anew at an exec. Of a fork both begin at what was there
     when it was forked.
     """
-    words = read_proc(f"{pid}/status").partition(b"VmHWM:")[2].split(None, 1)
-    return int(words[0]) * 1024 if words else None
+    words = read_proc("self/status").partition(b"VmHWM:")[2].split(None, 1)
+    return int(words[0]) * 1024 if words else 0
 
 
 @contextlib.contextmanager

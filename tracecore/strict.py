@@ -4,6 +4,7 @@ double can hold, and every field of its type.
 
 import contextlib
 import io
+import itertools
 import json
 import math
 import os
@@ -234,13 +235,10 @@ def check_fields(
     """
     if not isinstance(document, dict):
         raise InputError(name, where, document, "an object")
-    for kinds, is_needed in ((needed, True), (optional or {}, False)):
-        for field, (is_of_kind, expected) in kinds.items():
-            value = document.get(field, MISSING)
-            if value is MISSING and not is_needed:
-                continue
-            if not is_of_kind(value):
-                raise InputError(name, f"{where}.{field}" if where else field, value, expected)
+    for field, (is_of_kind, expected) in itertools.chain(needed.items(), (optional or {}).items()):
+        value = document.get(field, MISSING)
+        if not is_of_kind(value) and (value is not MISSING or field in needed):
+            raise InputError(name, f"{where}.{field}" if where else field, value, expected)
     return document
 
 

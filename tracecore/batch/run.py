@@ -179,7 +179,7 @@ def run_child(
     except BaseException as error:  # every path must give an answer
         answer = type(error).__name__, _words(error), traceback.format_exc(limit=-20)
     # Not of a fork, where wait4 has the same, and asking costs a hundredth of a small episode.
-    peak = (processes.own_peak_rss_bytes() or 0) if method == processes.SPAWN else 0
+    peak = processes.own_peak_rss_bytes() if method == processes.SPAWN else 0
     frames.write_message(answer_fd, pickle.dumps((peak, answer)))
 
 

@@ -21,8 +21,8 @@ from tracecore.perf.slice.cleanup import (
     remove_stray_documents,
     remove_unowned,
 )
-from tracecore.perf.slice.commands import repro_of, resume_command, without_cluster
-from tracecore.perf.slice.options import SliceOptions
+from tracecore.perf.slice.commands import repro_of, resume_command
+from tracecore.perf.slice.options import ClusterOptions, SliceOptions
 from tracecore.perf.slice.second_runs import (
     Determinism,
     choose_episodes,
@@ -179,7 +179,8 @@ def show(slice_: Slice, reduced: Reduced, paths: dict[str, str]) -> JsonObject:
         slice_.journal.remove()
     else:
         resume = resume_command(
-            without_cluster(options) if slice_.engine.is_gone else options, slice_.stamp
+            replace(options, cluster=ClusterOptions()) if slice_.engine.is_gone else options,
+            slice_.stamp,
         )
     if trouble := reduced.manifest["trouble"]:
         console.write_line(f"perf_harness: {trouble}")

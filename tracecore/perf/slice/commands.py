@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tracecore.command_line.options import words_of
-from tracecore.perf.slice.options import ClusterOptions, RunOptions, SliceOptions
-from tracecore.record import as_dict, replace
+from tracecore.perf.slice.options import RunOptions, SliceOptions
+from tracecore.record import as_dict
 from tracecore.records import EpisodeResult, JsonObject
 
 REDACTION_VARIABLE: Final = "TRACECORE_LLM_TRACE_REDACTION"
@@ -34,11 +34,6 @@ def slice_command(options: SliceOptions, *first: str) -> str:
     for part in (options.run, options.judge, options.output, options.cluster):
         words += words_of(part)
     return as_command(words)
-
-
-def without_cluster(options: SliceOptions) -> SliceOptions:
-    """The same slice on this machine."""
-    return replace(options, cluster=ClusterOptions())
 
 
 def repro_of(options: RunOptions) -> Callable[[EpisodeResult | JsonObject], str]:

@@ -1,5 +1,6 @@
 """The options of what is run and where; see :mod:`tracecore.perf.slice.options`."""
 
+import re
 from typing import Final
 
 from tracecore import processes
@@ -38,13 +39,10 @@ def stamp(text: str) -> str:
 
 def cluster_address(text: str) -> str:
     """Reads where the scheduler of a cluster is."""
-    protocol, separator, rest = text.partition("://")
-    count = text.removeprefix("local:")
-    is_count = count.isascii() and count.isdigit() and len(count) <= 3 and int(count) > 0
-    if (count != text and is_count) or (separator and protocol.isalnum() and rest):
-        return text
-    expected = "such as tcp://host:8786, or local:N with N from 1 to 999"
-    raise wrong(text, f"the address of a scheduler, {expected}")
+    if not re.fullmatch(r"local:(?!0+$)[0-9]{1,3}|[^\W_]+://(?s:.+)", text):
+        expected = "such as tcp://host:8786, or local:N with N from 1 to 999"
+        raise wrong(text, f"the address of a scheduler, {expected}")
+    return text
 
 
 @option_record
