@@ -21,13 +21,8 @@ class Interruption:
     """Whether a signal has asked the slice to end, and a descriptor that turns readable then."""
 
     wake_fd: int
-    signal: int | None = None
+    is_set: bool = False
     last_words: str = ""  # for stderr, when a second signal ends the process at once
-
-    @property
-    def is_set(self) -> bool:
-        """Whether the slice is to end."""
-        return self.signal is not None
 
 
 @contextlib.contextmanager
@@ -48,7 +43,7 @@ def watch_for_interruption() -> Iterator[Interruption]:
                 return
             _write_if_heard(interruption.last_words)
             os._exit(EXIT_INTERRUPTED)
-        interruption.signal = number
+        interruption.is_set = True
         os.write(write_fd, b"!")
 
     with contextlib.ExitStack() as undoing:
