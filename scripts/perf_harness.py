@@ -233,7 +233,7 @@ def build_parser() -> Parser:
 def add_ab(parser: Parser) -> None:
     """``ab``."""
     from tracecore import exit_codes
-    from tracecore.command_line.options import Option, flag, options_of, path, whole_number
+    from tracecore.command_line.options import Option, options_of, path, switch, whole_number
     from tracecore.perf.slice.options import JudgeOptions, OutputOptions, RunOptions
     from tracecore.record import replace
 
@@ -272,11 +272,11 @@ def add_ab(parser: Parser) -> None:
                     "as for a run; each side has its own folder of a relative path; may be repeated"
                 ),
             ),
-            "null_control": flag(
+            "null_control": switch(
                 "--null-control",
                 "run base against base among the rounds; if that differs, times get no verdict",
             ),
-            "no_screen": flag(
+            "no_screen": switch(
                 "--no-screen", "go to the rounds at once, without the cheap first stage"
             ),
             "output_dir": Option(

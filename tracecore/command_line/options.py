@@ -98,14 +98,9 @@ def repeated(
     return cast("tuple[T, ...]", Option(flag, metavar, read, (), help_text, **more))
 
 
-def switch(name: str, help_text: str, **more: Any) -> bool:
-    """An option without a value; its field, whether it was given."""
-    return cast("bool", flag(name, help_text, **more))
-
-
-def flag(name: str, help_text: str, **more: Any) -> Option:
-    """An option without a value."""
-    return Option(name, None, None, False, help_text, action=FLAG, **more)
+def switch(flag: str, help_text: str, **more: Any) -> Any:
+    """An option without a value; as the field of a record, whether it was given."""
+    return Option(flag, None, None, False, help_text, action=FLAG, **more)
 
 
 @dataclass_transform(frozen_default=True)

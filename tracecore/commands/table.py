@@ -6,10 +6,10 @@ from typing import Any, Final
 from tracecore.command_line.options import (
     APPEND,
     Option,
-    flag,
     options_of,
     path,
     seconds,
+    switch,
     whole_number,
     wrong,
 )
@@ -135,10 +135,10 @@ COMMANDS: Final[
             "runs_dir": _OF_RUN["runs_dir"],
             **{name: one for name, one in _OF_RUN.items() if one.is_of_episode},
             **ALLOWANCES,
-            "debug": flag(
+            "debug": switch(
                 "--debug", "in this process, unconfined and unlimited: prints and breakpoint() work"
             ),
-            "json": flag("--json", "print one JSON object: {ok, artifact, episode}"),
+            "json": switch("--json", "print one JSON object: {ok, artifact, episode}"),
         },
     ),
     "show": (
@@ -239,7 +239,7 @@ COMMANDS: Final[
         {
             "tasks_dirs": _OF_RUN["tasks_dirs"],
             "output_dir": options_of(OutputOptions)["output_dir"],
-            "json": flag("--json", "one JSON object"),
+            "json": switch("--json", "one JSON object"),
         },
     ),
     "doctor": (
@@ -247,6 +247,6 @@ COMMANDS: Final[
         "try which layers confine agents here",
         DOCTOR_TEXT,
         {0: "it was found out", 2: "a wrong option", 4: "tracecore itself failed"},
-        {"json": flag("--json", "one JSON object instead of text")},
+        {"json": switch("--json", "one JSON object instead of text")},
     ),
 }
