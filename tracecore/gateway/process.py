@@ -62,19 +62,17 @@ def run_gateway(
         ready_r, ready_w = os.pipe()
         ready = select.poll()
         ready.register(ready_r, select.POLLIN)
-        try:
+        with open(ready_r, "rb", 0) as ready_pipe, open(leash_w, "wb", 0) as leash:
             pid = _start(setup, leash_r, ready_w)
             try:
-                if not os.read(ready_r, 1):
+                if not ready_pipe.read(1):
                     raise EngineError("the model gateway did not start")
                 yield address
             finally:
-                os.close(leash_w)
+                leash.close()
                 if not ready.poll(CLOSE_PATIENCE_S * 1000):  # its end closes that, too
                     descendants.kill_group(pid)
                 os.waitpid(pid, 0)
-        finally:
-            os.close(ready_r)
 
 
 def _start(setup: JsonObject, leash_r: int, ready_w: int) -> int:

@@ -64,7 +64,7 @@ def check_task_folder(folder: str) -> list[str]:
     problems += _check_validator(sources, manifest.validator)
     wanted = {manifest.action_source, manifest.validator.file}
     if sources.keys() == content.kept.keys() >= wanted:
-        task = TaskSource(f"{manifest.id}@{manifest.version}", folder, content.sha256)
+        task = TaskSource(manifest.ref, folder, content.sha256)
         codes = {name: source.code for name, source in sources.items()}
         problems += _check_running(TaskCode(task, manifest, TaskModules(manifest.id, codes)))
     return problems
