@@ -21,6 +21,7 @@ from tracecore.runtime.task.task import Task, TaskCode, TaskModules
 
 TIME_LIMIT_S: Final = 30.0  # of all that is executed
 SEEDS: Final = (0, 1, 2)
+TABLES: Final = frozenset(("action_surface", "validator", "setup", "sandbox"))
 World = dict[str, Any]
 
 
@@ -81,15 +82,20 @@ def _check_manifest(folder: str, data: bytes | None) -> tuple[Manifest, list[str
         document, unread = parse_toml(path, data), []
     except TaskError as error:
         document, unread = {}, [_inside(folder, error)]
-    manifest, wrong = read_fields(folder, document)
+    _manifest, wrong = read_fields(folder, document)
     problems = unread or [
         f"{MANIFEST_NAME}: {field}: found {describe(found)}, expected {expected}"
         for field, found, expected in wrong
     ]
-    if manifest.setup is None and os.path.exists(os.path.join(folder, "setup.py")):
+    # A table with a mistake in it is left out: what is usual stands in the place of the whole.
+    broken = {field.partition(".")[0] for field, _found, _expected in wrong} & TABLES
+    kept = {name: value for name, value in document.items() if name not in broken}
+    manifest, _wrong = read_fields(folder, kept)
+    is_never_run = "setup" not in document and os.path.exists(os.path.join(folder, "setup.py"))
+    if is_never_run or "setup" in broken:
         manifest = replace(manifest, setup=Entrypoint("setup.py", "setup"))
-        if document:
-            problems.append(f"{MANIFEST_NAME}: setup.py is never run without a table setup")
+    if is_never_run and document:
+        problems.append(f"{MANIFEST_NAME}: setup.py is never run without a table setup")
     return manifest, problems
 
 
