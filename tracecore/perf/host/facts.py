@@ -81,6 +81,7 @@ def host_facts(root: str = "/") -> JsonObject:
     Args:
         root: Where ``proc`` and ``sys`` lie.
     """
+    digits, _, unit = (_field(root, "proc/meminfo", "MemTotal") or "").partition(" ")
     runner = {name: os.environ[name][:200] for name in RUNNER_VARIABLES if os.environ.get(name)}
     return {
         "cpu_model": _field(root, "proc/cpuinfo", "model name"),
@@ -89,7 +90,7 @@ def host_facts(root: str = "/") -> JsonObject:
         # CPUs' worth of time that the cgroup grants; null: no quota known
         "cpu_quota": _cpu_quota(root),
         "governor": read_text(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
-        "memory_total_bytes": _memory_total_bytes(root),
+        "memory_total_bytes": int(digits) * 1024 if unit == "kB" and digits.isdecimal() else None,
         "load_averages": load_averages(),  # over 1, 5 and 15 minutes
         "os": sys.platform,
         "kernel": os.uname().release,
@@ -191,11 +192,6 @@ def _quota(words: list[str]) -> list[float]:
     except ValueError:  # "max", or no such file
         return []
     return [quota / period] if quota > 0 and period > 0 else []  # version 1 writes -1 for no quota
-
-
-def _memory_total_bytes(root: str) -> int | None:
-    digits, _, unit = (_field(root, "proc/meminfo", "MemTotal") or "").partition(" ")
-    return int(digits) * 1024 if unit == "kB" and digits.isdecimal() else None
 
 
 def load_averages() -> list[float] | None:

@@ -90,14 +90,9 @@ class Plan:
 
 def _conditions(row: ScenarioRow, allow: Allowance) -> JsonObject:
     """What else a row asks for, where it does."""
-    shown: JsonObject = {}
-    if allow.as_json() is not None:
-        shown["allow"] = allow.as_json()
-    if not row.preload:
-        shown["preload"] = False
-    if limits := row.models.as_json():
-        shown["models"] = limits
-    return shown
+    preload = None if row.preload else False
+    asked = {"allow": allow.as_json(), "preload": preload, "models": row.models.as_json()}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def plan(
