@@ -137,7 +137,6 @@ class Raised:
 
     kind: str  # the exception's type
     message: str
-    traceback: str  # as text, for a maintainer
 
 
 @record

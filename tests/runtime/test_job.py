@@ -41,7 +41,7 @@ def job(tmp_path: pathlib.Path) -> Job:
         (Exited(-11), "episode_crashed", "was killed by SIGSEGV"),
         (TimedOut(2.5), "timeout", "was still running at the time limit of 2.5 s"),
         (Returned(None), "episode_crashed", "gave no result row"),
-        (Raised("KeyError", "'x'", ""), "episode_crashed", "the runtime raised KeyError: 'x'"),
+        (Raised("KeyError", "'x'"), "episode_crashed", "the runtime raised KeyError: 'x'"),
         (
             WorkerLost(2, "was killed by SIGKILL"),
             "episode_crashed",
@@ -89,14 +89,14 @@ def small_files() -> Iterator[None]:
 def test_an_artifact_that_could_not_be_written_is_no_failure_of_the_episode(job: Job) -> None:
     message = f"{job.settings.runs_dir}/x.json: cannot be written: No space left on device"
     with pytest.raises(OutputError, match=r"cannot be written: No space left on device$"):
-        settle(Ended(job, Raised("OutputError", message, ""), Usage(wall_clock_s=1.0)))
+        settle(Ended(job, Raised("OutputError", message), Usage(wall_clock_s=1.0)))
     assert os.listdir(job.settings.runs_dir) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="cannot tell whether there is room")
 def test_an_artifact_that_its_own_process_alone_could_not_write_is_one(job: Job) -> None:
     message = f"{job.settings.runs_dir}/x.json: cannot be written: File too large"
-    row = settle(Ended(job, Raised("OutputError", message, ""), Usage(wall_clock_s=1.0)))
+    row = settle(Ended(job, Raised("OutputError", message), Usage(wall_clock_s=1.0)))
     assert row.termination_reason == "episode_crashed"
     artifact = artifact_of(job)
     words = "the episode process could not write its artifact: File too large"

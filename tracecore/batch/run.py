@@ -10,7 +10,6 @@ import contextlib
 import math
 import os
 import pickle
-import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -161,8 +160,8 @@ def run_child(
     at the end of that line, there is nothing to do.
 
     The answer is pickled: the peak of this process's own memory (0: as ``wait4`` has it), and the
-    pickled value, or type, message and traceback of what it raised: an exception itself may fail to
-    pickle, or to be rebuilt.
+    pickled value, or type and message of what it raised: an exception itself may fail to pickle, or
+    to be rebuilt.
     """
     descendants.die_with(worker)
     # What it leaves behind stays below it, and so apart from what other jobs leave, while it lives.
@@ -177,7 +176,7 @@ def run_child(
         value = function(job, pickle.loads(link))  # noqa: S301 - from our own worker
         answer: Any = pickle.dumps(value)
     except BaseException as error:  # every path must give an answer
-        answer = type(error).__name__, _words(error), traceback.format_exc(limit=-20)
+        answer = type(error).__name__, _words(error)
     # Not of a fork, where wait4 has the same, and asking costs a hundredth of a small episode.
     peak = processes.own_peak_rss_bytes() if method == processes.SPAWN else 0
     frames.write_message(answer_fd, pickle.dumps((peak, answer)))
