@@ -45,13 +45,12 @@ def open_journal(options: SliceOptions, plan: Plan) -> tuple[str, Plan, Journal]
     run, folder = options.run, options.output.output_dir
     fsync: Any = run.fsync
     check_writable(folder, run.runs_dir)
-    if run.resume is not None:
-        path = journal_path(folder, run.resume)
-        journal = reopen_journal(path, plan, fsync)
-        return run.resume, replace(plan, slice_id=journal.header["slice_id"]), journal
-    stamp = reserve_stamp(folder)
-    header = {"slice_id": plan.slice_id, **what_decides(plan)}
+    stamp = run.resume or reserve_stamp(folder)
     path = journal_path(folder, stamp)
+    if run.resume:
+        journal = reopen_journal(path, plan, fsync)
+        return stamp, replace(plan, slice_id=journal.header["slice_id"]), journal
+    header = {"slice_id": plan.slice_id, **what_decides(plan)}
     try:
         return stamp, plan, create_journal(path, header, run.episodes, fsync=fsync)
     except OutputError:
