@@ -160,9 +160,9 @@ def check_summary(name: str, summary: Any) -> None:
     if summary["success_count"] + summary["failure_count"] != summary["episodes"]:
         found = f"{summary['success_count']} successes and {summary['failure_count']} failures"
         raise InputError(name, "episodes", summary["episodes"], f"the sum of {found}")
-    check_fields(name, "summary", summary["summary"], *_TOTALS)
-    check_fields(name, "run_artifacts", summary.get("run_artifacts", {}), *_RUN_ARTIFACTS)
-    check_fields(name, "verdict", summary.get("verdict", {}), *_VERDICT)
+    parts = {"summary": _TOTALS, "run_artifacts": _RUN_ARTIFACTS, "verdict": _VERDICT}
+    for part, fields in parts.items():
+        check_fields(name, part, summary.get(part, {}), *fields)
     for shown in ("failures", "slowest"):
         for place, one in enumerate(summary.get(shown, ())):
             check_fields(name, f"{shown}[{place}]", one, *_EPISODE)

@@ -45,11 +45,11 @@ class Losses:
         Args:
             unread: Indices of episodes whose rows could not be read back.
         """
-        parts = [_named(words, names) for words, names in self._found.items()]
-        parts.append(
-            _named("rows of the journal are damaged", [f"episode {i + 1}" for i in unread])
-        )
-        return "; ".join(filter(None, parts)) or None
+        lost = {
+            **self._found,
+            "rows of the journal are damaged": [f"episode {index + 1}" for index in unread],
+        }
+        return "; ".join(_named(words, names) for words, names in lost.items() if names) or None
 
 
 def _loss_at(path: str, row: EpisodeResult) -> str | None:
@@ -64,8 +64,6 @@ def _loss_at(path: str, row: EpisodeResult) -> str | None:
 
 
 def _named(words: str, names: Sequence[str]) -> str:
-    if not names:
-        return ""
     shown = ", ".join(names[:NAMED])
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{len(names)} {words}: {shown}{more}"

@@ -29,7 +29,6 @@ LEAST_CLUSTERED: Final = 3  # episodes
 class Finding:
     """Something that a reader of the slice should know."""
 
-    severity: str  # "fail", "warn" or "info"
     text: str  # in a sentence
     evidence: JsonObject  # the figures behind it
     episodes: tuple[int, ...] = ()  # 1-based; the worst first, ten at most

@@ -88,7 +88,6 @@ def late_drift(columns: Columns, course: Blocks | None) -> list[Finding] | None:
         return []
     return [
         Finding(
-            severity="warn",
             text=(
                 f"Episodes at the end took {found.ratio - 1:.0%} longer than at the beginning,"
                 " relative to their scenario's median."
@@ -111,7 +110,6 @@ def memory_growth(columns: Columns, course: Blocks | None, host: HostNoise) -> l
     return [
         *own,
         Finding(
-            severity="warn",
             text=(
                 f"Episodes at the end needed {found.ratio - 1:.0%} more memory than at the"
                 " beginning, at their highest."
@@ -127,7 +125,6 @@ def _harness_growth(columns: Columns, host: HostNoise) -> list[Finding]:
         return []
     return [
         Finding(
-            severity="warn",
             text=(
                 f"The harness itself grew by {growth_bytes / 1e6:.3g} MB over {len(columns)}"
                 " episodes."
@@ -149,7 +146,6 @@ def artifact_growth(columns: Columns, course: Blocks | None) -> list[Finding] | 
         return []
     return [
         Finding(
-            severity="warn",
             text=(
                 f"Artifacts at the end are {found.ratio - 1:.0%} larger than at the beginning:"
                 " their bytes grow faster than the number of episodes."

@@ -122,7 +122,6 @@ def _cluster_finding(
     own = (place for place in columns.failed if left[place] and key_of(place) == suspect.key)
     places = list(itertools.islice(own, EPISODES_SHOWN))
     return Finding(
-        severity="warn",
         text=(
             f"{suspect.failed} of {failures_total} {which}failures are in {name}, which ran"
             f" {suspect.episodes} of {episodes_total} {which}episodes."
@@ -153,7 +152,6 @@ def determinism_mismatch(columns: Columns, determinism: JsonObject) -> list[Find
     step = f"step {first['step']}, " if first["step"] is not None else ""
     return [
         Finding(
-            severity="fail",
             text=(
                 f"{differing} of {determinism['checked']} episodes did something else when they ran"
                 f" again; episode {first['episode']} ({first['task_ref']}, seed {first['seed']})"

@@ -22,18 +22,19 @@ from tracecore.perf.slice.second_runs import Determinism
 from tracecore.record import field, record
 from tracecore.records import EpisodeResult, JsonObject
 
-KINDS: Final = (
-    "determinism_mismatch",
-    "failure_cluster",
-    "scenario_spike",
-    "late_drift",
-    "memory_growth",
-    "artifact_growth_nonlinear",
-    "noisy_host",
-    "oversubscribed",
-    "tail_outliers",
-    "cold_start",
-)
+# Each with how grave it is.
+KINDS: Final = {
+    "determinism_mismatch": "fail",
+    "failure_cluster": "warn",
+    "scenario_spike": "warn",
+    "late_drift": "warn",
+    "memory_growth": "warn",
+    "artifact_growth_nonlinear": "warn",
+    "noisy_host": "warn",
+    "oversubscribed": "info",
+    "tail_outliers": "info",
+    "cold_start": "info",
+}
 
 
 @record
@@ -102,7 +103,7 @@ def _document(kind: str, finding: Finding, columns: Columns, about: Circumstance
         repro = about.repro({"agent": agent, "task_ref": task_ref, "seed": columns.seeds[place]})
     return {
         "id": kind,
-        "severity": finding.severity,
+        "severity": KINDS[kind],
         "text": finding.text,
         "evidence": finding.evidence,
         "episodes": list(finding.episodes),
@@ -160,7 +161,6 @@ def noisy_host(host: HostNoise) -> list[Finding] | None:
     words = "; ".join(_NOISE_WORDS[name].format(**sign) for name, sign in signs.items())
     return [
         Finding(
-            severity="warn",
             text=f"The machine was not quiet: {words}. Times of this slice say little.",
             evidence=signs,
         )
@@ -189,7 +189,6 @@ def oversubscribed(columns: Columns, host: HostNoise) -> list[Finding] | None:
         return []
     return [
         Finding(
-            severity="info",
             text=(
                 f"{slots} episodes were in flight on {cpus} CPUs and kept them busy {share:.0%} of"
                 " the time: they waited for each other, and their wall clocks hold that."

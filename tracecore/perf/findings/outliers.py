@@ -79,7 +79,6 @@ def _spike_finding(columns: Columns, outliers: Outliers, number: int) -> Finding
     agent, task_ref = columns.groups[number]
     worst_s = columns.walls_s[places[0]]
     return Finding(
-        severity="warn",
         text=(
             f"{len(places)} of {outliers.timed[number]} episodes of {task_ref} ({agent}) took far"
             f" longer than its median of {outliers.middles_s[number]:.3g} s, the worst"
@@ -116,7 +115,6 @@ def tail_outliers(columns: Columns, outliers: Outliers, spiked: set[int]) -> lis
     which, none = ("other ", "no other scenario") if spiked else ("", "no scenario")
     return [
         Finding(
-            severity="info",
             text=(
                 f"{len(own)} of {timed} {which}episodes took far longer than the median of their"
                 f" scenario, the worst {worst_s:.3g} s, {ratio:.3g} times it; {none} stands out."
@@ -159,7 +157,6 @@ def cold_start(columns: Columns) -> list[Finding] | None:
         return []
     return [
         Finding(
-            severity="info",
             text=(
                 f"First episodes of workers took {ratio:.3g} times their scenario's median; the"
                 f" excess is {excess:.0%} of all time."

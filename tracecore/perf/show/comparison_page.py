@@ -1,6 +1,6 @@
 """What a comparison of slices came to: its legs, what changed, and the figures of every row."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tracecore.perf.compare.wording import UNITS
@@ -184,10 +184,8 @@ def _all_figures(comparison: JsonObject) -> tuple[Block, ...]:
 def _figure_row(one: JsonObject) -> tuple[Line, ...]:
     words, factor, unit = UNITS[one["metric"]]
     base, new = (f"{one[side] * factor:.2f} {unit}" for side in ("base", "new"))
-    interval = "unbounded"
-    if one["interval"]:
-        interval = " to ".join(f"{100 * (bound - 1):+.1f}%" for bound in one["interval"])
-    return Code(one["row"]), words, base, new, _change(one), interval, _verdict(one)
+    interval = " to ".join(f"{100 * (bound - 1):+.1f}%" for bound in one["interval"] or ())
+    return Code(one["row"]), words, base, new, _change(one), interval or "unbounded", _verdict(one)
 
 
 def _change(one: JsonObject) -> str:
@@ -204,18 +202,14 @@ def _words(name: str) -> str:
 
 
 def _sides(comparison: JsonObject) -> tuple[Block, ...]:
-    facts = []
-    for side in ("base", "new"):
-        runs = comparison.get(side, [])
-        commits = sorted(
-            {str(run["git_sha"]) + (" with changes" if run["dirty"] else "") for run in runs}
-        )
-        classes = sorted({str(run["machine_class"]) for run in runs})
-        facts.append(
-            Fact(
-                side,
-                f"{len(runs)} runs, commit {', '.join(commits)}",
-                f"machine class {', '.join(classes)}",
-            )
-        )
-    return (Facts(tuple(facts)),)
+    return (Facts(tuple(_side(side, comparison.get(side, ())) for side in ("base", "new"))),)
+
+
+def _side(side: str, runs: Sequence[JsonObject]) -> Fact:
+    commits = {str(run["git_sha"]) + (" with changes" if run["dirty"] else "") for run in runs}
+    classes = {str(run["machine_class"]) for run in runs}
+    return Fact(
+        side,
+        f"{len(runs)} runs, commit {', '.join(sorted(commits))}",
+        f"machine class {', '.join(sorted(classes))}",
+    )

@@ -92,10 +92,14 @@ def _blocks(found: JsonObject, place: int, pictures: Sequence[Picture]) -> Itera
 
 def _release_row(release: JsonObject) -> tuple[Line, ...]:
     verdict = release["verdict"]
-    answer: Line = NONE_TEXT
-    if verdict:
-        badge = Badge(STATUSES.get(verdict, "plain"), verdict.replace("_", " "))
-        answer = (badge, f" {release['answer']}")
+    answer = (
+        (
+            Badge(STATUSES.get(verdict, "plain"), verdict.replace("_", " ")),
+            f" {release['answer']}",
+        )
+        if verdict
+        else NONE_TEXT
+    )
     return Code(release["name"]), release["from"], Figure("count", release["runs"]), answer
 
 

@@ -34,6 +34,7 @@ from tracecore.perf.show.page import (
     Table,
     inlines,
     is_figure,
+    with_detail,
 )
 from tracecore.units import NONE_TEXT
 
@@ -77,9 +78,8 @@ def write_html(page: Page) -> str:
 
 
 def _section(section: Section) -> str:
-    blocks = list(section.blocks)
-    pictures = [block for block in blocks if isinstance(block, Picture)]
-    parts = [_block(block) for block in blocks if not isinstance(block, Picture)]
+    pictures = [block for block in section.blocks if isinstance(block, Picture)]
+    parts = [_block(block) for block in section.blocks if not isinstance(block, Picture)]
     if pictures:
         parts.append(f'<div class="charts">{_joined(map(_block, pictures))}</div>')
     return (
@@ -116,8 +116,8 @@ def _tile(fact: Fact) -> str:
 
 
 def _fact(fact: Fact) -> str:
-    detail = f" {_line(fact.detail)}" if fact.detail else ""
-    return f'<tr><th scope="row">{escape(fact.name)}</th><td>{_line(fact.line)}{detail}</td></tr>'
+    line = _line(with_detail(fact.line, " ", fact.detail))
+    return f'<tr><th scope="row">{escape(fact.name)}</th><td>{line}</td></tr>'
 
 
 def _card(card: Card) -> str:

@@ -42,13 +42,11 @@ ESCAPES: Final = str.maketrans(
 
 def write_markdown(page: Page, level: int = 1) -> str:
     """The whole page; its title is a heading of ``level``."""
-    parts = [f"{'#' * level} {escape(page.title)}"]
-    if page.about:
-        parts.append(" · ".join(map(line_text, page.about)))
-    parts += map(_block, page.lead)
+    about = " · ".join(map(line_text, page.about))
+    parts = [f"{'#' * level} {escape(page.title)}", about, *map(_block, page.lead)]
     for section in page.sections:
         parts += _section(section, level + 1)
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def write_markdown_within(page: Page, bytes_most: int, level: int) -> str:
