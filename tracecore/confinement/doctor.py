@@ -2,8 +2,11 @@
 guessed.
 """
 
+import contextlib
+import functools
 import sys
-from typing import Final, Self
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from tracecore import processes
 from tracecore.confinement import layers, trials
@@ -42,42 +45,35 @@ def probe(limits: Limits, method: str = "auto", *, thorough: bool = True) -> Sta
         method: How agents are started.
         thorough: Whether an attempt that the layer stops must have been stopped, too.
     """
-    with Probe(limits, method, thorough=thorough) as trial:
-        return trial.state()
+    with begin_probe(limits, method, thorough=thorough) as found:
+        return found()
 
 
-class Probe:
-    """The same, begun now and asked for later; to be used in a ``with`` block, at whose end no
-    process of it is left.
+@contextlib.contextmanager
+def begin_probe(
+    limits: Limits, method: str = "auto", *, thorough: bool = True
+) -> Iterator[Callable[[], State]]:
+    """The same, begun now: what is given waits for it, once. At the end of the block no process of
+    it is left.
     """
-
-    def __init__(self, limits: Limits, method: str = "auto", *, thorough: bool = True) -> None:
-        self._trial: trials.LeanTrial | None = None
-        why_none = layers.SWITCHED_OFF
+    trial, why_none = None, layers.SWITCHED_OFF
+    arguments = (limits, processes.method_of(method), thorough)
+    with contextlib.ExitStack() as around:
         if limits.confinement != "off":
-            arguments = (limits, processes.method_of(method), thorough)
             try:
-                self._trial = trials.LeanTrial(trials.probe_all, *arguments)
+                trial = trials.LeanTrial(trials.probe_all, *arguments)
+                around.enter_context(contextlib.closing(trial))
             # the caller has results to write, which are worth more than this
             except OSError as error:
                 why_none = f"no process could be started to try it: {error}"
-        self._state: State = {} if self._trial else dict.fromkeys(LAYERS, why_none)
+        yield functools.partial(_found, trial, why_none)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_error: object) -> None:
-        if self._trial:
-            self._trial.close()
-
-    def state(self) -> State:
-        """What was found, as soon as it is."""
-        if self._trial and not self._state:
-            found = self._trial.found(trials.PATIENCE_S)
-            if found is None:
-                found = dict.fromkeys(LAYERS, "the trial itself died")
-            self._state = {layer: found.get(layer, "not tried") for layer in LAYERS}
-        return self._state
+def _found(trial: trials.LeanTrial | None, why_none: str) -> State:
+    if trial is None:
+        return dict.fromkeys(LAYERS, why_none)
+    found = trial.found(trials.PATIENCE_S) or dict.fromkeys(LAYERS, "the trial itself died")
+    return {layer: found.get(layer, "not tried") for layer in LAYERS}
 
 
 def missing(state: State) -> list[str]:

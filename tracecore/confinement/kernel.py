@@ -8,7 +8,7 @@ memory: the kernel's layers do not mind.
 import functools
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from tracecore import descendants
 
@@ -74,18 +74,21 @@ class Kernel:
         # The leanest call that ctypes has: each page that a child touches first is a page to copy.
         return functools.partial(c.PYFUNCTYPE(c.c_int, *kinds)((name, c.PyDLL(None))), *words)
 
-    def prepare_filter(self, program: bytes, places: Iterable[int] = ()) -> Callable[[int], int]:
+    def prepare_filter(
+        self, program: bytes, stands_for_pid: int | None = None
+    ) -> Callable[[int], int]:
         """A seccomp filter that is yet to be put into force, for ever.
 
         Args:
             program: The filter.
-            places: Offsets of 32-bit constants that become what the result is called with: a
-                process id.
+            stands_for_pid: A constant in it that becomes what the result is called with.
 
         Returns:
             Puts the filter into force; gives 0 when it is.
         """
         code = bytearray(program)
+        words = memoryview(code).cast("I")
+        places = [place for place, word in enumerate(words) if word == stands_for_pid]
         address = self._c.addressof(self._c.c_char.from_buffer(code))
         # struct sock_fprog: how many instructions, and where they are.
         header = bytearray(struct.pack("QQ", len(code) // 8, address))
@@ -93,9 +96,9 @@ class Kernel:
         # refused, since it is no filter; warms the path
         self.prepare("prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, 0)()
 
-        def put(value: int) -> int:
+        def put(pid: int) -> int:
             for place in places:
-                struct.pack_into("I", code, place, value)
+                words[place] = pid
             return put_into_force()
 
         return put

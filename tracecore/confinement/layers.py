@@ -21,7 +21,6 @@ from typing import Final
 
 from tracecore.confinement import (
     answers,
-    door,
     landlock,
     namespaces,
     privileges,
@@ -130,18 +129,6 @@ def leave_namespaces(confinement: Confinement, names: Sequence[str] = NAMESPACES
         confinement.state.update(dict.fromkeys(wanted, NO_KERNEL))
     elif wanted:
         confinement.state.update(namespaces.enter(confinement.kernel, wanted))
-
-
-def open_doors(confinement: Confinement) -> list[tuple[Door, socket.socket]]:
-    """What agents may connect to, once their network is there; to be handed out and closed here.
-
-    Raises:
-        OSError: The kernel refused.
-    """
-    in_namespace = confinement.has("network_namespace")
-    opened = door.open_doors(confinement.reach, in_namespace=in_namespace)
-    confinement.doors = tuple(one for one, _listener in opened)
-    return opened
 
 
 def bound_process_table(confinement: Confinement) -> None:
@@ -255,9 +242,8 @@ def _filter_calls(confinement: Confinement, kernel: Kernel) -> None:
         raise OSError(0, f"no numbers of system calls for {os.uname().machine}")
     # The agent's own number is known only when it is born: a constant that stands for it is looked
     # for and replaced.
-    program = seccomp.agent_filter(machine, seccomp.SOME_PID, may_bind=bool(confinement.direct))
-    places = seccomp.places_of(program, seccomp.SOME_PID)
-    last_filter = kernel.prepare_filter(program, places)
+    program = seccomp.agent_filter(machine, may_bind=bool(confinement.direct))
+    last_filter = kernel.prepare_filter(program, seccomp.SOME_PID)
     network = seccomp.NO_NETWORK
     if confinement.reach.has_doors:
         network = seccomp.ANY_NETWORK if confinement.direct else seccomp.STREAMS

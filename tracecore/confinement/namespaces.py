@@ -97,10 +97,9 @@ def open_last_pid() -> int:
     """In a process table of one's own: a descriptor for :func:`begin_pids_again`; -1 where there is
     no such file.
     """
-    try:
+    with contextlib.suppress(OSError):
         return os.open(LAST_PID, os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        return -1
+    return -1
 
 
 def begin_pids_again(fd: int) -> bool:

@@ -136,8 +136,8 @@ def _only_streams() -> list[Instruction]:
     ]
 
 
-def agent_filter(machine: str, pid: int, *, may_bind: bool) -> bytes:
-    """The second stage, for the agent process ``pid``: no process but threads, no program, no
+def agent_filter(machine: str, *, may_bind: bool) -> bytes:
+    """The second stage, for the agent process ``SOME_PID``: no process but threads, no program, no
     signal but to itself; unless it ``may_bind``, no name of a socket.
     """
     by_argument: Rules = {
@@ -149,8 +149,8 @@ def agent_filter(machine: str, pid: int, *, may_bind: bool) -> bytes:
         ],
         "prctl": _one_of(0, PRCTL_HARMLESS, RET_KILL),
         "prlimit64": _null_pointer(2),
-        "kill": _one_of(0, (pid,), RET_KILL),
-        "tgkill": _one_of(0, (pid,), RET_KILL),
+        "kill": _one_of(0, (SOME_PID,), RET_KILL),
+        "tgkill": _one_of(0, (SOME_PID,), RET_KILL),
         "bind": [_return(RET_ALLOW if may_bind else RET_KILL)],
     }
     return _pack(
@@ -161,15 +161,6 @@ def agent_filter(machine: str, pid: int, *, may_bind: bool) -> bytes:
             *_listed(machine, STARTS, RET_KILL),
             _return(RET_ALLOW),
         ]
-    )
-
-
-def places_of(program: bytes, constant: int) -> tuple[int, ...]:
-    """Offsets at which ``constant`` stands in a filter."""
-    return tuple(
-        at + 4
-        for at in range(0, len(program), 8)
-        if program[at + 4 : at + 8] == struct.pack("I", constant)
     )
 
 

@@ -98,7 +98,7 @@ def _state_of(limits: Limits, reach: Reach, method: str) -> State:
 
 
 def _is_stopped(
-    layer: str, attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str
+    layer: str, attempt: Callable[[], object], limits: Limits, reach: Reach, method: str
 ) -> bool:
     """Whether ``attempt`` fails with this one layer on, and what it needs to be put on."""
     needed = {layer, "no_new_privileges"}
@@ -113,7 +113,7 @@ def _is_stopped(
 
 
 def run_trial(
-    attempt: Callable[[], bool], limits: Limits, reach: Reach, method: str = processes.FORK
+    attempt: Callable[[], object], limits: Limits, reach: Reach, method: str = processes.FORK
 ) -> int:
     """The wait status of a process that is confined by ``limits`` and makes the attempt."""
 
@@ -185,12 +185,8 @@ def _pass_on(status: int) -> int:
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-# --- the attempts: true, or OSError, when they were stopped; a death by the layer counts too ---
-
-
-def _open_users() -> bool:
-    with open("/etc/passwd", "rb"):
-        return False
+# --- the attempts: something true, or OSError, when they were stopped; a death by the layer counts
+# too ---
 
 
 def _read_status(name: str) -> int:
@@ -198,18 +194,12 @@ def _read_status(name: str) -> int:
         return next(int(line.split()[1], 16) for line in file if line.startswith(name + ":"))
 
 
-def _signal_parent() -> bool:
-    os.kill(os.getppid(), 0)
-    return False
-
-
-def _connect_to_itself() -> bool:
+def _connect_to_itself() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
         datagram.connect(("127.0.0.1", 9))
-    return False
 
 
-def _has_left(kind: str) -> Callable[[], bool]:
+def _has_left(kind: str) -> Callable[[], object]:
     outside = _namespace(kind)
     return lambda: _namespace(kind) != outside
 
@@ -221,20 +211,18 @@ def _namespace(kind: str) -> str:
         return "out of sight"
 
 
-def _write_or_see_disk() -> bool:
-    if os.path.exists("/etc/passwd"):
-        return False
-    os.close(os.open("/", os.O_TMPFILE | os.O_RDWR, 0o600))
-    return False
+def _write_or_see_disk() -> None:
+    if not os.path.exists("/etc/passwd"):
+        os.close(os.open("/", os.O_TMPFILE | os.O_RDWR, 0o600))
 
 
-TRIALS: Final[dict[str, Any]] = {
-    "audit_hook": _open_users,
+TRIALS: Final[dict[str, Callable[[], object]]] = {
+    "audit_hook": lambda: open("/etc/passwd").close(),
     "resource_limits": lambda: resource.getrlimit(resource.RLIMIT_FSIZE)[1] == 0,
     "no_new_privileges": lambda: _read_status("NoNewPrivs") == 1,
     "capabilities": lambda: _read_status("CapEff") & ~privileges.CAP_DAC_READ_SEARCH == 0,
-    "seccomp": _signal_parent,
-    "landlock": _open_users,
+    "seccomp": lambda: os.kill(os.getppid(), 0),
+    "landlock": lambda: open("/etc/passwd").close(),
     "user_namespace": _has_left("user"),
     "network_namespace": _connect_to_itself,
     "ipc_namespace": _has_left("ipc"),

@@ -3,11 +3,12 @@
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tracecore.command_line.options import require_packages
 from tracecore.confinement import doctor
+from tracecore.confinement.layers import State
 from tracecore.errors import OptionError
 from tracecore.perf.host import provenance
 from tracecore.perf.host.facts import host_block, machine_class
@@ -49,7 +50,7 @@ class Slice:
     engine: Engine
     journal: Journal
     samples: Samples | None
-    confinement: doctor.Probe  # begun, and asked when all is done
+    confinement: Callable[[], State]  # being tried out, and asked when all is done
     interruption: Interruption
     console: Console
 
@@ -96,7 +97,8 @@ def prepare(options: SliceOptions) -> Iterator[Slice]:
         )
         around.enter_context(journal)
         # Tried while the workers start: what agents of this slice are kept from.
-        confinement = around.enter_context(doctor.Probe(run.limits, run.method, thorough=False))
+        probe = doctor.begin_probe(run.limits, run.method, thorough=False)
+        confinement = around.enter_context(probe)
         samples = None
         if interval_s := options.output.sample_interval_s:
             samples = around.enter_context(

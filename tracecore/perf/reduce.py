@@ -149,7 +149,7 @@ def manifest_document(slice_: Slice, run: Run) -> JsonObject:
         "fsync": options.fsync,
         "redaction": plan.settings.redaction,
         "limits": as_dict(plan.settings.limits),
-        "confinement": slice_.confinement.state(),
+        "confinement": slice_.confinement(),
         "thresholds": [threshold.text for threshold in slice_.gate.thresholds],
         "interrupted": run.interrupted,
         "aborted": run.aborted,

@@ -8,6 +8,7 @@ from typing import Any
 
 from tracecore import frames, processes
 from tracecore.confinement import layers
+from tracecore.confinement.door import open_doors
 from tracecore.confinement.layers import Confinement
 from tracecore.confinement.readable import TASK_MARK, Reach, is_below, reach_from_json
 from tracecore.records import Job
@@ -86,7 +87,9 @@ def run_keeper(
 
 def _hand_out_doors(control_fd: int, confinement: Confinement) -> None:
     """Give the worker what agents may connect to; neither zygote nor agents keep any of it."""
-    opened = layers.open_doors(confinement)
+    in_namespace = confinement.has("network_namespace")
+    opened = open_doors(confinement.reach, in_namespace=in_namespace)
+    confinement.doors = tuple(one for one, _listener in opened)
     doors = [(one.place, one.relay_to) for one, _listener in opened]
     with socket.socket(fileno=os.dup(control_fd)) as control:
         fds = [listener.fileno() for _door, listener in opened]
