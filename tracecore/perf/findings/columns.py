@@ -77,8 +77,7 @@ class Columns:
         kept = array("d", values)
         parts = (self.of_scenario(kept, number) for number in range(len(self.groups)))
         middles = [nearest_rank(part, 50) if part else LEFT_OUT for part in parts]
-        own = (middles[number] for number in self.scenario)
-        pairs = zip(kept, own, strict=True)
+        pairs = zip(kept, map(middles.__getitem__, self.scenario), strict=True)
         return array("d", (value / mid if mid > 0 else LEFT_OUT for value, mid in pairs))
 
     def of_scenario(self, values: Iterable[float], number: int) -> list[float]:

@@ -38,9 +38,9 @@ def failure_cluster(columns: Columns) -> list[Finding]:
     while len(findings) < CLUSTERS_MOST and (suspect := _clearest(columns, dimensions, left)):
         key_of = dimensions[suspect.kind]
         findings.append(_cluster_finding(columns, suspect, left, key_of))
-        for place in range(len(columns)):
-            if key_of(place) == suspect.key:
-                left[place] = 0
+        left = bytearray(
+            is_left and key_of(place) != suspect.key for place, is_left in enumerate(left)
+        )
     return findings
 
 

@@ -128,10 +128,8 @@ def _episode(row: EpisodeResult, about: Circumstances) -> JsonObject:
 
 def _failure_spread(failed: int, clusters: list[Finding]) -> str | None:
     """``clustered``, ``even`` or ``too_few``; null without any failure."""
-    if not failed:
-        return None
     if failed < LEAST_CLUSTERED:
-        return "too_few"
+        return "too_few" if failed else None
     return "clustered" if clusters else "even"
 
 

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import html
 import json
-import os
+import pathlib
 import re
 import string
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ from tracecore.perf.show.page import (
 )
 from tracecore.units import NONE_TEXT
 
-SHELL: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.html")
+SHELL: Final = pathlib.Path(__file__).with_name("page.html")
 
 # What a page may do: show itself, and run the script whose hash this is. Whatever slips through
 # every escape can neither run nor load nor send anything.
@@ -60,8 +60,7 @@ COLOURS: Final = {
 
 def write_html(page: Page) -> str:
     """The whole page."""
-    with open(SHELL, encoding="utf-8") as file:
-        shell = file.read()
+    shell = SHELL.read_text("utf-8")
     script = shell.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return string.Template(shell).substitute(

@@ -185,14 +185,17 @@ def episode_cards(summary: JsonObject, name: str) -> tuple[Block, ...]:
     cards = []
     root = str((summary.get("run_artifacts") or {}).get("root") or "")
     for number, one in enumerate((summary.get(name) or ())[:EPISODES_SHOWN]):
-        what = f" {one['agent']} on {one['task_ref']}, seed {one['seed']}"
-        place = ("summary", name, number, "wall_clock_s")
+        place, kept = ("summary", name, number, "wall_clock_s"), one.get("artifact")
         wall = (" ", Figure("seconds", one["wall_clock_s"], place)) if "wall_clock_s" in one else ()
-        detail = Code(one["error"]) if one.get("error") else ""
-        title = (f"Episode {one['episode']}", *wall, Soft(what))
-        kept = one.get("artifact")
+        what = Soft(f" {one['agent']} on {one['task_ref']}, seed {one['seed']}")
         look = (show_command(os.path.join(root, kept)),) if kept else ()
-        cards.append(Card(title, detail, (*look, one["repro"])))
+        cards.append(
+            Card(
+                line=(f"Episode {one['episode']}", *wall, what),
+                detail=Code(one["error"]) if one.get("error") else "",
+                commands=(*look, one["repro"]),
+            )
+        )
     return (Cards(tuple(cards)),) if cards else ()
 
 
