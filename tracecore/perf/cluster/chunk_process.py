@@ -80,7 +80,7 @@ def _placed(chunk: Chunk, folder: str) -> list[Job]:
     # "return": a folder that is gone with the chunk. Else as it was written: relative to where the
     # worker of the cluster was started.
     is_returned = chunk.artifacts == "return"
-    runs_dir = os.path.join(folder, "runs") if is_returned else os.path.abspath(settings.runs_dir)
+    runs_dir = os.path.join(folder, "runs") if is_returned else os.path.abspath(chunk.runs_dir)
     check_writable(runs_dir)
     if chunk.token and not os.path.exists(os.path.join(runs_dir, chunk.token)):
         expected = "the one folder that harness and nodes share"

@@ -27,6 +27,7 @@ class Chunk:
     parcel: bytes  # the files of all agents and tasks
     method: str  # fork or spawn
     artifacts: str  # return, node or shared
+    runs_dir: str  # where artifacts that do not return are left, as it was written
     token: str | None = None  # a file that a shared runs folder holds
 
 

@@ -7,10 +7,11 @@ take one node after another down.
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 
 from tracecore.command_line.options import require_packages
-from tracecore.files import write_atomic
+from tracecore.errors import as_output_error
 from tracecore.perf.cluster.chunks import Chunk, Chunks
 from tracecore.perf.cluster.connection import Cluster
 from tracecore.perf.cluster.run import ClusterRun
@@ -81,27 +82,19 @@ class ClusterEngine(Cluster, Engine):
             parcel=pack_sources(pairs),
             method=self.run.method,
             artifacts=artifacts,
+            runs_dir=runs_dir,
         )
-        with _shared(empty, plan.settings.runs_dir) as shown:
-            run = ClusterRun(self, shown, runs_dir, chunks, look)
+        with contextlib.ExitStack() as around:
+            if artifacts == "shared":
+                with as_output_error(runs_dir):
+                    # By it a node sees that its own folder is the same one.
+                    shown = around.enter_context(
+                        tempfile.NamedTemporaryFile(prefix=".tracecore-shared-", dir=runs_dir)
+                    )
+                empty = replace(empty, token=os.path.basename(shown.name))
+            run = ClusterRun(self, empty, chunks, look)
             try:
                 while (rows := self.loop.run_until_complete(run.next_rows())) is not None:
                     yield from rows
             finally:
                 self.loop.run_until_complete(run.end())
-
-
-@contextlib.contextmanager
-def _shared(chunk: Chunk, runs_dir: str) -> Iterator[Chunk]:
-    """Put a file into a shared runs folder, by which a node sees that its own is the same one."""
-    if chunk.artifacts != "shared":
-        yield chunk
-        return
-    token = f".tracecore-shared-{chunk.slice_id}"
-    path = os.path.join(runs_dir, token)
-    write_atomic(path, b"")
-    try:
-        yield replace(chunk, token=token)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)

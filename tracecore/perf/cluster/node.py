@@ -95,12 +95,8 @@ def run_chunk(chunk: Chunk, slots: dict[str, int]) -> ChunkEnd:
 
 async def end_slice(slice_id: str) -> None:
     """End whatever runs of the slice on this node."""
-    await asyncio.to_thread(_end_slice, slice_id)
-
-
-def _end_slice(slice_id: str) -> None:
     if process := _running.pop(slice_id, None):
-        _hang_up(process)
+        await asyncio.to_thread(_hang_up, process)
 
 
 def _run_beside(chunk: Chunk, folder: str, slots: int, node: str) -> ChunkEnd:

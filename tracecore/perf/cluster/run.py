@@ -40,11 +40,8 @@ class _Asked:
 class ClusterRun:
     """One run of jobs: which chunks are out, and the nodes that may take them."""
 
-    def __init__(
-        self, cluster: Cluster, empty: Chunk, runs_dir: str, chunks: Chunks, look: Look | None
-    ) -> None:
-        self._cluster, self._empty, self._runs_dir = cluster, empty, runs_dir
-        self._chunks, self._look = chunks, look
+    def __init__(self, cluster: Cluster, empty: Chunk, chunks: Chunks, look: Look | None) -> None:
+        self._cluster, self._empty, self._chunks, self._look = cluster, empty, chunks, look
         self._begun_s = clock.monotonic_s()
         self._asked: dict[asyncio.Task[ChunkEnd], _Asked] = {}
         self._joining: dict[str, asyncio.Task[None]] = {}  # by address
@@ -166,8 +163,7 @@ class ClusterRun:
             self._asked[asking] = _Asked(share, usable, clock.monotonic_s())
 
     async def _ask(self, jobs: tuple[Job, ...], usable: tuple[str, ...]) -> ChunkEnd:
-        here = replace(jobs[0].settings, runs_dir=self._runs_dir)
-        chunk = replace(self._empty, jobs=tuple(replace(job, settings=here) for job in jobs))
+        chunk = replace(self._empty, jobs=jobs)
         slots = {address: self._cluster.nodes[address].slots for address in usable}
         future = self._cluster.client.submit(
             node.run_chunk,

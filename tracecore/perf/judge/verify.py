@@ -181,18 +181,7 @@ def _check_verdict(
     verdict = recorded.get("verdict")
     if not verdict:
         return
-    statuses = []
-    for one in verdict.get("thresholds", ()):
-        text, status = one.get("text"), _evaluated(str(one.get("text")), recorded, rows)
-        if status is None:
-            found.notes.append(f"a threshold of another version was not checked: {text}")
-            status = _as_recorded(one)
-        else:
-            for field in COMPARED:
-                name = f"summary.verdict.thresholds: {text}: {field}"
-                found.compare(name, _as_float(one.get(field)), _as_float(getattr(status, field)))
-        severity: Severity = "warn" if one.get("severity") == "warn" else "fail"
-        statuses.append(replace(status, severity=severity))
+    statuses = [_status_of(one, recorded, rows, found) for one in verdict.get("thresholds", ())]
     breaches = (recorded.get("comparison") or {}).get("breaches")
     judged = judge(
         recomputed,
@@ -207,28 +196,33 @@ def _check_verdict(
     found.compare("summary.verdict.exit_codes", verdict.get("exit_codes"), list(judged.exit_codes))
 
 
-def _evaluated(text: str, recorded: JsonObject, rows: Rows) -> ThresholdStatus | None:
-    """How an archived threshold comes out against the rows; None of one of another version, which
-    this one cannot read.
+def _status_of(
+    one: JsonObject, recorded: JsonObject, rows: Rows, found: Problems
+) -> ThresholdStatus:
+    """How an archived threshold comes out against the rows; as it did, where it is of another
+    version, which this one cannot read.
     """
+    text = str(one.get("text"))
+    severity: Severity = "warn" if one.get("severity") == "warn" else "fail"
     try:
         threshold = parse_threshold(
             text, "summary.verdict", paths=summary_paths(), fields=series_fields()
         )
     except ThresholdError:
-        return None
-    return evaluate(threshold, recorded, rows)
-
-
-def _as_recorded(one: JsonObject) -> ThresholdStatus:
-    return ThresholdStatus(
-        text=str(one.get("text")),
-        observed=None,
-        limit=0.0,
-        margin=None,
-        status="passed" if one.get("status") == "passed" else "no_data",
-        severity="fail",
-    )
+        found.notes.append(f"a threshold of another version was not checked: {one.get('text')}")
+        return ThresholdStatus(
+            text=text,
+            observed=None,
+            limit=0.0,
+            margin=None,
+            status="passed" if one.get("status") == "passed" else "no_data",
+            severity=severity,
+        )
+    status = evaluate(replace(threshold, severity=severity), recorded, rows)
+    for field in COMPARED:
+        name = f"summary.verdict.thresholds: {one.get('text')}: {field}"
+        found.compare(name, _as_float(one.get(field)), _as_float(getattr(status, field)))
+    return status
 
 
 def _check_counts(recorded: JsonObject, found: Problems) -> None:
