@@ -12,7 +12,6 @@ from tracecore import canon
 from tracecore.errors import TaskError
 from tracecore.records import TaskSource
 from tracecore.runtime.env import Environment
-from tracecore.runtime.sandbox import Sandbox
 from tracecore.runtime.task.folder import hash_folder
 from tracecore.runtime.task.manifest import read_manifest
 from tracecore.runtime.task.task import Task, compile_task
@@ -52,12 +51,7 @@ def source_of(folder: pathlib.Path) -> TaskSource:
 
 
 def world(task: Task, seed: int = 7) -> Environment:
-    env = Environment(Sandbox(task.manifest.filesystem_roots, task.manifest.network_hosts))
-    assert task.setup is not None
-    assert task.set_env is not None
-    task.setup(seed, env)
-    task.set_env(env)
-    return env
+    return task.make_world(seed, lambda _reason, _what, function, *args: function(*args))
 
 
 def test_a_task_sets_its_world_up_acts_and_validates(execute: Callable[..., Task]) -> None:

@@ -215,13 +215,13 @@ def _read_entrypoint(table: _Table, folder: str) -> Entrypoint:
     expected = f"file.py:function, or file.py for its function {names[0]}"
     text = table.take("entrypoint", (_is_entrypoint, expected), f"{names[0]}.py")
     file, colon, function = text.partition(":")
-    if not os.path.isfile(os.path.join(folder, file)):
+    path = os.path.join(folder, file)
+    if not os.path.isfile(path):
         table.note("entrypoint", f"{expected}, of a file that is in the folder")
-        return Entrypoint(f"{names[0]}.py", names[0])
-    if not colon:
-        source = read_source(os.path.join(folder, file), TaskError)
-        function = next((name for name in names if b"def %b(" % name.encode() in source), names[0])
-    return Entrypoint(file, function)
+    elif not colon:
+        source = read_source(path, TaskError)
+        function = next((name for name in names if b"def %b(" % name.encode() in source), "")
+    return Entrypoint(file, function or names[0])
 
 
 def _is_entrypoint(value: object) -> bool:
