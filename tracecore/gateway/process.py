@@ -6,14 +6,13 @@ import secrets
 import select
 import tempfile
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from tracecore import descendants, processes
 from tracecore.errors import EngineError
 from tracecore.gateway.models import Model, keys_of, read_models
 from tracecore.gateway.session import REPLAY, Calling
-from tracecore.record import as_dict
-from tracecore.records import GatewayAddress, JsonObject
+from tracecore.records import GatewayAddress
 
 CLOSE_PATIENCE_S: Final = 5.0
 CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # whom it trusts, where that was set
@@ -53,9 +52,9 @@ def run_gateway(
         setup = {
             "control": address.control,
             "secret": address.secret,
-            "models": [as_dict(model) for model in models],
+            "models": models,
             "keys": keys,
-            "calling": as_dict(calling),
+            "calling": calling,
             "environment": {name: os.environ[name] for name in CERTIFICATES if name in os.environ},
         }
         leash_r, leash_w = os.pipe()
@@ -75,7 +74,7 @@ def run_gateway(
                 os.waitpid(pid, 0)
 
 
-def _start(setup: JsonObject, leash_r: int, ready_w: int) -> int:
+def _start(setup: dict[str, Any], leash_r: int, ready_w: int) -> int:
     fds = (leash_r, ready_w)
     try:
         return processes.spawn(_serve, (setup, *fds), keep_fds=fds, errors=True)
@@ -86,7 +85,7 @@ def _start(setup: JsonObject, leash_r: int, ready_w: int) -> int:
             os.close(fd)
 
 
-def _serve(setup: JsonObject, leash_r: int, ready_w: int) -> None:
+def _serve(setup: dict[str, Any], leash_r: int, ready_w: int) -> None:
     os.environ.update(setup["environment"])
     from tracecore.gateway.server import serve  # noqa: PLC0415 - brings asyncio
 

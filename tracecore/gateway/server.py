@@ -21,7 +21,6 @@ from typing import Any, Final
 
 from tracecore.errors import TracecoreError
 from tracecore.frames import HEADER_BYTES, pack
-from tracecore.gateway.models import Model
 from tracecore.gateway.session import Calling, EpisodeKey, Session
 from tracecore.records import JsonObject, ModelLimits
 
@@ -31,7 +30,7 @@ CHUNK_BYTES: Final = 1 << 16  # of what is relayed
 CONNECT_S: Final = 30.0  # for a host that an agent is allowed to reach
 
 
-def serve(setup: JsonObject, leash_fd: int, ready_fd: int) -> None:
+def serve(setup: dict[str, Any], leash_fd: int, ready_fd: int) -> None:
     """Run until ``leash_fd`` ends, which no one writes to.
 
     Args:
@@ -45,9 +44,9 @@ def serve(setup: JsonObject, leash_fd: int, ready_fd: int) -> None:
 class _Gateway:
     """All sessions of a slice, and the sockets by which their agents come."""
 
-    def __init__(self, setup: JsonObject) -> None:
+    def __init__(self, setup: dict[str, Any]) -> None:
         self._setup = setup
-        self._calling = Calling(**setup["calling"])
+        self._calling: Calling = setup["calling"]
         self._sessions: dict[str, Session] = {}  # by token
         self._tasks: set[asyncio.Task[Any]] = set()
         self._upstream: Any = None
@@ -58,7 +57,7 @@ class _Gateway:
             control.bind(self._setup["control"])
             control.listen(LISTEN_BACKLOG)
             control.setblocking(False)
-            models = {model["name"]: Model(**model) for model in self._setup["models"]}
+            models = {model.name: model for model in self._setup["models"]}
             if models:
                 from tracecore.gateway.upstream import Upstream  # noqa: PLC0415  (needs the extra)
 
