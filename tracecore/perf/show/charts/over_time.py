@@ -168,7 +168,7 @@ def draw_in_flight(data: ReportData) -> Picture:
     width_s = last_s / FLIGHT_BINS
     edges = [width_s * place for place in range(FLIGHT_BINS + 1)]
     axes.stairs(
-        _means_in_flight(data, width_s),  edges, color=SERIES[0], fill=True, alpha=0.35,
+        _means_in_flight(data, width_s), edges, color=SERIES[0], fill=True, alpha=0.35,
         label="in flight, on average",
     )  # fmt: skip
     axes.axhline(slots, color=INK, linestyle="--", linewidth=1.2, label=f"asked for: {slots}")
