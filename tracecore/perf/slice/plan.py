@@ -119,9 +119,11 @@ def plan(
             episode's index does not fit into 64 bits, or something may not be allowed; all of these
             at once, each with its row.
     """
-    mistakes: list[Mistake] = []
-    for place, row in enumerate(rows):
-        mistakes += _check_last_seed(place, row.seed, len(rows), episodes)
+    mistakes: list[Mistake] = [
+        mistake
+        for place, row in enumerate(rows)
+        for mistake in _check_last_seed(place, row.seed, len(rows), episodes)
+    ]
     agents = _find_all(find.agent, [row.agent for row in rows], "agent", mistakes)
     tasks = _find_all(find.task, [row.task_ref for row in rows], "task_ref", mistakes)
     secret = secret_folders((), settings.runs_dir, *(task.folder for task in tasks.values()))
