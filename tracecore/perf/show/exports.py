@@ -97,30 +97,32 @@ def github_benchmark(figures: Figures, summary: JsonObject) -> list[JsonObject]:
     entries = []
     for name, group in figures.items():
         if group.walls_s:
-            entries.append(_time_entry(f"{name} / wall median", group.walls_s, _extra(group)))
-            entries.append(_time_entry(f"{name} / cpu median", group.cpus_s, f"n={group.episodes}"))
-        if group.peak_rss_bytes:
-            entries.append(
-                {"name": f"{name} / peak rss", "unit": "bytes", "value": group.peak_rss_bytes}
-            )
-        entries.append({"name": f"{name} / failures", "unit": "episodes", "value": group.failures})
-    if summary["episodes"]:
-        entries.append(
-            {"name": f"{ALL} / failures", "unit": "episodes", "value": summary["failure_count"]}
+            entries += [
+                _time_entry(f"{name} / wall median", group.walls_s, _extra(group)),
+                _time_entry(f"{name} / cpu median", group.cpus_s, f"n={group.episodes}"),
+            ]
+        entries += _amount_entries(
+            (f"{name} / peak rss", "bytes", group.peak_rss_bytes or None),
+            (f"{name} / failures", "episodes", group.failures),
         )
+    if summary["episodes"]:
+        entries += _amount_entries((f"{ALL} / failures", "episodes", summary["failure_count"]))
     return entries
 
 
 def github_benchmark_bigger(_figures: Figures, summary: JsonObject) -> list[JsonObject]:
     """The entries for its tool ``customBiggerIsBetter``."""
     totals = summary["summary"]
-    entries = [
+    return _amount_entries(
         (f"{ALL} / throughput", "episodes/s", totals["throughput_eps"]),
         (f"{ALL} / success rate", "share", totals["success_rate"]),
-    ]
+    )
+
+
+def _amount_entries(*amounts: tuple[str, str, float | None]) -> list[JsonObject]:
     return [
         {"name": name, "unit": unit, "value": value}
-        for name, unit, value in entries
+        for name, unit, value in amounts
         if value is not None
     ]
 
