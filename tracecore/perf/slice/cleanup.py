@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from tracecore.errors import InputError
@@ -72,7 +72,8 @@ def remove_stray_documents(output_dir: str, stamp: str) -> int:
     many files that was.
     """
     temporary = os.path.join(glob.escape(output_dir), f".perf-*-{stamp}.*.tmp")
-    return sum(map(_remove, [*glob.glob(temporary), second_runs_path(output_dir, stamp)]))
+    second_runs = second_runs_path(output_dir, stamp)
+    return sum(map(_remove, glob.glob(temporary))) + _remove(second_runs, shutil.rmtree)
 
 
 def second_runs_path(output_dir: str, stamp: str) -> str:
@@ -92,7 +93,7 @@ def remove_unowned(output_dir: str) -> int:
     for path in glob.glob(second_runs_path(glob.escape(output_dir), "*")):
         stamp = path.rpartition(SECOND_RUNS_BEGIN)[2]
         with _lock(journal_path(output_dir, stamp)) as dead:
-            removed += dead is not None and _remove(path)
+            removed += dead is not None and _remove(path, shutil.rmtree)
     for path in glob.glob(journal_path(glob.escape(output_dir), "*")):
         with _lock(path) as dead:
             is_spare = (
@@ -117,10 +118,9 @@ def _lock(path: str) -> Iterator[os.stat_result | None]:
         yield status
 
 
-def _remove(path: str) -> bool:
-    """Remove a file, or a folder with what is in it, but no link to one; whether it was there."""
+def _remove(path: str, remove: Callable[[str], object] = os.unlink) -> bool:
     try:
-        (shutil.rmtree if os.path.isdir(path) else os.unlink)(path)
+        remove(path)
     except OSError:
         return False  # gone already, or on a disk that can no longer be written
     return True
