@@ -12,7 +12,7 @@ import struct
 from typing import Final
 
 from tracecore.confinement.readable import Reach
-from tracecore.record import record
+from tracecore.record import record, replace
 
 LOCAL: Final = "127.0.0.1"
 MODELS_PORT: Final = 8000  # always the same: agents see it
@@ -72,8 +72,7 @@ def open_doors(reach: Reach, *, in_namespace: bool) -> list[tuple[Door, socket.s
     found = []
     for door in doors:
         listener = socket.create_server((door.address, door.port), backlog=BACKLOG)
-        port: int = listener.getsockname()[1]
-        found.append((Door(door.address, port, door.relay_to), listener))
+        found.append((replace(door, port=listener.getsockname()[1]), listener))
     return found
 
 

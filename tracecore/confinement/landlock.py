@@ -40,9 +40,8 @@ def restrict(
     """
     version = kernel.call("syscall", CREATE_RULESET, 0, 0, 1)  # of the interface
     files = FILE_RIGHTS.get(version, NEWEST_RIGHTS)
-    handled = (files, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     # Older versions know fewer fields, and take the others as long as they are 0.
-    attributes = struct.pack("QQQ", *handled)
+    attributes = struct.pack("QQQ", files, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     rules = kernel.call("syscall", CREATE_RULESET, attributes, len(attributes), 0)
     try:
         for path in readable:

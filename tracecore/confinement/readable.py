@@ -90,12 +90,11 @@ def secret_folders(tasks_dirs: Iterable[str], *others: str) -> tuple[str, ...]:
     """What no agent of a slice may read: the bundled tasks, every task below ``tasks_dirs``, and
     ``others``.
     """
-    found = [os.path.join(PACKAGE, "tasks")]
-    for tasks_dir in tasks_dirs:
-        # Its tasks and not itself: agents may lie beside them.
-        folders = [os.path.join(tasks_dir, name) for name in _names_in(tasks_dir)]
-        found += [folder for folder in folders if os.path.lexists(os.path.join(folder, TASK_MARK))]
-    return tuple(dict.fromkeys(os.path.abspath(folder) for folder in (*found, *others)))
+    # The tasks of a folder and not itself: agents may lie beside them.
+    below = (os.path.join(folder, name) for folder in tasks_dirs for name in _names_in(folder))
+    tasks = [path for path in below if os.path.lexists(os.path.join(path, TASK_MARK))]
+    hidden = (os.path.join(PACKAGE, "tasks"), *tasks, *others)
+    return tuple(dict.fromkeys(map(os.path.abspath, hidden)))
 
 
 def readable(reach: Reach) -> Readable:
@@ -249,20 +248,19 @@ def loader_folders() -> list[str]:
 
 def loader_files() -> list[str]:
     """The loader's cache, and the shared objects that lie beside what agents may not read."""
-    folders = {LOCAL_LIBRARIES, *(os.path.join(prefix, "lib") for prefix in _prefixes())}
-    folders.add(os.path.join(sys.base_prefix, "lib"))
-    return [LOADER_CACHE, *(path for folder in sorted(folders) for path in _shared_objects(folder))]
+    prefixes = (*_prefixes(), sys.base_prefix)
+    folders = {LOCAL_LIBRARIES, *(os.path.join(prefix, "lib") for prefix in prefixes)}
+    paths = (os.path.join(folder, name) for folder in sorted(folders) for name in _names_in(folder))
+    return [LOADER_CACHE, *(path for path in paths if ".so" in os.path.basename(path))]
 
 
-def installed_tasks(folders: Iterable[str]) -> list[str]:
+def installed_tasks(folders: Sequence[str]) -> list[str]:
     """The bundled tasks of every installation of this project in or below library folders."""
-    roots = [os.path.dirname(PACKAGE), *folders]
-    for folder in folders:
-        pythons = [name for name in _names_in(folder) if name.startswith("python")]
-        roots += [os.path.join(folder, name) for name in pythons]
+    below = (os.path.join(folder, name) for folder in folders for name in _names_in(folder))
+    pythons = [path for path in below if os.path.basename(path).startswith("python")]
     places = (
         os.path.join(root, part, "tracecore", "tasks")
-        for root in roots
+        for root in (os.path.dirname(PACKAGE), *folders, *pythons)
         for part in ("", "site-packages", "dist-packages")
     )
     return [place for place in dict.fromkeys(places) if os.path.isdir(place)]
@@ -284,10 +282,6 @@ def _is_installed_in(folder: str) -> bool:
     return any(
         name.startswith("tracecore-") and name.endswith(".dist-info") for name in _names_in(folder)
     )
-
-
-def _shared_objects(folder: str) -> list[str]:
-    return [os.path.join(folder, name) for name in _names_in(folder) if ".so" in name]
 
 
 def _names_in(folder: str) -> list[str]:

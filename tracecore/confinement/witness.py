@@ -12,6 +12,7 @@ import sys
 from types import FrameType
 from typing import Any, Final
 
+from tracecore import frames
 from tracecore.confinement import answers
 from tracecore.confinement.readable import PACKAGE, Readable, is_below
 
@@ -168,7 +169,7 @@ class Witness:
         body = json.dumps(words).encode()
         try:
             os.set_blocking(self._fd, False)  # in a full pipe, this would wait for ever
-            os.write(self._fd, len(body).to_bytes(4, "big") + body)
+            os.write(self._fd, frames.pack(body))
         finally:
             os._exit(VIOLATION_EXIT)
 
