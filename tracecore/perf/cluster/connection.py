@@ -12,7 +12,6 @@ Here is the connection, and what is known of each node. Nothing waits without a 
 import asyncio
 import contextlib
 import importlib
-import json
 import logging
 import os
 import warnings
@@ -215,12 +214,12 @@ class Cluster:
 
     async def describe(self, address: str) -> JsonObject:
         """What the node says of itself; or ``failure``, why it does not."""
-        method, limits = self.run.method, json.dumps(as_dict(self.run.limits))
+        method, limits = self.run.method, as_dict(self.run.limits)
         try:
             asking = self.client.run(
                 node.describe_node, method, limits, self.runs_dir, workers=[address]
             )
-            return dict(json.loads((await asyncio.wait_for(asking, DESCRIBE_S))[address]))
+            return dict((await asyncio.wait_for(asking, DESCRIBE_S))[address])
         # whatever dask raises for a node that has gone, or that cannot import what it is asked for
         except Exception as error:
             failure = str(error) or type(error).__name__

@@ -8,7 +8,6 @@ however the worker of the cluster dies. Nothing of a slice outlives its chunks h
 
 import asyncio
 import contextlib
-import json
 import os
 import pickle
 import shutil
@@ -47,13 +46,15 @@ def about() -> JsonObject:
     }
 
 
-async def describe_node(method: str, limits: str, runs_dir: str, dask_worker: Any = None) -> str:
-    """What the machine is: JSON of ``about``, ``hostname``, ``host``, ``machine_class``,
+async def describe_node(
+    method: str, limits: JsonObject, runs_dir: str, dask_worker: Any = None
+) -> JsonObject:
+    """What the machine is: ``about``, ``hostname``, ``host``, ``machine_class``,
     ``confinement`` and ``runs_dir``.
 
     Args:
         method: How processes are started: auto, fork or spawn.
-        limits: Of agents, as JSON.
+        limits: Of agents, by name.
         runs_dir: Of artifacts that stay here, as it was written.
         dask_worker: Filled in by Dask.
     """
@@ -62,19 +63,18 @@ async def describe_node(method: str, limits: str, runs_dir: str, dask_worker: An
     return await asyncio.to_thread(_describe, method, limits, runs_dir, name)
 
 
-def _describe(method: str, limits: str, runs_dir: str, name: str) -> str:
+def _describe(method: str, limits: JsonObject, runs_dir: str, name: str) -> JsonObject:
     method = processes.method_of(method)
     host = host_block(method, provenance.git_state())
-    document = {
+    return {
         "about": about(),
         "name": name,
         "hostname": socket.gethostname(),
         "host": host,
         "machine_class": machine_class(host),
-        "confinement": doctor.probe(Limits(**json.loads(limits)), method, thorough=False),
+        "confinement": doctor.probe(Limits(**limits), method, thorough=False),
         "runs_dir": os.path.abspath(runs_dir),
     }
-    return json.dumps(document)
 
 
 def run_chunk(chunk: Chunk, slots: dict[str, int]) -> ChunkEnd:

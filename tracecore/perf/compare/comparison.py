@@ -35,7 +35,6 @@ from tracecore.perf.compare.samples import FLOORS, Sample, gather_samples, power
 from tracecore.perf.compare.timing import Conditions, Decision, Subject, decide
 from tracecore.perf.compare.wording import (
     HEADLINES,
-    ONE_SIDED,
     Found,
     answer_text,
     behaviour_reasons,
@@ -122,7 +121,7 @@ def compare_runs(
         behaviour_leg(rows, changes),
         work_leg(rows, work, gates=gates),
         shape_leg(times, len(rows)),
-        time_leg(times, _untimed(rows, times.decisions)),
+        time_leg(times, rows),
     )
     behaviour = behaviour_reasons(rows, changes)
     breaches = [text_of(one) for one in gating if one.verdict == "regressed"]
@@ -224,12 +223,6 @@ def _times(
         conditions=conditions,
         noise=noise,
     )
-
-
-def _untimed(rows: Sequence[JsonObject], decisions: Sequence[Decision]) -> list[str]:
-    timed = {one.row for one in decisions if one.gates}
-    both = [row["row"] for row in rows if row["verdict"] not in ONE_SIDED]
-    return [name for name in both if name not in timed]
 
 
 def judge_rows(

@@ -18,7 +18,7 @@ from tracecore.perf.compare.samples import (
     rounds_needed,
 )
 from tracecore.perf.compare.timing import Conditions, Decision, detectable_share
-from tracecore.perf.compare.wording import bracketed_share, named, runs_text, share_text
+from tracecore.perf.compare.wording import ONE_SIDED, bracketed_share, named, runs_text, share_text
 from tracecore.perf.compare.work import BOTH, WorkChange, WorkFound
 from tracecore.record import record, replace
 from tracecore.records import JsonObject
@@ -137,13 +137,9 @@ def shape_leg(times: Times, rows: int) -> Leg:
     return _leg_of("shape", gating, times, "every row takes the share of its run that it took")
 
 
-def time_leg(times: Times, untimed: Sequence[str]) -> Leg:
+def time_leg(times: Times, rows: Sequence[JsonObject]) -> Leg:
     """Whether times of all rows together, or of rows by themselves where they cannot be held
     against others, are what they were.
-
-    Args:
-        times: What was measured.
-        untimed: The scenario rows of both sides of which nothing that gates could be compared.
     """
     if times.closed:
         return Leg("time", "inconclusive", times.closed, "runs of one machine class and size")
@@ -161,6 +157,9 @@ def time_leg(times: Times, untimed: Sequence[str]) -> Leg:
     ]
     rest = [one for one in by_itself if one.verdict != "regressed"]
     leg = _leg_of("time", settled or rest or gating, times, "no change beyond the floor")
+    timed = {one.row for one in times.decisions if one.gates}
+    both = [row["row"] for row in rows if row["verdict"] not in ONE_SIDED]
+    untimed = [name for name in both if name not in timed]
     if untimed and leg.verdict not in {"regressed", "inconclusive"}:
         sentence = f"no time that gates could be compared in {named(untimed)}"
         return replace(

@@ -135,8 +135,15 @@ def row_names(runs: Iterable[RunColumns]) -> dict[RowKey, str]:
 
 
 def lines_of(side: Iterable[RunRecord], row: RowKey) -> int | None:
-    """The lines of Python that the first run of a side to count them counted in a scenario row."""
-    counts = (run.work.count(row, (BOTH, "lines")) for run in side)
+    """The lines of Python that the first counted episode of a scenario row executed, in the first
+    run of a side to count them.
+    """
+    counts = (
+        one.counts.get((BOTH, "lines"))
+        for run in side
+        for one in sorted(run.work.episodes, key=lambda one: one.episode_index)
+        if one.row == row
+    )
     return next((count for count in counts if count is not None), None)
 
 

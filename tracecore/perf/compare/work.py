@@ -54,12 +54,6 @@ class CountedRun:
     python: str | None = None  # as "3.11"
     episodes: tuple[CountedEpisode, ...] = ()
 
-    def count(self, row: RowKey, measure: Measure) -> int | None:
-        """Of the first counted episode of a scenario row."""
-        found = (one for one in self.episodes if one.row == row)
-        first = min(found, key=lambda one: one.episode_index, default=None)
-        return first.counts.get(measure) if first else None
-
 
 @record
 class WorkChange:

@@ -98,10 +98,11 @@ def read_gate(options: JudgeOptions, *, episodes: int, keep_runs: str = "all") -
     texts = builtin_expressions(episodes, keep_runs=keep_runs) if options.gate else ()
     if verify or (options.gate and verify is None):
         texts = (*texts, "determinism.differing == 0")
+    profile = "small" if episodes <= SMALL_SLICE else "large"
     own = tuple(parse(text, "--gate") for text in texts)
     return Gate(
         thresholds=(*own, *thresholds),
-        profile=profile_name(episodes) if options.gate else None,
+        profile=profile if options.gate else None,
         verify=verify,
         counts_work=options.work or any(one.metric in WORK_FIELDS for one in thresholds),
     )
@@ -142,11 +143,6 @@ def _is_selected(wanted: Mapping[str, str], row: tuple[str, str, int], seeds: ra
         and wanted.get("task_ref", task_ref) == task_ref
         and (wanted["seed"] in map(str, seeds) if "seed" in wanted else bool(seeds))
     )
-
-
-def profile_name(episodes: int) -> str:
-    """The built-in profile for a slice of so many episodes."""
-    return "small" if episodes <= SMALL_SLICE else "large"
 
 
 def builtin_expressions(episodes: int, *, keep_runs: str = "all") -> tuple[str, ...]:
