@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import pickle
-import shutil
 import socket
 import subprocess
 import sys
@@ -87,9 +86,12 @@ def run_chunk(chunk: Chunk, slots: dict[str, int]) -> ChunkEnd:
     from distributed import get_worker  # noqa: PLC0415  (on a worker of a cluster it is there)
 
     worker = get_worker()
-    with _turn, contextlib.ExitStack() as around:
-        folder = tempfile.mkdtemp(prefix="tracecore-", dir=worker.local_directory)
-        around.callback(shutil.rmtree, folder, ignore_errors=True)
+    with (
+        _turn,
+        tempfile.TemporaryDirectory(
+            prefix="tracecore-", dir=worker.local_directory, ignore_cleanup_errors=True
+        ) as folder,
+    ):
         return _run_beside(chunk, folder, slots[worker.address], worker.address)
 
 
@@ -107,27 +109,27 @@ def _run_beside(chunk: Chunk, folder: str, slots: int, node: str) -> ChunkEnd:
         " from tracecore.perf.cluster.chunk_process import serve; serve()"
     )
     begun_s = monotonic_s()
-    process = subprocess.Popen(
+    rows: list[tuple[EpisodeResult, bytes]] = []
+    trouble = death = None
+    with subprocess.Popen(
         [sys.executable, "-I", "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C in the terminal of a cluster's worker is for that worker
-    )
-    _running[chunk.slice_id] = process
-    rows: list[tuple[EpisodeResult, bytes]] = []
-    trouble = death = None
-    try:
-        for answer in _answers(process, pickle.dumps((chunk, folder, slots))):
-            if isinstance(answer, str):
-                trouble = answer
-            else:
-                rows.append(answer)
-    except (frames.ChannelClosed, OSError):
-        _hang_up(process)
-        death = processes.describe_code(process.returncode)
-    finally:
-        _running.pop(chunk.slice_id, None)
-        _hang_up(process)
+    ) as process:
+        _running[chunk.slice_id] = process
+        try:
+            for answer in _answers(process, pickle.dumps((chunk, folder, slots))):
+                if isinstance(answer, str):
+                    trouble = answer
+                else:
+                    rows.append(answer)
+        except (frames.ChannelClosed, OSError):
+            _hang_up(process)
+            death = processes.describe_code(process.returncode)
+        finally:
+            _running.pop(chunk.slice_id, None)
+            _hang_up(process)
     return ChunkEnd(
         node=node,
         rows=tuple(rows),
@@ -157,5 +159,3 @@ def _hang_up(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()

@@ -70,17 +70,16 @@ def compare_exactly(
             comparable.
         accept_changes: Report changed behaviour without failing for it.
     """
+    quantities = [one for one in EXACT if one != "artifact_hash" or same_runtime]
     changes: list[ExactChange | None] = []
     for row, name in names.items():
-        pairs = _Pairs(row, name, base, new)
-        if not pairs.seeds:
-            continue
-        for quantity in EXACT:
-            if quantity != "artifact_hash" or same_runtime:
-                is_judged = quantity in {"success", REASON} or same_sources.get(row, False)
-                change = _change(pairs, quantity, is_judged=is_judged, is_accepted=accept_changes)
-                changes.append(change)
-        changes.append(_compare_bytes(pairs))
+        pairs, is_same = _Pairs(row, name, base, new), same_sources.get(row, False)
+        if pairs.seeds:
+            changes += [
+                _change(pairs, quantity, is_judged=is_same, is_accepted=accept_changes)
+                for quantity in quantities
+            ]
+            changes.append(_compare_bytes(pairs))
     return [change for change in changes if change]
 
 

@@ -3,8 +3,8 @@
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 from tracecore.errors import one_line
 from tracecore.perf.compare.columns import RowKey
@@ -15,6 +15,8 @@ from tracecore.perf.compare.samples import gather_samples
 from tracecore.perf.compare.work import BOTH
 from tracecore.perf.slice.options import JudgeOptions
 from tracecore.records import JsonObject
+
+K = TypeVar("K")
 
 METRICS: Final = ("cpu", "wall")
 SHA_DIGITS: Final = 12
@@ -34,10 +36,15 @@ def history(paths: Sequence[str]) -> JsonObject:
         InputError: A set cannot be read, or there is none.
     """
     runs = sorted(read_runs(paths), key=_made_at)
-    classes: dict[str, list[RunRecord]] = {}
-    for run in runs:
-        classes.setdefault(str(run.manifest.get("machine_class")), []).append(run)
+    classes = _grouped(runs, lambda run: str(run.manifest.get("machine_class")))
     return {"classes": [_class_history(name, found) for name, found in classes.items()]}
+
+
+def _grouped(runs: Iterable[RunRecord], key: Callable[[RunRecord], K]) -> dict[K, list[RunRecord]]:
+    groups: dict[K, list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return groups
 
 
 def _made_at(run: RunRecord) -> str:
@@ -45,10 +52,7 @@ def _made_at(run: RunRecord) -> str:
 
 
 def _class_history(machine_class: str, runs: Sequence[RunRecord]) -> JsonObject:
-    groups: dict[tuple[Any, ...], list[RunRecord]] = {}
-    for run in runs:
-        groups.setdefault(_release_of(run), []).append(run)
-    releases = list(groups.values())
+    releases = list(_grouped(runs, _release_of).values())
     names = row_names(run.columns for run in runs)
     head = [_release(group) for group in releases]
     for (before, after), release in zip(itertools.pairwise(releases), head[1:], strict=True):
