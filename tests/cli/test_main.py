@@ -609,12 +609,12 @@ def test_what_is_not_found_where_it_was_is_asked_for(bench: pathlib.Path) -> Non
     code, stdout, stderr = call("replay", str(path))
     assert (code, stdout) == (2, "")
     assert "task reference: found 'odd@1'" in stderr
-    assert stderr.endswith("; --tasks-dir tells where it is\n")
+    assert stderr.endswith("; --tasks-dir names its place\n")
     (bench / "agent.py").rename(bench / "moved.py")
     code, _, stderr = replay(path)
     assert code == 2
     assert stderr.startswith(f"{PROG}{path}: agent reference: found 'agent.py'")
-    assert stderr.endswith("; --agent tells where it is\n")
+    assert stderr.endswith("; --agent names its place\n")
     assert replay(path, "--agent", "moved.py")[0] == 0
 
 

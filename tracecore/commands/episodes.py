@@ -166,4 +166,4 @@ def find_sources(old: JsonObject, arguments: argparse.Namespace) -> tuple[AgentS
         option = "--tasks-dir"
         return agent, find_task(old["task_ref"], arguments.tasks_dirs)
     except InputError as error:
-        raise UsageError(f"{arguments.file}: {error}; {option} tells where it is") from error
+        raise UsageError(f"{arguments.file}: {error}; {option} names its place") from error

@@ -44,7 +44,7 @@ LAYERS: Final = {
         "system calls: programs, processes, signals, connections, changes of the disk, the kernel's"
         " rarer doors"
     ),
-    "landlock": "reading and writing any file but those allowed, whoever the owner is",
+    "landlock": "reading and writing any file but those allowed, whatever their owner",
     "user_namespace": "being another user, also as root",
     "network_namespace": "every network, this machine's included",
     "ipc_namespace": "shared memory and message queues of others",

@@ -146,7 +146,7 @@ def _is_selected(wanted: Mapping[str, str], row: tuple[str, str, int], seeds: ra
 
 
 def builtin_expressions(episodes: int, *, keep_runs: str = "all") -> tuple[str, ...]:
-    """The built-in profile, in the language that everybody else's thresholds are written in.
+    """The built-in profile, in the language of all thresholds.
 
     Args:
         episodes: Of the slice.

@@ -66,7 +66,7 @@ def _headline(artifact: JsonObject, row: EpisodeResult) -> str:
 def _reason(artifact: JsonObject, row: EpisodeResult) -> str:
     if artifact["success"]:
         return row.error or _why(artifact)
-    return artifact["failure_reason"] or "nobody said why"
+    return artifact["failure_reason"] or "no reason given"
 
 
 def _model_calls(row: EpisodeResult) -> list[str]:

@@ -117,7 +117,7 @@ def lock(fd: int, path: str) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise InputError(
-            path, "", "a journal that another run is writing", "one that nobody writes"
+            path, "", "a journal that another run is writing", "one that no run writes"
         ) from error
     except OSError:
         return  # a file system without locks: two writers are kept apart by their stamps alone
