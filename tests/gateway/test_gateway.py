@@ -226,7 +226,11 @@ def test_a_stalled_stream_ends_with_its_agent(live: Live) -> None:
     assert agent.port
 
 
-def test_an_allowed_host_is_reached_through_the_same_door(tmp_path: pathlib.Path) -> None:
+def test_an_allowed_host_is_reached_through_the_same_door_however_long_a_temporary_folders_name(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("deep" * 30)))
+    (tmp_path / ("deep" * 30)).mkdir()
     with (
         socket.create_server(("127.0.0.1", 0)) as service,
         run_gateway((), {}, Calling("live", str(tmp_path), is_delayed=False)) as address,

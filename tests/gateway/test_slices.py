@@ -8,6 +8,7 @@ import pathlib
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -162,20 +163,25 @@ def test_a_changed_prompt_ends_a_replayed_episode_with_the_difference(
     )
 
 
-def test_no_process_but_the_harness_and_its_gateway_holds_the_key(
+def test_no_process_but_the_harness_and_its_gateway_holds_the_key_and_nothing_stays_of_them(
     harness_clone: pathlib.Path, folder: pathlib.Path, model: StandIn
 ) -> None:
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="gateway-"))
     model.go_on.clear()  # the agents wait meanwhile
     seen = len(model.seen)
     words = ("--scenario", "scenario.json", "--models", "models.toml", "--episodes", "2")
-    running = slices.start(harness_clone, folder, *words, env={**os.environ, "REAL_KEY": KEY})
+    env = {**os.environ, "REAL_KEY": KEY, "TMPDIR": str(scratch)}
+    running = slices.start(harness_clone, folder, *words, env=env)
     try:
         slices.wait_until(lambda: len(model.seen) >= seen + 2)
         below = descendants.tree_below(descendants.children_of(running.process.pid))
         held = {pid: memory_of(pid) for pid in below}
+        assert list(scratch.glob("tracecore-gateway-*"))
     finally:
         running.kill()
         model.go_on.set()
+    slices.wait_until(lambda: not list(scratch.iterdir()))
+    scratch.rmdir()
     read = [pid for pid, memory in held.items() if len(memory) > 1 << 20]
     if os.geteuid():
         pytest.skip("the memory of agents can be read by root alone")

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import select
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any, Final
@@ -15,6 +16,7 @@ from tracecore.gateway.session import REPLAY, Calling
 from tracecore.records import GatewayAddress
 
 CLOSE_PATIENCE_S: Final = 5.0
+FOLDER_BYTES_MOST: Final = 64  # a socket's name has 107 bytes at the most
 CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # whom it trusts, where that was set
 
 
@@ -43,7 +45,9 @@ def run_gateway(
     Raises:
         EngineError: It could not be started.
     """
-    with tempfile.TemporaryDirectory(prefix="tracecore-gateway-") as folder:
+    is_long = len(os.fsencode(tempfile.gettempdir())) > FOLDER_BYTES_MOST
+    place = "/tmp" if is_long else None  # noqa: S108  (for a new folder, which is ours alone)
+    with tempfile.TemporaryDirectory(prefix="tracecore-gateway-", dir=place) as folder:
         address = GatewayAddress(
             os.path.join(folder, "control"),
             secrets.token_hex(16),
@@ -89,4 +93,8 @@ def _serve(setup: dict[str, Any], leash_r: int, ready_w: int) -> None:
     os.environ.update(setup["environment"])
     from tracecore.gateway.server import serve  # noqa: PLC0415 - brings asyncio
 
-    serve(setup, leash_r, ready_w)
+    try:
+        serve(setup, leash_r, ready_w)
+    finally:
+        # Of a harness that was killed, which cannot remove it.
+        shutil.rmtree(os.path.dirname(setup["control"]), ignore_errors=True)
