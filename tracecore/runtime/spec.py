@@ -74,21 +74,20 @@ class _Compiler:
         """
         schema = self._resolve(schema)
         check_itself = _own_check(schema)
+        if "properties" in schema:
+            check_itself = self._members_check(check_itself, schema)
         check_item = self.check_of(schema.pop("items")) if "items" in schema else None
-        check_members = self._members_check(schema) if "properties" in schema else None
         rules = schema.pop("allOf", [])
         if "if" in schema:
             rules = [{key: schema.pop(key) for key in ("if", "then", "else")}, *rules]
         branches = [self._branch(rule) for rule in rules]
         if unknown := schema.keys() - ANNOTATIONS:
             raise ValueError(f"keywords without a check: {', '.join(sorted(unknown))}")
-        if not (check_item or check_members or branches):
+        if not (check_item or branches):
             return check_itself
 
         def check(value: Any) -> list[Problem]:
-            if check_members and type(value) is dict:
-                found = check_members(value)
-            elif check_item and type(value) is list:
+            if check_item and type(value) is list:
                 found = [
                     (f"[{index}]{below}", what)
                     for index, item in enumerate(value)
@@ -109,15 +108,17 @@ class _Compiler:
             schema = {**self._definitions[schema.pop("$ref").removeprefix("#/$defs/")], **schema}
         return schema
 
-    def _members_check(self, schema: JsonObject) -> Check:
-        """A check of an object's members."""
+    def _members_check(self, check_itself: Check, schema: JsonObject) -> Check:
+        """A check of an object's members; of what is none, of itself."""
         required = frozenset(schema.pop("required", ()))
         is_closed = not schema.pop("additionalProperties", True)
         checks = {name: self.check_of(member) for name, member in schema.pop("properties").items()}
         if unchecked := required - checks.keys():
             raise ValueError(f"required, but without properties: {', '.join(sorted(unchecked))}")
 
-        def check(value: JsonObject) -> list[Problem]:
+        def check(value: Any) -> list[Problem]:
+            if type(value) is not dict:
+                return check_itself(value)
             found: list[Problem] = []
             for name, check_member in checks.items():
                 if name in value:
