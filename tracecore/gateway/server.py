@@ -21,7 +21,8 @@ from typing import Any, Final
 
 from tracecore.errors import TracecoreError
 from tracecore.frames import HEADER_BYTES, pack
-from tracecore.gateway.session import Calling, EpisodeKey, Session
+from tracecore.gateway.recording import EpisodeKey
+from tracecore.gateway.session import Calling, Session
 from tracecore.records import JsonObject, ModelLimits
 
 REQUEST_BYTES_MOST: Final = 1 << 16  # of a request over the control socket

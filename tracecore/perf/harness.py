@@ -9,7 +9,7 @@ from tracecore.exit_codes import EXIT_GOOD, EXIT_UNWRITTEN, FINISHED
 from tracecore.perf.host import provenance
 from tracecore.perf.host.facts import SystemSampler, host_block
 from tracecore.perf.host.noise import HostWatch
-from tracecore.perf.judge.aggregates import AbortWatch
+from tracecore.perf.judge.abort import AbortWatch
 from tracecore.perf.prepare import Slice, prepare
 from tracecore.perf.reduce import Reduced, Run, reduce_rows, write_files
 from tracecore.perf.show.github import show_in_job, view_of_slice

@@ -169,9 +169,10 @@ def find_engine(
     if options.cluster.address is None:
         engine = LocalEngine(options.run, options.output.output_dir, interruption)
         return contextlib.nullcontext(engine)
-    from tracecore.perf.cluster.engine import use_cluster  # noqa: PLC0415
+    from tracecore.perf.cluster.engine import ClusterEngine  # noqa: PLC0415
 
-    return use_cluster(options.run, options.cluster, interruption, console.write_line)
+    write = console.write_line
+    return contextlib.closing(ClusterEngine(options.run, options.cluster, interruption, write))
 
 
 def plan_slice(options: RunOptions, *, check_here: bool) -> Plan:

@@ -4,8 +4,8 @@ import statistics
 
 import pytest
 
-from tracecore.perf.compare.samples import FLOORS, OVERALL, Sample, power_of, rounds_needed
-from tracecore.perf.compare.timing import Conditions, decide
+from tracecore.perf.compare.samples import OVERALL, Sample, power_of, rounds_needed
+from tracecore.perf.compare.timing import FLOORS, Conditions, decide
 
 TASKS = ("a@1", "b@1", "c@1", "d@1")
 

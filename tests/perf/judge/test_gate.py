@@ -11,7 +11,8 @@ from tracecore.errors import ThresholdError
 from tracecore.perf.documents.rows import Rows
 from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.findings.findings import Circumstances, findings_document
-from tracecore.perf.judge.aggregates import AbortWatch, evaluate
+from tracecore.perf.judge.abort import AbortWatch
+from tracecore.perf.judge.aggregates import evaluate
 from tracecore.perf.judge.gate import (
     Gate,
     builtin_expressions,

@@ -20,6 +20,7 @@ from multiprocessing import resource_tracker
 from typing import Any, Final
 
 from tracecore import clock, processes
+from tracecore.command_line.options import require_packages
 from tracecore.errors import InputError, OptionError, one_line
 from tracecore.perf.cluster import node
 from tracecore.perf.cluster.nodes import Node, common, complaint_of
@@ -42,7 +43,7 @@ class Cluster:
         address: Of its scheduler, or ``local:N``.
         artifacts: Where those of episodes are left: return, node or shared.
         runs_dir: Where they are left, as a node is asked for it.
-        run: How episodes are run.
+        method: How processes are started: auto, fork or spawn.
         nodes: Every worker that has been used, by its address.
         client: Dask's.
         is_gone: Whether its scheduler was lost.
@@ -67,11 +68,13 @@ class Cluster:
             write: For people: a node that is refused, or lost.
 
         Raises:
-            OptionError: No scheduler answers there, it has no worker, or a node has another
-                tracecore or Python.
+            OptionError: What it needs is not installed, no scheduler answers there, it has no
+                worker, or a node has another tracecore or Python.
             KeyboardInterrupt: A signal came while it was waited for.
         """
-        self.run, self._interruption, self._write = run, interruption, write
+        require_packages("--cluster", "distributed")
+        self._interruption, self._write = interruption, write
+        self.method, self._limits, self._slots_most = run.method, run.limits, run.workers
         self.address, self.artifacts = asked.address or "", asked.artifacts or "return"
         # Where artifacts stay on the node, a relative folder is one of the node's.
         is_nodes_own = self.artifacts == "node"
@@ -214,7 +217,7 @@ class Cluster:
 
     async def describe(self, address: str) -> JsonObject:
         """What the node says of itself; or ``failure``, why it does not."""
-        method, limits = self.run.method, as_dict(self.run.limits)
+        method, limits = self.method, as_dict(self._limits)
         try:
             asking = self.client.run(
                 node.describe_node, method, limits, self.runs_dir, workers=[address]
@@ -228,10 +231,10 @@ class Cluster:
 
     def take_in(self, address: str, threads: int, about: JsonObject) -> InputError | None:
         """Know a node by what it says of itself; why it cannot be used, which gives it no slots."""
-        complaint = complaint_of(address, about, self.mine, self.run.limits)
+        complaint = complaint_of(address, about, self.mine, self._limits)
         numbered = sum(one.slots for one in self.nodes.values())
         used = sum(one.slots for one in self.nodes.values() if not one.refused)
-        free = threads if self.run.workers is None else self.run.workers - used
+        free = threads if self._slots_most is None else self._slots_most - used
         slots = 0 if complaint else max(0, min(threads, free))
         runs_dir = None if self.artifacts == "return" else about.get("runs_dir")
         self.nodes[address] = Node(address, about, numbered, slots, runs_dir=runs_dir)

@@ -8,34 +8,17 @@ take one node after another down.
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 
-from tracecore.command_line.options import require_packages
 from tracecore.errors import as_output_error
 from tracecore.perf.cluster.chunks import Chunk, Chunks
 from tracecore.perf.cluster.connection import Cluster
 from tracecore.perf.cluster.run import ClusterRun
 from tracecore.perf.cluster.sources import pack_sources
 from tracecore.perf.slice.engine import Engine, Look
-from tracecore.perf.slice.interrupt import Interruption
-from tracecore.perf.slice.options import ClusterOptions, RunOptions
 from tracecore.perf.slice.plan import Plan
 from tracecore.record import replace
 from tracecore.records import EpisodeResult, Job, JsonObject
-
-
-def use_cluster(
-    run: RunOptions, asked: ClusterOptions, interruption: Interruption, write: Callable[[str], None]
-) -> "contextlib.closing[ClusterEngine]":
-    """A cluster that has been asked and checked, until the end of the ``with`` block.
-
-    Raises:
-        OptionError: What it needs is not installed, nothing answers at its address, or a node of
-            it cannot be used.
-        KeyboardInterrupt: An interruption came while it was being asked.
-    """
-    require_packages("--cluster", "distributed")
-    return contextlib.closing(ClusterEngine(run, asked, interruption, write))
 
 
 class ClusterEngine(Cluster, Engine):
@@ -80,7 +63,7 @@ class ClusterEngine(Cluster, Engine):
             jobs=(),
             pairs=pairs,
             parcel=pack_sources(pairs),
-            method=self.run.method,
+            method=self.method,
             artifacts=artifacts,
             runs_dir=runs_dir,
         )

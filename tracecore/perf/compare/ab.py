@@ -26,8 +26,8 @@ from tracecore.exit_codes import EXIT_INTERRUPTED
 from tracecore.files import write_atomic
 from tracecore.perf.compare.comparison import Turns, compare_runs, exit_code_of
 from tracecore.perf.compare.runs import RunRecord, Sides
-from tracecore.perf.compare.samples import FLOORS, OVERALL, power_of, rounds_needed, tests_of
-from tracecore.perf.compare.timing import Decision, Subject, withdrawn
+from tracecore.perf.compare.samples import OVERALL, power_of, rounds_needed, tests_of
+from tracecore.perf.compare.timing import FLOORS, Decision, Subject, withdrawn
 from tracecore.perf.compare.wording import share_text
 from tracecore.perf.compare.worktrees import Interrupted, Side, SideRunner, two_sides
 from tracecore.perf.documents.files import check_writable

@@ -31,8 +31,8 @@ from tracecore.perf.compare.runs import (
     same_runtime,
     same_sources,
 )
-from tracecore.perf.compare.samples import FLOORS, Sample, gather_samples, power_of, rounds_needed
-from tracecore.perf.compare.timing import Conditions, Decision, Subject, decide
+from tracecore.perf.compare.samples import Sample, gather_samples, power_of, rounds_needed
+from tracecore.perf.compare.timing import FLOORS, Conditions, Decision, Subject, decide
 from tracecore.perf.compare.wording import (
     HEADLINES,
     Found,

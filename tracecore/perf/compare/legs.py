@@ -8,7 +8,6 @@ from typing import Final
 from tracecore.perf.compare.behaviour import ExactChange, Judgement
 from tracecore.perf.compare.samples import (
     ADJUSTED,
-    FLOORS,
     METRICS,
     OVERALL,
     ROWS_TO_ADJUST,
@@ -17,7 +16,7 @@ from tracecore.perf.compare.samples import (
     Sample,
     rounds_needed,
 )
-from tracecore.perf.compare.timing import Conditions, Decision, detectable_share
+from tracecore.perf.compare.timing import FLOORS, Conditions, Decision, detectable_share
 from tracecore.perf.compare.wording import ONE_SIDED, bracketed_share, named, runs_text, share_text
 from tracecore.perf.compare.work import BOTH, WorkChange, WorkFound
 from tracecore.record import record, replace

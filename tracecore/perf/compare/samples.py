@@ -1,5 +1,5 @@
-"""What times are judged by: per scenario row and metric one number of each run, and the smallest
-effect that counts; what so many runs can show.
+"""What times are judged by: per scenario row and metric one number of each run; what so many runs
+can show.
 """
 
 import itertools
@@ -22,26 +22,6 @@ OVERALL: Final = "overall"
 # two tasks of four became faster, the others look slower. So the metric by itself must show at
 # least half as much.
 ADJUSTED: Final[Mapping[str, str]] = {"cpu": "cpu_adjusted", "wall": "wall_adjusted"}
-
-
-@record
-class Floor:
-    """The smallest effect that counts."""
-
-    warn: float  # a share: 0.05 is five percent
-    fail: float
-    absolute: float  # what a change must exceed besides, in the metric's own unit
-
-
-# Five milliseconds of CPU were right for episodes of a hundred; here one takes ten, and is counted
-# to the microsecond.
-FLOORS: Final[Mapping[str, Floor]] = {
-    "cpu": Floor(0.05, 0.10, 0.0005),
-    "cpu_adjusted": Floor(0.05, 0.10, 0.0005),
-    "wall": Floor(0.10, 0.15, 0.001),
-    "wall_adjusted": Floor(0.10, 0.15, 0.001),
-    "rss": Floor(0.05, 0.10, 4 << 20),
-}
 
 
 @record

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Final
 
 from tracecore.perf.compare.behaviour import Judgement
-from tracecore.perf.compare.samples import ADJUSTED, ALPHA, FLOORS, Sample, power_of
+from tracecore.perf.compare.samples import ADJUSTED, ALPHA, Sample, power_of
 from tracecore.ranks import (
     benjamini_hochberg,
     hodges_lehmann,
@@ -53,6 +53,26 @@ Subject = tuple[str, str]  # scenario row or "overall", and metric
 OWN_SHARE: Final = 0.5
 
 _PLAIN: Final = {adjusted: metric for metric, adjusted in ADJUSTED.items()}
+
+
+@record
+class Floor:
+    """The smallest effect that counts."""
+
+    warn: float  # a share: 0.05 is five percent
+    fail: float
+    absolute: float  # what a change must exceed besides, in the metric's own unit
+
+
+# Five milliseconds of CPU were right for episodes of a hundred; here one takes ten, and is counted
+# to the microsecond.
+FLOORS: Final[Mapping[str, Floor]] = {
+    "cpu": Floor(0.05, 0.10, 0.0005),
+    "cpu_adjusted": Floor(0.05, 0.10, 0.0005),
+    "wall": Floor(0.10, 0.15, 0.001),
+    "wall_adjusted": Floor(0.10, 0.15, 0.001),
+    "rss": Floor(0.05, 0.10, 4 << 20),
+}
 
 
 @record

@@ -1,5 +1,4 @@
-"""Whether thresholds hold: aggregates over rows and counted work, a status per threshold, and
-whether one of them ends a slice early.
+"""Whether thresholds hold: aggregates over rows and counted work, and a status per threshold.
 
 The aggregates of a field over the selected rows:
 
@@ -17,7 +16,6 @@ from typing import Any, Final, Literal
 
 from tracecore.perf.compare.work import total_of
 from tracecore.perf.documents.rows import Rows
-from tracecore.perf.documents.summary import SliceFacts, summary_document
 from tracecore.perf.judge.thresholds import (
     PLANNED_FIELDS,
     WORK_FIELDS,
@@ -26,7 +24,7 @@ from tracecore.perf.judge.thresholds import (
     Threshold,
 )
 from tracecore.record import record
-from tracecore.records import EpisodeResult, JsonObject
+from tracecore.records import JsonObject
 from tracecore.stats import nearest_rank
 
 # Tables of the summary that count by name: what is not there has happened no times.
@@ -34,7 +32,6 @@ COUNT_TABLES: Final = frozenset({"failure_types", "termination_reasons"})
 # An agent may claim any number of tokens, also one that no double holds. Cut off here, a hundred
 # million of them still add up.
 LARGEST: Final = 1e300
-CHECK_EVERY: Final = 100  # an aborting threshold is looked at when a hundredth more has finished
 Status = Literal["passed", "failed", "no_data"]
 
 
@@ -200,41 +197,3 @@ def work_figure(threshold: Threshold, summary: JsonObject) -> float | None:
     if not found:
         return None
     return _OF_NUMBERS.get(threshold.aggregate or "", max)(found)
-
-
-class AbortWatch:
-    """Looks, as episodes finish, whether a threshold with ``abort = true`` has failed.
-
-    Costs nothing where there is none.
-    """
-
-    def __init__(self, thresholds: Sequence[Threshold], episodes: int) -> None:
-        self._thresholds = [threshold for threshold in thresholds if threshold.abort]
-        self._episodes = episodes
-        self._rows, self._next_look = Rows(), 0
-
-    @property
-    def is_watching(self) -> bool:
-        """Whether there is anything to look for."""
-        return bool(self._thresholds)
-
-    def add(self, row: EpisodeResult) -> ThresholdStatus | None:
-        """Count one finished episode; gives the threshold that ends the slice now. Missing data
-        ends nothing yet.
-        """
-        if not self._thresholds:
-            return None
-        self._rows.add(row)
-        finished = len(self._rows)
-        if finished < self._next_look and finished < self._episodes:
-            return None
-        # A look costs more the longer the slice is: taken as often, it would cost more than the
-        # episodes do.
-        self._next_look = finished + max(1, finished // CHECK_EVERY)
-        document = summary_document(self._rows, SliceFacts(episodes_requested=self._episodes))
-        statuses = (
-            evaluate(threshold, document, self._rows)
-            for threshold in self._thresholds
-            if finished >= threshold.delay_episodes
-        )
-        return next((status for status in statuses if status.status == "failed"), None)
