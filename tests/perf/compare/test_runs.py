@@ -49,3 +49,8 @@ def test_a_run_that_stands_on_both_sides_is_told(sets):
         in compare_paths(runs, [*sets.five(), *runs[:2]], DEFAULTS)["reasons"][-1]
     )
     assert "both sides" not in compare_paths(runs, sets.five(), DEFAULTS)["reasons"]
+
+
+def test_logarithms_of_a_run_are_taken_once_whatever_number_of_rows_asks_for_them(sets):
+    (run,) = read_runs([sets.write()])
+    assert run.columns.logs("cpu") is run.columns.logs("cpu")

@@ -367,3 +367,12 @@ def test_a_selector_that_no_episode_matches_is_refused_with_the_nearest(selector
 def test_a_selector_that_an_episode_matches_is_taken(selector):
     gate = read_gate(episodes=4, expressions=[f"wall_clock_s{{{selector}}}:max <= 1"])
     check_selectors(gate.thresholds, ROWS, 4)
+
+
+def test_a_seed_is_found_in_any_number_of_episodes_without_a_look_at_each():
+    episodes = 10**15
+    last = ROWS[0][2] + len(ROWS) * ((episodes - 1) // len(ROWS))
+    gate = read_gate(episodes=4, expressions=[f"wall_clock_s{{seed={last}}}:max <= 1"])
+    check_selectors(gate.thresholds, ROWS, episodes)
+    assert summary_paths() is summary_paths()  # made once, whatever number of thresholds is read
+    assert series_fields() is series_fields()

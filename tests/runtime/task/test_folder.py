@@ -111,3 +111,19 @@ def test_a_pipe_is_refused_rather_than_waited_for_and_a_missing_folder_named(
         hash_folder(str(folder))
     with pytest.raises(TaskError, match="none: found 'No such file"):
         hash_folder(str(tmp_path / "none"))
+
+
+def test_links_alone_are_followed_to_where_they_lead(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_task(files={f"data/{number}.txt": "x" for number in range(20)})
+    (folder / "link.txt").symlink_to("data/1.txt")
+    resolved, realpath = [], os.path.realpath
+
+    def count(path: str) -> str:
+        resolved.append(path)
+        return realpath(path)
+
+    monkeypatch.setattr(os.path, "realpath", count)
+    hash_folder(str(folder))
+    assert resolved == [str(folder), str(folder / "link.txt")]

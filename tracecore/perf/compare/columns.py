@@ -38,6 +38,7 @@ class RunColumns:
 
     def __init__(self, table: Rows) -> None:
         self._table, self._cut_off = table, table.is_cut_off()
+        self._logs: dict[str, array[float]] = {}
         self.rows: dict[RowKey, array[int]] = {}
         columns = zip(table["group"], table["seed"], table["episode_index"], strict=True)
         for place, (group, seed, index) in enumerate(columns):
@@ -71,14 +72,16 @@ class RunColumns:
         """The logarithm of one amount of every episode. NaN where it has none: a cut-off one took
         as long as its limit, or as it took to die, and no process takes no time and no memory.
         """
-        amounts = zip(self._table[AMOUNTS[metric]], self._cut_off, strict=True)
-        return array(
-            "d",
-            (
-                math.log(amount) if amount > 0 and not is_cut_off else math.nan
-                for amount, is_cut_off in amounts
-            ),
-        )
+        if metric not in self._logs:
+            amounts = zip(self._table[AMOUNTS[metric]], self._cut_off, strict=True)
+            self._logs[metric] = array(
+                "d",
+                (
+                    math.log(amount) if amount > 0 and not is_cut_off else math.nan
+                    for amount, is_cut_off in amounts
+                ),
+            )
+        return self._logs[metric]
 
     def cut_off(self, row: RowKey) -> int:
         """How many episodes of a scenario row the clock or a crash ended."""

@@ -192,7 +192,7 @@ def _leg_of(leg: str, gating: Sequence[Decision], times: Times, sameness: str) -
                 needs = QUIET
             elif power.is_enough:
                 needs = "a quieter host, more runs, or more episodes in each"
-            elif times.power.base_runs < RUNS_TO_ADJUST:
+            elif power.base_runs < RUNS_TO_ADJUST:
                 needs = f"{RUNS_TO_ADJUST} base runs for gross changes, {needs} for {floor:+.0%}"
             sentence = f"{asked} leave it open"
             return Leg(leg, verdict, sentence, needs, rounds, detects)

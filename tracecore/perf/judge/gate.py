@@ -138,10 +138,16 @@ def check_selectors(
 def _is_selected(wanted: Mapping[str, str], row: tuple[str, str, int], seeds: range) -> bool:
     """Whether an episode of a scenario row, which has these seeds, has all these values."""
     agent, task_ref, _ = row
+    text = wanted.get("seed", str(seeds.start))
+    try:
+        seed = int(text)
+    except ValueError:
+        return False
     return (
         wanted.get("agent", agent) == agent
         and wanted.get("task_ref", task_ref) == task_ref
-        and (wanted["seed"] in map(str, seeds) if "seed" in wanted else bool(seeds))
+        and seed in seeds
+        and str(seed) == text
     )
 
 
@@ -173,6 +179,7 @@ def builtin_expressions(episodes: int, *, keep_runs: str = "all") -> tuple[str, 
     )
 
 
+@functools.cache
 def summary_paths() -> tuple[str, ...]:
     """Every number of the summary that a threshold may name."""
     whole = {
@@ -186,6 +193,7 @@ def summary_paths() -> tuple[str, ...]:
     return leaf_paths(whole)
 
 
+@functools.cache
 def series_fields() -> tuple[str, ...]:
     """Every field of the series that a threshold may name."""
     own = (name for name in field_names(EpisodeResult) if name not in OMITTED)

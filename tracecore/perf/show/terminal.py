@@ -137,9 +137,8 @@ class _Writer:
         self._width, self._has_colour = width, has_colour
 
     def section(self, section: Section) -> Iterator[str]:
-        labels = itertools.chain(
-            [section.name], itertools.repeat("")
-        )  # the first line alone has it
+        # the first line alone has it
+        labels = itertools.chain([section.name], itertools.repeat(""))
         for block in section.blocks:
             yield from self._block(block, labels)
 

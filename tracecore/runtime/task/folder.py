@@ -78,7 +78,7 @@ def _files_below(folder: str, prefix: str, trail: tuple[str, ...]) -> Iterator[t
         if name == "__pycache__" or name.endswith(".pyc"):
             continue
         path = os.path.join(folder, name)
-        target = os.path.realpath(path)
+        target = os.path.realpath(path) if os.path.islink(path) else path
         if not os.path.join(target, "").startswith(os.path.join(trail[0], "")):
             raise TaskError(
                 path, "", "a link that leaves the task's folder", "links to files inside it"
